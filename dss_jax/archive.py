@@ -1,0 +1,180 @@
+"""Finds the files of one data set in a folder or a zip of the release.
+
+The published layout keeps a folder a data set, and beside them one with the
+outputs of GPT-NeoX:
+
+  cqa/cqa_train.json                    the rows
+  cqa/llm/train_CoT_0.json, …           what PaLM wrote
+  cqa/<teacher>/train_CoT_0.json, …     what another teacher wrote
+  gpt-neox/cqa/train.json               what GPT-NeoX wrote
+
+A zip is read in place: nothing is ever unpacked, so no name in it can reach
+outside of it.
+"""
+
+import contextlib
+import zipfile
+import zlib
+from collections.abc import Iterator
+
+from etils import epath
+
+from dss_jax import errors
+
+# A member that claims to unpack to more is refused.
+MAX_MEMBER_BYTES = 4 * 2**30
+
+# Where a folder or zip may keep a data set; '{}' is its name.
+_PLACES = ('{}/', '', 'datasets/{}/')
+
+
+class Files:
+  """The files of one data set, named relative to its folder.
+
+  Names use `/`; `../gpt-neox/cqa/train.json` is beside the data set's folder.
+  """
+
+  def __init__(self, location: epath.Path, folder: str):
+    self._location = location
+    # Of the data set within the location: '' or ending in '/'.
+    self._folder = folder
+
+  def place(self, name: str) -> str:
+    """Returns how an error names a file."""
+    return str(self._location / self._inner(name))
+
+  def exists(self, name: str) -> bool:
+    """Says whether there is such a file."""
+    return (self._location / self._inner(name)).is_file()
+
+  def list(self, folder: str) -> list[str]:
+    """Returns the names of the files in a folder, [] where it is missing."""
+    path = self._location / self._inner(folder)
+    if not path.is_dir():
+      return []
+    return sorted(entry.name for entry in path.iterdir())
+
+  def read(self, name: str) -> bytes:
+    """Returns what a file holds.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    try:
+      return (self._location / self._inner(name)).read_bytes()
+    except OSError as error:
+      raise errors.DataError(
+        f'{self.place(name)}: expected a file that can be read, found:'
+        f' {error}. Check its permissions.'
+      ) from error
+
+  def _inner(self, name: str) -> str:
+    """Returns the name seen from the location."""
+    if name.startswith('../'):
+      head = self._folder.rstrip('/')
+      if not head:
+        return name
+      above = head.rpartition('/')[0]
+      return f'{above}/{name[3:]}' if above else name[3:]
+    return self._folder + name
+
+
+class _ZipFiles(Files):
+  """The same out of an open zip."""
+
+  def __init__(
+    self, location: epath.Path, folder: str, archive: zipfile.ZipFile
+  ):
+    super().__init__(location, folder)
+    self._archive = archive
+    self._names = set(archive.namelist())
+
+  def exists(self, name: str) -> bool:
+    return self._inner(name) in self._names
+
+  def list(self, folder: str) -> list[str]:
+    prefix = self._inner(folder).rstrip('/') + '/'
+    rests = (n[len(prefix) :] for n in self._names if n.startswith(prefix))
+    return sorted(rest for rest in rests if rest and '/' not in rest)
+
+  def read(self, name: str) -> bytes:
+    inner = self._inner(name)
+    size = self._archive.getinfo(inner).file_size
+    if size > MAX_MEMBER_BYTES:
+      raise errors.DataError(
+        f'{self.place(name)}: expected at most {MAX_MEMBER_BYTES} bytes, found'
+        f' {size}. Unpack the archive and give its folder instead.'
+      )
+    try:
+      return self._archive.read(inner)
+    except (
+      zipfile.BadZipFile,
+      zlib.error,
+      RuntimeError,
+      NotImplementedError,
+      EOFError,
+    ) as error:
+      raise errors.DataError(
+        f'{self.place(name)}: expected a whole, unencrypted member, found:'
+        f' {error}. Get the archive again, or unpack it and give the folder.'
+      ) from error
+
+
+def _missing(location: epath.Path, name: str, found: list[str]):
+  shown = ', '.join(found[:8]) + (', …' if len(found) > 8 else '')
+  return errors.DataError(
+    f'{location}: expected the data set {name!r} in the published layout'
+    f' ({name}/{name}_train.json and {name}/{name}_test.json), found'
+    f' {shown or "nothing"}. Give DATA the folder or the .zip that holds'
+    f' {name}/.'
+  )
+
+
+@contextlib.contextmanager
+def open_files(location: str, name: str) -> Iterator[Files]:
+  """Opens a data set's files in a folder or zip in the published layout.
+
+  Args:
+    location: a folder or `.zip`, local or anywhere TensorFlow reads from. The
+      data set's folder may be in it, under `datasets/` in it, or be it.
+    name: of the data set, such as `cqa`.
+
+  Yields:
+    Its files.
+
+  Raises:
+    DataError: there is no such path, it is no folder or zip, or it does not
+      hold the data set.
+  """
+  path = epath.Path(location).expanduser()
+  marks = [f'{name}_{split}.json' for split in ('train', 'test', 'valid')]
+  if path.is_dir():
+    for place in _PLACES:
+      files = Files(path, place.format(name))
+      if any(files.exists(mark) for mark in marks):
+        yield files
+        return
+    raise _missing(path, name, Files(path, '').list(''))
+  if not path.exists():
+    near = Files(path.parent, '').list('')
+    raise errors.DataError(
+      f"DATA {location!r}: expected 'sample', 'release', or the path of a"
+      ' folder or .zip in the published layout, found nothing there.'
+      f'{errors.did_you_mean(path.name, [*near, "sample", "release"])}'
+    )
+  with contextlib.ExitStack() as stack:
+    try:
+      archive = stack.enter_context(
+        zipfile.ZipFile(stack.enter_context(path.open('rb')))
+      )
+    except (zipfile.BadZipFile, OSError) as error:
+      raise errors.DataError(
+        f'{path}: expected a folder or a .zip, found a file that is neither'
+        f' ({error}). Give DATA the folder or the .zip of the release.'
+      ) from error
+    for place in _PLACES:
+      files = _ZipFiles(path, place.format(name), archive)
+      if any(files.exists(mark) for mark in marks):
+        yield files
+        return
+    raise _missing(path, name, archive.namelist())

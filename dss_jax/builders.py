@@ -1,0 +1,353 @@
+"""TFDS data sets of the released rows, prepared once and read by all hosts.
+
+A builder a data set (`dss_cqa`, `dss_svamp`), a config for each pair of data
+and teacher: `sample_palm`, `release_gpt_neox`, `local_<content>_palm` for the
+user's own folder or zip, and `sample_gold`, … where no teacher is needed. Each
+stores every released row; who trains on which is decided on reading
+(`sources`).
+"""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow_datasets as tfds
+from absl import logging
+from etils import epath
+
+from dss_jax import errors, records
+
+RELEASE_URL = (
+  'https://github.com/google-research/distilling-step-by-step/raw/main/'
+  'datasets.zip'
+)
+# Where in the TFDS data dir a release fetched by hand is looked for.
+RELEASE_PLACES = ('downloads/dss_release', 'downloads/dss_release.zip')
+# Raised when rows come out differently from the same files.
+VERSION = '1.0.0'
+COLUMNS = ('id', 'input', 'label', 'rationale', 'teacher_label')
+
+
+@dataclasses.dataclass
+class Config(tfds.core.BuilderConfig):
+  """Which files a builder reads.
+
+  Attributes:
+    data: 'sample', 'release', or the path of a folder or zip.
+    teacher: whose outputs to read with the rows; None for nobody's.
+  """
+
+  data: str = 'sample'
+  teacher: str | None = 'palm'
+
+
+def sample_location() -> str:
+  """Returns the folder of the packaged sample."""
+  return os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), 'sample', 'data'
+  )
+
+
+def _stat(path: epath.Path) -> tuple[tuple[str, int, int], ...]:
+  """Returns what tells cheaply that files have changed."""
+  if not path.is_dir():
+    stat = path.stat()
+    return ((str(path), stat.length, int(stat.mtime)),)
+  return tuple(
+    entry for child in sorted(path.iterdir()) for entry in _stat(child)
+  )
+
+
+@functools.lru_cache(maxsize=64)
+def _fingerprint(
+  data_set: str, location: str, teacher: str | None, stat: Any
+) -> str:
+  del stat  # Part of the cache's key only.
+  return records.fingerprint(data_set, location, teacher)
+
+
+def content(data_set: str, data: str, teacher: str | None) -> str:
+  """Returns ten digits for what the files hold; see `records.fingerprint`.
+
+  Args:
+    data_set: such as 'cqa'.
+    data: 'sample' or a path.
+    teacher: as in `Config`.
+
+  Raises:
+    DataError: there are no such files.
+  """
+  location = sample_location() if data == 'sample' else data
+  path = epath.Path(location).expanduser()
+  stat = _stat(path) if path.exists() else None
+  return _fingerprint(data_set, location, teacher, stat)
+
+
+def data_tag(data_set: str, data: str, teacher: str | None) -> str:
+  """Returns how names call the data: sample, release or local_<content>."""
+  if data in ('sample', 'release'):
+    return data
+  return f'local_{content(data_set, data, teacher)}'
+
+
+def _release_location(root: epath.Path, dl_manager: Any) -> str:
+  """Returns where the published release lies, fetching it if need be."""
+  for place in RELEASE_PLACES:
+    if (root / place).exists():
+      return str(root / place)
+  try:
+    return str(dl_manager.download(RELEASE_URL))
+  except Exception as error:  # The causes are requests', urllib's and TFDS'.
+    raise errors.DataError(
+      f'DATA is release, but {RELEASE_URL} could not be fetched:'
+      f' {type(error).__name__}: {error}. Fetch it by hand and save it as'
+      f' {root / RELEASE_PLACES[1]}, or give its path as DATA.'
+    ) from error
+
+
+class _Info(tfds.core.DatasetInfo):
+  """Information that is never looked up in TFDS' bucket."""
+
+  def initialize_from_bucket(self) -> None:
+    """Does nothing: these data sets are nowhere but here."""
+
+
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """What the builders share."""
+
+  VERSION = tfds.core.Version(VERSION)
+  DATA_SET = ''
+  # There are no checksums or descriptions beside this file to be looked for.
+  code_path = None
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return _Info(
+      builder=self,
+      description='Rows with gold labels, and the rationales and labels of a'
+      ' teacher, for distilling step-by-step.',
+      features=tfds.features.FeaturesDict(
+        {'index': np.int64} | {name: tfds.features.Text() for name in COLUMNS}
+      ),
+      metadata=tfds.core.MetadataDict(),
+      # Rows keep the order of the release.
+      disable_shuffling=True,
+    )
+
+  def _split_generators(self, dl_manager) -> Mapping[str, Iterator]:
+    config = self.builder_config
+    if config.data == 'release':
+      location = _release_location(self.data_dir_root, dl_manager)
+    elif config.data == 'sample':
+      location = sample_location()
+    else:
+      location = config.data
+    release = records.read(self.DATA_SET, location, config.teacher)
+    found = records.fingerprint(self.DATA_SET, location, config.teacher)
+    if config.name.startswith('local_') and f'_{found}_' not in config.name:
+      raise errors.DataError(
+        f'{location}: expected the files that {config.name} was named after,'
+        f' found other content ({found}). Name the data again: start anew.'
+      )
+    self.info.metadata.update(
+      content=found,
+      reports={
+        split: dataclasses.asdict(report)
+        for split, report in release.reports.items()
+      },
+    )
+    return {
+      split: ((row.index, dataclasses.asdict(row)) for row in rows)
+      for split, rows in release.splits.items()
+    }
+
+  def _generate_examples(self, rows) -> Iterator:
+    yield from rows
+
+
+def _configs(*teachers: str) -> list[Config]:
+  return [
+    Config(name=config_name(data, teacher), data=data, teacher=teacher)
+    for data in ('sample', 'release')
+    for teacher in (*teachers, None)
+  ]
+
+
+def config_name(tag: str, teacher: str | None) -> str:
+  """Returns a config's name: `sample_palm`, or `sample_gold` for no teacher.
+
+  Args:
+    tag: from `data_tag`.
+    teacher: as in `Config`.
+  """
+  return f'{tag}_{"gold" if teacher is None else teacher}'
+
+
+class DssCqa(_Builder):
+  """CommonsenseQA-style rows: a question and its choices to the right one."""
+
+  DATA_SET = 'cqa'
+  BUILDER_CONFIGS = _configs('palm', 'gpt_neox')
+
+
+class DssSvamp(_Builder):
+  """Arithmetic word problems to the equation that answers them."""
+
+  DATA_SET = 'svamp'
+  BUILDER_CONFIGS = _configs('palm', 'gpt_neox')
+
+
+BUILDERS = {cls.DATA_SET: cls for cls in (DssCqa, DssSvamp)}
+DATA_SETS = tuple(BUILDERS)
+
+
+def data_dir() -> str | None:
+  """Returns the TFDS data dir: `--tfds_data_dir`, else None for TFDS' own."""
+  return seqio.LazyTfdsLoader(f'dss_cqa:{VERSION}').data_dir
+
+
+def find_config(data_set: str, data: str, teacher: str | None) -> Config:
+  """Returns the builder's config for a pair of data and teacher.
+
+  Args:
+    data_set: one of `DATA_SETS`.
+    data: as in `Config`.
+    teacher: as in `Config`.
+
+  Raises:
+    DataError: `data` is a path that does not hold the data set.
+  """
+  name = config_name(data_tag(data_set, data, teacher), teacher)
+  known = {config.name: config for config in BUILDERS[data_set].BUILDER_CONFIGS}
+  return known.get(name) or Config(name=name, data=data, teacher=teacher)
+
+
+@contextlib.contextmanager
+def _only_errors() -> Iterator[None]:
+  """Keeps TFDS' warnings about configs of our own off the user's screen."""
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+  """Hides TFDS' messages and bars for work of a second or two."""
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+    stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+    yield
+
+
+def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
+  return builder.data_path.exists() and builder.is_prepared()
+
+
+def _stale(builder: tfds.core.DatasetBuilder) -> bool:
+  """Says whether the packaged sample changed since it was prepared."""
+  config = builder.builder_config
+  return config.data == 'sample' and builder.info.metadata.get(
+    'content'
+  ) != content(builder.DATA_SET, 'sample', config.teacher)
+
+
+def _prepare(
+  make: Callable[[], tfds.core.DatasetBuilder],
+  builder: tfds.core.DatasetBuilder,
+  overwrite: bool,
+) -> tfds.core.DatasetBuilder:
+  """Writes the data set; TFDS renames a finished folder into its place."""
+  modes = tfds.download.GenerateMode
+  download_config = tfds.download.DownloadConfig(
+    try_download_gcs=False,
+    download_mode=modes.REUSE_CACHE_IF_EXISTS
+    if overwrite
+    else modes.REUSE_DATASET_IF_EXISTS,
+  )
+  sample = builder.builder_config.data == 'sample'
+  try:
+    with _silent() if sample else contextlib.nullcontext():
+      builder.download_and_prepare(download_config=download_config)
+  except errors.DataError:
+    raise
+  except Exception:
+    # Another host or run may have been first to rename its folder.
+    other = make()
+    if not _is_prepared(other) or _stale(other):
+      raise
+    return other
+  return builder
+
+
+_PREPARED: dict[tuple[str, str, str | None], tfds.core.DatasetBuilder] = {}
+
+
+def prepared(data_set: str, config: Config) -> tfds.core.DatasetBuilder:
+  """Returns a builder whose rows are in the TFDS data dir, preparing them once.
+
+  No network is used unless `config.data` is 'release' and was not fetched yet.
+
+  Args:
+    data_set: one of `DATA_SETS`.
+    config: from `find_config`.
+
+  Raises:
+    DataError: the files are missing or malformed.
+  """
+  directory = data_dir()
+  key = (data_set, config.name, directory)
+  if key in _PREPARED:
+    return _PREPARED[key]
+
+  def make():
+    return BUILDERS[data_set](config=config, data_dir=directory)
+
+  with _only_errors():
+    builder = make()
+    done = _is_prepared(builder)
+    if not done or _stale(builder):
+      builder = _prepare(make, builder, overwrite=done)
+  _PREPARED[key] = builder
+  return builder
+
+
+def reports(builder: tfds.core.DatasetBuilder) -> dict[str, records.Report]:
+  """Returns what was found in the files when they were prepared, by split."""
+  return {
+    split: records.Report(**report)
+    for split, report in builder.info.metadata['reports'].items()
+  }
+
+
+@functools.lru_cache(maxsize=8)
+def _table(
+  builder: tfds.core.DatasetBuilder, split: str
+) -> dict[str, np.ndarray]:
+  columns = tfds.as_numpy(
+    builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+  )
+  order = np.argsort(columns['index'])
+  return {name: columns[name][order] for name in COLUMNS}
+
+
+def table(
+  builder: tfds.core.DatasetBuilder, split: str
+) -> dict[str, np.ndarray]:
+  """Returns all rows of a released split as columns, in the release's order.
+
+  Args:
+    builder: from `prepared`.
+    split: 'train', 'validation' or 'test', one that was released.
+
+  Returns:
+    Arrays of bytes (UTF-8) by the names in `COLUMNS`; not to be written to.
+  """
+  return _table(builder, split)

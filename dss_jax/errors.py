@@ -1,0 +1,29 @@
+"""What a user gets to read when their data or options cannot work."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DataError(ValueError):
+  """A mistake in what the user gave: a file, a row, a name, an option.
+
+  The message says where, what was expected, what was found and how to fix it.
+  An entry point prints an exception that has an `exit_code` without a
+  traceback, and exits with that code.
+  """
+
+  exit_code = 2
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+  """Returns ` Did you mean 'x'?` for the closest known name, or ''.
+
+  Args:
+    name: what the user wrote.
+    known: the names that exist.
+
+  Returns:
+    A sentence that starts with a space, so that it can be appended as it is.
+  """
+  close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+  return f' Did you mean {close[0]!r}?' if close else ''

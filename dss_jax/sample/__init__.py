@@ -1,0 +1,19 @@
+"""The packaged sample: a small question-answering data set of our own.
+
+`data/` holds it in the published layout (`cqa/cqa_<split>.json` and
+`cqa/llm/<split>_CoT_<i>.json`) with a vocabulary trained on its text. Both are
+written by modules of this package:
+
+  python -m dss_jax.sample.cqa
+  python -m dss_jax.sample.vocabulary
+"""
+
+import os
+
+# The folder that stands for `DATA = 'sample'`: it holds `cqa/`.
+DATA_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'data')
+
+# SentencePiece model of the sample; ids 0 padding, 1 end, 2 unknown, as T5.
+VOCABULARY_FILE = os.path.join(
+    DATA_DIR, 'vocabulary', 'sentencepiece.model'
+)

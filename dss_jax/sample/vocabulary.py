@@ -1,0 +1,91 @@
+"""Trains the vocabulary of the packaged sample, a SentencePiece model.
+
+  python -m dss_jax.sample.vocabulary [--data_dir=FOLDER]
+
+It is trained on what the sample's train split puts before the model: inputs
+with their prefixes, rationales and labels. Every word of them becomes one
+piece; other text falls back to shorter pieces, letters and bytes, so that
+nothing is unknown. Identifiers are T5's: 0 padding, 1 end, 2 unknown. A
+newline is read as a space, as in T5's vocabulary.
+"""
+
+import argparse
+from collections.abc import Iterator
+import io
+import json
+import os
+
+import sentencepiece
+
+from dss_jax import sample
+
+VOCABULARY_SIZE = 1152
+PREFIXES = ('predict: ', 'explain: ')
+
+
+def sentences(data_dir: str) -> Iterator[str]:
+  """Yields the texts that the vocabulary is trained on.
+
+  Args:
+    data_dir: the folder that holds `cqa/`.
+  """
+  folder = os.path.join(data_dir, 'cqa')
+  with open(os.path.join(folder, 'cqa_train.json'), encoding='utf-8') as f:
+    rows = [json.loads(line) for line in f]
+  for row in rows:
+    lines = [f'({x}) {c}' for x, c in zip('abcde', row['choices'])]
+    text = ' '.join((row['question'], 'Answer Choices:', *lines))
+    for prefix in ('', *PREFIXES):
+      yield prefix + text
+    yield row['answer']
+  llm = os.path.join(folder, 'llm')
+  for name in sorted(os.listdir(llm)):
+    if name.startswith('train_CoT_'):
+      with open(os.path.join(llm, name), encoding='utf-8') as f:
+        for completion in json.load(f):
+          yield completion.split('\n')[0]
+
+
+def train(data_dir: str) -> bytes:
+  """Returns the serialized SentencePiece model for the sample in `data_dir`."""
+  model = io.BytesIO()
+  sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=sentences(data_dir),
+      model_writer=model,
+      # Merges go on until every word is whole, which a unigram model's
+      # pruning would undo.
+      model_type='bpe',
+      vocab_size=VOCABULARY_SIZE,
+      # Fewer are fine where the text has no more; one thread, no sampling:
+      # training again gives the same pieces.
+      hard_vocab_limit=False,
+      num_threads=1,
+      shuffle_input_sentence=False,
+      # SentencePiece would divide letters from brackets.
+      user_defined_symbols=[f'▁({x})' for x in 'abcde'],
+      byte_fallback=True,
+      character_coverage=1.0,
+      pad_id=0,
+      eos_id=1,
+      unk_id=2,
+      bos_id=-1,
+      minloglevel=2,
+  )
+  return model.getvalue()
+
+
+def main() -> None:
+  """Entry point of `python -m dss_jax.sample.vocabulary`."""
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--data_dir', default=sample.DATA_DIR)
+  args = parser.parse_args()
+  model = train(args.data_dir)
+  path = os.path.join(args.data_dir, 'vocabulary', 'sentencepiece.model')
+  os.makedirs(os.path.dirname(path), exist_ok=True)
+  with open(path, 'wb') as f:
+    f.write(model)
+  print(path)
+
+
+if __name__ == '__main__':
+  main()

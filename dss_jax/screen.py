@@ -1,0 +1,264 @@
+"""What a person reads of a run of the method: the first and the last lines.
+
+`Screen` is an action of the trainer, called after each evaluation. It reads
+what the run wrote, so that it shows nothing which the files don't hold.
+"""
+
+from collections.abc import Mapping, Sequence
+import json
+import os
+import re
+import textwrap
+from typing import Any
+
+import jax
+from rich import box
+from rich import console as rich_console
+from rich import panel
+from rich import table
+from rich import text as rich_text
+import seqio
+from t5x import trainer
+import tensorflow as tf
+
+_EXAMPLES = 3
+_METHOD_NAMES = {
+  'dss': 'distilling step by step',
+  'finetune': 'finetuning on labels',
+  'single_task': 'rationale and label in one target',
+}
+
+
+class Screen(trainer.BaseAction):
+  """Opens a run with what it is, and closes it with what came out."""
+
+  def __init__(
+    self,
+    eval_mixture: str,
+    data_set: str,
+    data: str,
+    method: str,
+    labels: str,
+    model_dir: str,
+    total_steps: int,
+    initial_checkpoint_path: str | None = None,
+  ):
+    """Prints the first lines.
+
+    Args:
+      eval_mixture: the mixture that is evaluated.
+      data_set: 'cqa', ….
+      data: 'sample', 'release' or a path.
+      method: 'dss', 'finetune' or 'single_task'.
+      labels: 'gold' or 'teacher'.
+      model_dir: the run's folder.
+      total_steps: the last step, at which the last screen is shown.
+      initial_checkpoint_path: where the weights come from, None from scratch.
+    """
+    self._tasks = [
+      task.name
+      for task in seqio.get_subtasks(seqio.get_mixture_or_task(eval_mixture))
+    ]
+    self._data_set = data_set
+    self._data = data
+    self._method = method
+    self._labels = labels
+    self._model_dir = model_dir
+    self._total_steps = total_steps
+    self._initial = initial_checkpoint_path
+    # Standard output is for results; the progress bar has standard error.
+    self._console = rich_console.Console(
+      soft_wrap=False, highlight=False, quiet=jax.process_index() != 0
+    )
+    self._open()
+
+  def run(
+    self,
+    train_state: Any,
+    metrics_by_task: Mapping[str, Mapping[str, Any]],
+  ) -> bool:
+    """Shows the accuracies, and at the last step the whole screen."""
+    step = int(train_state.step)
+    metrics = {
+      task: {k: _number(v) for k, v in values.items()}
+      for task, values in metrics_by_task.items()
+    }
+    if step < self._total_steps:
+      parts = [
+        f'{_split(task)} {_with_interval(values)}'
+        for task, values in metrics.items()
+        if 'accuracy' in values
+      ]
+      if parts:
+        self._console.print(f'step {step}: label accuracy  ' + ',  '.join(parts))
+    elif jax.process_index() == 0:
+      self._close(step, metrics)
+    return False
+
+  def _open(self) -> None:
+    lines = rich_text.Text()
+    method = _METHOD_NAMES.get(self._method, self._method)
+    lines.append(f'{self._data_set.upper()}: {method}', style='bold')
+    lines.append(f', {self._labels} labels. ')
+    if self._data == 'sample':
+      lines.append(
+        'This is the packaged sample: a closed world of about a thousand'
+        ' questions, made to try things on. '
+      )
+    else:
+      lines.append(f'Data: {self._data}. ')
+    if self._initial is None:
+      lines.append('The model starts from scratch.')
+    else:
+      lines.append(f'The model starts from {self._initial}.')
+    if self._data == 'sample':
+      lines.append('\nThe real run, on an accelerator:\n')
+      lines.append(self._real_run(), style='cyan')
+    self._console.print(panel.Panel(lines, box=box.ROUNDED, expand=False))
+
+  def _real_run(self) -> str:
+    return (
+      f'  python -m t5x.train --gin_file=gin/dss_{self._data_set}.gin \\\n'
+      '    --gin_file=gin/sizes/base.gin --gin.DATA="\'release\'"'
+    )
+
+  def _close(
+    self, step: int, metrics: Mapping[str, Mapping[str, float]]
+  ) -> None:
+    scores = table.Table(
+      title=f'After {step} steps', box=box.SIMPLE_HEAD, title_justify='left'
+    )
+    for column in ('', 'label accuracy', '95% interval', 'examples'):
+      scores.add_column(column)
+    rationales = []
+    for task, values in metrics.items():
+      if 'accuracy' in values:
+        scores.add_row(
+          _split(task),
+          f'{_percent(values["accuracy"])}',
+          _interval(values),
+          str(len(self._results(task, step))),
+        )
+      elif 'bleu' in values:
+        rationales.append(
+          f'{_split(task)}: BLEU {values["bleu"]:.1f},'
+          f' ROUGE-L {values["rouge_l"]:.1f}'
+        )
+    self._console.print(scores)
+    if rationales:
+      self._console.print('Rationales against the teacher\'s: ' + '; '.join(rationales))
+      self._console.print()
+    self._show_examples(step)
+    self._show_places()
+
+  def _results(self, task: str, step: int) -> list[Mapping[str, Any]]:
+    path = os.path.join(
+      self._model_dir, 'inference_eval', f'{task}-{step:06}.jsonl'
+    )
+    if not tf.io.gfile.exists(path):
+      return []
+    with tf.io.gfile.GFile(path) as f:
+      return [json.loads(line) for line in f]
+
+  def _show_examples(self, step: int) -> None:
+    labels = self._results(self._task('label', 'finetune', 'single'), step)
+    rationales = self._results(self._task('rationale'), step)
+    by_question = {_question(r): r for r in rationales}
+    for i, row in enumerate(labels[:_EXAMPLES], start=1):
+      body = rich_text.Text()
+      body.append(_question(row) + '\n')
+      found, expected = _first(row, 'prediction'), _target(row)
+      right = found == expected
+      body.append('predicted label      ', style='dim')
+      body.append(found, style='green' if right else 'red')
+      body.append('\n' if right else f'   (right: {expected})\n')
+      rationale = by_question.get(_question(row))
+      if rationale is not None:
+        body.append('generated rationale  ', style='dim')
+        body.append(
+          textwrap.shorten(_first(rationale, 'prediction'), 400)
+        )
+      self._console.print(
+        panel.Panel(
+          body, title=f'test example {i}', title_align='left', box=box.ROUNDED
+        )
+      )
+
+  def _task(self, *roles: str) -> str:
+    """The evaluated task of the test split with one of these roles."""
+    named = [
+      t
+      for t in self._tasks
+      if _split(t) == 'test' and any(f'_{role}_' in t for role in roles)
+    ]
+    return named[0] if named else ''
+
+  def _show_places(self) -> None:
+    where = table.Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, text in (
+      ('checkpoints', 'checkpoint_<step>/'),
+      ('metrics', 'train/metrics.jsonl, inference_eval/*-metrics.jsonl'),
+      ('predictions', 'inference_eval/<task>-<step>.jsonl'),
+      ('configuration', 'config.gin, model-info.txt'),
+    ):
+      where.add_row(name, os.path.join(self._model_dir, ''), text)
+    self._console.print(where)
+    self._console.print(
+      f'curves         tensorboard --logdir={self._model_dir}', style='dim'
+    )
+    other = 'dss' if self._method == 'finetune' else 'finetune'
+    self._console.print('\nNext, the comparison that the paper makes:')
+    source = (
+      '' if self._data == 'sample' else f' --gin.DATA="\'{self._data}\'"'
+    )
+    self._console.print(
+      f'  python -m t5x.train --gin_file=gin/dss_{self._data_set}.gin \\\n'
+      f'    --gin.METHOD="\'{other}\'"{source} \\\n'
+      f'    --gin.MODEL_DIR="\'{self._model_dir.rstrip("/")}_{other}\'"',
+      style='cyan',
+    )
+
+
+def _number(value: Any) -> Any:
+  return getattr(value, 'value', value)
+
+
+def _split(task: str) -> str:
+  found = re.search(r'_(validation|test)(?:_|$)', task)
+  return found.group(1) if found else task
+
+
+def _percent(value: float) -> str:
+  return f'{value:.1f}%'
+
+
+def _interval(values: Mapping[str, float]) -> str:
+  if 'accuracy_low' not in values:
+    return ''
+  return (
+    f'{_percent(values["accuracy_low"])} to'
+    f' {_percent(values["accuracy_high"])}'
+  )
+
+
+def _with_interval(values: Mapping[str, float]) -> str:
+  interval = _interval(values)
+  return _percent(values['accuracy']) + (f' ({interval})' if interval else '')
+
+
+def _question(row: Mapping[str, Any]) -> str:
+  text = row.get('input', {}).get('inputs_pretokenized', '')
+  for prefix in ('predict: ', 'explain: '):
+    text = text.removeprefix(prefix)
+  return text
+
+
+def _target(row: Mapping[str, Any]) -> str:
+  return str(row.get('target', ''))
+
+
+def _first(row: Mapping[str, Any], name: str) -> str:
+  value = row.get(name, '')
+  if isinstance(value, Sequence) and not isinstance(value, str):
+    value = value[0] if value else ''
+  return str(value)

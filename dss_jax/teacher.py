@@ -1,0 +1,132 @@
+"""Parses a teacher's raw completion into a rationale and a label.
+
+A completion of the published release reasons, states an answer in a fixed
+phrase, and often runs on into further questions of its own. The rules here are
+those of the published data (Hsieh et al. 2023, section 4.1), one per data set:
+
+| set    | the completion ends at | phrase            | label             |
+|--------|------------------------|-------------------|-------------------|
+| cqa    | `Q:`                   | So the answer is  | after its `(x)`   |
+| svamp  | `Q:`                   | The answer is     | the (equation)    |
+| asdiv  | `Q:`                   | The answer is     | the (equation)    |
+| anli1  | `Premise:`             | So the answer is  | the rest          |
+| esnli  | `Premise`              | Answer:           | the rest          |
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+from dss_jax import errors
+
+
+@dataclasses.dataclass(frozen=True)
+class Parsed:
+  """What a completion says; a part that could not be found is ''.
+
+  Attributes:
+    rationale: the reasoning, without the phrase that states the answer.
+    label: the teacher's answer: a choice, an equation with its parentheses, or
+      an entailment class.
+  """
+
+  rationale: str
+  label: str
+
+
+def _without_period(text: str) -> str:
+  text = text.strip()
+  return text[:-1].rstrip() if text.endswith('.') else text
+
+
+def _option_end(text: str, start: int) -> tuple[int, int]:
+  """Returns where the next `(x)` begins and ends, or (-1, -1)."""
+  while (begin := text.find('(', start)) >= 0:
+    end = begin + 2
+    if text[end : end + 1] == ')' and text[begin + 1] != '\n':
+      return begin, end + 1
+    start = begin + 1
+  return -1, -1
+
+
+def _chosen_option(text: str) -> str:
+  """Returns the words after the first `(x)`, up to a second one."""
+  _, start = _option_end(text, 0)
+  if start < 0:
+    return ''
+  stop, _ = _option_end(text, start)
+  return _without_period(text[start:stop] if stop >= 0 else text[start:])
+
+
+def _equation(text: str) -> str:
+  """Returns the outermost parentheses of `text` with what is in them."""
+  begin, end = text.find('('), text.rfind(')')
+  return text[begin : end + 1] if 0 <= begin < end else ''
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+  """How the completions of one data set are read.
+
+  Attributes:
+    stop: what begins the next, invented question.
+    phrase: what stands between rationale and answer, once.
+    label: takes the label out of what follows the phrase.
+    open_rationale: whether a completion without the phrase still counts as a
+      rationale.
+  """
+
+  stop: str
+  phrase: str
+  label: Callable[[str], str]
+  open_rationale: bool = False
+
+
+_RULES = {
+  'anli1': _Rule('Premise:', 'So the answer is', _without_period),
+  'asdiv': _Rule('Q:', 'The answer is', _equation),
+  'cqa': _Rule('Q:', 'So the answer is', _chosen_option),
+  'esnli': _Rule('Premise', 'Answer:', str.strip, open_rationale=True),
+  'svamp': _Rule('Q:', 'The answer is', _equation),
+}
+
+DATA_SETS = tuple(_RULES)
+
+
+def parse(dataset: str, completion: str) -> Parsed:
+  r"""Splits a teacher's completion into rationale and label.
+
+  >>> parse('cqa', 'Fish swim. So the answer is (b) pond.\n\nQ: And who')
+  Parsed(rationale='Fish swim.', label='pond')
+  >>> parse('svamp', '2 and 3 make 5. The answer is (2 + 3).')
+  Parsed(rationale='2 and 3 make 5.', label='(2 + 3)')
+  >>> parse('anli1', 'It is far. So the answer is contradiction.')
+  Parsed(rationale='It is far.', label='contradiction')
+  >>> parse('esnli', 'A dog is an animal.\nAnswer: entailment\n\nPremise')
+  Parsed(rationale='A dog is an animal.', label='entailment')
+
+  A completion that states no answer, or several, gives blanks: it is for the
+  reader to count them, not for a student to learn from. It takes time linear
+  in the length and raises for no text.
+
+  Args:
+    dataset: one of `DATA_SETS`.
+    completion: the teacher's text.
+
+  Returns:
+    The two parts, '' where one could not be found.
+
+  Raises:
+    DataError: there is no rule for `dataset`.
+  """
+  rule = _RULES.get(dataset)
+  if rule is None:
+    raise errors.DataError(
+      f'There is no rule for completions of {dataset!r}: expected one of'
+      f' {", ".join(DATA_SETS)}.{errors.did_you_mean(dataset, DATA_SETS)}'
+    )
+  parts = completion.split(rule.stop, 1)[0].split(rule.phrase)
+  if len(parts) == 2:
+    return Parsed(parts[0].strip(), rule.label(parts[1]))
+  if len(parts) == 1 and rule.open_rationale:
+    return Parsed(parts[0].strip(), '')
+  return Parsed('', '')

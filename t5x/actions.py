@@ -1,0 +1,149 @@
+"""What a run does on seeing metrics: stop early, stop on a NaN."""
+
+import abc
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+from clu import values as clu_values
+
+from t5x import errors, train_state
+
+MetricsByTask = Mapping[str, Mapping[str, clu_values.Value]]
+
+
+class ActionMode(enum.Enum):
+  """After which part of a run an action is called."""
+
+  TRAIN = 1
+  TRAIN_EVAL = 2
+  INFER_EVAL = 3
+
+
+class BaseAction(abc.ABC):
+  """Something to do after a part of a run."""
+
+  @abc.abstractmethod
+  def run(
+    self, train_state: train_state.TrainState, metrics_by_task: MetricsByTask
+  ) -> bool:
+    """Returns whether the run has to stop.
+
+    Args:
+      train_state: the state after the part.
+      metrics_by_task: task to metric name to value.
+    """
+
+
+ActionMapType = Mapping[ActionMode, 'list[BaseAction]']
+
+
+def _scalar(value: Any) -> float:
+  return float(np.asarray(getattr(value, 'value', value)))
+
+
+class EarlyStoppingAction(BaseAction):
+  """Stops a run whose metric has not improved for a while.
+
+  An improvement is a change in the right direction by more than
+  `atol + rtol * |best|`.
+
+  Args:
+    metric: (task, metric name).
+    mode: 'min' if less is better, 'max' if more is.
+    patience: how many values in a row may bring no improvement.
+    atol: absolute tolerance.
+    rtol: relative tolerance.
+
+  Raises:
+    errors.UserError: if the mode is another.
+  """
+
+  def __init__(
+    self,
+    metric: tuple[str, str],
+    mode: str,
+    patience: int = 3,
+    atol: float = 0.0,
+    rtol: float = 0.0,
+  ):
+    if mode not in ('min', 'max'):
+      raise errors.UserError(
+        f"EarlyStoppingAction.mode: expected 'min' or 'max', found {mode!r}."
+        + errors.did_you_mean(str(mode), ('min', 'max'))
+      )
+    self._task, self._metric = metric
+    self._sign = 1.0 if mode == 'max' else -1.0
+    self._patience = patience
+    self._atol = atol
+    self._rtol = rtol
+    self._best: float | None = None
+    self._without_improvement = 0
+
+  def run(
+    self, train_state: train_state.TrainState, metrics_by_task: MetricsByTask
+  ) -> bool:
+    """Returns whether the metric has not improved for `patience` values."""
+    value = metrics_by_task.get(self._task, {}).get(self._metric)
+    if value is None:
+      logging.warning(
+        'EarlyStoppingAction: no metric %s of task %s; found %s.',
+        self._metric,
+        self._task,
+        {task: sorted(m) for task, m in metrics_by_task.items()},
+      )
+      return False
+    score = self._sign * _scalar(value)
+    best = self._best
+    if best is None or score - best > self._atol + self._rtol * abs(best):
+      self._best, self._without_improvement = score, 0
+      return False
+    self._without_improvement += 1
+    if self._without_improvement < self._patience:
+      return False
+    logging.info(
+      'Stopping early at step %d: %s/%s has not improved for %d values.',
+      int(train_state.step),
+      self._task,
+      self._metric,
+      self._patience,
+    )
+    return True
+
+
+class TerminateOnNanAction(BaseAction):
+  """Stops a run whose loss is NaN or infinite.
+
+  Args:
+    task: 'train', or a task of the evaluation.
+    metric: name of the metric to look at.
+  """
+
+  def __init__(self, task: str, metric: str = 'loss'):
+    self._task = task
+    self._metric = metric
+
+  def run(
+    self, train_state: train_state.TrainState, metrics_by_task: MetricsByTask
+  ) -> bool:
+    """Returns whether the metric is not finite."""
+    value = metrics_by_task.get(self._task, {}).get(self._metric)
+    if value is None:
+      logging.warning(
+        'TerminateOnNanAction: no metric %s of task %s.',
+        self._metric,
+        self._task,
+      )
+      return False
+    if np.isfinite(_scalar(value)):
+      return False
+    logging.error(
+      'Stopping at step %d: %s/%s is %s.',
+      int(train_state.step),
+      self._task,
+      self._metric,
+      _scalar(value),
+    )
+    return True

@@ -1,0 +1,448 @@
+"""From a SeqIO task or mixture to batches on the devices of a mesh.
+
+`DatasetConfig` says what to read, `get_dataset` and
+`get_training_eval_datasets` build the `tf.data` pipelines, `TrainIterator`
+feeds a run: it counts what the run has consumed, so that a resumed run goes on
+with the very next batch, and copies ahead to the devices.
+"""
+
+import dataclasses
+import importlib
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import logging
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from t5x import errors
+
+# Batches that wait on the devices while a step runs: one to start at once, one
+# for a hiccup of the input. More would only hold memory.
+_PREFETCH_BATCHES = 2
+_UINT31 = 2**31 - 1
+
+
+@dataclasses.dataclass
+class DatasetConfig:
+  """What to read and in which shape.
+
+  Attributes:
+    mixture_or_task_name: a name in SeqIO's registry, or the task or mixture.
+    task_feature_lengths: tokens for each feature of the task; None (evaluation
+      only) takes the longest example of each feature.
+    split: 'train', 'validation', ….
+    batch_size: rows of a global batch, over all hosts.
+    shuffle: whether to shuffle.
+    seed: of shuffling and mixing; None draws one, the same on all hosts.
+    use_cached: whether to read SeqIO's offline cache.
+    pack: whether several examples share a row.
+    use_custom_packing_ops: handed to the feature converter.
+    module: a module to import first, which registers the task.
+    use_memory_cache: whether evaluation keeps its examples in memory.
+    trim_output_features: whether longer features are cut to their length.
+    runtime_preprocessors: of Grain tasks, which are not supported.
+    num_prefetch_threads: of Grain tasks, which are not supported.
+    num_workers: of Grain tasks, which are not supported.
+  """
+
+  mixture_or_task_name: str | seqio.Task | seqio.Mixture
+  task_feature_lengths: Mapping[str, int] | None
+  split: str
+  batch_size: int
+  shuffle: bool
+  seed: int | None
+  use_cached: bool = False
+  pack: bool = False
+  use_custom_packing_ops: bool = False
+  module: str | None = None
+  use_memory_cache: bool = True
+  trim_output_features: bool = True
+  runtime_preprocessors: Sequence[Any] | None = None
+  num_prefetch_threads: int | None = None
+  num_workers: int | None = 0
+
+  def __post_init__(self):
+    for option in (
+      'runtime_preprocessors',
+      'num_prefetch_threads',
+      'num_workers',
+    ):
+      if getattr(self, option):
+        raise errors.UserError(
+          f'DatasetConfig.{option} is an option of Grain tasks, which this'
+          ' engine does not read. Leave it at its default.'
+        )
+    if self.batch_size < 1:
+      raise errors.UserError(
+        'DatasetConfig.batch_size: expected a positive number of rows, found'
+        f' {self.batch_size}.'
+      )
+
+
+def mixture_or_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
+  """Returns the task or mixture that a config names.
+
+  Args:
+    cfg: the config; `cfg.module` is imported first.
+
+  Returns:
+    The registered object.
+
+  Raises:
+    errors.UserError: if the registry has no such name.
+  """
+  if cfg.module:
+    importlib.import_module(cfg.module)
+  name = cfg.mixture_or_task_name
+  if not isinstance(name, str):
+    return name
+  known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+  if name not in known:
+    raise errors.UserError(
+      f'No task or mixture {name!r} in the SeqIO registry, which holds'
+      f' {len(known)} names.{errors.did_you_mean(name, known)} Is the module'
+      ' that registers it imported (DatasetConfig.module, or an import in a'
+      ' gin file)?'
+    )
+  return seqio.get_mixture_or_task(name)
+
+
+def get_vocabulary(
+  cfg: DatasetConfig,
+) -> tuple[seqio.Vocabulary, seqio.Vocabulary]:
+  """Returns the vocabularies of the inputs and of the targets of a dataset."""
+  features = mixture_or_task(cfg).output_features
+  if 'targets' not in features:
+    raise errors.UserError(
+      f'{cfg.mixture_or_task_name!r} has no feature `targets`, but'
+      f' {sorted(features)}.'
+    )
+  targets = features['targets'].vocabulary
+  inputs = features['inputs'].vocabulary if 'inputs' in features else targets
+  return inputs, targets
+
+
+def verify_matching_vocabs(cfg: DatasetConfig, model: Any) -> None:
+  """Checks that the data and the model count tokens alike.
+
+  Args:
+    cfg: a dataset config.
+    model: a model with `input_vocabulary` and `output_vocabulary`.
+
+  Raises:
+    errors.UserError: if a vocabulary of the task is not the model's.
+  """
+  data = get_vocabulary(cfg)
+  ours = (model.input_vocabulary, model.output_vocabulary)
+  for side, expected, found in zip(
+    ('input', 'output'), ours, data, strict=True
+  ):
+    if expected != found:
+      raise errors.UserError(
+        f'The {side} vocabulary of the model is {expected}, that of'
+        f' {cfg.mixture_or_task_name!r} is {found}. Give both the same one'
+        ' (macro VOCABULARY).'
+      )
+
+
+def get_dataset(
+  cfg: DatasetConfig,
+  shard_id: int,
+  num_shards: int,
+  feature_converter_cls: Callable[..., seqio.FeatureConverter],
+  num_epochs: int | None = None,
+  continue_from_last_checkpoint: bool = False,
+) -> tf.data.Dataset:
+  """Returns one host's batches of a dataset.
+
+  Args:
+    cfg: what to read.
+    shard_id: which part of the data, 0 to `num_shards` - 1.
+    num_shards: how many hosts share the data.
+    feature_converter_cls: the model's feature converter.
+    num_epochs: passes over the data; None never ends.
+    continue_from_last_checkpoint: not supported: `TrainIterator` keeps the
+      position.
+
+  Returns:
+    A dataset of batches of `cfg.batch_size // num_shards` rows.
+
+  Raises:
+    errors.UserError: if the shards don't divide the batch, or lengths are
+      missing.
+  """
+  if continue_from_last_checkpoint:
+    raise errors.UserError(
+      'get_dataset(continue_from_last_checkpoint=True) is not supported: the'
+      ' data position is saved with every checkpoint and restored with it.'
+    )
+  rows = _rows_per_shard(cfg, num_shards)
+  dataset = _examples(
+    cfg, shard_id, num_shards, feature_converter_cls, num_epochs
+  )
+  return dataset.batch(rows, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def get_training_eval_datasets(
+  cfg: DatasetConfig,
+  shard_id: int,
+  num_shards: int,
+  eval_steps: int,
+  feature_converter_cls: Callable[..., seqio.FeatureConverter],
+  deterministic: bool = False,
+  model_dir: str | None = None,
+  start_step: int = 0,
+) -> Mapping[str, tf.data.Dataset]:
+  """Returns the batches on which a run measures its loss, for each task.
+
+  Each dataset is one pass over the split, at most `eval_steps` batches; the
+  last batch is filled up with empty rows, which weigh nothing.
+
+  Args:
+    cfg: what to read.
+    shard_id: which part of the data.
+    num_shards: how many hosts share the data.
+    eval_steps: batches at most.
+    feature_converter_cls: the model's feature converter.
+    deterministic: accepted because the order always is.
+    model_dir: of no use here, since nothing is kept on disk.
+    start_step: of no use here, since every evaluation sees the same rows.
+
+  Returns:
+    Task name to dataset, for the tasks that have the split. A mixture comes
+    first, under its own name, when it has several tasks.
+
+  Raises:
+    errors.UserError: if no task has the split.
+  """
+  del deterministic, model_dir, start_step
+  provider = mixture_or_task(cfg)
+  tasks = [
+    task for task in seqio.get_subtasks(provider) if cfg.split in task.splits
+  ]
+  if not tasks:
+    raise errors.UserError(
+      f'No task of {provider.name!r} has the split {cfg.split!r}. Splits:'
+      f' {sorted({s for t in seqio.get_subtasks(provider) for s in t.splits})}.'
+    )
+  rows = _rows_per_shard(cfg, num_shards)
+  datasets = {}
+  for task in tasks:
+    task_cfg = dataclasses.replace(
+      cfg, mixture_or_task_name=task.name, module=None
+    )
+    dataset = _examples(
+      task_cfg, shard_id, num_shards, feature_converter_cls, num_epochs=1
+    )
+    dataset = _pad_last_batch(dataset, rows).take(eval_steps)
+    if cfg.use_memory_cache:
+      dataset = dataset.cache()
+    datasets[task.name] = dataset
+  return datasets
+
+
+def _examples(
+  cfg: DatasetConfig,
+  shard_id: int,
+  num_shards: int,
+  feature_converter_cls: Callable[..., seqio.FeatureConverter],
+  num_epochs: int | None,
+) -> tf.data.Dataset:
+  """Returns one host's rows, not yet batched."""
+  if cfg.task_feature_lengths is None:
+    raise errors.UserError(
+      f'The dataset {cfg.mixture_or_task_name!r} ({cfg.split}) needs'
+      " TASK_FEATURE_LENGTHS, for example {'inputs': 512, 'targets': 128}."
+    )
+  provider = mixture_or_task(cfg)
+  if cfg.split not in provider.splits:
+    raise errors.UserError(
+      f'{provider.name!r} has no split {cfg.split!r}, but'
+      f' {sorted(provider.splits)}.'
+      f'{errors.did_you_mean(cfg.split, provider.splits)}'
+    )
+  return seqio.get_dataset(
+    provider,
+    task_feature_lengths=cfg.task_feature_lengths,
+    feature_converter=feature_converter_cls(
+      pack=cfg.pack, use_custom_packing_ops=cfg.use_custom_packing_ops
+    ),
+    dataset_split=cfg.split,
+    use_cached=cfg.use_cached,
+    shuffle=cfg.shuffle,
+    num_epochs=num_epochs,
+    shard_info=seqio.ShardInfo(index=shard_id, num_shards=num_shards),
+    seed=shared_seed(cfg.seed),
+    trim_output_features=cfg.trim_output_features,
+  )
+
+
+def shared_seed(seed: int | None) -> int:
+  """Returns `seed`, or, for None, a fresh one that all hosts agree on."""
+  if seed is not None:
+    return seed
+  fresh = np.random.SeedSequence().generate_state(1)[0] & _UINT31
+  if jax.process_count() > 1:
+    fresh = multihost_utils.broadcast_one_to_all(np.int32(fresh))
+  return int(fresh)
+
+
+def _rows_per_shard(cfg: DatasetConfig, num_shards: int) -> int:
+  if cfg.batch_size % num_shards:
+    raise errors.UserError(
+      f'BATCH_SIZE {cfg.batch_size} is not divisible by the {num_shards} hosts'
+      ' that read the data. Choose a multiple.'
+    )
+  return cfg.batch_size // num_shards
+
+
+def _pad_last_batch(dataset: tf.data.Dataset, rows: int) -> tf.data.Dataset:
+  """Batches, with a last batch that is filled up with rows of zeros."""
+  blank = tf.data.Dataset.from_tensors(
+    {
+      name: tf.zeros(spec.shape, spec.dtype)
+      for name, spec in dataset.element_spec.items()
+    }
+  ).repeat(rows - 1)
+  # Between 0 and rows - 1 of the blanks complete the last batch; the rest
+  # would be a short batch of blanks alone, which drop_remainder leaves out.
+  return dataset.concatenate(blank).batch(rows, drop_remainder=True)
+
+
+class TrainIterator(Iterator[Mapping[str, jax.Array]]):
+  """Batches on the devices, with a position that can be saved and restored.
+
+  A background thread reads and copies ahead. The position counts the batches
+  that were handed out, not those read ahead. A position is restored by reading
+  the (seeded, deterministic) pipeline again up to it.
+  """
+
+  def __init__(
+    self,
+    dataset: tf.data.Dataset,
+    shard_batch: Callable[[Mapping[str, np.ndarray]], Mapping[str, jax.Array]],
+  ):
+    """Wraps a dataset; nothing is read before the first batch is asked for.
+
+    Args:
+      dataset: one host's batches.
+      shard_batch: puts a host's rows on the mesh, as a partitioner does.
+    """
+    self._dataset = dataset
+    self._shard_batch = shard_batch
+    self._batches = 0
+    self._reader: _ReadAhead | None = None
+
+  @property
+  def element_spec(self) -> Mapping[str, tf.TensorSpec]:
+    """Shapes and types of one host's batch."""
+    return self._dataset.element_spec
+
+  def get_state(self) -> dict[str, int]:
+    """Returns the position: `{'batches': batches handed out}`."""
+    return {'batches': self._batches}
+
+  def set_state(self, state: Mapping[str, int]) -> None:
+    """Goes to a position that `get_state` gave."""
+    self.close()
+    self._batches = int(state['batches'])
+
+  def __next__(self) -> Mapping[str, jax.Array]:
+    if self._reader is None:
+      if self._batches:
+        logging.info('Input: going on after %d batches.', self._batches)
+      self._reader = _ReadAhead(
+        self._dataset.skip(self._batches), self._shard_batch
+      )
+    batch = self._reader.get()
+    self._batches += 1
+    return batch
+
+  def close(self) -> None:
+    """Ends the background thread; the position stays."""
+    if self._reader is not None:
+      self._reader.close()
+      self._reader = None
+
+
+class _ReadAhead:
+  """A thread that fills a short queue with batches on the devices."""
+
+  def __init__(self, dataset: tf.data.Dataset, shard_batch):
+    self._queue = queue.Queue(maxsize=_PREFETCH_BATCHES)
+    self._stopped = threading.Event()
+    self._thread = threading.Thread(
+      target=self._fill, args=(dataset, shard_batch), daemon=True
+    )
+    self._thread.start()
+
+  def get(self):
+    kind, value = self._queue.get()
+    if kind == 'batch':
+      return value
+    # Stays in the queue, so that every further call ends in the same way.
+    self._queue.put((kind, value))
+    raise value
+
+  def close(self):
+    self._stopped.set()
+    while self._thread.is_alive():
+      try:
+        self._queue.get_nowait()
+      except queue.Empty:
+        self._thread.join(timeout=0.05)
+
+  def _fill(self, dataset, shard_batch):
+    try:
+      for batch in dataset.as_numpy_iterator():
+        self._put(('batch', shard_batch(batch)))
+        if self._stopped.is_set():
+          return
+      self._put(('end', StopIteration()))
+    except Exception as e:  # Raised again where the batch is asked for.
+      self._put(('error', e))
+
+  def _put(self, item):
+    while not self._stopped.is_set():
+      try:
+        return self._queue.put(item, timeout=0.1)
+      except queue.Full:
+        continue
+
+
+def prepare_train_iter(
+  train_iter: tf.data.Dataset | TrainIterator,
+  *,
+  partitioner: Any,
+  checkpoint_cfg: Any,
+  data_layout: Any,
+) -> TrainIterator:
+  """Returns the iterator that a run trains from.
+
+  Args:
+    train_iter: a dataset of one host's batches, or an iterator already made.
+    partitioner: puts batches on its mesh (`shard_batch`).
+    checkpoint_cfg: of no use here: every checkpoint holds the position.
+    data_layout: of no use here: the dataset is one host's part already.
+
+  Returns:
+    An iterator with `element_spec`, `get_state` and `set_state`.
+  """
+  del checkpoint_cfg, data_layout
+  if isinstance(train_iter, TrainIterator):
+    return train_iter
+  return TrainIterator(train_iter, partitioner.shard_batch)
+
+
+def take_batches(
+  dataset: tf.data.Dataset, count: int | None = None
+) -> Iterator[Mapping[str, np.ndarray]]:
+  """Yields up to `count` batches as numpy arrays."""
+  return itertools.islice(dataset.as_numpy_iterator(), count)

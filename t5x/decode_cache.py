@@ -1,0 +1,134 @@
+"""What every decoder does with a cache: expand it, reorder it, hand it on.
+
+Axes: B batch, N decodes of each input, T decoder length.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+from flax.core import frozen_dict
+from jaxtyping import Array, Int
+
+Cache = Mapping[str, Any]
+
+# Cache entries that count positions, the same for all rows in most models.
+_INDICES = ('cache_index', 'position_embedder_index')
+# Cache entries that have no batch axis.
+_WITHOUT_BATCH = ('cached_bias',)
+
+
+@flax.struct.dataclass
+class DecodingState:
+  """What a model gets to see in order to compute the next logits.
+
+  Attributes:
+    cur_index: [B * N], the position of `cur_token` in each sequence.
+    sequences: [B * N, T], the decoder's inputs so far, the start token first.
+    cur_token: [B * N, 1], the tokens to feed.
+    cache: the model's cache.
+  """
+
+  cur_index: Int[Array, 'BN']
+  sequences: Int[Array, 'BN T']
+  cur_token: Int[Array, 'BN 1']
+  cache: Cache
+
+
+TokensToLogits = Callable[[DecodingState], tuple[jax.Array, Cache]]
+
+
+def flat_batch_beam_expand(
+  x: jax.Array, beam_size: int, offset: int = 0
+) -> jax.Array:
+  """Repeats each row `beam_size` times, the copies of a row side by side.
+
+  Example: [[1, 2], [3, 4]] with beam_size 2 -> [[1, 2], [1, 2], [3, 4], [3, 4]]
+
+  Args:
+    x: an array whose batch is axis `offset`.
+    beam_size: how often each row is repeated.
+    offset: the batch axis.
+  """
+  return jnp.repeat(x, beam_size, axis=offset)
+
+
+def cache_map(fn, cache: Cache, apply_to_index: bool = False) -> Cache:
+  """Applies `fn` to the entries of a cache that have a batch axis.
+
+  Entries named `cached_bias` stay as they are, and so do the position counters
+  (`cache_index`, `position_embedder_index`) unless `apply_to_index`.
+
+  Args:
+    fn: array -> array.
+    cache: a nested (frozen) dict of arrays.
+    apply_to_index: whether counters have a batch axis too.
+
+  Returns:
+    A cache of the same structure and type.
+  """
+  kept = _WITHOUT_BATCH if apply_to_index else _WITHOUT_BATCH + _INDICES
+  flat = traverse_util.flatten_dict(frozen_dict.unfreeze(cache))
+  flat = {k: v if k[-1] in kept else fn(v) for k, v in flat.items()}
+  return same_kind(traverse_util.unflatten_dict(flat), cache)
+
+
+def same_kind(new: Cache, old: Cache) -> Cache:
+  """`new` as a FrozenDict if `old` is one, else as a dict."""
+  if isinstance(old, frozen_dict.FrozenDict):
+    return frozen_dict.freeze(new)
+  return frozen_dict.unfreeze(new)
+
+
+def expand_cache(
+  cache: Cache, num_decodes: int, offset: int, counters_have_batch: bool
+) -> Cache:
+  """Repeats the rows of a cache for `num_decodes` decodes of each."""
+
+  def expand(x):
+    # A counter may be one number for all rows even so.
+    if x.ndim <= offset:
+      return x
+    return flat_batch_beam_expand(x, num_decodes, offset)
+
+  return cache_map(expand, cache, apply_to_index=counters_have_batch)
+
+
+def prompt_lengths(
+  prompts: Int[Array, 'B T'], initial_index: jax.Array | None
+) -> Int[Array, 'B']:
+  """How many tokens of each row are given.
+
+  A prompt is a row of decoder inputs: the start token at position 0, then the
+  given tokens, then zeros. Example: [[0, 5, 6, 0]] -> [2].
+
+  Args:
+    prompts: decoder inputs.
+    initial_index: positions whose predecessors are in the cache already, or
+      None; they count as given.
+  """
+  positions = jnp.arange(prompts.shape[1])
+  lengths = jnp.max(jnp.where(prompts != 0, positions, 0), axis=1)
+  if initial_index is not None:
+    lengths = jnp.maximum(lengths, initial_index)
+  return lengths.astype(jnp.int32)
+
+
+def start_index(
+  batch_size: int, initial_index: jax.Array | None
+) -> Int[Array, 'B']:
+  """Position of the first token to feed, for each row."""
+  if initial_index is None:
+    return jnp.zeros((batch_size,), jnp.int32)
+  return jnp.broadcast_to(initial_index, (batch_size,)).astype(jnp.int32)
+
+
+def started_sequences(
+  prompts: Int[Array, 'B T'], start: Int[Array, 'B']
+) -> Int[Array, 'B T1']:
+  """The prompts up to `start`, zeros behind, and room for one more token."""
+  given = jnp.arange(prompts.shape[1]) <= start[:, None]
+  return jnp.pad(jnp.where(given, prompts, 0), ((0, 0), (0, 1)))

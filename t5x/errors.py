@@ -1,0 +1,29 @@
+"""What a user gets to read when something they gave us cannot work."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+  """A mistake in what the user gave: a path, an option, a file, a shape.
+
+  The message says where, what was expected, what was found and how to fix it.
+  Entry points print an exception that has an `exit_code` alone, without a
+  traceback, and exit with that code.
+  """
+
+  exit_code = 2
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+  """Returns ` Did you mean 'x'?` for the closest known name, or ''.
+
+  Args:
+    name: what the user wrote.
+    known: the names that exist.
+
+  Returns:
+    A sentence that starts with a space, so that it can be appended as it is.
+  """
+  close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+  return f' Did you mean {close[0]!r}?' if close else ''

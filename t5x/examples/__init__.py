@@ -1,0 +1,1 @@
+"""Networks that the engine trains, each in a package of its own."""

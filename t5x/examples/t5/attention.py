@@ -1,0 +1,299 @@
+"""Multi-head attention of T5, with a cache for decoding.
+
+Axes: B batch, Q query length, L key length, T length of the cache, D embedding,
+H heads, K head size.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen import partitioning
+from jax import lax
+from jaxtyping import Array, Float
+
+from t5x.examples.t5 import dense, masks
+
+# Added to the logits of masked pairs. A query that may see nothing gets equal
+# weights on all keys, not NaN.
+_MASKED = -1e10
+
+
+def dot_product_attention(
+  query: Float[Array, 'B Q H K'],
+  key: Float[Array, 'B L H K'],
+  value: Float[Array, 'B L H K'],
+  bias: Float[Array, '#B #H #Q L'] | None = None,
+  dropout_rng: jax.Array | None = None,
+  dropout_rate: float = 0.0,
+  deterministic: bool = False,
+  dtype: dense.DType = jnp.float32,
+  float32_logits: bool = False,
+  mask: Array | None = None,
+) -> Float[Array, 'B Q H K']:
+  """Softmax attention without scaling, as T5 defines it.
+
+  Args:
+    query: queries.
+    key: keys.
+    value: values.
+    bias: added to the attention logits.
+    dropout_rng: key of the dropout; needed where dropout is on.
+    dropout_rate: rate at which whole keys are dropped, for all queries of a
+      head at once (T5 broadcasts the dropout over the query axis).
+    deterministic: True turns dropout off.
+    dtype: type of the operands and of the result.
+    float32_logits: logits and softmax in float32 (sums included), not `dtype`.
+    mask: broadcastable to [B, H, Q, L]; pairs that are 0 or False are masked.
+
+  Returns:
+    For each query the weighted mean of the values.
+
+  Raises:
+    ValueError: if ranks or lengths differ, or dropout has no key.
+  """
+  if not query.ndim == key.ndim == value.ndim or key.shape != value.shape:
+    raise ValueError(
+      'dot_product_attention: expected query [B, Q, H, K] and key, value'
+      f' [B, L, H, K], found {query.shape}, {key.shape}, {value.shape}.'
+    )
+  if not deterministic and dropout_rate > 0.0:
+    value = _drop_keys(value, dropout_rng, dropout_rate, 'bkhd')
+  return _attend(
+    query, key, value, bias, mask, dtype, float32_logits, kv_axes='bkhd'
+  )
+
+
+def _drop_keys(value, dropout_rng, dropout_rate, kv_axes):
+  """Dropout of attention weights, applied to the values.
+
+  A weight that is dropped for all queries of a head at once is a value that is
+  dropped for this head: the same mean, with L * H numbers touched per row
+  instead of Q * L * H, and no second copy of the weights for the backward pass.
+  """
+  if dropout_rng is None:
+    raise ValueError(
+      'dot_product_attention: dropout_rate > 0 needs a dropout_rng; pass one,'
+      ' or deterministic=True.'
+    )
+  keep = 1.0 - dropout_rate
+  shape = list(value.shape)
+  shape[kv_axes.index('d')] = 1
+  kept = jax.random.bernoulli(dropout_rng, keep, shape)
+  return value * (kept / keep).astype(value.dtype)
+
+
+def _attend(query, key, value, bias, mask, dtype, float32_logits, kv_axes):
+  """Attention over keys and values whose axes are `kv_axes`.
+
+  kv_axes: 'bkhd' as projected, 'bhdk' as cached.
+  """
+  logits = jnp.einsum(
+    f'bqhd,{kv_axes}->bhqk',
+    query.astype(dtype),
+    key.astype(dtype),
+    preferred_element_type=jnp.float32 if float32_logits else None,
+  )
+  if bias is not None:
+    logits = logits + bias.astype(logits.dtype)
+  if mask is not None:
+    logits = jnp.where(mask > 0, logits, jnp.asarray(_MASKED, logits.dtype))
+  weights = jax.nn.softmax(logits, axis=-1).astype(dtype)
+  return jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value.astype(dtype))
+
+
+def _scaled_query_init(
+  kernel_init: dense.Initializer, head_dim: int
+) -> dense.Initializer:
+  # T5 does not scale the logits of attention; the queries start smaller.
+  def init(*args, **kwargs):
+    return kernel_init(*args, **kwargs) / math.sqrt(head_dim)
+
+  return init
+
+
+class MultiHeadDotProductAttention(nn.Module):
+  """Multi-head attention of T5, with a cache for decoding.
+
+  With `decode=True` the module keeps `cached_key` and `cached_value`
+  [B, H, K, T] and `cache_index` (the number of positions already written) in
+  the collection 'cache'. The call that creates them fixes T, the length of its
+  inputs. Later calls write their keys and values behind those already there
+  and attend to all of them.
+
+  Cross attention can take its keys and values from the collection
+  'encoded_cache' (see `cache_encoded`), so that they are projected once and
+  not at every step.
+
+  Attributes:
+    num_heads: H.
+    head_dim: K.
+    dtype: type of the activations.
+    dropout_rate: dropout of the attention weights.
+    kernel_init: initialiser of the projections; the query's is divided by
+      sqrt(K).
+    float32_logits: attention logits and softmax in float32.
+  """
+
+  num_heads: int
+  head_dim: int
+  dtype: dense.DType = jnp.float32
+  dropout_rate: float = 0.0
+  kernel_init: dense.Initializer = dense.default_kernel_init
+  float32_logits: bool = False
+
+  def setup(self):
+    project = functools.partial(
+      dense.DenseGeneral,
+      features=(self.num_heads, self.head_dim),
+      dtype=self.dtype,
+      kernel_axes=('embed', 'joined_kv'),
+    )
+    self.query = project(
+      kernel_init=_scaled_query_init(self.kernel_init, self.head_dim)
+    )
+    self.key = project(kernel_init=self.kernel_init)
+    self.value = project(kernel_init=self.kernel_init)
+
+  @nn.compact
+  def __call__(
+    self,
+    inputs_q: Float[Array, 'B Q D'],
+    inputs_kv: Float[Array, 'B2 L D'],
+    mask: Array | None = None,
+    bias: Float[Array, '#B #H #Q L'] | None = None,
+    *,
+    decode: bool = False,
+    deterministic: bool = False,
+  ) -> Float[Array, 'B Q D']:
+    """Attends from inputs_q to inputs_kv.
+
+    Args:
+      inputs_q: where queries come from.
+      inputs_kv: where keys and values come from. Its batch may be a divisor
+        of B: each row then serves B / B2 successive rows of queries (the
+        decodes of one input).
+      mask: broadcastable to [B, H, Q, L]; 0 or False hides a pair.
+      bias: added to the attention logits.
+      decode: uses the cache; masks what is not written yet.
+      deterministic: True turns dropout off.
+
+    Returns:
+      The attended values, projected back to D.
+    """
+    query = self._constrain(self.query(inputs_q))
+    kv_axes = 'bkhd'
+    if self.has_variable('encoded_cache', 'key'):
+      key = self.get_variable('encoded_cache', 'key')
+      value = self.get_variable('encoded_cache', 'value')
+      kv_axes = 'bhdk'
+    else:
+      key = self._constrain(self.key(inputs_kv))
+      value = self._constrain(self.value(inputs_kv))
+    if decode:
+      initialized = self.has_variable('cache', 'cached_key')
+      cached = self._extend_cache(key, value)
+      # The call that makes the cache has no use for its result.
+      if initialized:
+        key, value, written = cached
+        mask = masks.combine_masks(mask, written, dtype=jnp.bool_)
+        kv_axes = 'bhdk'
+    if not deterministic and self.dropout_rate > 0.0:
+      rng = self.make_rng('dropout')
+      value = _drop_keys(value, rng, self.dropout_rate, kv_axes)
+    x = self._attend_grouped(query, key, value, bias, mask, kv_axes)
+    x = self._constrain(x)
+    return dense.DenseGeneral(
+      inputs_q.shape[-1],
+      axis=(-2, -1),
+      dtype=self.dtype,
+      kernel_init=self.kernel_init,
+      kernel_axes=('joined_kv', 'embed'),
+      name='out',
+    )(x)
+
+  def _constrain(self, x):
+    return partitioning.with_sharding_constraint(
+      x, ('batch', 'length', 'heads', 'kv')
+    )
+
+  def _attend_grouped(self, query, key, value, bias, mask, kv_axes):
+    """Attention where each row of keys serves a group of rows of queries."""
+    rows, length = query.shape[:2]
+    group = rows // key.shape[0]
+    if group * key.shape[0] != rows:
+      raise ValueError(
+        f'attention: expected the batch of the keys to divide that of the'
+        f' queries, {rows}, found {key.shape[0]}.'
+      )
+    if group > 1:
+      # The rows of a group become further queries of one row: the keys and
+      # values are neither repeated in memory nor read more than once.
+      query = query.reshape(key.shape[0], group * length, *query.shape[2:])
+      mask = _group_rows(mask, rows, group, length)
+      bias = _group_rows(bias, rows, group, length)
+    x = _attend(
+      query, key, value, bias, mask, self.dtype, self.float32_logits, kv_axes
+    )
+    return x.reshape(rows, length, *x.shape[2:])
+
+  def _extend_cache(self, key, value):
+    """Writes keys and values [B, Q, H, K] behind the cached ones.
+
+    Returns:
+      All keys, all values, and which of them each query may see [1, 1, Q, T].
+    """
+    key, value = (jnp.moveaxis(x, 1, -1) for x in (key, value))
+    is_new = not self.has_variable('cache', 'cached_key')
+    keys = self.variable('cache', 'cached_key', jnp.zeros_like, key)
+    values = self.variable('cache', 'cached_value', jnp.zeros_like, value)
+    index = self.variable('cache', 'cache_index', jnp.zeros, (), jnp.int32)
+    if is_new:
+      return keys.value, values.value, None
+    length, capacity = key.shape[-1], keys.value.shape[-1]
+    if keys.value.shape[:-1] != key.shape[:-1] or length > capacity:
+      raise ValueError(
+        f'attention cache: expected keys [B, H, K, at most T] that fit'
+        f' {keys.value.shape}, found {key.shape}; the cache must be made with'
+        ' the batch that is decoded, one row for each decode.'
+      )
+    start = index.value
+    keys.value = lax.dynamic_update_slice_in_dim(keys.value, key, start, -1)
+    values.value = lax.dynamic_update_slice_in_dim(
+      values.value, value, start, -1
+    )
+    index.value = start + length
+    positions = start + jnp.arange(length)
+    written = jnp.arange(capacity)[None, :] <= positions[:, None]
+    return keys.value, values.value, written[None, None]
+
+  def cache_encoded(self, inputs_kv: Float[Array, 'B L D']) -> None:
+    """Puts the keys and values of inputs_kv into 'encoded_cache'."""
+    for name, x in (
+      ('key', self.key(inputs_kv)),
+      ('value', self.value(inputs_kv)),
+    ):
+      x = jnp.moveaxis(self._constrain(x), 1, -1)
+      self.put_variable('encoded_cache', name, x)
+
+  def cache_position(self) -> tuple[jax.Array, int] | None:
+    """The cache's (positions written, capacity), or None without a cache."""
+    if not self.has_variable('cache', 'cached_key'):
+      return None
+    capacity = self.get_variable('cache', 'cached_key').shape[-1]
+    return self.get_variable('cache', 'cache_index'), capacity
+
+
+def _group_rows(x, rows, group, length):
+  """[B, H, Q, L] (any but L may be 1) -> [B/group, H, group*Q, L] or alike."""
+  if x is None or (x.shape[0] == 1 and x.shape[2] == 1):
+    return x
+  batch, heads, _, keys = x.shape
+  if batch == rows // group and x.shape[2] == 1:
+    return x
+  repeats = batch // (rows // group) if batch > 1 else 1
+  x = x.reshape(-1, repeats, *x.shape[1:])
+  x = jnp.broadcast_to(x, (x.shape[0], group, heads, length, keys))
+  return jnp.swapaxes(x, 1, 2).reshape(x.shape[0], heads, -1, keys)

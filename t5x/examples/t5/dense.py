@@ -1,0 +1,266 @@
+"""Linear maps, embedding, layer norm and feed-forward block of T5.
+
+Axes: B batch, L length, D embedding, F mlp, V vocabulary. Parameters are
+float32; `dtype` is that of activations.
+"""
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen import partitioning
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+Initializer = Callable[..., jax.Array]
+DType = Any
+
+default_kernel_init = nn.initializers.variance_scaling(
+  1.0, 'fan_in', 'truncated_normal'
+)
+default_embedding_init = nn.initializers.variance_scaling(
+  1.0, 'fan_in', 'normal', out_axis=0
+)
+
+
+@jax.custom_vjp
+def float32_product(
+  x: Float[Array, '*B D'], kernel: Float[Array, 'D V']
+) -> Float[Array, '*B V']:
+  """`x @ kernel` summed and returned in float32, whatever the operands.
+
+  The cotangent is rounded to the operands' type for the two products of the
+  backward pass, so that bfloat16 operands use fast matrix units there too.
+  """
+  return jnp.matmul(x, kernel, preferred_element_type=jnp.float32)
+
+
+def _float32_product_fwd(x, kernel):
+  return float32_product(x, kernel), (x, kernel)
+
+
+def _float32_product_bwd(saved, cotangent):
+  x, kernel = saved
+  cotangent = cotangent.astype(x.dtype)
+  leading = tuple(range(x.ndim - 1))
+  grad_kernel = lax.dot_general(
+    x,
+    cotangent,
+    ((leading, leading), ((), ())),
+    preferred_element_type=jnp.float32,
+  )
+  grad_x = jnp.matmul(cotangent, kernel.T)
+  return grad_x.astype(x.dtype), grad_kernel.astype(kernel.dtype)
+
+
+float32_product.defvjp(_float32_product_fwd, _float32_product_bwd)
+
+
+def _as_tuple(x: Iterable[int] | int) -> tuple[int, ...]:
+  return tuple(x) if isinstance(x, Iterable) else (x,)
+
+
+class DenseGeneral(nn.Module):
+  """Linear map of the axes `axis` to the axes `features`, without a bias.
+
+  The kernel is stored as a matrix [prod(axis sizes), prod(features)], which is
+  T5X's layout and lets an optimizer factor it.
+
+  Attributes:
+    features: sizes of the output axes.
+    axis: the input axes that are contracted; they must be the last ones.
+    dtype: type of the product; `float32` results of lower-precision inputs are
+      available through `float32_output`.
+    kernel_init: initialiser of the matrix.
+    kernel_axes: logical names of the matrix's two axes.
+    float32_output: sums and returns the product of `dtype` operands in float32
+      (for logits; one input and one output axis).
+  """
+
+  features: Iterable[int] | int
+  axis: Iterable[int] | int = -1
+  dtype: DType = jnp.float32
+  kernel_init: Initializer = default_kernel_init
+  kernel_axes: tuple[str, ...] = ()
+  float32_output: bool = False
+
+  @nn.compact
+  def __call__(self, inputs: Float[Array, '...']) -> Float[Array, '...']:
+    """Applies the map.
+
+    Raises:
+      ValueError: if `axis` does not name the last axes in order.
+    """
+    features = _as_tuple(self.features)
+    axis = tuple(a % inputs.ndim for a in _as_tuple(self.axis))
+    kept = inputs.shape[: inputs.ndim - len(axis)]
+    if axis != tuple(range(len(kept), inputs.ndim)):
+      raise ValueError(
+        f'DenseGeneral.axis: expected the last axes in order, found'
+        f' {self.axis} for an input of shape {inputs.shape}; move the'
+        ' contracted axes to the end.'
+      )
+    fan_in = math.prod(inputs.shape[len(kept) :])
+    kernel = partitioning.param_with_axes(
+      'kernel',
+      self.kernel_init,
+      (fan_in, math.prod(features)),
+      jnp.float32,
+      axes=self.kernel_axes or None,
+    )
+    x = inputs.astype(self.dtype).reshape(kept + (fan_in,))
+    kernel = kernel.astype(self.dtype)
+    product = float32_product if self.float32_output else jnp.matmul
+    return product(x, kernel).reshape(kept + features)
+
+
+class Embed(nn.Module):
+  """A table of vectors, looked up by id or attended to by a vector.
+
+  Attributes:
+    num_embeddings: V, the rows.
+    features: D, the columns.
+    cast_input_dtype: ids are cast to it first, if given.
+    dtype: type of the vectors that are handed out.
+    attend_dtype: type of the result of `attend`; None for `dtype`.
+    embedding_init: initialiser of the table.
+    one_hot: looks up by a matrix product with one-hot ids (for a device where
+      a gather is slow) and not by a gather. An id out of range gives NaN by
+      gather, zeros by product.
+  """
+
+  num_embeddings: int
+  features: int
+  cast_input_dtype: DType | None = None
+  dtype: DType = jnp.float32
+  attend_dtype: DType | None = None
+  embedding_init: Initializer = default_embedding_init
+  one_hot: bool = False
+
+  def setup(self):
+    self.embedding = partitioning.param_with_axes(
+      'embedding',
+      self.embedding_init,
+      (self.num_embeddings, self.features),
+      jnp.float32,
+      axes=('vocab', 'embed'),
+    )
+
+  def __call__(self, inputs: Int[Array, '*B']) -> Float[Array, '*B D']:
+    """Returns the vectors of the ids.
+
+    Raises:
+      ValueError: if the ids are not integers.
+    """
+    if self.cast_input_dtype is not None:
+      inputs = inputs.astype(self.cast_input_dtype)
+    if not jnp.issubdtype(inputs.dtype, jnp.integer):
+      raise ValueError(
+        f'Embed: expected integer ids, found {inputs.dtype}; set'
+        ' cast_input_dtype to convert them.'
+      )
+    if self.one_hot:
+      ids = jax.nn.one_hot(inputs, self.num_embeddings, dtype=self.dtype)
+      return ids @ self.embedding.astype(self.dtype)
+    # The gather comes before the cast: the table is not copied, and the
+    # gradient is summed in float32.
+    return jnp.take(self.embedding, inputs, axis=0).astype(self.dtype)
+
+  def attend(self, query: Float[Array, '*B D']) -> Float[Array, '*B V']:
+    """Returns the inner product of each query with each vector.
+
+    Operands are of `dtype`; with `attend_dtype=float32` the sums and the result
+    are float32.
+    """
+    table = self.embedding.astype(self.dtype).T
+    query = query.astype(self.dtype)
+    out_dtype = jnp.dtype(self.attend_dtype or self.dtype)
+    if out_dtype == jnp.float32:
+      return float32_product(query, table)
+    return (query @ table).astype(out_dtype)
+
+
+class LayerNorm(nn.Module):
+  """T5's layer norm: divides by the root mean square, no mean, no bias.
+
+  The statistics are computed in float32.
+  """
+
+  epsilon: float = 1e-6
+  dtype: DType = jnp.float32
+  scale_init: Initializer = nn.initializers.ones
+
+  @nn.compact
+  def __call__(self, x: Float[Array, '*B D']) -> Float[Array, '*B D']:
+    scale = partitioning.param_with_axes(
+      'scale', self.scale_init, (x.shape[-1],), jnp.float32, axes=('embed',)
+    )
+    x = x.astype(jnp.float32)
+    mean_square = jnp.mean(lax.square(x), axis=-1, keepdims=True)
+    y = (x * lax.rsqrt(mean_square + self.epsilon)).astype(self.dtype)
+    return y * scale.astype(self.dtype)
+
+
+def _activation(name: str | Callable) -> Callable[[jax.Array], jax.Array]:
+  if callable(name):
+    return name
+  if name == 'linear':
+    return lambda x: x
+  found = getattr(nn.activation, name, None)
+  if found is None:
+    raise ValueError(
+      f"MlpBlock.activations: expected 'linear', a function or the name of"
+      f' one in flax.linen, found {name!r}.'
+    )
+  return found
+
+
+class MlpBlock(nn.Module):
+  """The feed-forward block; several activations gate each other.
+
+  `('relu',)` is T5 1.0's, `('gelu', 'linear')` T5 1.1's: every activation gets
+  a projection of its own, and the results are multiplied.
+  """
+
+  intermediate_dim: int = 2048
+  activations: Sequence[str | Callable] = ('relu',)
+  kernel_init: Initializer = default_kernel_init
+  intermediate_dropout_rate: float = 0.1
+  dtype: DType = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    inputs: Float[Array, 'B L D'],
+    decode: bool = False,
+    deterministic: bool = False,
+  ) -> Float[Array, 'B L D']:
+    """Applies the block; `decode` makes no difference to it."""
+    del decode  # Position-wise: one position is computed as many are.
+    branches = []
+    for i, activation in enumerate(self.activations):
+      x = DenseGeneral(
+        self.intermediate_dim,
+        dtype=self.dtype,
+        kernel_init=self.kernel_init,
+        kernel_axes=('embed', 'mlp'),
+        name='wi' if len(self.activations) == 1 else f'wi_{i}',
+      )(inputs)
+      branches.append(_activation(activation)(x))
+    x = functools.reduce(operator.mul, branches)
+    x = nn.Dropout(self.intermediate_dropout_rate, broadcast_dims=(-2,))(
+      x, deterministic=deterministic
+    )
+    x = partitioning.with_sharding_constraint(x, ('batch', 'length', 'mlp'))
+    return DenseGeneral(
+      inputs.shape[-1],
+      dtype=self.dtype,
+      kernel_init=self.kernel_init,
+      kernel_axes=('mlp', 'embed'),
+      name='wo',
+    )(x)

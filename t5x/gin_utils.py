@@ -1,0 +1,199 @@
+"""Gin files and flags: parsing, checking, keeping, and running a program."""
+
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+from typing import Any
+
+from absl import app
+from absl import logging
+import gin
+import jax
+
+from t5x import errors
+
+_SEARCH_PATH_GROUP = 't5x.gin_search_paths'
+# What gin appends to an exception for each configurable that it came through.
+_GIN_TRAIL = re.compile(r'\n+\s*In call to configurable.*', re.DOTALL)
+
+
+def search_paths() -> list[str]:
+  """Returns the folders against which gin files are looked up.
+
+  First the folder that holds the package, so that `t5x/configs/…` is found
+  from anywhere; then the folder of every installed package that asks for it by
+  an entry point of the group `t5x.gin_search_paths`.
+  """
+  found = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+  for entry in importlib.metadata.entry_points(group=_SEARCH_PATH_GROUP):
+    spec = importlib.util.find_spec(entry.value)
+    if spec is not None and spec.submodule_search_locations:
+      found.extend(spec.submodule_search_locations)
+  return list(dict.fromkeys(found))
+
+
+def rewrite_gin_args(args: Sequence[str]) -> Sequence[str]:
+  """Turns `--gin.NAME=VALUE` into `--gin_bindings=NAME = VALUE`.
+
+  >>> rewrite_gin_args(['--gin.TRAIN_STEPS=20', '--dry_run'])
+  ['--gin_bindings=TRAIN_STEPS = 20', '--dry_run']
+
+  Args:
+    args: the command line.
+
+  Returns:
+    The command line, other arguments as they were.
+
+  Raises:
+    errors.UserError: for `--gin.NAME` without a value.
+  """
+
+  def rewrite(arg: str) -> str:
+    if not arg.startswith('--gin.'):
+      return arg
+    name, equals, value = arg.removeprefix('--gin.').partition('=')
+    if not equals or not name:
+      raise errors.UserError(
+        f'{arg}: expected --gin.NAME=VALUE, strings in quotes of their own:'
+        " --gin.MODEL_DIR=\"'runs/mine'\"."
+      )
+    return f'--gin_bindings={name} = {value}'
+
+  return [rewrite(arg) for arg in args]
+
+
+def parse_gin_flags(
+  gin_search_paths: Sequence[str],
+  gin_files: Sequence[str],
+  gin_bindings: Sequence[str],
+  skip_unknown: bool | Sequence[str] = False,
+  finalize_config: bool = True,
+) -> None:
+  """Parses gin files and bindings; later ones win.
+
+  Args:
+    gin_search_paths: folders to look files up in, after the working folder
+      and before the usual ones.
+    gin_files: files.
+    gin_bindings: lines such as `TRAIN_STEPS = 20`.
+    skip_unknown: as gin has it.
+    finalize_config: whether to lock the configuration.
+
+  Raises:
+    errors.UserError: for an absent file, a line that gin can't parse, or a
+      macro on the command line that no file knows.
+  """
+  for path in [*gin_search_paths, *search_paths()]:
+    gin.add_config_file_search_path(path)
+  with _as_user_errors():
+    gin.parse_config_files_and_bindings(
+      gin_files, [], skip_unknown=skip_unknown, finalize_config=False
+    )
+    if gin_files:
+      _check_macros(gin_bindings)
+    gin.parse_config(gin_bindings, skip_unknown=skip_unknown)
+    if finalize_config:
+      gin.finalize()
+
+
+def _check_macros(bindings: Sequence[str]) -> None:
+  """Refuses a macro that nothing uses: gin would take it without a word."""
+  text = gin.config_str()
+  known = set(re.findall(r'%([A-Za-z_][\w.]*)', text))
+  known |= set(re.findall(r'^([A-Z][A-Z0-9_]*) =', text, re.MULTILINE))
+  for binding in bindings:
+    name = binding.partition('=')[0].strip()
+    if re.fullmatch(r'[A-Za-z_]\w*', name) and name not in known:
+      raise errors.UserError(
+        f'--gin.{name}: the gin files use no macro of this name.'
+        f'{errors.did_you_mean(name, known)} Known:'
+        f' {", ".join(sorted(n for n in known if n.isupper()))}.'
+      )
+
+
+@contextlib.contextmanager
+def _as_user_errors() -> Iterator[None]:
+  """Makes gin's complaints about what the user wrote into `UserError`s."""
+  try:
+    yield
+  except errors.UserError:
+    raise
+  except OSError as e:
+    raise errors.UserError(_file_message(e)) from e
+  except (ValueError, SyntaxError, RuntimeError, TypeError, KeyError) as e:
+    raise errors.UserError(f'Gin configuration: {e}') from e
+  except ImportError as e:
+    raise errors.UserError(
+      f'A gin file imports a module that is not there: {e}'
+    ) from e
+
+
+def _file_message(error: OSError) -> str:
+  path = re.search(r'open file: ([^\s]+?)\.? ', f'{error} ')
+  return (
+    f'Gin file not found: {path.group(1) if path else error}. Looked in'
+    f' {", ".join([os.getcwd(), *search_paths()])}.'
+  )
+
+
+def summarize_gin_config(
+  model_dir: str, summary_writer: Any | None, step: int
+) -> None:
+  """Keeps the configuration of a run as `config.gin`, and as a summary.
+
+  Args:
+    model_dir: the run's folder; written by process 0 only.
+    summary_writer: a `clu` metric writer, or None.
+    step: the step that the summary belongs to.
+  """
+  if jax.process_index() != 0:
+    return
+  config = gin.config_str()
+  os.makedirs(model_dir, exist_ok=True)
+  path = os.path.join(model_dir, 'config.gin')
+  partial = f'{path}.{os.getpid()}.tmp'
+  with open(partial, 'w', encoding='utf-8') as f:
+    f.write(config)
+  os.replace(partial, path)
+  if summary_writer is not None:
+    summary_writer.write_texts(step, {'config': gin.markdown(config)})
+    summary_writer.flush()
+
+
+def run(main: Callable[[Sequence[str]], Any]) -> None:
+  """Runs a program whose flags may hold `--gin.NAME=VALUE`.
+
+  A mistake of the user's (an exception that carries an `exit_code`) is printed
+  as one message, without a traceback; the process then ends with that code.
+
+  Args:
+    main: called with the arguments that are not flags.
+  """
+
+  def guarded(argv: Sequence[str]) -> Any:
+    with user_errors_end_the_process():
+      return main(argv)
+
+  with user_errors_end_the_process():
+    args = rewrite_gin_args(sys.argv)
+  app.run(guarded, argv=args)
+
+
+@contextlib.contextmanager
+def user_errors_end_the_process() -> Iterator[None]:
+  """Prints a user's mistake and exits; lets every other exception pass."""
+  try:
+    yield
+  except Exception as e:
+    code = getattr(e, 'exit_code', None)
+    if code is None and str(e).startswith('Required bindings for'):
+      code = errors.UserError.exit_code
+    if code is None:
+      raise
+    logging.debug('A user error, raised here:', exc_info=True)
+    print(f'\nerror: {_GIN_TRAIL.sub("", str(e))}', file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,380 @@
+"""A Hugging Face T5 folder as a T5X parameter tree, and back.
+
+Both hold the same numbers under other names: Hugging Face stores a projection
+as [out, in] and T5X as [in, out], Hugging Face counts an encoder layer's parts
+(`block.0.layer.1`) where T5X names them (`layers_0/mlp`), and the relative
+position biases, [buckets, heads] there and [heads, buckets] here, hang on the
+first block instead of on the stack.
+
+T5 1.1 has `wi_0`, `wi_1` and a `logits_dense` of its own; T5 1.0 has `wi` and
+takes its logits through the embedding.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from t5x import lazy_arrays
+from t5x.errors import UserError
+
+CONFIG_FILE = 'config.json'
+WEIGHTS_FILE = 'model.safetensors'
+INDEX_FILE = 'model.safetensors.index.json'
+_PICKLED_FILES = ('pytorch_model.bin', 'pytorch_model.bin.index.json')
+
+_ATTENTION = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
+# For each part of a layer: its norm in T5X, and what it holds.
+_ENCODER_PARTS = (
+  ('pre_attention_layer_norm', 'attention', 'SelfAttention'),
+  ('pre_mlp_layer_norm', 'mlp', 'DenseReluDense'),
+)
+_DECODER_PARTS = (
+  ('pre_self_attention_layer_norm', 'self_attention', 'SelfAttention'),
+  (
+    'pre_cross_attention_layer_norm',
+    'encoder_decoder_attention',
+    'EncDecAttention',
+  ),
+  ('pre_mlp_layer_norm', 'mlp', 'DenseReluDense'),
+)
+# `feed_forward_proj` in a configuration, by T5X's `mlp_activations`.
+_FEED_FORWARD = {
+  ('gelu', 'linear'): 'gated-gelu',
+  ('silu', 'linear'): 'gated-silu',
+  ('relu',): 'relu',
+  ('gelu',): 'gelu_new',
+}
+
+
+def is_huggingface_folder(path: str) -> bool:
+  """Whether `path` is a local folder with a configuration and weights.
+
+  Weights in pickled PyTorch files don't count; `explain` says what to do.
+  """
+  if lazy_arrays.is_remote(path):
+    return False
+  folder = pathlib.Path(path)
+  return (folder / CONFIG_FILE).is_file() and any(
+    (folder / name).is_file() for name in (WEIGHTS_FILE, INDEX_FILE)
+  )
+
+
+def explain(path: str) -> UserError:
+  """The error for a folder that has a `config.json` and can't be read."""
+  folder = pathlib.Path(path)
+  if any((folder / name).is_file() for name in _PICKLED_FILES):
+    return UserError(
+      f'{path}: its weights lie in a pickled PyTorch file, which is not read'
+      ' here. Expected model.safetensors. Convert it once, where transformers'
+      ' and torch are installed: python -c "from transformers import'
+      f' T5ForConditionalGeneration as T; T.from_pretrained({path!r})'
+      f'.save_pretrained({path!r}, safe_serialization=True)"'
+    )
+  return UserError(
+    f'{path}: this Hugging Face folder has {CONFIG_FILE} but no weights: looked'
+    f' for {WEIGHTS_FILE} and {INDEX_FILE}. Download the folder again.'
+  )
+
+
+def read_config(path: str) -> dict[str, Any]:
+  """Reads `config.json` and checks that it is an encoder-decoder T5.
+
+  Raises:
+    UserError: it is another kind of model, or no JSON.
+  """
+  file = pathlib.Path(path) / CONFIG_FILE
+  try:
+    config = json.loads(file.read_text(encoding='utf-8'))
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f'{file}: expected the configuration of a Hugging Face T5 model; it can'
+      f' not be read ({error}). Download the folder again.'
+    ) from error
+  kind = config.get('model_type')
+  if kind not in ('t5', 'mt5'):
+    raise UserError(
+      f"{file}: expected model_type 't5' or 'mt5', found {kind!r}. Only T5"
+      ' encoder-decoder models can be loaded.'
+    )
+  return config
+
+
+def _name_map(num_encoder: int, num_decoder: int, gated: bool, tied: bool):
+  """Pairs of (T5X name, Hugging Face name, whether to transpose)."""
+  wi = ('wi_0', 'wi_1') if gated else ('wi',)
+  yield 'token_embedder/embedding', 'shared.weight', False
+  if not tied:
+    yield 'decoder/logits_dense/kernel', 'lm_head.weight', True
+  for stack, count, parts in (
+    ('encoder', num_encoder, _ENCODER_PARTS),
+    ('decoder', num_decoder, _DECODER_PARTS),
+  ):
+    yield (
+      f'{stack}/{stack}_norm/scale',
+      f'{stack}.final_layer_norm.weight',
+      False,
+    )
+    yield (
+      f'{stack}/relpos_bias/rel_embedding',
+      f'{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight',
+      True,
+    )
+    for layer in range(count):
+      for i, (norm, part, there) in enumerate(parts):
+        here = f'{stack}/layers_{layer}'
+        block = f'{stack}.block.{layer}.layer.{i}'
+        yield f'{here}/{norm}/scale', f'{block}.layer_norm.weight', False
+        kernels = {w: w for w in (*wi, 'wo')} if part == 'mlp' else _ATTENTION
+        for ours, theirs in kernels.items():
+          yield (
+            f'{here}/{part}/{ours}/kernel',
+            f'{block}.{there}.{theirs}.weight',
+            True,
+          )
+
+
+# What some folders carry beside the weights that count: copies of
+# `shared.weight`, and a bias that T5's conversion left and no model uses.
+_SPARE = (
+  'encoder.embed_tokens.weight',
+  'decoder.embed_tokens.weight',
+  'lm_head.weight',
+  'decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight',
+)
+
+
+def open_folder(path: str) -> dict[str, Any]:
+  """Opens a folder; no array is read yet.
+
+  Args:
+    path: a local folder with `config.json` and safetensors weights, in one
+      file or in several with an index.
+
+  Returns:
+    The parameters under T5X's names: nested dicts of `LazyArray`.
+
+  Raises:
+    UserError: weights are missing, unknown, pickled or damaged.
+  """
+  if lazy_arrays.is_remote(path):
+    raise UserError(
+      f'{path}: a Hugging Face folder is read from local disk only. Copy it to'
+      ' a local folder and give that path.'
+    )
+  if not is_huggingface_folder(path):
+    raise explain(path)
+  config = read_config(path)
+  stored = _open_weights(path)
+  gated = 'encoder.block.0.layer.1.DenseReluDense.wi_0.weight' in stored
+  # A tied folder may list the shared matrix again under lm_head.
+  tied = (
+    config.get('tie_word_embeddings', True) or 'lm_head.weight' not in stored
+  )
+  layers = config['num_layers']
+  names = list(
+    _name_map(layers, config.get('num_decoder_layers') or layers, gated, tied)
+  )
+  missing = sorted(there for _, there, _ in names if there not in stored)
+  known = {there for _, there, _ in names} | set(_SPARE)
+  unknown = sorted(set(stored) - known)
+  if missing or unknown:
+    raise UserError(
+      f'{path}: its weights do not fit its {CONFIG_FILE} ({layers} encoder'
+      f' layers, {"gated" if gated else "plain"} feed-forward): missing'
+      f' {missing[:4] or "none"}, not expected {unknown[:4] or "none"}.'
+      ' Download the folder again, or check that both files are of the same'
+      ' model.'
+    )
+  return flax.traverse_util.unflatten_dict(
+    {here: _view(stored[there], turned) for here, there, turned in names},
+    sep='/',
+  )
+
+
+def _view(array: lazy_arrays.LazyArray, transposed: bool):
+  if not transposed:
+    return array
+  return lazy_arrays.LazyArray(
+    array.name,
+    array.shape[::-1],
+    array.dtype,
+    lambda index: _Turned(array.start_read(index[::-1])),
+  )
+
+
+class _Turned:
+  """A started read of a transposed matrix."""
+
+  def __init__(self, pending):
+    self._pending = pending
+
+  def result(self) -> np.ndarray:
+    return np.ascontiguousarray(self._pending.result().T)
+
+
+def _open_weights(path: str) -> dict[str, lazy_arrays.LazyArray]:
+  """Every array of the folder's safetensors files, by its name there."""
+  folder = pathlib.Path(path)
+  files = [WEIGHTS_FILE]
+  if not (folder / WEIGHTS_FILE).is_file():
+    index = json.loads((folder / INDEX_FILE).read_text(encoding='utf-8'))
+    files = sorted(set(index['weight_map'].values()))
+  stored = {}
+  for name in files:
+    stored.update(_open_file(folder / name))
+  return stored
+
+
+def _open_file(file: pathlib.Path) -> dict[str, lazy_arrays.LazyArray]:
+  try:
+    handle = safetensors.safe_open(file, framework='np')
+  except (OSError, safetensors.SafetensorError) as error:
+    raise UserError(
+      f'{file}: cannot be read as safetensors ({error}). Download the file'
+      ' again.'
+    ) from error
+  return {name: _lazy(file, handle, name) for name in list(handle.keys())}
+
+
+def _lazy(file: pathlib.Path, handle: Any, name: str) -> lazy_arrays.LazyArray:
+  part = handle.get_slice(name)
+  return lazy_arrays.LazyArray(
+    f'{file}: {name}',
+    part.get_shape(),
+    _numpy_dtype(part.get_dtype(), f'{file}: {name}'),
+    lambda index: lazy_arrays.Ready(handle.get_slice(name)[index]),
+  )
+
+
+def _numpy_dtype(name: str, where: str) -> np.dtype:
+  known = {
+    'F64': 'float64',
+    'F32': 'float32',
+    'F16': 'float16',
+    'BF16': 'bfloat16',
+  }
+  if name not in known:
+    raise UserError(
+      f'{where}: expected floating-point weights ({", ".join(known)}), found'
+      f' {name}. Quantised folders cannot be loaded; take the original one.'
+    )
+  return lazy_arrays.numpy_dtype(known[name])
+
+
+def read(path: str) -> dict[str, Any]:
+  """Reads a folder's parameters to the host, under T5X's names.
+
+  Args:
+    path: as `open_folder`.
+
+  Returns:
+    Nested dicts of numpy arrays; kernels [in, out], embedding [V, D], relative
+    position biases [H, buckets].
+  """
+  flat = flax.traverse_util.flatten_dict(open_folder(path))
+  return flax.traverse_util.unflatten_dict(
+    {keys: array.get() for keys, array in flat.items()}
+  )
+
+
+def write(params: Mapping[str, Any], config: Any, path: str) -> None:
+  """Writes a T5X parameter tree as a folder that transformers loads.
+
+  The folder appears complete or not at all.
+
+  Args:
+    params: nested dicts of arrays under T5X's names, layers not stacked.
+    config: the network's `T5Config`, or an object with the same attributes.
+    path: the folder to make. May exist if it holds no weights.
+
+  Raises:
+    UserError: `path` holds weights, or `params` don't fit `config`.
+  """
+  folder = pathlib.Path(path)
+  taken = [
+    name
+    for name in (WEIGHTS_FILE, INDEX_FILE, *_PICKLED_FILES)
+    if (folder / name).exists()
+  ]
+  if taken:
+    raise UserError(
+      f'{path}: holds the weights of a model already ({taken[0]}). Give another'
+      ' folder.'
+    )
+  flat = flax.traverse_util.flatten_dict(dict(params), sep='/')
+  names = list(
+    _name_map(
+      config.num_encoder_layers,
+      config.num_decoder_layers,
+      gated=len(config.mlp_activations) == 2,
+      tied=config.logits_via_embedding,
+    )
+  )
+  ours = {here for here, _, _ in names}
+  if ours != set(flat):
+    raise UserError(
+      f'{path}: the parameters do not fit the configuration: missing'
+      f' {sorted(ours - set(flat))[:4] or "none"}, not expected'
+      f' {sorted(set(flat) - ours)[:4] or "none"}. Give the configuration that'
+      ' they were trained with, layers unstacked.'
+    )
+  weights = {
+    there: np.ascontiguousarray(
+      np.asarray(flat[here]).T if turned else np.asarray(flat[here])
+    )
+    for here, there, turned in names
+  }
+  description = _describe(config, flat)
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / CONFIG_FILE).write_text(
+    json.dumps(description, indent=2, sort_keys=True) + '\n', encoding='utf-8'
+  )
+  unfinished = folder / f'{WEIGHTS_FILE}.tmp'
+  safetensors.numpy.save_file(weights, unfinished, metadata={'format': 'pt'})
+  os.replace(unfinished, folder / WEIGHTS_FILE)
+
+
+def _describe(config: Any, flat: Mapping[str, Any]) -> dict[str, Any]:
+  """A `config.json` for transformers."""
+  activations: Sequence[str] = tuple(config.mlp_activations)
+  if activations not in _FEED_FORWARD:
+    raise UserError(
+      f'mlp_activations: {activations} has no name in a Hugging Face T5'
+      f' configuration. Expected one of {sorted(_FEED_FORWARD)}.'
+    )
+  embedding = flat['token_embedder/embedding']
+  buckets = flat['encoder/relpos_bias/rel_embedding'].shape[1]
+  gated = len(activations) == 2
+  return {
+    'architectures': ['T5ForConditionalGeneration'],
+    'model_type': 't5',
+    'is_encoder_decoder': True,
+    'vocab_size': int(embedding.shape[0]),
+    'd_model': config.emb_dim,
+    'd_kv': config.head_dim,
+    'd_ff': config.mlp_dim,
+    'num_heads': config.num_heads,
+    'num_layers': config.num_encoder_layers,
+    'num_decoder_layers': config.num_decoder_layers,
+    'dropout_rate': config.dropout_rate,
+    'feed_forward_proj': _FEED_FORWARD[activations],
+    'dense_act_fn': 'gelu_new' if activations[0] == 'gelu' else activations[0],
+    'is_gated_act': gated,
+    'layer_norm_epsilon': 1e-6,
+    'relative_attention_num_buckets': int(buckets),
+    'relative_attention_max_distance': 128,
+    'tie_word_embeddings': bool(config.logits_via_embedding),
+    'dtype': str(np.dtype(embedding.dtype)),
+    'initializer_factor': 1.0,
+    'decoder_start_token_id': 0,
+    'pad_token_id': 0,
+    'eos_token_id': 1,
+    'use_cache': True,
+  }

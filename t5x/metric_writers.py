@@ -1,0 +1,240 @@
+"""Writes metrics to JSONL and TensorBoard, off the thread that trains."""
+
+import concurrent.futures
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from clu import metrics as clu_metrics
+from clu import values as clu_values
+from etils import epath
+
+from t5x import metrics as metrics_lib
+
+MetricValues = Mapping[str, clu_values.Value]
+MetricValueMapFuture = concurrent.futures.Future
+
+
+class JsonlWriter:
+  """Appends a line `{"step": 5, "loss": 2.5}` to a file at each write.
+
+  A NaN is written `NaN` and an infinity `Infinity`, as Python's `json` does. A
+  last line that a killed process left unfinished is removed.
+
+  Args:
+    path: the file, whose folder is made.
+  """
+
+  def __init__(self, path: str):
+    self._path = epath.Path(path)
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    if self._path.exists():
+      text = self._path.read_text()
+      if text and not text.endswith('\n'):
+        self._path.write_text(text[: text.rfind('\n') + 1])
+
+  def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+    """Writes the values of a step in one line."""
+    line = {'step': int(step)}
+    line.update({k: np.asarray(v).item() for k, v in scalars.items()})
+    with self._path.open('a') as file:
+      file.write(json.dumps(line) + '\n')
+
+  def flush(self) -> None:
+    """Does nothing: every write is on disk."""
+
+  def close(self) -> None:
+    """Does nothing: no file stays open."""
+
+
+class MultiWriter:
+  """Hands what is written to each of some writers that can take it.
+
+  It has the methods of `clu.metric_writers.MetricWriter`.
+
+  Args:
+    writers: may be empty.
+  """
+
+  def __init__(self, writers: Sequence[Any]):
+    self._writers = tuple(writers)
+
+  def _hand_on(self, method: str, *args: Any, **kwargs: Any) -> None:
+    for writer in self._writers:
+      if hasattr(writer, method):
+        getattr(writer, method)(*args, **kwargs)
+
+  def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+    self._hand_on('write_scalars', step, scalars)
+
+  def write_summaries(self, step: int, values: Any, metadata: Any = None):
+    self._hand_on('write_summaries', step, values, metadata)
+
+  def write_images(self, step: int, images: Any) -> None:
+    self._hand_on('write_images', step, images)
+
+  def write_videos(self, step: int, videos: Any) -> None:
+    self._hand_on('write_videos', step, videos)
+
+  def write_audios(self, step: int, audios: Any, *, sample_rate: int) -> None:
+    self._hand_on('write_audios', step, audios, sample_rate=sample_rate)
+
+  def write_texts(self, step: int, texts: Any) -> None:
+    self._hand_on('write_texts', step, texts)
+
+  def write_histograms(self, step: int, arrays: Any, num_buckets: Any = None):
+    self._hand_on('write_histograms', step, arrays, num_buckets)
+
+  def write_hparams(self, hparams: Mapping[str, Any]) -> None:
+    self._hand_on('write_hparams', hparams)
+
+  def flush(self) -> None:
+    self._hand_on('flush')
+
+  def close(self) -> None:
+    self._hand_on('close')
+
+
+def create_writer(name: str, summary_dir: str | None) -> MultiWriter:
+  """Returns a writer to `<summary_dir>/<name>`.
+
+  The first process writes `metrics.jsonl` and, where TensorFlow is installed,
+  TensorBoard events. Others, and all without a folder, write nothing.
+
+  Args:
+    name: subfolder, such as 'train'.
+    summary_dir: the run's folder, or None.
+  """
+  if summary_dir is None or jax.process_index() != 0:
+    return MultiWriter([])
+  folder = epath.Path(summary_dir) / name
+  writers: list[Any] = [JsonlWriter(str(folder / 'metrics.jsonl'))]
+  try:
+    # Loads TensorFlow, which a train step has no need of.
+    from clu import metric_writers as clu_metric_writers
+  except ImportError as e:
+    logging.warning('No TensorBoard events in %s: %s', folder, e)
+  else:
+    writers.append(clu_metric_writers.SummaryWriter(str(folder)))
+  return MultiWriter(writers)
+
+
+def _write_values(writer: MultiWriter, step: int, values: MetricValues) -> None:
+  scalars = {
+    k: v.value for k, v in values.items() if isinstance(v, clu_values.Scalar)
+  }
+  if scalars:
+    writer.write_scalars(step, scalars)
+  others = {k: v for k, v in values.items() if k not in scalars}
+  if others:
+    from clu import metric_writers as clu_metric_writers
+
+    clu_metric_writers.write_values(writer, step, others)
+
+
+class MetricsManager:
+  """Times, computes and writes the metrics of one part of a run.
+
+  Computing and writing happen in a thread of their own, in order.
+
+  Args:
+    name: subfolder of the summaries, such as 'train'.
+    summary_dir: the run's folder; None writes nothing.
+  """
+
+  def __init__(self, name: str, summary_dir: str | None = None):
+    self._name = name
+    self._summary_dir = summary_dir
+    self._writer: MultiWriter | None = None
+    self._pool = concurrent.futures.ThreadPoolExecutor(
+      max_workers=1, thread_name_prefix=f'metrics_{name.replace("/", "_")}'
+    )
+    self._start = time.perf_counter()
+    self._last_stop = self._start
+
+  @property
+  def summary_writer(self) -> MultiWriter:
+    """The writer, made when it is first asked for."""
+    if self._writer is None:
+      self._writer = create_writer(self._name, self._summary_dir)
+    return self._writer
+
+  def write_scalar(self, key: str, val: Any, step: int) -> None:
+    """Writes one value."""
+    self.write_scalars(step, {key: val})
+
+  def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+    """Writes the values of a step."""
+    self._pool.submit(
+      lambda: self.summary_writer.write_scalars(step, scalars)
+    ).result()
+
+  def start_duration_timer(self, block_on: Any = ()) -> None:
+    """Starts the time that the next summary reports.
+
+    Args:
+      block_on: arrays to wait for first.
+    """
+    jax.block_until_ready(block_on)
+    self._start = time.perf_counter()
+
+  def write_metrics_summary(
+    self,
+    metrics: Mapping[str, clu_metrics.Metric] | Sequence[Mapping[str, Any]],
+    step: int,
+    num_steps: int,
+  ) -> MetricValueMapFuture:
+    """Computes metrics and writes them, without waiting.
+
+    The time ends when the metrics are there. It starts with the timer, or with
+    the end of the time of the summary before, so that no time counts twice
+    where steps are dispatched ahead.
+
+    Args:
+      metrics: metrics by name, or several such, to be merged.
+      step: the step to write.
+      num_steps: the steps that the metrics sum up.
+
+    Returns:
+      A future of name to `clu.values.Value`. A mean over nothing has no value;
+      what is not finite has.
+    """
+    parts = [metrics] if isinstance(metrics, Mapping) else list(metrics)
+    return self._pool.submit(
+      self._summarize, parts, step, num_steps, self._start
+    )
+
+  def _summarize(
+    self,
+    parts: Sequence[Mapping[str, clu_metrics.Metric]],
+    step: int,
+    num_steps: int,
+    start: float,
+  ) -> MetricValues:
+    host = [metrics_lib.to_host(dict(part)) for part in parts]
+    stop = time.perf_counter()
+    duration = stop - max(start, min(self._last_stop, stop))
+    self._last_stop = stop
+    merged = host[0]
+    for part in host[1:]:
+      merged = metrics_lib.merge_metrics(merged, part)
+    merged = metrics_lib.set_step_metrics_num_steps(merged, num_steps)
+    merged = metrics_lib.set_time_metrics_duration(merged, duration)
+    values = metrics_lib.compute_values(merged)
+    _write_values(self.summary_writer, step, values)
+    self.summary_writer.flush()
+    return values
+
+  def flush(self) -> None:
+    """Waits until everything is written."""
+    self._pool.submit(lambda: self._writer and self._writer.flush()).result()
+
+  def close(self) -> None:
+    """Writes what is left and ends the thread."""
+    self._pool.shutdown(wait=True)
+    if self._writer is not None:
+      self._writer.close()

@@ -1,0 +1,71 @@
+"""The table of a model's parameters that a run leaves as `model-info.txt`."""
+
+import os
+from typing import Any
+
+from flax import core
+from flax import traverse_util
+import jax
+
+from t5x import train_state as train_state_lib
+
+
+def log_model_info(
+  log_file: str | None,
+  full_train_state: train_state_lib.TrainState,
+  partitioner: Any,
+) -> str:
+  """Writes name, shape, logical and mesh axes of each parameter, and totals.
+
+  Args:
+    log_file: where to write, on process 0; None writes nothing.
+    full_train_state: the state, or its shapes.
+    partitioner: knows the axes.
+
+  Returns:
+    The text.
+  """
+  logical = partitioner.get_logical_axes(full_train_state)
+  mesh = partitioner.get_mesh_axes(full_train_state)
+  shapes = _flat(full_train_state.params)
+  logical_axes, mesh_axes = _flat(logical.params), _flat(mesh.params)
+  rows = [('Parameter', 'Shape', 'Size', 'Logical axes', 'Mesh axes')]
+  for name, value in shapes.items():
+    rows.append(
+      (
+        name,
+        str(tuple(value.shape)),
+        f'{value.size:,}',
+        _axes(logical_axes.get(name)),
+        _axes(mesh_axes.get(name)),
+      )
+    )
+  widths = [max(len(row[i]) for row in rows) for i in range(5)]
+  lines = [
+    '  '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+    for row in rows
+  ]
+  total = sum(v.size for v in shapes.values())
+  states = sum(
+    leaf.size for leaf in jax.tree.leaves(full_train_state.param_states)
+  )
+  lines += [
+    '',
+    f'Parameters: {total:,}',
+    f'Optimizer state: {states:,}',
+    f'Mesh: {dict(partitioner.mesh.shape)}',
+  ]
+  text = '\n'.join(lines) + '\n'
+  if log_file is not None and jax.process_index() == 0:
+    os.makedirs(os.path.dirname(log_file) or '.', exist_ok=True)
+    with open(log_file, 'w', encoding='utf-8') as f:
+      f.write(text)
+  return text
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+  return traverse_util.flatten_dict(core.unfreeze(tree), sep='/')
+
+
+def _axes(axes: Any) -> str:
+  return 'replicated' if axes is None else str(tuple(axes))

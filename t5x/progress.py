@@ -1,0 +1,80 @@
+"""What a person sees of a run while it goes on: a bar, or lines in a log."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import console as rich_console
+from rich import progress as rich_progress
+
+# Shown behind the bar, in this order, where a run reports them.
+_SHOWN = (
+  'loss',
+  'label_loss',
+  'rationale_loss',
+  'accuracy',
+  'learning_rate',
+)
+
+
+class Progress:
+  """A progress bar on a terminal; elsewhere one line for each report.
+
+  Use as a context manager; every call outside it, or on another process than
+  the first, does nothing.
+  """
+
+  def __init__(self, total_steps: int, start_step: int, visible: bool = True):
+    self._total = total_steps
+    self._start = start_step
+    self._visible = visible
+    self._console = rich_console.Console(stderr=True)
+    self._bar: rich_progress.Progress | None = None
+    self._task: Any = None
+
+  def __enter__(self) -> 'Progress':
+    if self._visible and self._console.is_terminal:
+      self._bar = rich_progress.Progress(
+        rich_progress.TextColumn('{task.description:<10}'),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TextColumn('eta'),
+        rich_progress.TimeRemainingColumn(),
+        rich_progress.TextColumn('{task.fields[report]}'),
+        console=self._console,
+        transient=True,
+      )
+      self._bar.start()
+      self._task = self._bar.add_task(
+        'compiling', total=self._total, completed=self._start, report=''
+      )
+    return self
+
+  def __exit__(self, *unused_exception) -> None:
+    if self._bar is not None:
+      self._bar.stop()
+      self._bar = None
+
+  def step(self, step: int) -> None:
+    """Says that `step` steps of the run are done."""
+    if self._bar is not None:
+      self._bar.update(self._task, completed=step, description='training')
+
+  def phase(self, name: str) -> None:
+    """Says what goes on besides training, such as 'evaluating'."""
+    if self._bar is not None:
+      self._bar.update(self._task, description=name)
+
+  def report(self, step: int, values: Mapping[str, float]) -> None:
+    """Shows the metrics of the steps up to `step`."""
+    parts = [f'{k} {values[k]:.4g}' for k in _SHOWN if k in values]
+    rate = values.get('timing/tokens_per_second') or values.get(
+      'timing/target_tokens_per_second'
+    )
+    if rate:
+      parts.append(f'{rate:,.0f} tokens/s')
+    if self._bar is not None:
+      self._bar.update(self._task, completed=step, report='  '.join(parts))
+    elif self._visible:
+      line = f'step {step}/{self._total}  ' + '  '.join(parts)
+      self._console.print(line, highlight=False, soft_wrap=True)

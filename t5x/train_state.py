@@ -1,0 +1,303 @@
+"""What a run carries from step to step: parameters and optimizer state.
+
+As a dict of a state, which is what checkpoints hold:
+`{'target': parameters, 'state': {'step': ..., 'param_states': ...}}`, and
+`'flax_mutables'` where a model has other variables.
+"""
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Protocol
+
+import flax
+import jax
+import jax.numpy as jnp
+from flax import serialization, struct, traverse_util
+from flax.core import FrozenDict
+from flax.linen import partitioning as flax_partitioning
+
+from t5x import optimizers
+
+EMPTY_DICT: FrozenDict = FrozenDict({})
+
+# Collections of `module.init` that are neither parameters nor carried on.
+_PARAMS_AXES = 'params_axes'
+
+
+class TrainState(Protocol):
+  """The part of a state that checkpoints, trainers and partitioners rely on."""
+
+  @property
+  def step(self) -> jax.Array:
+    """How many steps were done, int32."""
+    ...
+
+  @property
+  def params(self) -> Mapping[str, Any]:
+    """The model's parameters, as nested dicts."""
+    ...
+
+  @property
+  def param_states(self) -> Any:
+    """What the optimizer keeps for the parameters."""
+    ...
+
+  @property
+  def flax_mutables(self) -> Mapping[str, Any]:
+    """Variables of the model besides its parameters, by collection."""
+    ...
+
+  def state_dict(self) -> MutableMapping[str, Any]:
+    """Returns the state as nested dicts."""
+    ...
+
+  def restore_state(self, state_dict: Mapping[str, Any]) -> 'TrainState':
+    """Returns the state that nested dicts were made from."""
+    ...
+
+  def replace_params(self, params: Mapping[str, Any]) -> 'TrainState':
+    """Returns the state with other parameters."""
+    ...
+
+  def replace_flax_mutables(
+    self, flax_mutables: Mapping[str, Any]
+  ) -> 'TrainState':
+    """Returns the state with other variables."""
+    ...
+
+  def replace_step(self, step: jax.Array) -> 'TrainState':
+    """Returns the state at another step."""
+    ...
+
+  def apply_gradient(
+    self,
+    grads: Any,
+    learning_rate: jax.Array,
+    flax_mutables: Mapping[str, Any] = EMPTY_DICT,
+  ) -> 'TrainState':
+    """Returns the state after an update."""
+    ...
+
+  def next_learning_rate(self, given: jax.Array) -> jax.Array:
+    """Returns the rate that the next update uses if it is given `given`."""
+    ...
+
+  def as_logical_axes(self) -> 'TrainState':
+    """Returns the state with logical axes in place of its arrays."""
+    ...
+
+
+def _split_variables(
+  variables: Mapping[str, Any],
+) -> tuple[dict[str, Any], Any, FrozenDict, Any]:
+  """Returns params, their axes, the other collections, and their axes."""
+  variables = dict(flax.core.unfreeze(variables))
+  params = variables.pop('params')
+  params_axes = variables.pop(_PARAMS_AXES, None)
+  axes = {k: v for k, v in variables.items() if k.endswith('_axes')}
+  mutables = {k: v for k, v in variables.items() if k not in axes}
+  axes = {k.removesuffix('_axes'): v for k, v in axes.items()}
+  return params, params_axes, flax.core.freeze(mutables), axes or None
+
+
+def _logical_axes(values: Mapping[str, Any], metadata: Any) -> dict[str, Any]:
+  """Returns the logical axes of each value, None where it was given none."""
+  flat = {}
+  if metadata is not None:
+    names = flax.core.unfreeze(flax_partitioning.get_axis_names(metadata))
+    flat = traverse_util.flatten_dict(names)
+  paths = traverse_util.flatten_dict(flax.core.unfreeze(values))
+  return traverse_util.unflatten_dict({k: flat.get(k) for k in paths})
+
+
+def _mutables_axes(mutables: Mapping[str, Any], metadata: Any) -> FrozenDict:
+  return flax.core.freeze(
+    {
+      name: _logical_axes(value, (metadata or {}).get(name))
+      for name, value in mutables.items()
+    }
+  )
+
+
+def _with_mutables(state: dict[str, Any], mutables: Any) -> dict[str, Any]:
+  if mutables:
+    state['flax_mutables'] = serialization.to_state_dict(
+      flax.core.unfreeze(mutables)
+    )
+  return state
+
+
+def _restored_mutables(mutables: Any, state_dict: Mapping[str, Any]) -> Any:
+  if not mutables:
+    return EMPTY_DICT
+  return flax.core.freeze(
+    serialization.from_state_dict(
+      flax.core.unfreeze(mutables), state_dict['flax_mutables']
+    )
+  )
+
+
+class FlaxOptimTrainState(struct.PyTreeNode):
+  """A train state around an `optimizers.Optimizer`.
+
+  Attributes:
+    _optimizer: parameters, optimizer and its state.
+    params_axes: logical axes of the parameters, as flax records them.
+    flax_mutables: variables of the model besides its parameters.
+    flax_mutables_axes: their logical axes.
+  """
+
+  _optimizer: optimizers.Optimizer
+  params_axes: Any = None
+  flax_mutables: Any = EMPTY_DICT
+  flax_mutables_axes: Any = None
+
+  @classmethod
+  def create(
+    cls,
+    optimizer_def: optimizers.OptimizerDef,
+    model_variables: Mapping[str, Any],
+  ) -> 'FlaxOptimTrainState':
+    """Returns the state at step 0.
+
+    Args:
+      optimizer_def: how parameters are updated.
+      model_variables: what `module.init` returns.
+    """
+    params, params_axes, mutables, axes = _split_variables(model_variables)
+    if params_axes is not None:
+      optimizer_def.set_param_axes(_logical_axes(params, params_axes))
+    return cls(
+      _optimizer=optimizer_def.create(params),
+      params_axes=params_axes,
+      flax_mutables=mutables,
+      flax_mutables_axes=axes,
+    )
+
+  @property
+  def step(self) -> jax.Array:
+    return self._optimizer.state.step
+
+  @property
+  def params(self) -> Mapping[str, Any]:
+    return self._optimizer.target
+
+  @property
+  def param_states(self) -> Any:
+    return self._optimizer.state.param_states
+
+  def state_dict(self) -> dict[str, Any]:
+    return _with_mutables(self._optimizer.state_dict(), self.flax_mutables)
+
+  def restore_state(
+    self, state_dict: Mapping[str, Any]
+  ) -> 'FlaxOptimTrainState':
+    return self.replace(
+      _optimizer=self._optimizer.restore_state(state_dict),
+      flax_mutables=_restored_mutables(self.flax_mutables, state_dict),
+    )
+
+  def apply_gradient(
+    self,
+    grads: Any,
+    learning_rate: jax.Array,
+    flax_mutables: Mapping[str, Any] = EMPTY_DICT,
+  ) -> 'FlaxOptimTrainState':
+    optimizer = self._optimizer.apply_gradient(
+      grads, learning_rate=learning_rate
+    )
+    return self.replace(_optimizer=optimizer, flax_mutables=flax_mutables)
+
+  def next_learning_rate(self, given: jax.Array) -> jax.Array:
+    optimizer = self._optimizer
+    return optimizer.optimizer_def.learning_rate(optimizer.state, given)
+
+  def replace_params(self, params: Mapping[str, Any]) -> 'FlaxOptimTrainState':
+    return self.replace(_optimizer=self._optimizer.replace(target=params))
+
+  def replace_flax_mutables(
+    self, flax_mutables: Mapping[str, Any]
+  ) -> 'FlaxOptimTrainState':
+    return self.replace(flax_mutables=flax_mutables)
+
+  def replace_step(self, step: jax.Array) -> 'FlaxOptimTrainState':
+    state = self._optimizer.state.replace(step=jnp.asarray(step, jnp.int32))
+    return self.replace(_optimizer=self._optimizer.replace(state=state))
+
+  def as_logical_axes(self) -> 'FlaxOptimTrainState':
+    optimizer = self._optimizer.optimizer_def.derive_logical_axes(
+      self._optimizer, _logical_axes(self.params, self.params_axes)
+    )
+    return FlaxOptimTrainState(
+      _optimizer=optimizer,
+      flax_mutables=_mutables_axes(self.flax_mutables, self.flax_mutables_axes),
+    )
+
+
+class InferenceState(struct.PyTreeNode):
+  """A state without an optimizer, for evaluation and inference."""
+
+  step: jax.Array | None
+  params: Any
+  params_axes: Any = None
+  flax_mutables: Any = EMPTY_DICT
+  flax_mutables_axes: Any = None
+
+  @classmethod
+  def create(cls, model_variables: Mapping[str, Any]) -> 'InferenceState':
+    """Returns the state at step 0 with these variables of `module.init`."""
+    params, params_axes, mutables, axes = _split_variables(model_variables)
+    return cls(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      params_axes=params_axes,
+      flax_mutables=mutables,
+      flax_mutables_axes=axes,
+    )
+
+  @property
+  def param_states(self) -> FrozenDict:
+    return EMPTY_DICT
+
+  def apply_gradient(self, *args: Any, **kwargs: Any) -> 'InferenceState':
+    raise NotImplementedError(
+      'InferenceState has no optimizer. Use FlaxOptimTrainState to train.'
+    )
+
+  def next_learning_rate(self, given: jax.Array) -> jax.Array:
+    raise NotImplementedError(
+      'InferenceState has no optimizer. Use FlaxOptimTrainState to train.'
+    )
+
+  def state_dict(self) -> MutableMapping[str, Any]:
+    return _with_mutables(
+      {
+        'target': serialization.to_state_dict(flax.core.unfreeze(self.params)),
+        'state': {'step': self.step},
+      },
+      self.flax_mutables,
+    )
+
+  def replace_step(self, step: jax.Array) -> 'InferenceState':
+    return self.replace(step=jnp.asarray(step, jnp.int32))
+
+  def replace_params(self, params: Mapping[str, Any]) -> 'InferenceState':
+    return self.replace(params=params)
+
+  def replace_flax_mutables(
+    self, flax_mutables: Mapping[str, Any]
+  ) -> 'InferenceState':
+    return self.replace(flax_mutables=flax_mutables)
+
+  def restore_state(self, state_dict: Mapping[str, Any]) -> 'InferenceState':
+    return self.replace(
+      params=serialization.from_state_dict(self.params, state_dict['target']),
+      step=state_dict['state']['step'],
+      flax_mutables=_restored_mutables(self.flax_mutables, state_dict),
+    )
+
+  def as_logical_axes(self) -> 'InferenceState':
+    return InferenceState(
+      step=None,
+      params=_logical_axes(self.params, self.params_axes),
+      flax_mutables=_mutables_axes(self.flax_mutables, self.flax_mutables_axes),
+    )

@@ -1,0 +1,417 @@
+"""Steps a train state, evaluates it, and reports metrics.
+
+A trainer owns the state, which each step replaces. The host dispatches a step
+before it reads the metrics of the one before, and never gets further ahead.
+
+The names of T5X's `trainer` that lie in `train_step`, `actions` and
+`metric_writers` are handed on here.
+"""
+
+import abc
+import concurrent.futures
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+from absl import logging
+from clu import values as clu_values
+
+from t5x import actions, metric_writers, partitioning, train_step
+from t5x import metrics as metrics_lib
+from t5x import models as models_lib
+from t5x import train_state as train_state_lib
+
+ActionMapType = actions.ActionMapType
+ActionMode = actions.ActionMode
+BaseAction = actions.BaseAction
+EarlyStoppingAction = actions.EarlyStoppingAction
+MetricsManager = metric_writers.MetricsManager
+TerminateOnNanAction = actions.TerminateOnNanAction
+WeightMetricsComputer = train_step.WeightMetricsComputer
+accumulate_grads_microbatched = train_step.accumulate_grads_microbatched
+apply_grads = train_step.apply_grads
+eval_step = train_step.eval_step
+train_with_lr = train_step.train_with_lr
+
+BatchType = Mapping[str, Any]
+LearningRateCallable = Callable[[jax.Array], jax.Array]
+MetricValues = Mapping[str, clu_values.Value]
+
+
+class BaseTrainerConstructor(Protocol):
+  """What `t5x.train` calls to make a trainer."""
+
+  def __call__(
+    self,
+    model: models_lib.BaseModel,
+    train_state: train_state_lib.TrainState,
+    partitioner: partitioning.BasePartitioner,
+    eval_names: Sequence[str],
+    summary_dir: str | None,
+    train_state_axes: Any,
+    rng: jax.Array,
+  ) -> 'BaseTrainer': ...
+
+
+class ArrayMapFuture:
+  """The metrics of some training steps, once they are done."""
+
+  def __init__(
+    self,
+    future: concurrent.futures.Future,
+    settle: Callable[[], None],
+  ):
+    self._future = future
+    self._settle = settle
+
+  def result(self) -> MetricValues:
+    """Waits for the steps; returns metric name to value."""
+    values = self._future.result()
+    self._settle()
+    return values
+
+  def done(self) -> bool:
+    """Whether `result` would return at once."""
+    return self._future.done()
+
+
+def _signature(batch: BatchType) -> tuple:
+  return tuple(
+    sorted((k, tuple(v.shape), str(v.dtype)) for k, v in batch.items())
+  )
+
+
+class BaseTrainer(abc.ABC):
+  """Runs the compiled steps that a subclass defines.
+
+  Args:
+    model: what is trained.
+    train_state: the state to start from; its memory is given to the steps.
+    partitioner: lays arrays out and compiles.
+    eval_names: tasks that `eval` may be given.
+    summary_dir: where metrics go: 'train/' and 'training_eval/<task>/'; None
+      writes none.
+    train_state_axes: mesh axes of the state, from `partitioner.get_mesh_axes`.
+    rng: a key; step s draws from it folded with s, so that a run that goes on
+      from a checkpoint draws what it would have drawn.
+
+  Attributes:
+    step_callback: called on the host with the number of steps that are done,
+      after each one.
+  """
+
+  def __init__(
+    self,
+    model: models_lib.BaseModel,
+    train_state: train_state_lib.TrainState,
+    partitioner: partitioning.BasePartitioner,
+    eval_names: Sequence[str],
+    summary_dir: str | None,
+    train_state_axes: Any,
+    rng: jax.Array,
+  ):
+    self._model = model
+    self._partitioner = partitioner
+    self._train_state_axes = train_state_axes
+    self._base_rng = jax.device_put(rng, partitioner.shardings(None))
+    self.train_state = train_state
+    self.step_callback: Callable[[int], None] | None = None
+    self.train_metrics_manager = MetricsManager('train', summary_dir)
+    self.eval_metrics_managers = {
+      name: MetricsManager(f'training_eval/{name}', summary_dir)
+      for name in eval_names
+    }
+    self._compiled: dict[Any, Callable[..., Any]] = {}
+    # (number, metrics) of the step that the host has not waited for.
+    self._in_flight: tuple[int, Any] | None = None
+    self._summary: concurrent.futures.Future | None = None
+
+  def __enter__(self) -> 'BaseTrainer':
+    return self
+
+  def __exit__(self, *exc: Any) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Waits for what runs, and closes the writers."""
+    try:
+      self._settle()
+      if self._summary is not None:
+        self._summary.result()
+    finally:
+      self.train_metrics_manager.close()
+      for manager in self.eval_metrics_managers.values():
+        manager.close()
+
+  @property
+  def train_state(self) -> train_state_lib.TrainState:
+    """The state after the last dispatched step."""
+    return self._train_state
+
+  @train_state.setter
+  def train_state(self, train_state: train_state_lib.TrainState) -> None:
+    self._train_state = self._partitioner.move_params_to_devices(
+      train_state, self._train_state_axes
+    )
+
+  @property
+  @abc.abstractmethod
+  def _partitioned_train_step(self) -> partitioning.PartitionedCallable:
+    """`(train_state, batch, rng) -> (train_state, metrics)`."""
+
+  @property
+  @abc.abstractmethod
+  def _partitioned_eval_step(self) -> partitioning.PartitionedCallable:
+    """`(train_state, batch) -> metrics`."""
+
+  def _check_batch(self, batch_size: int) -> None:
+    """Raises UserError if a training batch can't be split."""
+    self._partitioner.check_batch_size(batch_size)
+
+  def _settle(self) -> Any:
+    """Waits for the step in flight; returns its metrics on the host."""
+    if self._in_flight is None:
+      return None
+    (number, metrics), self._in_flight = self._in_flight, None
+    host = metrics_lib.to_host(metrics)
+    if self.step_callback is not None:
+      self.step_callback(number)
+    return host
+
+  def train(
+    self,
+    batch_iter: Iterator[BatchType],
+    num_steps: int,
+    start_step: int | None = None,
+  ) -> ArrayMapFuture:
+    """Does some steps.
+
+    Returns when the last one is dispatched, not when it is done.
+
+    Args:
+      batch_iter: yields numpy batches with this host's rows, or sharded ones.
+      num_steps: how many steps.
+      start_step: the state's step, which saves reading it.
+
+    Returns:
+      A future of the steps' metrics, merged; they are also written, at the last
+      step's number.
+
+    Raises:
+      errors.UserError: if a batch can't be split.
+      StopIteration: if the batches end before the steps.
+    """
+    if num_steps < 1:
+      raise ValueError(f'Trainer.train: expected num_steps > 0: {num_steps}.')
+    step = int(self._train_state.step) if start_step is None else start_step
+    manager = self.train_metrics_manager
+    manager.start_duration_timer()
+    merged = None
+    for i in range(num_steps):
+      batch = self._partitioner.shard_batch(next(batch_iter))
+      known = len(self._compiled)
+      compiled = self._compile('train', batch)
+      if not i and len(self._compiled) > known:
+        # Compiling is no part of the steps' time.
+        manager.start_duration_timer()
+      self._train_state, metrics = compiled(
+        self._train_state, batch, self._base_rng
+      )
+      before = self._settle()
+      if i:  # The step before belongs to this call.
+        merged = (
+          before
+          if merged is None
+          else metrics_lib.merge_metrics(merged, before)
+        )
+      self._in_flight = (step + i + 1, metrics)
+    parts = [metrics] if merged is None else [merged, metrics]
+    if self._summary is not None:
+      self._summary.result()  # Done long ago; raises what went wrong there.
+    self._summary = manager.write_metrics_summary(
+      parts, step + num_steps, num_steps
+    )
+    return ArrayMapFuture(self._summary, self._settle)
+
+  def _compile(self, name: str, batch: BatchType) -> Callable[..., Any]:
+    """Returns the compiled step for batches of these shapes."""
+    key = (name, _signature(batch))
+    if key in self._compiled:
+      return self._compiled[key]
+    start = time.perf_counter()
+    if name == 'train':
+      self._check_batch(next(iter(batch.values())).shape[0])
+      args = (self._train_state, batch, self._base_rng)
+      step_fn = self._partitioned_train_step
+    else:
+      args = (self._train_state, batch)
+      step_fn = self._partitioned_eval_step
+    self._compiled[key] = self._partitioner.compile(step_fn, *args)
+    seconds = time.perf_counter() - start
+    logging.info('Compiled the %s step in %.1f s.', name, seconds)
+    if name == 'train':
+      self.train_metrics_manager.write_scalar(
+        'timing/compilation_seconds', seconds, int(self._train_state.step)
+      )
+    return self._compiled[key]
+
+  def compile_train(self, batch: BatchType) -> None:
+    """Compiles the training step for batches like this one.
+
+    Args:
+      batch: arrays as for `train`; their values don't matter.
+
+    Raises:
+      errors.UserError: if the batch can't be split.
+    """
+    self._compile('train', self._partitioner.shard_batch(batch))
+
+  def compile_eval(self, batches: Mapping[str, BatchType]) -> None:
+    """Compiles the evaluation step for each task's batches.
+
+    Args:
+      batches: task to a batch; values don't matter.
+    """
+    for batch in batches.values():
+      self._compile('eval', self._partitioner.shard_batch(batch))
+
+  def eval(
+    self, batch_iters: Mapping[str, Iterator[BatchType]]
+  ) -> Mapping[str, MetricValues]:
+    """Measures the metrics of each task over all of its batches.
+
+    Args:
+      batch_iters: task, one of `eval_names`, to batches.
+
+    Returns:
+      Task to metric name to value; no metric for a task without a batch.
+
+    Raises:
+      errors.UserError: if a batch can't be split.
+    """
+    step = int(self._train_state.step)
+    futures = {
+      task: self._eval_task(task, batches, step)
+      for task, batches in batch_iters.items()
+    }
+    return {
+      task: future.result() if future else {}
+      for task, future in futures.items()
+    }
+
+  def _eval_task(
+    self, task: str, batches: Iterator[BatchType], step: int
+  ) -> concurrent.futures.Future | None:
+    manager = self.eval_metrics_managers[task]
+    manager.start_duration_timer()
+    merged, in_flight, count = None, None, 0
+    for batch in batches:
+      batch = self._partitioner.shard_batch(batch)
+      metrics = self._compile('eval', batch)(self._train_state, batch)
+      merged = _merge(merged, in_flight)
+      in_flight, count = metrics, count + 1
+    if not count:
+      logging.warning(
+        'Evaluation task %s gave no batch, so it has no metrics. A batch size'
+        ' larger than its number of examples is one cause.',
+        task,
+      )
+      return None
+    parts = [part for part in (merged, in_flight) if part is not None]
+    return manager.write_metrics_summary(parts, step, count)
+
+
+def _merge(merged: Any, metrics: Any) -> Any:
+  """Reads metrics from the device and adds them."""
+  if metrics is None:
+    return merged
+  host = metrics_lib.to_host(metrics)
+  return host if merged is None else metrics_lib.merge_metrics(merged, host)
+
+
+class Trainer(BaseTrainer):
+  """Trains with a learning-rate schedule, over microbatches if asked to.
+
+  Args:
+    model: see `BaseTrainer`, like all that follow up to `rng`.
+    train_state: see `BaseTrainer`.
+    partitioner: see `BaseTrainer`.
+    eval_names: see `BaseTrainer`.
+    summary_dir: see `BaseTrainer`.
+    train_state_axes: see `BaseTrainer`.
+    rng: see `BaseTrainer`.
+    learning_rate_fn: step to learning rate. An optax optimizer has its own, and
+      takes no notice of this one.
+    num_microbatches: the batch is split into so many parts that are computed
+      one after the other; None and 1 don't split.
+    weight_metrics_computer: if given, adds metrics of each parameter.
+  """
+
+  def __init__(
+    self,
+    model: models_lib.BaseModel,
+    train_state: train_state_lib.TrainState,
+    partitioner: partitioning.BasePartitioner,
+    eval_names: Sequence[str],
+    summary_dir: str | None,
+    train_state_axes: Any,
+    rng: jax.Array,
+    learning_rate_fn: LearningRateCallable,
+    num_microbatches: int | None,
+    weight_metrics_computer: WeightMetricsComputer | None = None,
+  ):
+    self._learning_rate_fn = learning_rate_fn
+    self._num_microbatches = num_microbatches
+    self._weight_metrics_computer = weight_metrics_computer
+    super().__init__(
+      model=model,
+      train_state=train_state,
+      partitioner=partitioner,
+      eval_names=eval_names,
+      summary_dir=summary_dir,
+      train_state_axes=train_state_axes,
+      rng=rng,
+    )
+
+  def _check_batch(self, batch_size: int) -> None:
+    self._partitioner.check_batch_size(batch_size, self._num_microbatches or 1)
+
+  @property
+  def _partitioned_train_step(self) -> partitioning.PartitionedCallable:
+    def step(train_state, batch, rng):
+      return train_with_lr(
+        train_state,
+        batch,
+        learning_rate=self._learning_rate_fn(train_state.step),
+        dropout_rng=jax.random.fold_in(rng, train_state.step),
+        model=self._model,
+        num_microbatches=self._num_microbatches,
+        weight_metrics_computer=self._weight_metrics_computer,
+        data_partition_spec=self._partitioner.data_partition_spec,
+      )
+
+    return self._partitioner.partition(
+      step,
+      in_axis_resources=(
+        self._train_state_axes,
+        self._partitioner.data_partition_spec,
+        None,
+      ),
+      out_axis_resources=(self._train_state_axes, None),
+      donate_argnums=(0,),
+    )
+
+  @property
+  def _partitioned_eval_step(self) -> partitioning.PartitionedCallable:
+    def step(train_state, batch):
+      return eval_step(self._model, train_state, batch)
+
+    return self._partitioner.partition(
+      step,
+      in_axis_resources=(
+        self._train_state_axes,
+        self._partitioner.data_partition_spec,
+      ),
+      out_axis_resources=None,
+    )

@@ -1,0 +1,141 @@
+"""Eight AdamW steps print the numbers of the published code's way of training.
+
+`tests/golden/hf_*` come from transformers' T5 with torch's AdamW, trained with
+two forward passes, one for the label and one for the rationale, padded. Here
+the same examples go as pairs through the feature converter, the weighted loss
+and the trainer, one example a row and packed. The numbers are facts about the
+other programs: they change only if other models or batches are run there.
+"""
+
+import functools
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dss_jax import feature_converters, models, optimization
+from t5x import huggingface, partitioning, train_state, trainer
+from t5x.examples.t5 import network
+
+GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
+STEPS = 8
+# Rows are filled up with empty ones to the same number at every step.
+ROWS = {False: 12, True: 8}
+LENGTHS = {
+  False: {'inputs': 26, 'targets': 20},
+  True: {'inputs': 64, 'targets': 40},
+}
+
+
+@functools.cache
+def load(name):
+  folder = GOLDEN / name
+  with np.load(folder / 'arrays.npz') as file:
+    arrays = dict(file)
+  facts = json.loads((folder / 'facts.json').read_text())
+  assert len(facts['steps']) == STEPS
+  return arrays, facts, huggingface.read(str(folder / 'model'))
+
+
+def config(name):
+  """The network that the folder's config.json describes."""
+  hf = json.loads((GOLDEN / name / 'model' / 'config.json').read_text())
+  gated = hf['feed_forward_proj'] == 'gated-gelu'
+  return network.T5Config(
+    vocab_size=hf['vocab_size'],
+    emb_dim=hf['d_model'],
+    num_heads=hf['num_heads'],
+    num_encoder_layers=hf['num_layers'],
+    num_decoder_layers=hf['num_decoder_layers'],
+    head_dim=hf['d_kv'],
+    mlp_dim=hf['d_ff'],
+    mlp_activations=('gelu', 'linear') if gated else ('relu',),
+    dropout_rate=0.0,
+    logits_via_embedding=hf['tie_word_embeddings'],
+  )
+
+
+def pairs(arrays, step):
+  """The step's examples, as a paired SeqIO task would give them."""
+  features = {
+    'inputs': 'predict_inputs',
+    'targets': 'label_targets',
+    'rationale_inputs': 'explain_inputs',
+    'rationale_targets': 'rationale_targets',
+  }
+  for row in range(arrays['predict_inputs'].shape[1]):
+    # Padding is 0 in inputs and -100 in targets.
+    tokens = {ours: arrays[name][step, row] for ours, name in features.items()}
+    yield {k: v[v > 0].astype(np.int32) for k, v in tokens.items()}
+
+
+def batch(arrays, step, pack):
+  """Puts a step's examples through the feature converter."""
+  spec = tf.TensorSpec([None], tf.int32)
+  examples = list(pairs(arrays, step))
+  dataset = tf.data.Dataset.from_generator(
+    lambda: iter(examples), output_signature={k: spec for k in examples[0]}
+  )
+  converter = feature_converters.DistillFeatureConverter(pack=pack)
+  rows = list(converter(dataset, LENGTHS[pack]).as_numpy_iterator())
+  assert len(rows) <= ROWS[pack]
+  if pack:
+    assert len(rows) < 2 * len(examples)
+    assert max(row['decoder_segment_ids'].max() for row in rows) >= 4
+  blank = {name: np.zeros_like(array) for name, array in rows[0].items()}
+  rows += [blank] * (ROWS[pack] - len(rows))
+  return {name: np.stack([row[name] for row in rows]) for name in blank}
+
+
+@pytest.mark.parametrize('pack', [False, True], ids=['unpacked', 'packed'])
+@pytest.mark.parametrize('name', ['hf_1_1', 'hf_1_0'])
+def test_eight_steps_of_the_published_code(name, pack):
+  arrays, facts, params = load(name)
+  schedule = optimization.linear_decay(5e-4, STEPS)
+  model = models.DistillModel(
+    module=network.Transformer(config(name)),
+    input_vocabulary=None,
+    output_vocabulary=None,
+    optimizer_def=optimization.adamw(schedule, clip_norm=1.0),
+    alpha=facts['alpha'],
+  )
+  batches = [batch(arrays, step, pack) for step in range(STEPS)]
+  # Only its axes are used, and its tree: the weights are the golden ones.
+  shapes = {k: v.shape for k, v in batches[0].items()}
+  variables = jax.jit(
+    lambda rng: model.get_initial_variables(rng, shapes)
+  )(jax.random.key(0))
+  state = train_state.FlaxOptimTrainState.create(model.optimizer_def, variables)
+  expected_tree = jax.tree.map(np.shape, dict(state.params))
+  assert jax.tree.map(np.shape, params) == expected_tree
+  state = state.replace_params(jax.tree.map(jax.numpy.asarray, params))
+
+  partitioner = partitioning.PjitPartitioner(num_partitions=2)
+  run = trainer.Trainer(
+    model=model,
+    train_state=state,
+    partitioner=partitioner,
+    eval_names=[],
+    summary_dir=None,
+    train_state_axes=partitioner.get_mesh_axes(state),
+    rng=jax.random.key(0),
+    learning_rate_fn=schedule,
+    num_microbatches=None,
+  )
+  metric_names = {
+    'label_loss': 'label_loss',
+    'rationale_loss': 'rationale_loss',
+    'loss': 'loss',
+    'grad_norm': 'grad_norm_before_clip',
+    'learning_rate': 'learning_rate',
+  }
+  found, expected = [], []
+  with run:
+    for step, fact in enumerate(facts['steps']):
+      metrics = run.train(iter([batches[step]]), 1).result()
+      found.append([metrics[ours].value for ours in metric_names])
+      expected.append([fact[theirs] for theirs in metric_names.values()])
+  np.testing.assert_allclose(found, expected, rtol=1e-4)

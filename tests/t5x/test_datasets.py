@@ -1,0 +1,197 @@
+"""Batches come seeded, in order, and go on where they stopped."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow as tf
+
+from t5x import datasets
+from t5x import errors
+
+_ROWS = {'train': 50, 'validation': 10}
+_VOCABULARY = seqio.ByteVocabulary()
+_NAME = 'toy_task_of_test_datasets'
+
+
+def _source(split, shuffle_files, seed=None):
+  del shuffle_files, seed
+  rows = [f'row {i}' for i in range(_ROWS[split])]
+  return tf.data.Dataset.from_tensor_slices({'inputs': rows, 'targets': rows})
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _toy_task():
+  feature = seqio.Feature(_VOCABULARY, add_eos=True)
+  seqio.TaskRegistry.add(
+    _NAME,
+    source=seqio.FunctionDataSource(
+      _source, splits=list(_ROWS), num_input_examples=_ROWS
+    ),
+    preprocessors=[
+      seqio.preprocessors.tokenize,
+      seqio.preprocessors.append_eos_after_trim,
+    ],
+    output_features={'inputs': feature, 'targets': feature},
+  )
+  yield
+  seqio.TaskRegistry.remove(_NAME)
+
+
+def _config(**changes):
+  config = datasets.DatasetConfig(
+    mixture_or_task_name=_NAME,
+    task_feature_lengths={'inputs': 8, 'targets': 8},
+    split='train',
+    batch_size=4,
+    shuffle=True,
+    seed=1,
+  )
+  return dataclasses.replace(config, **changes)
+
+
+def _dataset(**changes):
+  return datasets.get_dataset(
+    _config(**changes), 0, 1, seqio.EncDecFeatureConverter
+  )
+
+
+def _iterator(**changes):
+  return datasets.TrainIterator(_dataset(**changes), shard_batch=dict)
+
+
+def _take(iterator, count):
+  return [next(iterator)['encoder_input_tokens'].copy() for _ in range(count)]
+
+
+def test_the_same_seed_gives_the_same_batches():
+  one, other = _iterator(), _iterator()
+  np.testing.assert_array_equal(_take(one, 20), _take(other, 20))
+  one.close(), other.close()
+
+
+def test_another_seed_gives_other_batches():
+  one, other = _iterator(), _iterator(seed=2)
+  assert not np.array_equal(_take(one, 5), _take(other, 5))
+  one.close(), other.close()
+
+
+@pytest.mark.parametrize('done', [0, 1, 13, 30])
+def test_a_restored_iterator_goes_on_with_the_next_batch(done):
+  straight = _iterator()
+  expected = _take(straight, done + 5)[done:]
+  first = _iterator()
+  _take(first, done)
+  state = first.get_state()
+  first.close()
+  resumed = _iterator()
+  resumed.set_state(state)
+  np.testing.assert_array_equal(_take(resumed, 5), expected)
+  assert resumed.get_state() == {'batches': done + 5}
+  straight.close(), resumed.close()
+
+
+def test_reading_ahead_does_not_move_the_position():
+  iterator = _iterator()
+  _take(iterator, 1)
+  assert iterator.get_state() == {'batches': 1}
+  iterator.close()
+
+
+def test_hosts_read_disjoint_parts_that_make_up_the_whole():
+  parts = [
+    datasets.get_dataset(
+      _config(shuffle=False, batch_size=2),
+      host,
+      2,
+      seqio.EncDecFeatureConverter,
+      num_epochs=1,
+    )
+    for host in range(2)
+  ]
+  seen = [
+    _VOCABULARY.decode(row)
+    for part in parts
+    for batch in part.as_numpy_iterator()
+    for row in batch['encoder_input_tokens'].tolist()
+  ]
+  assert sorted(seen) == sorted(f'row {i}' for i in range(50))
+
+
+def test_a_finite_dataset_ends_with_stop_iteration():
+  dataset = datasets.get_dataset(
+    _config(), 0, 1, seqio.EncDecFeatureConverter, num_epochs=1
+  )
+  iterator = datasets.TrainIterator(dataset, shard_batch=dict)
+  assert sum(1 for _ in iterator) == 50 // 4
+  with pytest.raises(StopIteration):
+    next(iterator)
+
+
+def test_an_error_of_the_pipeline_is_raised_where_the_batch_is_asked_for():
+  def fail(batch):
+    raise RuntimeError('no such device')
+
+  iterator = datasets.TrainIterator(_dataset(), shard_batch=fail)
+  with pytest.raises(RuntimeError, match='no such device'):
+    next(iterator)
+  iterator.close()
+
+
+def test_measuring_the_loss_sees_each_row_once_and_fills_up_with_nothing():
+  (dataset,) = datasets.get_training_eval_datasets(
+    _config(split='validation', shuffle=False),
+    0,
+    1,
+    eval_steps=100,
+    feature_converter_cls=seqio.EncDecFeatureConverter,
+  ).values()
+  batches = list(dataset.as_numpy_iterator())
+  weights = np.concatenate([b['decoder_loss_weights'] for b in batches])
+  assert weights.shape == (12, 8)
+  np.testing.assert_array_equal(weights.sum(1), [6] * 10 + [0] * 2)
+
+
+def test_measuring_the_loss_stops_at_eval_steps():
+  (dataset,) = datasets.get_training_eval_datasets(
+    _config(split='validation'), 0, 1, 2, seqio.EncDecFeatureConverter
+  ).values()
+  assert sum(1 for _ in dataset) == 2
+
+
+def test_a_misspelt_task_is_refused_with_the_closest_name():
+  with pytest.raises(errors.UserError, match=f'Did you mean {_NAME!r}'):
+    _dataset(mixture_or_task_name=_NAME.replace('toy', 'tow'))
+
+
+def test_an_absent_split_is_refused_with_those_there_are():
+  with pytest.raises(errors.UserError, match=r"no split 'test'.*validation"):
+    _dataset(split='test')
+
+
+def test_missing_lengths_are_refused():
+  with pytest.raises(errors.UserError, match='TASK_FEATURE_LENGTHS'):
+    _dataset(task_feature_lengths=None)
+
+
+def test_a_batch_that_the_hosts_do_not_divide_is_refused():
+  with pytest.raises(errors.UserError, match='4 is not divisible by the 3'):
+    datasets.get_dataset(_config(), 0, 3, seqio.EncDecFeatureConverter)
+
+
+def test_options_of_grain_are_refused():
+  with pytest.raises(errors.UserError, match='num_workers'):
+    _config(num_workers=2)
+
+
+def test_another_vocabulary_than_the_models_is_refused():
+  @dataclasses.dataclass
+  class Model:
+    input_vocabulary: seqio.Vocabulary
+    output_vocabulary: seqio.Vocabulary
+
+  datasets.verify_matching_vocabs(_config(), Model(_VOCABULARY, _VOCABULARY))
+  other = seqio.ByteVocabulary(extra_ids=7)
+  with pytest.raises(errors.UserError, match='output vocabulary'):
+    datasets.verify_matching_vocabs(_config(), Model(_VOCABULARY, other))

@@ -1,0 +1,69 @@
+"""Tests of t5x.state_utils."""
+
+import pytest
+from flax import traverse_util
+
+from t5x import state_utils
+from t5x.errors import UserError
+
+CHECKPOINT = {'target': {'old': {'a': 1, 'b': 2}, 'head': 3}}
+MODEL = {'target': {'new': {'a': 0, 'b': 0}, 'head': 0, 'extra': 0}}
+
+
+def test_names_are_keys_joined_by_slashes():
+  assert state_utils.flatten_state_dict({'a': {'b': 1}, 'c': {}}) == {'a/b': 1}
+  kept = state_utils.flatten_state_dict({'c': {}}, keep_empty_nodes=True)
+  assert kept == {'c': traverse_util.empty_node}
+
+
+def test_the_specification_of_an_array_is_one_leaf():
+  spec = {'driver': 'zarr', 'kvstore': {'driver': 'file', 'path': 'a'}}
+  assert state_utils.flatten_state_dict({'x': spec}) == {'x': spec}
+  assert not state_utils.tensorstore_leaf((), {'driver': 'zarr'})
+
+
+def test_intersection_keeps_what_both_name():
+  both = state_utils.intersect_state({'a': 1, 'b': {'c': 2}}, {'b': {'c': 0}})
+  assert both == {'b': {'c': 2}}
+
+
+@pytest.mark.parametrize('overwrite, a', [(False, 1), (True, 0)])
+def test_merging_adds_what_is_missing(overwrite, a):
+  merged = state_utils.merge_state({'a': 1}, {'a': 0, 'b': 0}, overwrite)
+  assert merged == {'a': a, 'b': 0}
+
+
+def test_rules_rename_leave_out_and_leave_alone():
+  rules = [
+    (r'target/new/(.*)', r'target/old/\1'),
+    (r'target/extra', None),
+    (r'target/.*', 'target/not_reached'),
+  ]
+  renamed = state_utils.apply_assignment_map(CHECKPOINT, MODEL, rules[:2])
+  assert renamed == {'target': {'new': {'a': 1, 'b': 2}, 'head': 3}}
+  with pytest.raises(UserError, match=r"asks for 'target/not_reached'"):
+    state_utils.apply_assignment_map(CHECKPOINT, MODEL, rules)
+
+
+def test_a_resumed_run_has_the_names_already():
+  rules = [(r'target/nothing', None)]
+  same = state_utils.apply_assignment_map(
+    CHECKPOINT, MODEL, rules, is_resuming=True
+  )
+  assert same is CHECKPOINT
+
+
+def test_a_rule_that_matches_nothing_is_an_error_if_strict():
+  rules = [(r'target/typo', None)]
+  with pytest.raises(UserError, match=r"matches \['target/typo'\].*strict"):
+    state_utils.apply_assignment_map(CHECKPOINT, MODEL, rules)
+  loose = state_utils.apply_assignment_map(
+    CHECKPOINT, MODEL, rules, require_all_rules_match=False
+  )
+  assert loose == {'target': {'head': 3}}
+
+
+def test_a_misspelt_source_gets_a_suggestion():
+  rules = [(r'target/new/a', 'target/old/aa')]
+  with pytest.raises(UserError, match="Did you mean 'target/old/a'"):
+    state_utils.apply_assignment_map(CHECKPOINT, MODEL, rules)

@@ -1,0 +1,213 @@
+"""The commands of README, as processes of their own, on the packaged sample."""
+
+import glob
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+_ROOT = pathlib.Path(__file__).parent.parent
+# A smaller run of the same experiment: two evaluations, three checkpoints.
+_SHORT = {
+  'TRAIN_STEPS': 30,
+  'WARMUP_STEPS': 5,
+  'EVAL_PERIOD': 15,
+  'SAVE_PERIOD': 10,
+  'STATS_PERIOD': 5,
+  'KEEP': 10,
+  'EVAL_NUM_EXAMPLES': 20,
+}
+
+
+@pytest.fixture(scope='module')
+def environment(tmp_path_factory):
+  """One device, and one place for prepared data and compiled code."""
+  folder = tmp_path_factory.mktemp('shared')
+  environment = dict(os.environ)
+  environment.pop('XLA_FLAGS', None)
+  environment.update(
+    JAX_PLATFORMS='cpu',
+    JAX_COMPILATION_CACHE_DIR=str(folder / 'compiled'),
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0.1',
+    TFDS_DATA_DIR=str(folder / 'tfds'),
+  )
+  return environment
+
+
+def _command(*flags: str, **macros) -> list[str]:
+  return [
+    sys.executable,
+    '-m',
+    't5x.train',
+    '--gin_file=gin/dss_cqa.gin',
+    *flags,
+    *(f'--gin.{name}={value!r}' for name, value in macros.items()),
+  ]
+
+
+def _run(environment, *flags, **macros) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    _command(*flags, **macros),
+    cwd=_ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def _parameters(model_dir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
+  from t5x import checkpoints
+  from t5x import tools
+
+  tree = checkpoints.load_t5x_checkpoint(str(model_dir / f'checkpoint_{step}'))
+  return {
+    k: np.asarray(v) for k, v in tools.flatten_dict_string_keys(tree).items()
+  }
+
+
+def _lines(path: str) -> list[dict]:
+  with open(path, encoding='utf-8') as f:
+    return [json.loads(line) for line in f]
+
+
+@pytest.fixture(scope='module')
+def finished(environment, tmp_path_factory):
+  """An uninterrupted short run: its folder and what it printed."""
+  folder = tmp_path_factory.mktemp('straight') / 'run'
+  done = _run(environment, MODEL_DIR=str(folder), **_SHORT)
+  assert done.returncode == 0, done.stderr[-3000:]
+  return folder, done.stdout
+
+
+def test_the_run_leaves_what_readme_lists(finished):
+  folder, _ = finished
+  steps = sorted(p.name for p in folder.glob('checkpoint_*'))
+  assert steps == ['checkpoint_10', 'checkpoint_20', 'checkpoint_30']
+  assert 'TRAIN_STEPS = 30' in (folder / 'config.gin').read_text()
+  assert 'Parameters: ' in (folder / 'model-info.txt').read_text()
+  assert list((folder / 'train').glob('events.out.tfevents*'))
+
+
+def test_every_loss_term_is_logged_by_name_and_the_total_is_their_sum(finished):
+  folder, _ = finished
+  for line in _lines(folder / 'train' / 'metrics.jsonl'):
+    assert line['loss'] == pytest.approx(
+      0.5 * line['label_loss'] + 0.5 * line['rationale_loss'] + line['z_loss'],
+      rel=1e-4,
+    )
+    assert line['label_tokens'] > 0 and line['timing/tokens_per_second'] > 0
+
+
+def test_labels_and_rationales_are_evaluated_on_both_splits(finished):
+  folder, _ = finished
+  files = glob.glob(str(folder / 'inference_eval' / '*-metrics.jsonl'))
+  names = {os.path.basename(f).removesuffix('-metrics.jsonl') for f in files}
+  assert names == {
+    'cqa_sample_label_validation',
+    'cqa_sample_label_test',
+    'cqa_sample_rationale_palm_validation',
+    'cqa_sample_rationale_palm_test',
+  }
+  for file in files:
+    assert [line['step'] for line in _lines(file)] == [15, 30]
+
+
+def test_the_screen_says_what_the_run_is_and_what_came_out(finished):
+  folder, printed = finished
+  text = ' '.join(printed.split())
+  assert 'packaged sample' in text and '--gin_file=gin/sizes/base.gin' in text
+  assert text.count('predicted label') == 3
+  assert text.count('generated rationale') == 3
+  (line,) = _lines(
+    folder / 'inference_eval' / 'cqa_sample_label_test-metrics.jsonl'
+  )[-1:]
+  assert f'{line["accuracy"]:.1f}%' in text
+  assert str(folder) in printed.replace('\n', '')
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(
+  environment, finished, tmp_path
+):
+  straight, _ = finished
+  folder = tmp_path / 'run'
+  process = subprocess.Popen(
+    _command(MODEL_DIR=str(folder), **_SHORT),
+    cwd=_ROOT,
+    env=environment,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  deadline = time.monotonic() + 200
+  while not (folder / 'checkpoint_10').exists():
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  assert not (folder / 'checkpoint_30').exists()
+
+  done = _run(environment, MODEL_DIR=str(folder), **_SHORT)
+  assert done.returncode == 0, done.stderr[-3000:]
+  expected, found = _parameters(straight, 30), _parameters(folder, 30)
+  assert expected.keys() == found.keys()
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_a_finished_run_is_not_trained_again(environment, finished):
+  folder, _ = finished
+  before = _lines(folder / 'train' / 'metrics.jsonl')
+  done = _run(environment, MODEL_DIR=str(folder), **_SHORT)
+  assert done.returncode == 0, done.stderr[-3000:]
+  assert _lines(folder / 'train' / 'metrics.jsonl') == before
+
+
+@pytest.mark.parametrize(
+  ('macros', 'message'),
+  [
+    ({'ALHPA': 0.2}, "--gin.ALHPA: .*Did you mean 'ALPHA'"),
+    ({'METHOD': 'finetun'}, "METHOD is 'finetun'.*Did you mean 'finetune'"),
+    ({'DATA_SET': 'cqq'}, "data set is 'cqq'.*Did you mean 'cqa'"),
+    ({'DATA': '/no/such/place'}, '/no/such/place'),
+    ({'ALPHA': 1.5}, 'alpha.*1.5'),
+    ({'FRACTION': 0.0}, 'FRACTION.*0.0'),
+    ({'INITIAL_CHECKPOINT_PATH': '/no/weights'}, '/no/weights'),
+  ],
+  ids=lambda value: next(iter(value)) if isinstance(value, dict) else '',
+)
+def test_a_users_mistake_is_one_clear_message_and_code_2(
+  environment, tmp_path, macros, message
+):
+  done = _run(environment, **({'MODEL_DIR': str(tmp_path / 'run')} | macros))
+  assert done.returncode == 2, done.stderr[-3000:]
+  assert 'Traceback' not in done.stderr
+  error = ' '.join(done.stderr[done.stderr.index('error: ') :].split())
+  assert re.search(message, error), error
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_refused(
+  environment, tmp_path
+):
+  eight = environment | {
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=8'
+  }
+  done = _run(eight, MODEL_DIR=str(tmp_path / 'run'), BATCH_SIZE=6)
+  assert done.returncode == 2, done.stderr[-3000:]
+  assert '6' in done.stderr and '8' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_a_dry_run_prints_the_configuration_and_writes_nothing(
+  environment, tmp_path
+):
+  done = _run(environment, '--dry_run', MODEL_DIR=str(tmp_path / 'run'))
+  assert done.returncode == 0, done.stderr[-3000:]
+  assert 'ALPHA = ' in done.stdout
+  assert not (tmp_path / 'run').exists()
