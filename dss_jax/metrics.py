@@ -20,7 +20,7 @@ def bootstrap_interval(correct: int, total: int) -> tuple[float, float]:
   with replacement gives for their mean, which is a binomial draw.
 
   >>> bootstrap_interval(75, 100)
-  (0.66, 0.83)
+  (0.66, 0.84)
 
   Args:
     correct: how many are.

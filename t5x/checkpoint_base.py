@@ -155,6 +155,24 @@ class Restorer:
     )
 
 
+def is_saved(directory: str, step: int) -> bool:
+  """Whether a run's folder has a complete checkpoint of a step.
+
+  Raises:
+    UserError: it has an incomplete one, which a save can't replace.
+  """
+  folder = checkpoint_layouts.get_checkpoint_dir(directory, step)
+  if checkpoint_layouts.layout_of(folder) is not None:
+    return True
+  # On gs:// a save that is under way, or was cut short, lies there as well.
+  if not lazy_arrays.is_remote(folder) and os.path.exists(folder):
+    raise UserError(
+      f'{folder}: cannot save this step here: there is an incomplete checkpoint'
+      ' (a copy that was cut short?). Remove that folder.'
+    )
+  return False
+
+
 def _position(path: str) -> dict[str, Any]:
   position = checkpoint_layouts.read_position(path)
   if position is None:

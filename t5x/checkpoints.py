@@ -125,6 +125,8 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
       keep_checkpoints_without_metrics,
     )
     self._manager: ocp.CheckpointManager | None = None
+    # What was saved last, and may be under way still.
+    self._last_step: int | None = None
 
   def _opened(self) -> ocp.CheckpointManager:
     if self._manager is None:
@@ -154,10 +156,9 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
     return due and not self._saved(step)
 
   def _saved(self, step: int) -> bool:
-    if self._manager is not None and step in self._manager.all_steps():
-      return True
-    folder = get_checkpoint_dir(self._directory, step)
-    return checkpoint_layouts.layout_of(folder) is not None
+    return step == self._last_step or checkpoint_base.is_saved(
+      self._directory, step
+    )
 
   def wait_until_finished(self) -> None:
     if self._manager is not None:
@@ -203,6 +204,7 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
       )
     manager = self._opened()
     self._drop_old_positions()
+    self._last_step = step
     return manager.save(
       step,
       args=ocp.args.Composite(**items),
@@ -254,8 +256,7 @@ class Checkpointer(checkpoint_base.Restorer):
 
   def should_save(self, step: int) -> bool:
     """Whether `step` is not saved yet."""
-    folder = get_checkpoint_dir(self._directory, step)
-    return checkpoint_layouts.layout_of(folder) is None
+    return not checkpoint_base.is_saved(self._directory, step)
 
   def all_dataset_checkpoint_steps(self) -> Sequence[int]:
     """Steps whose data position is still there."""
@@ -317,7 +318,10 @@ class Checkpointer(checkpoint_base.Restorer):
     kept = self._retention.to_keep(steps)
     for step in steps:
       if step not in kept:
-        epath.Path(get_checkpoint_dir(self._directory, step)).rmtree()
+        folder = epath.Path(get_checkpoint_dir(self._directory, step))
+        # Without its index it no longer counts, should the rest be cut short.
+        (folder / legacy_checkpoints.INDEX_FILE).unlink(missing_ok=True)
+        folder.rmtree()
     if self._keep_positions is not None:
       with_position = self.all_dataset_checkpoint_steps()
       last = with_position[len(with_position) - self._keep_positions :]

@@ -20,7 +20,7 @@ def _make_mesh(device_array: np.ndarray) -> Mesh:
   return Mesh(device_array, MESH_AXES, axis_types=(AxisType.Auto,) * 2)
 
 
-def _hardware_coordinates(devices: Sequence[jax.Device]) -> list[tuple]:
+def hardware_coordinates(devices: Sequence[jax.Device]) -> list[tuple]:
   """Where each device sits: (x, y, z, core) on a TPU, else (host, device)."""
   if all(hasattr(d, 'coords') for d in devices):
     return [(*d.coords, getattr(d, 'core_on_chip', 0)) for d in devices]
@@ -31,6 +31,49 @@ def _hardware_coordinates(devices: Sequence[jax.Device]) -> list[tuple]:
     coordinates.append((host, seen.get(host, 0)))
     seen[host] = seen.get(host, 0) + 1
   return coordinates
+
+
+def tile_places(
+  coordinates: Sequence[tuple[int, ...]], tile: HardwareMesh
+) -> np.ndarray:
+  """Groups devices into equal blocks of neighbours.
+
+  `tile_places([(0, 0), (0, 1), (1, 0), (1, 1)], (2, 1))` is
+  `[[0, 2], [1, 3]]`.
+
+  Args:
+    coordinates: of each device.
+    tile: extent of a block.
+
+  Returns:
+    [blocks, block size] positions in `coordinates`.
+
+  Raises:
+    errors.UserError: if the block doesn't tile the devices.
+  """
+  where = np.array(coordinates)
+  where -= where.min(axis=0)
+  bounds = where.max(axis=0) + 1
+  block = np.array(tile)
+  if (
+    block.shape != bounds.shape
+    or np.any(block < 1)
+    or np.any(bounds % block)
+    or np.prod(bounds) != len(where)
+  ):
+    raise errors.UserError(
+      f'model_parallel_submesh={tuple(tile)} does not tile the devices, whose'
+      f' extent is {tuple(bounds.tolist())} ({len(where)} devices). Give a'
+      ' divisor for each of these dimensions, or set num_partitions instead.'
+    )
+  grid = np.empty(bounds, dtype=int)
+  grid[tuple(where.T)] = np.arange(len(where))
+  rank = len(block)
+  split = grid.reshape(
+    [n for pair in zip(bounds // block, block, strict=True) for n in pair]
+  )
+  split = split.transpose([*range(0, 2 * rank, 2), *range(1, 2 * rank, 2)])
+  return split.reshape(-1, int(np.prod(block)))
 
 
 def get_mesh(
@@ -62,30 +105,8 @@ def get_mesh(
       ' supported. Leave them at their defaults.'
     )
   devices = list(input_devices) or jax.devices(backend)
-  coordinates = np.array(_hardware_coordinates(devices))
-  low = coordinates.min(axis=0)
-  bounds = coordinates.max(axis=0) - low + 1
-  tile = np.array(model_parallel_submesh)
-  if (
-    tile.shape != bounds.shape
-    or np.any(bounds % tile)
-    or np.prod(bounds) != len(devices)
-  ):
-    raise errors.UserError(
-      f'model_parallel_submesh={tuple(model_parallel_submesh)} does not tile'
-      f' the devices, whose extent is {tuple(bounds.tolist())} ({len(devices)}'
-      ' devices). Give a divisor for each of these dimensions, or set'
-      ' num_partitions instead.'
-    )
-  grid = np.empty(bounds, dtype=object)
-  for place, device in zip(coordinates - low, devices, strict=True):
-    grid[tuple(place)] = device
-  rank = len(tile)
-  split = grid.reshape(
-    [n for pair in zip(bounds // tile, tile, strict=True) for n in pair]
-  )
-  split = split.transpose([*range(0, 2 * rank, 2), *range(1, 2 * rank, 2)])
-  return _make_mesh(split.reshape(-1, int(np.prod(tile))))
+  places = tile_places(hardware_coordinates(devices), model_parallel_submesh)
+  return _make_mesh(np.array(devices, dtype=object)[places])
 
 
 def _mesh_from_shapes(

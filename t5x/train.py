@@ -109,8 +109,8 @@ def train(
     train_eval_get_dataset_fn: reads the data to measure the loss on.
     run_eval_before_training: whether to evaluate at the first step too.
     train_state_initializer_cls: makes and restores states.
-    use_orbax: must stay True; the legacy layout is written through
-      `SaveCheckpointConfig.checkpoint_manager_cls`.
+    use_orbax: whether checkpoints are written in the Orbax layout rather than
+      in T5X's legacy one.
     verify_matching_vocabs_fn: compares vocabularies of data and model.
     gc_period: if positive, Python's garbage is collected every so many steps
       and at no other time.
@@ -121,11 +121,6 @@ def train(
   Raises:
     errors.UserError: for a configuration that can't work.
   """
-  if not use_orbax:
-    raise errors.UserError(
-      'train.use_orbax=False is not supported: checkpoints are written through'
-      ' Orbax. Set SaveCheckpointConfig.checkpointer_cls for the legacy layout.'
-    )
   _check_periods(total_steps, eval_period, eval_steps, stats_period)
   seed = datasets.shared_seed(random_seed)
   init_rng, trainer_rng = jax.random.split(
@@ -180,6 +175,7 @@ def train(
     input_shapes=input_shapes,
     input_types=input_types,
     partitioner=partitioner,
+    use_orbax=use_orbax,
   )
   train_state = initializer.from_checkpoint_or_scratch(
     _restore_configs(checkpoint_cfg, model_dir),
@@ -207,8 +203,8 @@ def train(
   del train_state  # The trainer donates its buffers to the next state.
   progress = progress_lib.Progress(end, start, loop.on_first_process())
   trainer.step_callback = progress.step
-  manager = _checkpoint_manager(
-    checkpoint_cfg.save, model_dir, trainer.train_state, partitioner, train_iter
+  manager = checkpoint_cfg.save and checkpoint_cfg.save.make_manager(
+    model_dir, trainer.train_state, partitioner, train_iter, use_orbax
   )
   run_loop = loop.TrainLoop(
     trainer=trainer,
@@ -298,22 +294,6 @@ def _initial_step(checkpoint_cfg) -> int:
   )
   found = re.search(r'checkpoint_(\d+)/*$', str(paths[0])) if paths else None
   return int(found.group(1)) if found else 0
-
-
-def _checkpoint_manager(save, model_dir, train_state, partitioner, train_iter):
-  if save is None:
-    return None
-  return save.checkpoint_manager_cls(
-    directory=model_dir,
-    train_state=train_state,
-    partitioner=partitioner,
-    dataset_iterator=train_iter,
-    save_dtype=save.dtype,
-    keep=save.keep,
-    period=save.period,
-    checkpoint_steps=save.checkpoint_steps,
-    keep_dataset_checkpoints=save.keep_dataset_checkpoints,
-  )
 
 
 def _periods(save, eval_period, stats_period, gc_period) -> loop.Periods:

@@ -39,8 +39,6 @@ CHOICES = 5
 
 # One row in this many turns its fact around.
 _NOT_EVERY = 10
-# Share of a fact's answers that only the test split asks for.
-_HELD_OUT = 0.25
 # What the teacher does, and how often.
 _TEACHER = (
     ('right', 0.74),
@@ -112,25 +110,16 @@ def _others(fact: world.Fact) -> list[world.Category]:
   return [c for c in world.CATEGORIES if c.name not in excluded]
 
 
-def split_targets(draws: Draws) -> dict[str, dict[bool, list[Target]]]:
-  """Divides all (fact, answer) pairs between train and test.
-
-  Returns:
-    {split: {negated: targets}}; no target is in both splits.
-  """
-  splits = {s: {False: [], True: []} for s in ('train', 'test')}
+def all_targets() -> dict[bool, list[Target]]:
+  """Returns {negated: every target}: each fact with each of its answers."""
+  targets = {False: [], True: []}
   for fact in world.FACTS:
-    same = list(_CATEGORY[fact.category].objects)
-    pools = {False: same}
+    same = _CATEGORY[fact.category].objects
+    targets[False].extend(Target(fact, o) for o in same)
     if fact.family in world.NOT_QUESTIONS:
-      pools[True] = [o for c in _others(fact) for o in c.objects]
-    for negated, pool in pools.items():
-      # Rounding at random keeps the share for pools of any size.
-      held_out = int(len(pool) * _HELD_OUT + draws.uniform())
-      for i, answer in enumerate(draws.shuffled(pool)):
-        split = 'test' if i < held_out else 'train'
-        splits[split][negated].append(Target(fact, answer, negated))
-  return splits
+      others = [o for c in _others(fact) for o in c.objects]
+      targets[True].extend(Target(fact, o, negated=True) for o in others)
+  return targets
 
 
 def make_row(target: Target, position: int, draws: Draws) -> Row:
@@ -155,24 +144,33 @@ def make_row(target: Target, position: int, draws: Draws) -> Row:
 
 
 def make_rows(
-    targets: dict[bool, list[Target]], n: int, draws: Draws
+    targets: dict[bool, list[Target]],
+    n: int,
+    seen: set[tuple[str, frozenset[str]]],
+    draws: Draws,
 ) -> Iterator[Row]:
-  """Yields `n` different rows, every target about as often as the others.
+  """Yields rows, every target about as often as the others.
 
   Right answers are spread evenly over the positions of the choices.
+
+  Args:
+    targets: what to ask, see `all_targets`.
+    n: how many rows.
+    seen: questions with their choices that must not come again, which the
+      rows are added to.
+    draws: the source of randomness.
   """
   positions = draws.shuffled([i % CHOICES for i in range(n)])
   queues = {False: [], True: []}
-  seen = set()
   for i, position in enumerate(positions):
     negated = i % _NOT_EVERY == _NOT_EVERY - 1
     if not queues[negated]:
       queues[negated] = draws.shuffled(targets[negated])
     target = queues[negated].pop()
     row = make_row(target, position, draws)
-    while (row.question, row.choices) in seen:
+    while (row.question, frozenset(row.choices)) in seen:
       row = make_row(target, position, draws)
-    seen.add((row.question, row.choices))
+    seen.add((row.question, frozenset(row.choices)))
     yield row
 
 
@@ -194,9 +192,10 @@ def rationale(
       cue=fact.cue, noun=_CATEGORY[stated].noun
   )
   order = [picked, *(c for c in row.choices if c != picked)]
-  parts = [f'the {c} is {_CATEGORY[believed[c]].noun}' for c in order]
-  listing = ', '.join(parts[:-1]) + f' and {parts[-1]}.'
-  return f'{statement} {listing[0].upper()}{listing[1:]}'
+  # 'The' but once, and 'is' left out after it, keep it short.
+  parts = [f'{c} {_CATEGORY[believed[c]].noun}' for c in order[1:]]
+  first = f'{order[0]} is {_CATEGORY[believed[order[0]]].noun}'
+  return f'{statement} The {first}, the ' + ', '.join(parts) + '.'
 
 
 def _behaviour(draws: Draws) -> str:
@@ -289,14 +288,14 @@ def generate(
 ) -> dict[str, str]:
   """Returns the sample as {path below the data folder: text of the file}."""
   draws = Draws(seed)
-  targets = split_targets(draws)
+  targets = all_targets()
+  seen = set()
   files = {}
   for split, n in (('train', train_rows), ('test', test_rows)):
-    rows = list(make_rows(targets[split], n, draws))
+    rows = list(make_rows(targets, n, seen, draws))
     lines = [json.dumps(record(r), separators=(',', ':')) for r in rows]
     files[f'cqa/cqa_{split}.json'] = '\n'.join(lines) + '\n'
-    # Whatever the split, invented questions never touch the test targets.
-    texts = [completion(r, targets['train'][False], draws) for r in rows]
+    texts = [completion(r, targets[False], draws) for r in rows]
     for i in range(0, n, COMPLETIONS_PER_FILE):
       path = f'cqa/llm/{split}_CoT_{i // COMPLETIONS_PER_FILE}.json'
       part = texts[i : i + COMPLETIONS_PER_FILE]

@@ -4,9 +4,9 @@ import doctest
 import fractions
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-import pytest
 
 from dss_jax import equations
 
@@ -33,7 +33,8 @@ def expressions(draw, depth=3):
 
 
 def test_the_examples_in_the_docstrings_hold():
-  assert doctest.testmod(equations).failed == 0
+  result = doctest.testmod(equations)
+  assert result.attempted and not result.failed
 
 
 @given(expressions())

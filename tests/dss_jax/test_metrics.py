@@ -9,7 +9,8 @@ from dss_jax import metrics
 
 
 def test_the_examples_in_the_docstrings_hold():
-  assert doctest.testmod(metrics).failed == 0
+  result = doctest.testmod(metrics)
+  assert result.attempted and not result.failed
 
 
 def test_label_accuracy_ignores_blanks_around_labels_only():

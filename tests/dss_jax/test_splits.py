@@ -3,13 +3,12 @@
 import doctest
 import math
 
-from hypothesis import given
-from hypothesis import strategies as st
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from dss_jax import errors
-from dss_jax import splits
+from dss_jax import errors, splits
 
 SIZES = st.integers(4, 400)
 FRACTIONS = st.floats(0.6, 1.0)
@@ -17,7 +16,8 @@ SEEDS = st.integers(0, 2**32)
 
 
 def test_the_examples_in_the_docstrings_hold():
-  assert doctest.testmod(splits).failed == 0
+  result = doctest.testmod(splits)
+  assert result.attempted and not result.failed
 
 
 @given(SIZES, FRACTIONS, SEEDS)

@@ -3,12 +3,11 @@
 import doctest
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-import pytest
 
-from dss_jax import errors
-from dss_jax import teacher
+from dss_jax import errors, teacher
 
 PIECES = (
   'So the answer is', 'The answer is', 'Answer:', 'Premise', 'Premise:', 'Q:',
@@ -17,7 +16,8 @@ PIECES = (
 
 
 def test_the_examples_in_the_docstrings_hold():
-  assert doctest.testmod(teacher).failed == 0
+  result = doctest.testmod(teacher)
+  assert result.attempted and not result.failed
 
 
 @pytest.mark.parametrize(

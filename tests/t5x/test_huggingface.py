@@ -86,8 +86,11 @@ def test_the_tree_is_the_one_that_the_network_makes(name):
     tokens,
     tokens,
   )['params']
-  shapes = lambda tree: {n: leaf.shape for n, leaf in _flat(tree).items()}
-  assert shapes(_params(name)) == shapes(expected)
+  assert _shapes(_params(name)) == _shapes(expected)
+
+
+def _shapes(tree):
+  return {name: leaf.shape for name, leaf in _flat(tree).items()}
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -9,6 +9,7 @@ from flax.linen import partitioning as flax_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
 from t5x import adafactor, errors, optimizers, partitioning, train_state
+from t5x import mesh as mesh_lib
 from tests.t5x import tiny_model
 
 P = PartitionSpec
@@ -91,30 +92,22 @@ def test_a_submesh_that_does_not_tile_is_refused(submesh):
 
 def test_a_tpu_submesh_is_a_block_of_coordinates():
   class Chip:
-    process_index = 0
-    device_kind = 'TPU'
-    platform = 'tpu'
-
     def __init__(self, x, y, core):
       self.coords, self.core_on_chip = (x, y, 0), core
 
-    def __hash__(self):
-      return hash((self.coords, self.core_on_chip))
-
-    def __eq__(self, other):
-      return hash(self) == hash(other)
-
-  from t5x import mesh as mesh_lib
-
   chips = [Chip(x, y, c) for x in range(4) for y in range(2) for c in range(2)]
-  places = mesh_lib.block_places(
+  places = mesh_lib.tile_places(
     mesh_lib.hardware_coordinates(chips), (2, 1, 1, 2)
   )
-  blocks = [[(chips[i].coords, chips[i].core_on_chip) for i in row]
-            for row in places]
+  blocks = [
+    [(chips[i].coords, chips[i].core_on_chip) for i in row] for row in places
+  ]
   assert len(blocks) == 4
   assert blocks[0] == [
-    ((0, 0, 0), 0), ((0, 0, 0), 1), ((1, 0, 0), 0), ((1, 0, 0), 1)
+    ((0, 0, 0), 0),
+    ((0, 0, 0), 1),
+    ((1, 0, 0), 0),
+    ((1, 0, 0), 1),
   ]
 
 
@@ -265,14 +258,14 @@ def test_a_dimension_that_the_mesh_does_not_divide_is_refused():
   partitioner = partitioning.PjitPartitioner(num_partitions=2)
   with pytest.raises(
     errors.UserError,
-    match=r"target/decoder/layers_0/mlp/wi_0/kernel: dimension 'mlp' of shape"
+    match=r"decoder/layers_0/mlp/wi_0/kernel.*: dimension 'mlp' of shape"
     r' \(16, 33\) is not divisible by 2',
   ):
     partitioner.get_mesh_axes(shapes)
 
 
 def test_a_misspelt_mesh_axis_is_refused():
-  with pytest.raises(errors.UserError, match="Did you mean 'model'?"):
+  with pytest.raises(errors.UserError, match="Did you mean 'model'"):
     partitioning.PjitPartitioner(
       num_partitions=1, logical_axis_rules=[('mlp', 'modle')]
     )

@@ -1,0 +1,362 @@
+"""Tests of t5x.examples.t5.layers and the modules behind it."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t5x.examples.t5 import layers
+
+
+def random_array(*shape, seed=0):
+  return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def reference_attention(query, key, value, bias, mask):
+  logits = np.einsum('bqhd,bkhd->bhqk', query, key) + bias
+  logits = np.where(mask, logits, -np.inf)
+  weights = np.exp(logits - logits.max(-1, keepdims=True))
+  weights /= weights.sum(-1, keepdims=True)
+  return np.einsum('bhqk,bkhd->bqhd', weights, value)
+
+
+def attention_inputs(batch=2, q=4, k=5, heads=3, size=8):
+  query = random_array(batch, q, heads, size)
+  key = random_array(batch, k, heads, size, seed=1)
+  value = random_array(batch, k, heads, size, seed=2)
+  bias = random_array(1, heads, q, k, seed=3)
+  mask = random_array(batch, 1, q, k, seed=4) > -0.5
+  mask[..., 0] = True
+  return query, key, value, bias, mask
+
+
+def test_attention_is_an_unscaled_softmax_of_logits_bias_and_mask():
+  query, key, value, bias, mask = attention_inputs()
+  found = layers.dot_product_attention(
+    query, key, value, bias, deterministic=True, mask=mask
+  )
+  expected = reference_attention(query, key, value, bias, mask)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_query_that_may_see_nothing_gets_the_mean_and_no_nan():
+  query, key, value, bias, _ = attention_inputs()
+  found = layers.dot_product_attention(
+    query, key, value, bias, deterministic=True, mask=np.zeros((2, 1, 4, 5))
+  )
+  expected = np.broadcast_to(value.mean(1, keepdims=True), found.shape)
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_float32_logits_beat_bfloat16_logits():
+  query, key, value, bias, mask = attention_inputs()
+  exact = reference_attention(query, key, value, bias, mask)
+  distance = {}
+  for float32_logits in (False, True):
+    found = layers.dot_product_attention(
+      query,
+      key,
+      value,
+      bias,
+      deterministic=True,
+      mask=mask,
+      dtype=jnp.bfloat16,
+      float32_logits=float32_logits,
+    )
+    assert found.dtype == jnp.bfloat16
+    distance[float32_logits] = np.abs(found.astype(jnp.float32) - exact).mean()
+  assert distance[True] < distance[False] < 0.1
+
+
+def test_attention_dropout_drops_whole_keys_of_a_head():
+  _, _, value, _, _ = attention_inputs(batch=1, k=5)
+  query = np.zeros((1, 4, 3, 8), np.float32)
+  key = np.zeros_like(value)
+  kept = set()
+  for seed in range(8):
+    # Equal weights over one-hot values show which keys were dropped.
+    eye = np.broadcast_to(np.eye(5, 8)[None, :, None], value.shape)
+    found = layers.dot_product_attention(
+      query,
+      key,
+      eye.astype(np.float32),
+      dropout_rng=jax.random.key(seed),
+      dropout_rate=0.5,
+    )[..., :5]
+    assert np.all(np.ptp(found, axis=1) == 0)
+    kept |= set(np.round(np.ravel(found), 4).tolist())
+  assert kept == {0.0, 0.4}
+  with pytest.raises(ValueError, match='needs a dropout_rng'):
+    layers.dot_product_attention(query, key, value, dropout_rate=0.5)
+
+
+def test_dropout_that_is_off_adds_no_operation():
+  layer = layers.MultiHeadDotProductAttention(2, 4, dropout_rate=0.0)
+  mlp = layers.MlpBlock(8, intermediate_dropout_rate=0.0)
+  x = jnp.ones((1, 3, 6))
+  for module, inputs in ((layer, (x, x)), (mlp, (x,))):
+    variables = module.init(jax.random.key(0), *inputs)
+    texts = {
+      str(
+        jax.make_jaxpr(
+          lambda v, m=m, i=inputs, d=deterministic: m.apply(
+            v, *i, deterministic=d
+          )
+        )(variables)
+      )
+      for m in (module, module.copy())
+      for deterministic in (False, True)
+    }
+    assert len(texts) == 1
+    assert 'random' not in texts.pop()
+
+
+def test_masks_are_the_examples_of_their_docstrings():
+  query, key = np.array([[1, 0]]), np.array([[1, 1, 0]])
+  assert layers.make_attention_mask(query, key).tolist() == [
+    [[[1, 1, 0], [0, 0, 0]]]
+  ]
+  assert layers.make_attention_mask(query, key, extra_batch_dims=2).shape == (
+    1,
+    1,
+    1,
+    1,
+    2,
+    3,
+  )
+  assert layers.make_causal_mask(np.zeros((1, 3))).tolist() == [
+    [[[1, 0, 0], [1, 1, 0], [1, 1, 1]]]
+  ]
+  found = layers.make_decoder_mask(
+    jnp.array([[6, 7, 3, 4, 0]]),
+    jnp.float32,
+    decoder_segment_ids=jnp.array([[1, 1, 2, 2, 0]]),
+  )
+  assert found.tolist() == [
+    [
+      [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [0, 0, 1, 0, 0],
+        [0, 0, 1, 1, 0],
+        [0, 0, 0, 0, 0],
+      ]
+    ]
+  ]
+
+
+def test_a_prefix_is_seen_in_both_directions():
+  found = layers.make_decoder_mask(
+    jnp.array([[5, 6, 7, 0]]),
+    jnp.bool_,
+    decoder_causal_attention=jnp.array([[1, 1, 0, 0]]),
+  )
+  assert found[0, 0].astype(int).tolist() == [
+    [1, 1, 0, 0],
+    [1, 1, 0, 0],
+    [1, 1, 1, 0],
+    [0, 0, 0, 0],
+  ]
+
+
+def test_masks_and_biases_combine_and_skip_none():
+  a, b = np.array([[1.0, 1, 0]]), np.array([[1.0, 0, 0]])
+  assert layers.combine_masks(a, None, b).tolist() == [[1, 0, 0]]
+  assert layers.combine_biases(a, None, b).tolist() == [[2, 1, 0]]
+  assert layers.combine_masks(None) is None
+  assert layers.combine_biases(None) is None
+  with pytest.raises(ValueError, match='add axes of size 1'):
+    layers.combine_masks(a, b[0])
+
+
+def reference_bucket(distance, bidirectional, buckets, max_distance):
+  """The T5 paper's rule, in float64 logarithms."""
+  base = 0
+  if bidirectional:
+    buckets //= 2
+    base = buckets if distance > 0 else 0
+    n = abs(distance)
+  else:
+    n = max(-distance, 0)
+  exact = buckets // 2
+  if n < exact:
+    return base + n
+  scale = math.log(n / exact) / math.log(max_distance / exact)
+  return base + min(buckets - 1, exact + int(scale * (buckets - exact) + 1e-9))
+
+
+@pytest.mark.parametrize('bidirectional', [True, False])
+def test_buckets_follow_the_logarithmic_rule(bidirectional):
+  distances = np.arange(-300, 301)
+  found = layers.relative_position_bucket(distances, bidirectional, 32, 128)
+  expected = [reference_bucket(d, bidirectional, 32, 128) for d in distances]
+  assert np.asarray(found).tolist() == expected
+
+
+def test_buckets_are_the_example_of_the_docstring():
+  found = layers.relative_position_bucket(
+    np.array([-20, -3, -2, -1, 0, 1, 2, 3, 20]), True, 8, 16
+  )
+  assert found.tolist() == [3, 2, 2, 1, 0, 5, 6, 6, 7]
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+  q=st.integers(1, 6),
+  k=st.integers(1, 7),
+  offset=st.integers(0, 5),
+  bidirectional=st.booleans(),
+)
+def test_biases_are_looked_up_by_relative_position(q, k, offset, bidirectional):
+  table = random_array(3, 8)
+  module = layers.RelativePositionBiases(8, 16, 3, jnp.float32)
+  found = module.apply(
+    {'params': {'rel_embedding': table}}, q, k, bidirectional, offset
+  )
+  distance = np.arange(k)[None] - np.arange(q)[:, None] - offset
+  buckets = layers.relative_position_bucket(distance, bidirectional, 8, 16)
+  np.testing.assert_array_equal(found[0], table[:, np.asarray(buckets)])
+
+
+def test_layer_norm_divides_by_the_root_mean_square_in_float32():
+  x = 300 * random_array(2, 3, 16)
+  scale = random_array(16, seed=1)
+  found = layers.LayerNorm().apply({'params': {'scale': scale}}, x)
+  expected = x / np.sqrt(np.mean(x**2, -1, keepdims=True) + 1e-6) * scale
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  # The squares of these overflow float16.
+  half = layers.LayerNorm(dtype=jnp.float16).apply(
+    {'params': {'scale': np.ones(16)}}, x.astype(np.float16)
+  )
+  assert half.dtype == jnp.float16 and np.all(np.isfinite(half))
+
+
+def test_gated_activations_multiply():
+  x = random_array(1, 2, 4)
+  params = {
+    name: {'kernel': random_array(*shape, seed=i)}
+    for i, (name, shape) in enumerate(
+      {'wi_0': (4, 6), 'wi_1': (4, 6), 'wo': (6, 4)}.items()
+    )
+  }
+  found = layers.MlpBlock(6, ('gelu', 'linear')).apply(
+    {'params': params}, x, deterministic=True
+  )
+  gate, up, down = (params[n]['kernel'] for n in ('wi_0', 'wi_1', 'wo'))
+  gated = jax.nn.gelu(x @ gate, approximate=True) * (x @ up)
+  np.testing.assert_allclose(found, gated @ down, rtol=1e-4, atol=1e-5)
+  with pytest.raises(ValueError, match="found 'geluu'"):
+    layers.MlpBlock(6, ('geluu',)).init(jax.random.key(0), x)
+
+
+def test_embedding_by_gather_and_by_product_agree():
+  table = random_array(7, 4)
+  ids = np.array([[0, 6, 3]])
+  for one_hot in (False, True):
+    found = layers.Embed(7, 4, one_hot=one_hot).apply(
+      {'params': {'embedding': table}}, ids
+    )
+    np.testing.assert_array_equal(found, table[ids])
+  with pytest.raises(ValueError, match='set cast_input_dtype'):
+    layers.Embed(7, 4).init(jax.random.key(0), ids.astype(np.float32))
+  layers.Embed(7, 4, cast_input_dtype=jnp.int32).init(
+    jax.random.key(0), ids.astype(np.float32)
+  )
+
+
+def test_logits_of_bfloat16_operands_are_summed_in_float32():
+  x, kernel = random_array(3, 512), random_array(512, 9, seed=1)
+  rounded = [jnp.asarray(a, jnp.bfloat16) for a in (x, kernel)]
+  exact = np.matmul(*(np.asarray(a, np.float64) for a in rounded))
+  found = layers.DenseGeneral(9, dtype=jnp.bfloat16, float32_output=True).apply(
+    {'params': {'kernel': kernel}}, x
+  )
+  assert found.dtype == jnp.float32
+  np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-3)
+  attended = layers.Embed(
+    9, 512, dtype=jnp.bfloat16, attend_dtype=jnp.float32
+  ).apply({'params': {'embedding': kernel.T}}, x, method=layers.Embed.attend)
+  np.testing.assert_array_equal(attended, found)
+
+
+def test_gradient_of_the_float32_product_is_that_of_a_product():
+  x, kernel = random_array(2, 3, 5), random_array(5, 7, seed=1)
+  weights = random_array(2, 3, 7, seed=2)
+  layer = layers.DenseGeneral(7, float32_output=True)
+
+  def loss(x, kernel):
+    return jnp.sum(weights * layer.apply({'params': {'kernel': kernel}}, x))
+
+  def plain(x, kernel):
+    return jnp.sum(weights * (x @ kernel))
+
+  for found, expected in zip(
+    jax.grad(loss, (0, 1))(x, kernel),
+    jax.grad(plain, (0, 1))(x, kernel),
+    strict=True,
+  ):
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_dense_contracts_the_last_axes_only():
+  x = jnp.ones((2, 3, 4, 5))
+  dense = layers.DenseGeneral(6, axis=(-2, -1))
+  variables = dense.init(jax.random.key(0), x)
+  assert variables['params']['kernel'].shape == (20, 6)
+  assert dense.apply(variables, x).shape == (2, 3, 6)
+  with pytest.raises(ValueError, match='move the contracted axes to the end'):
+    layers.DenseGeneral(6, axis=(1,)).init(jax.random.key(0), x)
+
+
+def test_initial_scales_are_those_of_t5():
+  layer = layers.MultiHeadDotProductAttention(8, 16)
+  x = jnp.ones((1, 2, 64))
+  params = layer.init(jax.random.key(0), x, x)['params']
+  key, query, out = (
+    float(jnp.std(params[n]['kernel'])) for n in ('key', 'query', 'out')
+  )
+  assert key == pytest.approx(64**-0.5, rel=0.05)
+  assert query == pytest.approx(64**-0.5 / 16**0.5, rel=0.05)
+  assert out == pytest.approx(128**-0.5, rel=0.05)
+
+
+def test_keys_serve_groups_of_queries_as_if_repeated():
+  layer = layers.MultiHeadDotProductAttention(2, 4)
+  queries, keys = random_array(6, 2, 8), random_array(3, 5, 8, seed=1)
+  variables = layer.init(jax.random.key(0), queries[:3], keys)
+  mask = np.arange(5)[None] < np.array([[5], [2], [3]])
+  repeated = layer.apply(
+    variables,
+    queries,
+    np.repeat(keys, 2, 0),
+    np.repeat(mask, 2, 0)[:, None, None],
+    random_array(1, 2, 2, 5, seed=2),
+    deterministic=True,
+  )
+  for shape in ((3, 1, 1, 5), (6, 1, 1, 5), (6, 1, 2, 5)):
+    given_mask = np.repeat(mask, shape[0] // 3, 0)[:, None, None]
+    found = layer.apply(
+      variables,
+      queries,
+      keys,
+      np.broadcast_to(given_mask, shape),
+      random_array(1, 2, 2, 5, seed=2),
+      deterministic=True,
+    )
+    np.testing.assert_allclose(found, repeated, rtol=1e-5, atol=1e-6)
+  with pytest.raises(ValueError, match='expected the batch of the keys to div'):
+    layer.apply(variables, queries[:4], keys)
+
+
+def test_a_cache_of_another_batch_is_refused():
+  layer = layers.MultiHeadDotProductAttention(2, 4)
+  x = jnp.ones((2, 5, 8))
+  variables = layer.init(jax.random.key(0), x, x, decode=True)
+  assert variables['cache']['cached_key'].shape == (2, 2, 4, 5)
+  with pytest.raises(ValueError, match='one row for each decode'):
+    y = jnp.ones((4, 1, 8))
+    layer.apply(variables, y, y, decode=True, mutable=['cache'])

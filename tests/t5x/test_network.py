@@ -1,0 +1,359 @@
+"""Tests of t5x.examples.t5.network."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from t5x import losses
+from t5x.examples.t5 import network
+from tests import golden_data
+
+NAMES = ['t5x_1_1', 't5x_1_0']
+TOKENS = (
+  'encoder_input_tokens',
+  'decoder_input_tokens',
+  'decoder_target_tokens',
+)
+PACKING = (
+  'encoder_segment_ids',
+  'decoder_segment_ids',
+  'encoder_positions',
+  'decoder_positions',
+)
+
+
+def make_module(name, **changes):
+  kwargs = {**golden_data.load(name).config_kwargs, **changes}
+  return network.Transformer(network.T5Config(**kwargs))
+
+
+@functools.cache
+def logits_fn(name, packed):
+  module = make_module(name)
+
+  def run(params, batch):
+    return module.apply(
+      {'params': params},
+      *(batch[k] for k in TOKENS + (PACKING if packed else ())),
+      enable_dropout=False,
+    )
+
+  return jax.jit(run)
+
+
+def relative_error(found, expected):
+  return np.max(np.abs(found - expected)) / np.max(np.abs(expected))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_logits_equal_t5x(name):
+  golden = golden_data.load(name)
+  found = logits_fn(name, False)(golden.params, golden.batch)
+  assert found.dtype == jnp.float32
+  assert relative_error(found, golden.logits) < 1e-5
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_logits_of_packed_rows_equal_t5x(name):
+  golden = golden_data.load(name)
+  found = logits_fn(name, True)(golden.params, golden.batch_packed)
+  assert relative_error(found, golden.logits_packed) < 1e-5
+
+
+def test_packed_examples_have_the_logits_of_unpacked_ones():
+  golden = golden_data.load('t5x_1_1')
+  plain = np.asarray(logits_fn('t5x_1_1', False)(golden.params, golden.batch))
+  packed = np.asarray(
+    logits_fn('t5x_1_1', True)(golden.params, golden.batch_packed)
+  )
+  segments = golden.batch_packed['decoder_segment_ids']
+  for example in range(6):
+    here = segments[example // 2] == example % 2 + 1
+    expected = plain[example, : here.sum()]
+    assert relative_error(packed[example // 2][here], expected) < 1e-5
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_parameter_names_shapes_and_axes_equal_t5x(name):
+  facts = golden_data.load(name).facts
+  module = make_module(name)
+  tokens = jnp.ones((2, 4), jnp.int32)
+  variables = jax.eval_shape(
+    lambda key: module.init(key, tokens, tokens, tokens, enable_dropout=False),
+    jax.random.key(0),
+  )
+  shapes = traverse_util.flatten_dict(variables['params'], sep='/')
+  axes = traverse_util.flatten_dict(variables['params_axes'], sep='/')
+  assert {k: list(v.shape) for k, v in shapes.items()} == facts['param_shapes']
+  assert {k: list(v.names) for k, v in axes.items()} == facts['param_axes']
+  assert {v.dtype for v in shapes.values()} == {jnp.dtype('float32')}
+
+
+def dimensions(emb_dim, num_heads, layers, mlp_dim):
+  return dict(
+    emb_dim=emb_dim,
+    num_heads=num_heads,
+    num_encoder_layers=layers,
+    num_decoder_layers=layers,
+    mlp_dim=mlp_dim,
+  )
+
+
+T5_1_1 = dict(mlp_activations=('gelu', 'linear'), logits_via_embedding=False)
+T5_1_0 = dict(mlp_activations=('relu',), logits_via_embedding=True)
+
+
+@pytest.mark.parametrize(
+  'config, expected',
+  [
+    (dimensions(512, 6, 8, 1024) | T5_1_1, 76_961_152),
+    (dimensions(768, 12, 12, 2048) | T5_1_1, 247_577_856),
+    (dimensions(1024, 16, 24, 2816) | T5_1_1, 783_150_080),
+    (dimensions(512, 8, 6, 2048) | T5_1_0, 60_506_624),
+    (dimensions(768, 12, 12, 3072) | T5_1_0, 222_903_552),
+  ],
+  ids=['1.1 small', '1.1 base', '1.1 large', '1.0 small', '1.0 base'],
+)
+def test_published_sizes_have_the_published_number_of_parameters(
+  config, expected
+):
+  module = network.Transformer(network.T5Config(vocab_size=32128, **config))
+  tokens = jnp.ones((1, 2), jnp.int32)
+  params = jax.eval_shape(
+    lambda key: module.init(key, tokens, tokens, tokens, enable_dropout=False),
+    jax.random.key(0),
+  )['params']
+  assert sum(x.size for x in jax.tree.leaves(params)) == expected
+
+
+def test_a_position_has_no_gradient_from_later_inputs():
+  golden = golden_data.load('t5x_1_1')
+  module = make_module('t5x_1_1', vocab_size=64)
+  length, position = 8, 4
+  # One token each, so that a row of the embedding is one input position.
+  encoder_tokens = jnp.array([[40, 41, 42]])
+  decoder_tokens = jnp.arange(1, length + 1)[None]
+
+  def logit(params):
+    logits = module.apply(
+      {'params': params},
+      encoder_tokens,
+      decoder_tokens,
+      jnp.ones_like(decoder_tokens),
+      enable_dropout=False,
+    )
+    return jnp.sum(logits[0, position] ** 2)
+
+  params = {
+    **golden.params,
+    'token_embedder': {
+      'embedding': golden.params['token_embedder']['embedding'][:64]
+    },
+  }
+  params['decoder'] = {
+    **params['decoder'],
+    'logits_dense': {
+      'kernel': params['decoder']['logits_dense']['kernel'][:, :64]
+    },
+  }
+  grad = jax.jit(jax.grad(logit))(params)['token_embedder']['embedding']
+  per_position = np.abs(grad[1 : length + 1]).sum(-1)
+  assert np.all(per_position[: position + 1] > 0)
+  assert np.all(per_position[position + 1 :] == 0)
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('project_once', [False, True])
+def test_cached_decoding_equals_the_full_pass_position_by_position(
+  name, project_once
+):
+  golden = golden_data.load(name)
+  module = make_module(name)
+  variables = {'params': golden.params}
+  tokens, inputs = (golden.batch[k] for k in TOKENS[:2])
+
+  @jax.jit
+  def run():
+    encoded = module.apply(
+      variables, tokens, enable_dropout=False, method=module.encode
+    )
+    _, made = module.apply(
+      variables,
+      tokens,
+      inputs,
+      inputs,
+      enable_dropout=False,
+      decode=True,
+      mutable=['cache'],
+    )
+    known = dict(variables)
+    if project_once:
+      _, projected = module.apply(
+        variables,
+        encoded,
+        method=module.cache_encoded,
+        mutable=['encoded_cache'],
+      )
+      known |= projected
+
+    def step(cache, token):
+      logits, new = module.apply(
+        {**known, 'cache': cache},
+        encoded,
+        tokens,
+        token[:, None],
+        token[:, None],
+        enable_dropout=False,
+        decode=True,
+        max_decode_length=inputs.shape[1],
+        mutable=['cache'],
+        method=module.decode,
+      )
+      return new['cache'], logits[:, 0]
+
+    full = module.apply(
+      variables, tokens, inputs, jnp.ones_like(inputs), enable_dropout=False
+    )
+    _, stepwise = jax.lax.scan(step, made['cache'], inputs.T)
+    # Three positions at once, then the rest: a prompt can be read in one go.
+    _, chunks = made['cache'], []
+    cache = made['cache']
+    for part in (inputs[:, :3], inputs[:, 3:]):
+      logits, new = module.apply(
+        {**known, 'cache': cache},
+        encoded,
+        tokens,
+        part,
+        part,
+        enable_dropout=False,
+        decode=True,
+        mutable=['cache'],
+        method=module.decode,
+      )
+      cache = new['cache']
+      chunks.append(logits)
+    return full, jnp.moveaxis(stepwise, 0, 1), jnp.concatenate(chunks, 1)
+
+  full, stepwise, chunked = run()
+  assert relative_error(stepwise, full) < 1e-5
+  assert relative_error(chunked, full) < 1e-5
+
+
+def test_a_decoding_step_computes_the_biases_of_that_step_only():
+  module = make_module('t5x_1_1')
+  params = golden_data.load('t5x_1_1').params
+  length = 23
+  tokens = jnp.ones((1, 5), jnp.int32)
+  inputs = jnp.ones((1, length), jnp.int32)
+  _, made = module.apply(
+    {'params': params},
+    tokens,
+    inputs,
+    inputs,
+    enable_dropout=False,
+    decode=True,
+    mutable=['cache'],
+  )
+  text = str(
+    jax.make_jaxpr(
+      lambda cache: module.apply(
+        {'params': params, 'cache': cache},
+        jnp.ones((1, 5, 48)),
+        tokens,
+        inputs[:, :1],
+        inputs[:, :1],
+        enable_dropout=False,
+        decode=True,
+        mutable=['cache'],
+        method=module.decode,
+      )
+    )(made['cache'])
+  )
+  assert f'{length}]' in text
+  assert f'{length},{length}' not in text
+
+
+def test_decoding_refuses_a_wrong_length_and_packed_rows():
+  module = make_module('t5x_1_1')
+  tokens = jnp.ones((1, 5), jnp.int32)
+  variables = {'params': golden_data.load('t5x_1_1').params}
+  _, made = module.apply(
+    variables,
+    tokens,
+    tokens,
+    tokens,
+    enable_dropout=False,
+    decode=True,
+    mutable=['cache'],
+  )
+  step = functools.partial(
+    module.apply,
+    {**variables, **made},
+    jnp.ones((1, 5, 48)),
+    tokens,
+    tokens[:, :1],
+    tokens[:, :1],
+    enable_dropout=False,
+    decode=True,
+    mutable=['cache'],
+    method=module.decode,
+  )
+  with pytest.raises(ValueError, match='max_decode_length: expected 5'):
+    step(max_decode_length=9)
+  with pytest.raises(ValueError, match='decode unpacked rows'):
+    step(decoder_segment_ids=tokens[:, :1])
+
+
+def test_dropout_of_rate_zero_adds_no_operation_and_else_changes_the_logits():
+  golden = golden_data.load('t5x_1_1')
+  inputs = [golden.batch[k] for k in TOKENS]
+
+  def run(module, enable_dropout):
+    def apply(params):
+      return module.apply(
+        {'params': params},
+        *inputs,
+        enable_dropout=enable_dropout,
+        rngs={'dropout': jax.random.key(1)},
+      )
+
+    return apply
+
+  without = make_module('t5x_1_1')
+  on, off = (
+    str(jax.make_jaxpr(run(without, flag))(golden.params))
+    for flag in (True, False)
+  )
+  assert on == off and 'random' not in on
+  dropped = jax.jit(run(make_module('t5x_1_1', dropout_rate=0.3), True))(
+    golden.params
+  )
+  assert np.all(np.isfinite(dropped))
+  assert relative_error(dropped, golden.logits) > 0.05
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_bfloat16_activations_give_float32_logits_and_gradients(name):
+  golden = golden_data.load(name)
+  module = make_module(name, dtype=jnp.bfloat16, float32_attention_logits=True)
+  batch = golden.batch
+
+  def loss(params):
+    logits = module.apply(
+      {'params': params}, *(batch[k] for k in TOKENS), enable_dropout=False
+    )
+    assert logits.dtype == jnp.float32
+    total, _, weight = losses.compute_weighted_cross_entropy(
+      logits, batch['decoder_target_tokens'], batch['decoder_loss_weights']
+    )
+    return total / weight
+
+  value, grads = jax.jit(jax.value_and_grad(loss))(golden.params)
+  total, _, weight = golden.facts['loss']['label_smoothing=0.0,z_loss=0.0']
+  assert float(value) == pytest.approx(total / weight, rel=0.02)
+  assert {g.dtype for g in jax.tree.leaves(grads)} == {jnp.dtype('float32')}
+  assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads))

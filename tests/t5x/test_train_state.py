@@ -1,0 +1,113 @@
+"""States, their dicts, and what is derived from them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.core import FrozenDict
+from flax.linen import partitioning as flax_partitioning
+from jax.sharding import PartitionSpec
+
+from t5x import adafactor, optimizers, train_state
+
+P = PartitionSpec
+
+
+def variables(mutables=False):
+  axes = flax_partitioning.AxisMetadata
+  result = {
+    'params': {'mlp': {'kernel': np.ones((2, 3), np.float32)}},
+    'params_axes': {'mlp': {'kernel_axes': axes(P('embed', 'mlp'))}},
+  }
+  if mutables:
+    result['batch_stats'] = {'mean': np.zeros(3, np.float32)}
+    result['batch_stats_axes'] = {'mean_axes': axes(P('mlp'))}
+  return result
+
+
+def create(mutables=False, optimizer_def=None):
+  return train_state.FlaxOptimTrainState.create(
+    optimizer_def or adafactor.Adafactor(), variables(mutables)
+  )
+
+
+def grads():
+  return {'mlp': {'kernel': np.full((2, 3), 0.5, np.float32)}}
+
+
+def same(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_a_state_as_a_dict():
+  state = create().state_dict()
+  assert set(state) == {'target', 'state'}
+  assert set(state['state']) == {'step', 'param_states'}
+  assert state['state']['step'].dtype == jnp.int32
+  assert set(create(mutables=True).state_dict()) == {
+    'target',
+    'state',
+    'flax_mutables',
+  }
+
+
+@pytest.mark.parametrize('mutables', [False, True])
+@pytest.mark.parametrize('make', [adafactor.Adafactor, None])
+def test_a_dict_restores_the_state(mutables, make):
+  optimizer_def = make() if make else optimizers.adamw(0.1)
+  state = create(mutables, optimizer_def)
+  others = {}
+  if mutables:
+    others['flax_mutables'] = FrozenDict({'batch_stats': {'mean': np.ones(3)}})
+  state = state.apply_gradient(grads(), learning_rate=0.1, **others)
+  restored = create(mutables, optimizer_def).restore_state(state.state_dict())
+  same(restored, state)
+  assert int(restored.step) == 1
+
+
+def test_parts_are_replaced():
+  state = create(mutables=True)
+  assert int(state.replace_step(7).step) == 7
+  assert state.replace_step(7).step.dtype == jnp.int32
+  other = {'mlp': {'kernel': np.zeros((2, 3))}}
+  same(state.replace_params(other).params, other)
+  mutables = FrozenDict({'batch_stats': {'mean': np.ones(3)}})
+  same(state.replace_flax_mutables(mutables).flax_mutables, mutables)
+
+
+def test_logical_axes_stand_in_for_arrays():
+  axes = create(mutables=True).as_logical_axes()
+  assert axes.params == {'mlp': {'kernel': P('embed', 'mlp')}}
+  assert axes.param_states['mlp']['kernel'].v == P('embed', 'mlp')
+  assert axes.flax_mutables['batch_stats']['mean'] == P('mlp')
+  assert axes.step is None
+  inference = train_state.InferenceState.create(variables(mutables=True))
+  axes = inference.as_logical_axes()
+  assert axes.params == {'mlp': {'kernel': P('embed', 'mlp')}}
+  assert axes.flax_mutables['batch_stats']['mean'] == P('mlp')
+
+
+def test_parameters_without_axes_are_not_split():
+  plain = {'params': variables()['params']}
+  state = train_state.FlaxOptimTrainState.create(adafactor.Adafactor(), plain)
+  assert state.as_logical_axes().params == {'mlp': {'kernel': None}}
+
+
+def test_the_optimizer_is_told_the_axes():
+  optimizer_def = adafactor.Adafactor(
+    logical_factor_rules=adafactor.standard_logical_factor_rules()
+  )
+  create(optimizer_def=optimizer_def)
+  roles = optimizer_def.hyper_params.factor_map['mlp/kernel']
+  assert roles == (adafactor.FactorDim.ROW, adafactor.FactorDim.COLUMN)
+
+
+def test_an_inference_state_has_no_optimizer():
+  state = train_state.InferenceState.create(variables())
+  assert state.param_states == {}
+  with pytest.raises(NotImplementedError, match='has no optimizer'):
+    state.apply_gradient(grads(), learning_rate=0.1)
+  state = state.replace_step(3)
+  assert set(state.state_dict()['state']) == {'step'}
+  fresh = train_state.InferenceState.create(variables())
+  same(fresh.restore_state(state.state_dict()), state)
