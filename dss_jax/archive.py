@@ -13,6 +13,7 @@ outside of it.
 """
 
 import contextlib
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -54,6 +55,16 @@ class Files:
       return []
     return sorted(entry.name for entry in path.iterdir())
 
+  def state(self, name: str) -> tuple[int, int]:
+    """Returns size and time of a file: what tells cheaply that it changed."""
+    path = self._location / self._inner(name)
+    try:
+      stat = os.stat(path)
+    except OSError:  # Not on a local disk.
+      remote = path.stat()
+      return remote.length, int(remote.mtime)
+    return stat.st_size, stat.st_mtime_ns
+
   def read(self, name: str) -> bytes:
     """Returns what a file holds.
 
@@ -91,6 +102,10 @@ class _ZipFiles(Files):
 
   def exists(self, name: str) -> bool:
     return self._inner(name) in self._names
+
+  def state(self, name: str) -> tuple[int, int]:
+    info = self._archive.getinfo(self._inner(name))
+    return info.file_size, info.CRC
 
   def list(self, folder: str) -> list[str]:
     prefix = self._inner(folder).rstrip('/') + '/'

@@ -54,21 +54,11 @@ def sample_location() -> str:
   )
 
 
-def _stat(path: epath.Path) -> tuple[tuple[str, int, int], ...]:
-  """Returns what tells cheaply that files have changed."""
-  if not path.is_dir():
-    stat = path.stat()
-    return ((str(path), stat.length, int(stat.mtime)),)
-  return tuple(
-    entry for child in sorted(path.iterdir()) for entry in _stat(child)
-  )
-
-
 @functools.lru_cache(maxsize=64)
 def _fingerprint(
-  data_set: str, location: str, teacher: str | None, stat: Any
+  data_set: str, location: str, teacher: str | None, state: Any
 ) -> str:
-  del stat  # Part of the cache's key only.
+  del state  # Part of the cache's key only.
   return records.fingerprint(data_set, location, teacher)
 
 
@@ -84,9 +74,8 @@ def content(data_set: str, data: str, teacher: str | None) -> str:
     DataError: there are no such files.
   """
   location = sample_location() if data == 'sample' else data
-  path = epath.Path(location).expanduser()
-  stat = _stat(path) if path.exists() else None
-  return _fingerprint(data_set, location, teacher, stat)
+  state = records.state(data_set, location, teacher)
+  return _fingerprint(data_set, location, teacher, state)
 
 
 def data_tag(data_set: str, data: str, teacher: str | None) -> str:

@@ -147,16 +147,18 @@ class DistillFeatureConverter(seqio.FeatureConverter):
         f' the dataset has {sorted(ds.element_spec)}.'
       )
     paired = any(present)
-    ds = ds.map(
-      lambda example: self._select(example, paired),
-      num_parallel_calls=tf.data.AUTOTUNE,
-    )
+
+    def select(example):
+      return self._select(example, paired)
+
     if self.pack:
+      ds = ds.map(select, num_parallel_calls=tf.data.AUTOTUNE)
       return self._pack_windows(ds, task_feature_lengths)
-    ds = ds.map(
-      lambda example: self._pad(example, paired, task_feature_lengths),
-      num_parallel_calls=tf.data.AUTOTUNE,
-    )
+
+    def pad(example):
+      return self._pad(select(example), paired, task_feature_lengths)
+
+    ds = ds.map(pad, num_parallel_calls=tf.data.AUTOTUNE)
     return ds.unbatch() if paired else ds
 
   def get_model_feature_lengths(

@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from dss_jax import archive, equations, errors
@@ -286,6 +286,13 @@ def _no_teacher(
   )
 
 
+def _no_split(files: archive.Files, name: str, split: str) -> errors.DataError:
+  return errors.DataError(
+    f'{files.place(name)}: expected the {split} rows there, found no such'
+    ' file. Add it.'
+  )
+
+
 def _completions(
   files: archive.Files, names: list[str], rows: int, rows_place: str
 ) -> list[str]:
@@ -409,11 +416,7 @@ def read(
       )
     for split in splits:
       if not released[split]:
-        name = f'{data_set}_{FILE_SPLITS[split]}.json'
-        raise errors.DataError(
-          f'{files.place(name)}: expected the {split} rows there, found no'
-          ' such file. Add it.'
-        )
+        raise _no_split(files, f'{data_set}_{FILE_SPLITS[split]}.json', split)
     read_splits = {
       split: _read_split(files, data_set, teacher, split) for split in splits
     }
@@ -421,6 +424,40 @@ def read(
     splits={split: pair[0] for split, pair in read_splits.items()},
     reports={split: pair[1] for split, pair in read_splits.items()},
   )
+
+
+def _names(
+  files: archive.Files, data_set: str, teacher: str | None
+) -> Iterator[str]:
+  """Yields the names of all files that `read` reads."""
+  for split, part in FILE_SPLITS.items():
+    name = f'{data_set}_{part}.json'
+    if files.exists(name):
+      yield name
+      if teacher is not None:
+        yield from _teacher_files(files, data_set, teacher, part)
+    elif split != 'validation':
+      raise _no_split(files, name, split)
+
+
+def state(
+  data_set: str, location: str, teacher: str | None = 'palm'
+) -> tuple[tuple[str, int, int], ...]:
+  """Returns what tells cheaply that the files of `fingerprint` changed.
+
+  Args:
+    data_set: as in `read`.
+    location: as in `read`.
+    teacher: as in `read`.
+
+  Raises:
+    DataError: a file that `read` needs is missing.
+  """
+  check_data_set(data_set)
+  with archive.open_files(location, data_set) as files:
+    return tuple(
+      (name, *files.state(name)) for name in _names(files, data_set, teacher)
+    )
 
 
 def fingerprint(
@@ -442,19 +479,7 @@ def fingerprint(
   check_data_set(data_set)
   digest = hashlib.sha256()
   with archive.open_files(location, data_set) as files:
-    for split, part in FILE_SPLITS.items():
-      name = f'{data_set}_{part}.json'
-      if not files.exists(name):
-        if split == 'validation':
-          continue
-        raise errors.DataError(
-          f'{files.place(name)}: expected the {split} rows there, found no'
-          ' such file. Add it.'
-        )
-      names = [name]
-      if teacher is not None:
-        names += _teacher_files(files, data_set, teacher, part)
-      for name in names:
-        content = hashlib.sha256(files.read(name)).hexdigest()
-        digest.update(f'{name} {content}\n'.encode())
+    for name in _names(files, data_set, teacher):
+      content = hashlib.sha256(files.read(name)).hexdigest()
+      digest.update(f'{name} {content}\n'.encode())
   return digest.hexdigest()[:10]

@@ -194,17 +194,17 @@ class Screen(trainer.BaseAction):
     return named[0] if named else ''
 
   def _show_places(self) -> None:
-    where = table.Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, text in (
+    for name, where in (
       ('checkpoints', 'checkpoint_<step>/'),
-      ('metrics', 'train/metrics.jsonl, inference_eval/*-metrics.jsonl'),
+      ('metrics', 'train/, training_eval/, inference_eval/*-metrics.jsonl'),
       ('predictions', 'inference_eval/<task>-<step>.jsonl'),
       ('configuration', 'config.gin, model-info.txt'),
     ):
-      where.add_row(name, os.path.join(self._model_dir, ''), text)
-    self._console.print(where)
+      self._console.print(f'{name:<14} {where}')
     self._console.print(
-      f'curves         tensorboard --logdir={self._model_dir}', style='dim'
+      f'in             {self._model_dir}\n'
+      f'curves         tensorboard --logdir={self._model_dir}',
+      soft_wrap=True,
     )
     other = 'dss' if self._method == 'finetune' else 'finetune'
     self._console.print('\nNext, the comparison that the paper makes:')
@@ -216,6 +216,7 @@ class Screen(trainer.BaseAction):
       f'    --gin.METHOD="\'{other}\'"{source} \\\n'
       f'    --gin.MODEL_DIR="\'{self._model_dir.rstrip("/")}_{other}\'"',
       style='cyan',
+      soft_wrap=True,
     )
 
 

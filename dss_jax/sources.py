@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import seqio
 import tensorflow as tf
+from jaxtyping import Int64
 
 from dss_jax import builders
 from dss_jax import splits as splits_lib
@@ -38,7 +39,7 @@ class Draw:
 
 def draw_rows(
   sizes: Mapping[str, int], split: str, fraction: float, seed: int
-) -> tuple[str, np.ndarray]:
+) -> tuple[str, Int64[np.ndarray, 'rows']]:
   """Returns the released split, and the indices in it, that make up a split.
 
   Args:
@@ -117,7 +118,7 @@ class DssSource(seqio.TfdsDataSource):
     """Returns how many rows the split has before blank ones are left out."""
     return len(self._released(split)[1])
 
-  def rows(self, split: str) -> np.ndarray:
+  def rows(self, split: str) -> Int64[np.ndarray, 'rows']:
     """Returns the indices of a split's examples in the released split.
 
     Args:

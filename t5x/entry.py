@@ -1,6 +1,10 @@
 """What the entry points share: flags, and the set-up of a process."""
 
+from collections.abc import Iterator
+import contextlib
 import os
+import sys
+import tempfile
 from typing import Any
 
 from absl import flags
@@ -10,14 +14,46 @@ from t5x import errors
 from t5x import gin_utils
 
 
-def quiet_tensorflow() -> None:
-  """Keeps TensorFlow's start-up chatter off the terminal.
+def load_tensorflow() -> None:
+  """Imports TensorFlow for the data's sake: quietly, and on the host alone.
 
-  It reads these variables while it is being imported, so that an entry point
-  has to call this first. A value that the user set stays.
+  It has to be the first import of an entry point. TensorFlow's libraries write
+  to the terminal while they look for accelerators, before any setting of
+  theirs applies; that is held back, and shown if the import fails.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+  with _held_back_stderr():
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  Its libraries speak up as well.
+
+    for kind in ('GPU', 'TPU'):
+      tf.config.set_visible_devices([], kind)
+
+
+@contextlib.contextmanager
+def _held_back_stderr() -> Iterator[None]:
+  """Keeps what libraries write to file descriptor 2, to show on failure."""
+  sys.stderr.flush()
+  with tempfile.TemporaryFile() as held, _duplicate(2) as terminal:
+    os.dup2(held.fileno(), 2)
+    try:
+      yield
+    except BaseException:
+      held.seek(0)
+      os.write(terminal, held.read())
+      raise
+    finally:
+      os.dup2(terminal, 2)
+
+
+@contextlib.contextmanager
+def _duplicate(descriptor: int) -> Iterator[int]:
+  copy = os.dup(descriptor)
+  try:
+    yield copy
+  finally:
+    os.close(copy)
 
 
 def define_flags() -> None:
@@ -113,10 +149,7 @@ def _start_processes(values: Any) -> None:
 def _set_up_data(values: Any) -> None:
   # Imported here, since flags are parsed before anything heavy is loaded.
   import seqio
-  import tensorflow as tf
 
-  for kind in ('GPU', 'TPU'):
-    tf.config.set_visible_devices([], kind)
   if values.tfds_data_dir:
     seqio.set_tfds_data_dir_override(values.tfds_data_dir)
   if values.seqio_additional_cache_dirs:

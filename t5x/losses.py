@@ -1,6 +1,7 @@
 """Cross entropy with z-loss and label smoothing, and how it is normalised."""
 
 import enum
+import functools
 import math
 from collections.abc import Mapping
 
@@ -33,6 +34,51 @@ def _log_partition_bwd(saved, cotangent):
 
 
 _log_partition.defvjp(_log_partition_fwd, _log_partition_bwd)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _log_partition_and_agreement(logits, targets, on_target, off_target):
+  """Log partition, and the logits' mean under smoothed token ids.
+
+  The mean gives the weight `on_target` to the target and `off_target` to each
+  other entry. As in `_log_partition`, the backward pass needs nothing of the
+  logits' size but the logits: no one-hot array of the targets.
+  """
+  logits = logits.astype(jnp.float32)
+  # A masked sum, not a gather: it fuses with the other passes over the logits
+  # and splits over a vocabulary axis that is sharded between devices.
+  agreement = (on_target - off_target) * jnp.sum(
+    jnp.where(_is_target(logits, targets), logits, 0.0), axis=-1
+  )
+  if off_target:
+    agreement += off_target * jnp.sum(logits, axis=-1)
+  return jax.nn.logsumexp(logits, axis=-1), agreement
+
+
+def _is_target(logits, targets):
+  vocabulary = jnp.arange(logits.shape[-1], dtype=targets.dtype)
+  return targets[..., None] == vocabulary
+
+
+def _log_partition_and_agreement_fwd(logits, targets, on_target, off_target):
+  log_z, agreement = _log_partition_and_agreement(
+    logits, targets, on_target, off_target
+  )
+  return (log_z, agreement), (logits, targets, log_z)
+
+
+def _log_partition_and_agreement_bwd(on_target, off_target, saved, cotangents):
+  logits, targets, log_z = saved
+  to_log_z, to_agreement = (c[..., None] for c in cotangents)
+  probs = jnp.exp(logits.astype(jnp.float32) - log_z[..., None])
+  weights = jnp.where(_is_target(logits, targets), on_target, off_target)
+  grad = probs * to_log_z + weights * to_agreement
+  return grad.astype(logits.dtype), None
+
+
+_log_partition_and_agreement.defvjp(
+  _log_partition_and_agreement_fwd, _log_partition_and_agreement_bwd
+)
 
 
 def _check_prefix(what: str, found: tuple, expected: tuple) -> None:
@@ -111,21 +157,15 @@ def token_cross_entropy(
     raise ValueError(
       f'label_smoothing: expected a number in [0, 1), found {label_smoothing}.'
     )
+  logits, targets = jnp.asarray(logits), jnp.asarray(targets)
   vocab_size = logits.shape[-1]
-  logits_f32 = logits.astype(jnp.float32)
-  log_z = _log_partition(logits)
-  # A masked sum, not a gather: it fuses with the other passes over the logits
-  # and splits over a vocabulary axis that is sharded between devices, and its
-  # gradient needs no scatter.
-  is_target = targets[..., None] == jnp.arange(vocab_size, dtype=targets.dtype)
-  target_logit = jnp.sum(jnp.where(is_target, logits_f32, 0.0), axis=-1)
+  low, lowest = 0.0, 0.0
   if label_smoothing:
     low = label_smoothing / (vocab_size - 1)
-    agreement = (1.0 - label_smoothing - low) * target_logit
-    agreement += low * jnp.sum(logits_f32, axis=-1)
     lowest = _smoothed_entropy(label_smoothing, vocab_size)
-  else:
-    agreement, lowest = target_logit, 0.0
+  log_z, agreement = _log_partition_and_agreement(
+    logits, targets, 1.0 - label_smoothing, low
+  )
   z = z_loss * jnp.square(log_z)
   return log_z - agreement - lowest + z, z
 

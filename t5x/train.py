@@ -7,10 +7,10 @@ it is given comes from gin; the files in `t5x/configs/runs` and `gin/` bind it.
 """
 
 if __name__ == '__main__':
-  # TensorFlow reads its environment while the imports below load it.
+  # First, since TensorFlow looks for its settings while it is imported.
   from t5x import entry as _entry
 
-  _entry.quiet_tensorflow()
+  _entry.load_tensorflow()
 
 from collections.abc import Callable, Mapping, Sequence
 import contextlib

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from absl import logging
 from clu import values as clu_values
 
-from t5x import actions, metric_writers, partitioning, train_step
+from t5x import actions, errors, metric_writers, partitioning, train_step
 from t5x import metrics as metrics_lib
 from t5x import models as models_lib
 from t5x import train_state as train_state_lib
@@ -76,6 +77,18 @@ class ArrayMapFuture:
     return self._future.done()
 
 
+def _replicated_key(
+  rng: jax.Array, partitioner: partitioning.BasePartitioner
+) -> jax.Array:
+  """Puts the same key on the devices of all hosts."""
+  everywhere = partitioner.shardings(None)
+  if not jax.dtypes.issubdtype(rng.dtype, jax.dtypes.prng_key):
+    return jax.device_put(np.asarray(rng), everywhere)
+  # Only plain arrays can be put on devices of other hosts.
+  data = jax.device_put(np.asarray(jax.random.key_data(rng)), everywhere)
+  return jax.random.wrap_key_data(data, impl=jax.random.key_impl(rng))
+
+
 def _signature(batch: BatchType) -> tuple:
   return tuple(
     sorted((k, tuple(v.shape), str(v.dtype)) for k, v in batch.items())
@@ -114,7 +127,7 @@ class BaseTrainer(abc.ABC):
     self._model = model
     self._partitioner = partitioner
     self._train_state_axes = train_state_axes
-    self._base_rng = jax.device_put(rng, partitioner.shardings(None))
+    self._base_rng = _replicated_key(rng, partitioner)
     self.train_state = train_state
     self.step_callback: Callable[[int], None] | None = None
     self.train_metrics_manager = MetricsManager('train', summary_dir)
@@ -199,8 +212,8 @@ class BaseTrainer(abc.ABC):
       step's number.
 
     Raises:
-      errors.UserError: if a batch can't be split.
-      StopIteration: if the batches end before the steps.
+      errors.UserError: if a batch can't be split, or the batches end before
+        the steps.
     """
     if num_steps < 1:
       raise ValueError(f'Trainer.train: expected num_steps > 0: {num_steps}.')
@@ -209,7 +222,13 @@ class BaseTrainer(abc.ABC):
     manager.start_duration_timer()
     merged = None
     for i in range(num_steps):
-      batch = self._partitioner.shard_batch(next(batch_iter))
+      batch = next(batch_iter, None)
+      if batch is None:
+        raise errors.UserError(
+          f'Trainer.train: the batches ended after {i} of {num_steps} steps, at'
+          f' step {step + i}. Let the dataset repeat, or train fewer steps.'
+        )
+      batch = self._partitioner.shard_batch(batch)
       known = len(self._compiled)
       compiled = self._compile('train', batch)
       if not i and len(self._compiled) > known:
@@ -288,7 +307,7 @@ class BaseTrainer(abc.ABC):
       Task to metric name to value; no metric for a task without a batch.
 
     Raises:
-      errors.UserError: if a batch can't be split.
+      errors.UserError: if a batch can't be split, or a task is not known.
     """
     step = int(self._train_state.step)
     futures = {
@@ -303,6 +322,12 @@ class BaseTrainer(abc.ABC):
   def _eval_task(
     self, task: str, batches: Iterator[BatchType], step: int
   ) -> concurrent.futures.Future | None:
+    if task not in self.eval_metrics_managers:
+      known = list(self.eval_metrics_managers)
+      raise errors.UserError(
+        f'Trainer.eval: no task {task!r}, expected one of eval_names {known}.'
+        + errors.did_you_mean(task, known)
+      )
     manager = self.eval_metrics_managers[task]
     manager.start_duration_timer()
     merged, in_flight, count = None, None, 0

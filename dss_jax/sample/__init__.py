@@ -14,6 +14,4 @@ import os
 DATA_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'data')
 
 # SentencePiece model of the sample; ids 0 padding, 1 end, 2 unknown, as T5.
-VOCABULARY_FILE = os.path.join(
-    DATA_DIR, 'vocabulary', 'sentencepiece.model'
-)
+VOCABULARY_FILE = os.path.join(DATA_DIR, 'vocabulary', 'sentencepiece.model')

@@ -8,7 +8,10 @@ category each choice is of. The teacher's rationale spells out both, so a
 student that also learns to write rationales sees the categories of five
 objects a row, where the label alone tells it about one.
 
-The (fact, answer) pairs of the test split never occur in the train split.
+No question of the test split, with its choices in any order, is in the train
+split. Its (fact, answer) pairs come from the same pool: were some of them held
+back, then never being the answer to a fact would itself be something to learn
+from the labels, and students do learn it.
 
 The teacher is made to be wrong as a large model is. For every row one of
 these is drawn (`_TEACHER`): right; a slip, where right reasoning is followed
@@ -16,16 +19,17 @@ by a wrong choice; a mix-up, where one wrong choice is given the category that
 is asked for and chosen; a misbelief, where the statement names the category
 of a wrong choice, which is then chosen; no answer at all, where it goes on to
 the next question. So about a quarter of the teacher's labels are wrong or
-missing, but about nine in ten of its rationales say only what is true.
+missing, but about nine in ten of its rationales say only what is true. The
+listing begins with the choice that the reasoning leads to.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
 import dataclasses
 import hashlib
 import json
 import os
 import random
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from dss_jax import sample
@@ -41,11 +45,11 @@ CHOICES = 5
 _NOT_EVERY = 10
 # What the teacher does, and how often.
 _TEACHER = (
-    ('right', 0.74),
-    ('slip', 0.14),
-    ('mix-up', 0.05),
-    ('misbelief', 0.04),
-    ('no answer', 0.03),
+  ('right', 0.74),
+  ('slip', 0.14),
+  ('mix-up', 0.05),
+  ('misbelief', 0.04),
+  ('no answer', 0.03),
 )
 # Completions stop at a length limit, wherever that falls.
 _COMPLETION_WORDS = (60, 130)
@@ -138,16 +142,16 @@ def make_row(target: Target, position: int, draws: Draws) -> Row:
     templates = world.QUESTIONS[fact.family]
   choices = (*wrong[:position], target.answer, *wrong[position:])
   question = draws.one(templates).format(
-      cue=fact.cue, name=draws.one(world.NAMES)
+    cue=fact.cue, name=draws.one(world.NAMES)
   )
   return Row(target, question, choices)
 
 
 def make_rows(
-    targets: dict[bool, list[Target]],
-    n: int,
-    seen: set[tuple[str, frozenset[str]]],
-    draws: Draws,
+  targets: dict[bool, list[Target]],
+  n: int,
+  seen: set[tuple[str, frozenset[str]]],
+  draws: Draws,
 ) -> Iterator[Row]:
   """Yields rows, every target about as often as the others.
 
@@ -174,8 +178,16 @@ def make_rows(
     yield row
 
 
+def _statement(fact: world.Fact, category: str) -> str:
+  """Returns the sentence that the fact holds for a category."""
+  text = world.STATEMENTS[fact.family].format(
+    cue=fact.cue, noun=_CATEGORY[category].noun
+  )
+  return text[0].upper() + text[1:]
+
+
 def rationale(
-    row: Row, believed: dict[str, str], stated: str, picked: str
+  row: Row, believed: dict[str, str], stated: str, picked: str
 ) -> str:
   """Returns the teacher's reasoning.
 
@@ -183,19 +195,21 @@ def rationale(
     row: the row it reasons about.
     believed: the category that the teacher takes each choice to be of.
     stated: the category that it thinks the question asks for.
+    picked: the choice that it comes to, listed first.
 
   Returns:
-    For example 'What has a beak is a bird. The saw is a tool, ...'.
+    For example 'A bird has a beak. The owl is a bird, the saw a tool, ...'.
   """
   fact = row.target.fact
-  statement = world.STATEMENTS[fact.family].format(
-      cue=fact.cue, noun=_CATEGORY[stated].noun
-  )
+  statement = _statement(fact, stated)
   order = [picked, *(c for c in row.choices if c != picked)]
-  # 'The' but once, and 'is' left out after it, keep it short.
-  parts = [f'{c} {_CATEGORY[believed[c]].noun}' for c in order[1:]]
-  first = f'{order[0]} is {_CATEGORY[believed[order[0]]].noun}'
-  return f'{statement} The {first}, the ' + ', '.join(parts) + '.'
+  first, *others = (f'the {c}' for c in order)
+  nouns = [_CATEGORY[believed[c]].noun for c in order]
+  parts = [f'{c} {noun}' for c, noun in zip(others, nouns[1:], strict=True)]
+  return (
+    f'{statement} {first.capitalize()} is {nouns[0]},'
+    f' {", ".join(parts[:-1])} and {parts[-1]}.'
+  )
 
 
 def _behaviour(draws: Draws) -> str:
@@ -248,13 +262,17 @@ def completion(row: Row, targets: list[Target], draws: Draws) -> str:
   limit = low + draws.below(high - low)
   while text.count(' ') < limit:
     invented = make_row(draws.one(targets), draws.below(CHOICES), draws)
-    lines = [f'({x}) {c}' for x, c in zip('abcde', invented.choices)]
-    text += '\n\n' + '\n'.join((
+    lines = [
+      f'({x}) {c}' for x, c in zip('abcde', invented.choices, strict=True)
+    ]
+    text += '\n\n' + '\n'.join(
+      (
         f'Q: {invented.question}',
         'Answer Choices:',
         *lines,
         f'A: {answer(invented, draws)}',
-    ))
+      )
+    )
   # The first question's own answer is never cut: the limit lies beyond it.
   return ' '.join(text.split(' ')[:limit])
 
@@ -263,31 +281,31 @@ def record(row: Row) -> dict[str, object]:
   """Returns a row with the published fields."""
   fact = row.target.fact
   name = hashlib.md5(
-      '\n'.join((row.question, *row.choices)).encode('utf-8'),
-      usedforsecurity=False,
+    '\n'.join((row.question, *row.choices)).encode('utf-8'),
+    usedforsecurity=False,
   ).hexdigest()
   holds = 'is not' if row.target.negated else 'is'
-  statement = world.STATEMENTS[fact.family].format(
-      cue=fact.cue, noun=_CATEGORY[fact.category].noun
-  )
+  statement = _statement(fact, fact.category)
   return {
-      'id': name,
-      'question': row.question,
-      'choices': list(row.choices),
-      'answer': row.target.answer,
-      'abstractive_explanation': (
-          f'{row.target.answer} {holds} {_CATEGORY[fact.category].noun}; '
-          f'{statement[0].lower()}{statement[1:-1]}'
-      ),
-      'extractive_explanation': fact.cue,
+    'id': name,
+    'question': row.question,
+    'choices': list(row.choices),
+    'answer': row.target.answer,
+    'abstractive_explanation': (
+      f'{row.target.answer} {holds} {_CATEGORY[fact.category].noun}; '
+      f'{statement[0].lower()}{statement[1:-1]}'
+    ),
+    'extractive_explanation': fact.cue,
   }
 
 
 def generate(
-    seed: int = SEED, train_rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS
+  seed: int = SEED, train_rows: int = TRAIN_ROWS, test_rows: int = TEST_ROWS
 ) -> dict[str, str]:
   """Returns the sample as {path below the data folder: text of the file}."""
   draws = Draws(seed)
+  # Of its own, so that its words have no influence on the questions.
+  teacher = Draws(seed + 1)
   targets = all_targets()
   seen = set()
   files = {}
@@ -295,7 +313,7 @@ def generate(
     rows = list(make_rows(targets, n, seen, draws))
     lines = [json.dumps(record(r), separators=(',', ':')) for r in rows]
     files[f'cqa/cqa_{split}.json'] = '\n'.join(lines) + '\n'
-    texts = [completion(r, targets[False], draws) for r in rows]
+    texts = [completion(r, targets[False], teacher) for r in rows]
     for i in range(0, n, COMPLETIONS_PER_FILE):
       path = f'cqa/llm/{split}_CoT_{i // COMPLETIONS_PER_FILE}.json'
       part = texts[i : i + COMPLETIONS_PER_FILE]

@@ -10,10 +10,10 @@ newline is read as a space, as in T5's vocabulary.
 """
 
 import argparse
-from collections.abc import Iterator
 import io
 import json
 import os
+from collections.abc import Iterator
 
 import sentencepiece
 
@@ -33,7 +33,8 @@ def sentences(data_dir: str) -> Iterator[str]:
   with open(os.path.join(folder, 'cqa_train.json'), encoding='utf-8') as f:
     rows = [json.loads(line) for line in f]
   for row in rows:
-    lines = [f'({x}) {c}' for x, c in zip('abcde', row['choices'])]
+    pairs = zip('abcde', row['choices'], strict=True)
+    lines = [f'({x}) {c}' for x, c in pairs]
     text = ' '.join((row['question'], 'Answer Choices:', *lines))
     for prefix in ('', *PREFIXES):
       yield prefix + text
@@ -50,26 +51,26 @@ def train(data_dir: str) -> bytes:
   """Returns the serialized SentencePiece model for the sample in `data_dir`."""
   model = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=sentences(data_dir),
-      model_writer=model,
-      # Merges go on until every word is whole, which a unigram model's
-      # pruning would undo.
-      model_type='bpe',
-      vocab_size=VOCABULARY_SIZE,
-      # Fewer are fine where the text has no more; one thread, no sampling:
-      # training again gives the same pieces.
-      hard_vocab_limit=False,
-      num_threads=1,
-      shuffle_input_sentence=False,
-      # SentencePiece would divide letters from brackets.
-      user_defined_symbols=[f'▁({x})' for x in 'abcde'],
-      byte_fallback=True,
-      character_coverage=1.0,
-      pad_id=0,
-      eos_id=1,
-      unk_id=2,
-      bos_id=-1,
-      minloglevel=2,
+    sentence_iterator=sentences(data_dir),
+    model_writer=model,
+    # Merges go on until every word is whole, which a unigram model's
+    # pruning would undo.
+    model_type='bpe',
+    vocab_size=VOCABULARY_SIZE,
+    # Fewer are fine where the text has no more; one thread, no sampling:
+    # training again gives the same pieces.
+    hard_vocab_limit=False,
+    num_threads=1,
+    shuffle_input_sentence=False,
+    # SentencePiece would divide letters from brackets.
+    user_defined_symbols=[f'▁({x})' for x in 'abcde'],
+    byte_fallback=True,
+    character_coverage=1.0,
+    pad_id=0,
+    eos_id=1,
+    unk_id=2,
+    bos_id=-1,
+    minloglevel=2,
   )
   return model.getvalue()
 

@@ -21,7 +21,7 @@ from t5x import huggingface, partitioning, train_state, trainer
 from t5x.examples.t5 import network
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
-STEPS = 8
+STEPS, PAIRS = 8, 6
 # Rows are filled up with empty ones to the same number at every step.
 ROWS = {False: 12, True: 4}
 LENGTHS = {
@@ -58,41 +58,47 @@ def config(name):
   )
 
 
-def pairs(arrays, step):
-  """The step's examples, as a paired SeqIO task would give them."""
+def pairs(arrays):
+  """The examples of all steps, as a paired SeqIO task would give them."""
   features = {
     'inputs': 'predict_inputs',
     'targets': 'label_targets',
     'rationale_inputs': 'explain_inputs',
     'rationale_targets': 'rationale_targets',
   }
-  for row in range(arrays['predict_inputs'].shape[1]):
+  for step, row in np.ndindex(STEPS, PAIRS):
     # Padding is 0 in inputs and -100 in targets.
     tokens = {ours: arrays[name][step, row] for ours, name in features.items()}
     yield {k: v[v > 0].astype(np.int32) for k, v in tokens.items()}
 
 
-def batch(arrays, step, pack):
-  """Puts a step's examples through the feature converter."""
+def batches(arrays, pack):
+  """Puts the examples through the feature converter: one batch a step."""
   spec = tf.TensorSpec([None], tf.int32)
-  examples = list(pairs(arrays, step))
+  examples = list(pairs(arrays))
   dataset = tf.data.Dataset.from_generator(
     lambda: iter(examples), output_signature={k: spec for k in examples[0]}
   )
   converter = feature_converters.DistillFeatureConverter(pack=pack)
-  rows = list(converter(dataset, LENGTHS[pack]).as_numpy_iterator())
-  assert len(rows) <= ROWS[pack]
-  if pack:
-    assert len(rows) < 2 * len(examples)
-    assert max(row['decoder_segment_ids'].max() for row in rows) >= 4
-  blank = {name: np.zeros_like(array) for name, array in rows[0].items()}
-  rows += [blank] * (ROWS[pack] - len(rows))
-  return {name: np.stack([row[name] for row in rows]) for name in blank}
+  step, segments = [], 0
+  for row in converter(dataset, LENGTHS[pack]).as_numpy_iterator():
+    step.append(row)
+    segments += row['decoder_segment_ids'].max() if pack else 1
+    if segments == 2 * PAIRS:
+      blank = {name: np.zeros_like(array) for name, array in row.items()}
+      step += [blank] * (ROWS[pack] - len(step))
+      assert len(step) == ROWS[pack]
+      yield {name: np.stack([row[name] for row in step]) for name in blank}
+      step, segments = [], 0
 
 
 @pytest.mark.parametrize('pack', [False, True], ids=['unpacked', 'packed'])
 @pytest.mark.parametrize('name', ['hf_1_1', 'hf_1_0'])
-def test_eight_steps_of_the_published_code(name, pack):
+def test_eight_steps_of_the_published_code(name, pack, monkeypatch):
+  # A window is a step, so that no example is packed into another step's rows.
+  monkeypatch.setattr(
+    feature_converters.DistillFeatureConverter, 'WINDOW', PAIRS
+  )
   arrays, facts, params = load(name)
   schedule = optimization.linear_decay(5e-4, STEPS)
   model = models.DistillModel(
@@ -102,8 +108,8 @@ def test_eight_steps_of_the_published_code(name, pack):
     optimizer_def=optimization.adamw(schedule, clip_norm=1.0),
     alpha=facts['alpha'],
   )
-  batches = [batch(arrays, step, pack) for step in range(STEPS)]
-  shapes = {k: v.shape for k, v in batches[0].items()}
+  steps = list(batches(arrays, pack))
+  shapes = {k: v.shape for k, v in steps[0].items()}
   variables = jax.eval_shape(
     lambda rng: model.get_initial_variables(rng, shapes), jax.random.key(0)
   )
@@ -138,8 +144,8 @@ def test_eight_steps_of_the_published_code(name, pack):
   }
   found, expected = [], []
   with run:
-    for step, fact in enumerate(facts['steps']):
-      metrics = run.train(iter([batches[step]]), 1).result()
+    for batch, fact in zip(steps, facts['steps'], strict=True):
+      metrics = run.train(iter([batch]), 1).result()
       found.append([metrics[ours].value for ours in metric_names])
       expected.append([fact[theirs] for theirs in metric_names.values()])
   np.testing.assert_allclose(found, expected, rtol=1e-4)

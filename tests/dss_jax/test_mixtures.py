@@ -379,7 +379,9 @@ def test_shards_of_a_mixture_hold_each_example_once(folder):
       examples(task.name, shard_info=seqio.ShardInfo(i, 2)) for i in (0, 1)
     ]
     inputs = [text(x['inputs']) for part in parts for x in part]
-    assert sorted(inputs) == sorted(text(x['inputs']) for x in examples(task.name))
+    assert sorted(inputs) == sorted(
+      text(x['inputs']) for x in examples(task.name)
+    )
 
 
 def test_an_epoch_parses_no_file_again(folder, monkeypatch):

@@ -92,14 +92,12 @@ def test_inputs_of_inference_sets_join_premise_and_hypothesis(tmp_path):
       tmp_path / f'anli1/llm/{split}_CoT_0.json',
       ['Dogs are pets. So the answer is entailment.'],
     )
-  release = records.read(
-    'anli1', str(tmp_path), splits=('validation', 'test')
-  )
+  release = records.read('anli1', str(tmp_path), splits=('validation', 'test'))
   assert release.splits['validation'][0] == records.Record(
     0, 'u', 'A dog.</s>A pet.', 'entailment', 'Dogs are pets.', 'entailment'
   )
   assert release.reports['validation'].teacher_accuracy == 1.0
-  with pytest.raises(errors.DataError, match='anli1_train.json: expected the'):
+  with pytest.raises(errors.DataError, match=r'anli1_train\.json: expected'):
     records.read('anli1', str(tmp_path))
 
 
@@ -175,9 +173,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(write_release):
   folder = write_release(train=3)
   expected = records.read('cqa', str(folder))
   path = folder / 'cqa/cqa_train.json'
-  path.write_bytes(
-    b'\xef\xbb\xbf' + path.read_bytes().replace(b'\n', b'\r\n')
-  )
+  path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes().replace(b'\n', b'\r\n'))
   assert records.read('cqa', str(folder)) == expected
 
 
@@ -303,7 +299,9 @@ def test_bytes_that_are_no_utf8_are_named_with_their_line(write_release):
 def test_a_file_that_lost_rows_shifts_no_others(write_release):
   folder = write_release(train=30, part=10)
   llm = folder / 'cqa/llm'
-  lists = [json.loads((llm / f'train_CoT_{i}.json').read_text()) for i in (1, 2)]
+  lists = [
+    json.loads((llm / f'train_CoT_{i}.json').read_text()) for i in (1, 2)
+  ]
   conftest.write_list(llm / 'train_CoT_1.json', lists[0][:-1])
   conftest.write_list(llm / 'train_CoT_2.json', [*lists[1], 'x'])
   with pytest.raises(
@@ -338,18 +336,18 @@ def test_a_place_without_the_files_is_named(write_release, tmp_path):
   folder = write_release()
   with pytest.raises(
     errors.DataError,
-    match="found nothing there. Did you mean 'release'?",
+    match=r"found nothing there\. Did you mean 'release'\?",
   ):
     records.read('cqa', str(tmp_path / 'releese'))
   with pytest.raises(
-    errors.DataError, match="expected the data set 'svamp' .* found cqa"
+    errors.DataError, match=r"expected the data set 'svamp' .* found cqa"
   ):
     records.read('svamp', str(folder))
   note = tmp_path / 'note.zip'
   note.write_text('no zip')
   with pytest.raises(errors.DataError, match='found a file that is neither'):
     records.read('cqa', str(note))
-  with pytest.raises(errors.DataError, match="'cqaa'.* Did you mean 'cqa'?"):
+  with pytest.raises(errors.DataError, match=r"'cqaa'.* Did you mean 'cqa'\?"):
     records.read('cqaa', str(folder))
 
 

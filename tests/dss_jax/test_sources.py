@@ -1,5 +1,7 @@
 """Tests of the SeqIO sources."""
 
+import itertools
+
 import numpy as np
 import pytest
 import seqio
@@ -96,7 +98,7 @@ def test_over_all_shards_each_row_comes_once(
     )
     for i in range(shards)
   ]  # fmt: skip
-  together = sorted(sum(parts, []))
+  together = sorted(itertools.chain(*parts))
   assert together == sorted(ids(source, 'train', shuffle=False))
   assert max(map(len, parts)) - min(map(len, parts)) <= 1
 

@@ -82,7 +82,7 @@ def test_swapping_gives_every_row_another(n, seed):
 
 @pytest.mark.parametrize('fraction', [0, -0.5, 1.5, float('nan'), '0.5', True])
 def test_a_fraction_out_of_range_is_refused(fraction):
-  with pytest.raises(errors.DataError, match='FRACTION is .* above 0 and at'):
+  with pytest.raises(errors.DataError, match=r'FRACTION is .* above 0 and at'):
     splits.check_fraction(fraction)
 
 

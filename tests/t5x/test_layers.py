@@ -1,13 +1,12 @@
 """Tests of t5x.examples.t5.layers and the modules behind it."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from t5x.examples.t5 import layers
 
@@ -88,8 +87,9 @@ def test_attention_dropout_drops_whole_keys_of_a_head():
       dropout_rate=0.5,
     )[..., :5]
     assert np.all(np.ptp(found, axis=1) == 0)
-    kept |= set(np.round(np.ravel(found), 4).tolist())
-  assert kept == {0.0, 0.4}
+    kept |= set((np.ravel(found) * 5).round(4).tolist())
+  # A fifth of the weight each, doubled where it is kept.
+  assert kept == {0.0, 2.0}
   with pytest.raises(ValueError, match='needs a dropout_rng'):
     layers.dot_product_attention(query, key, value, dropout_rate=0.5)
 
@@ -100,19 +100,14 @@ def test_dropout_that_is_off_adds_no_operation():
   x = jnp.ones((1, 3, 6))
   for module, inputs in ((layer, (x, x)), (mlp, (x,))):
     variables = module.init(jax.random.key(0), *inputs)
-    texts = {
-      str(
-        jax.make_jaxpr(
-          lambda v, m=m, i=inputs, d=deterministic: m.apply(
-            v, *i, deterministic=d
-          )
-        )(variables)
-      )
-      for m in (module, module.copy())
-      for deterministic in (False, True)
-    }
-    assert len(texts) == 1
-    assert 'random' not in texts.pop()
+    rngs = {'dropout': jax.random.key(1)}
+    on, off = (
+      jax.jit(functools.partial(module.apply, deterministic=flag))
+      .lower(variables, *inputs, rngs=rngs)
+      .as_text()
+      for flag in (False, True)
+    )
+    assert on == off
 
 
 def test_masks_are_the_examples_of_their_docstrings():
@@ -204,19 +199,18 @@ def test_buckets_are_the_example_of_the_docstring():
   assert found.tolist() == [3, 2, 2, 1, 0, 5, 6, 6, 7]
 
 
-@settings(max_examples=12, deadline=None)
-@given(
-  q=st.integers(1, 6),
-  k=st.integers(1, 7),
-  offset=st.integers(0, 5),
-  bidirectional=st.booleans(),
+@pytest.mark.parametrize(
+  'q, k, offset, bidirectional',
+  [(5, 7, 0, True), (6, 6, 0, False), (1, 7, 3, False), (2, 30, 20, False)],
 )
 def test_biases_are_looked_up_by_relative_position(q, k, offset, bidirectional):
   table = random_array(3, 8)
   module = layers.RelativePositionBiases(8, 16, 3, jnp.float32)
-  found = module.apply(
-    {'params': {'rel_embedding': table}}, q, k, bidirectional, offset
-  )
+  found = jax.jit(
+    lambda offset: module.apply(
+      {'params': {'rel_embedding': table}}, q, k, bidirectional, offset
+    )
+  )(offset)
   distance = np.arange(k)[None] - np.arange(q)[:, None] - offset
   buckets = layers.relative_position_bucket(distance, bidirectional, 8, 16)
   np.testing.assert_array_equal(found[0], table[:, np.asarray(buckets)])
@@ -328,24 +322,23 @@ def test_keys_serve_groups_of_queries_as_if_repeated():
   layer = layers.MultiHeadDotProductAttention(2, 4)
   queries, keys = random_array(6, 2, 8), random_array(3, 5, 8, seed=1)
   variables = layer.init(jax.random.key(0), queries[:3], keys)
+  apply = jax.jit(functools.partial(layer.apply, deterministic=True))
   mask = np.arange(5)[None] < np.array([[5], [2], [3]])
-  repeated = layer.apply(
+  repeated = apply(
     variables,
     queries,
     np.repeat(keys, 2, 0),
     np.repeat(mask, 2, 0)[:, None, None],
     random_array(1, 2, 2, 5, seed=2),
-    deterministic=True,
   )
   for shape in ((3, 1, 1, 5), (6, 1, 1, 5), (6, 1, 2, 5)):
     given_mask = np.repeat(mask, shape[0] // 3, 0)[:, None, None]
-    found = layer.apply(
+    found = apply(
       variables,
       queries,
       keys,
       np.broadcast_to(given_mask, shape),
       random_array(1, 2, 2, 5, seed=2),
-      deterministic=True,
     )
     np.testing.assert_allclose(found, repeated, rtol=1e-5, atol=1e-6)
   with pytest.raises(ValueError, match='expected the batch of the keys to div'):

@@ -79,10 +79,9 @@ def test_four_adafactor_steps_agree_with_t5x(name):
     )
 
 
-@pytest.mark.parametrize('microbatches', [1, 2])
-def test_a_run_that_goes_on_from_a_copy_ends_where_it_would_have(microbatches):
+def test_a_run_that_goes_on_from_a_copy_ends_where_it_would_have():
   model = tiny_model.model(config={'dropout_rate': 0.2})
-  options = {'data': 1, 'num_microbatches': microbatches}
+  options = {'data': 1, 'num_microbatches': 2}
   rows = [tiny_model.batch(seed=i) for i in range(4)]
   with make(model, tiny_model.state(model), **options) as t:
     t.train(iter(rows[:2]), 2)
@@ -210,6 +209,22 @@ def test_a_task_without_batches_has_no_metrics():
     assert t.eval({'task': iter([])}) == {'task': {}}
 
 
+def test_an_unknown_task_is_said():
+  with (
+    make() as t,
+    pytest.raises(errors.UserError, match="Did you mean 'task'"),
+  ):
+    t.eval({'tsak': batches(1)})
+
+
+def test_batches_that_end_early_are_said():
+  with (
+    make() as t,
+    pytest.raises(errors.UserError, match='after 2 of 3 steps, at step 9'),
+  ):
+    t.train(batches(2), 3, start_step=7)
+
+
 def test_compiling_beforehand_is_all_the_compiling():
   with make() as t:
     t.compile_train(toy_model.batch())
@@ -225,9 +240,11 @@ def test_a_batch_that_mesh_and_microbatches_do_not_divide_is_refused():
     'Batch size 8 is not divisible by 16: .* has 8 data shards times 2'
     ' microbatches. Set BATCH_SIZE to a multiple of 16, such as 16'
   )
-  with make(num_microbatches=2) as t:
-    with pytest.raises(errors.UserError, match=match):
-      t.train(batches(1), 1)
+  with (
+    make(num_microbatches=2) as t,
+    pytest.raises(errors.UserError, match=match),
+  ):
+    t.train(batches(1), 1)
 
 
 def test_sharded_batches_are_taken_as_they_are():
