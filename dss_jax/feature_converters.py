@@ -8,6 +8,7 @@ import seqio
 import tensorflow as tf
 
 from dss_jax import packing
+from dss_jax.errors import DataError
 from dss_jax.packing import LABEL_TASK, RATIONALE_TASK
 
 _Spec = seqio.FeatureConverter.FeatureSpec
@@ -92,11 +93,11 @@ class DistillFeatureConverter(seqio.FeatureConverter):
       passthrough_features: further features to hand on, not with `pack`.
 
     Raises:
-      ValueError: `use_custom_packing_ops` is set, or `passthrough_features`
-        together with `pack`.
+      DataError: `use_custom_packing_ops` is set.
+      ValueError: `passthrough_features` together with `pack`.
     """
     if use_custom_packing_ops:
-      raise ValueError(
+      raise DataError(
         'DistillFeatureConverter has a packer of its own: expected'
         ' use_custom_packing_ops=False, found True. Leave it at its default.'
       )
@@ -122,11 +123,12 @@ class DistillFeatureConverter(seqio.FeatureConverter):
       Rows with the features of `get_model_feature_lengths`, all int32.
 
     Raises:
-      ValueError: a pair is incomplete, or lengths are given for its rationale.
+      DataError: a pair is incomplete, or lengths are given for its rationale.
+      ValueError: what SeqIO finds wrong with features, types or lengths.
     """
     for name in (RATIONALE_INPUTS, RATIONALE_TARGETS):
       if name in task_feature_lengths:
-        raise ValueError(
+        raise DataError(
           f'task_feature_lengths names {name!r}, but both examples of a pair'
           " take the lengths of 'inputs' and 'targets'. Remove it; or, if this"
           ' is an evaluation, evaluate the single tasks instead of the pairs.'
@@ -142,7 +144,7 @@ class DistillFeatureConverter(seqio.FeatureConverter):
       name in ds.element_spec for name in (RATIONALE_INPUTS, RATIONALE_TARGETS)
     ]
     if any(present) != all(present):
-      raise ValueError(
+      raise DataError(
         f'A pair needs both {RATIONALE_INPUTS!r} and {RATIONALE_TARGETS!r}, but'
         f' the dataset has {sorted(ds.element_spec)}.'
       )

@@ -100,7 +100,7 @@ def test_every_loss_term_is_logged_by_name_and_the_total_is_their_sum(finished):
   folder, _ = finished
   for line in _lines(folder / 'train' / 'metrics.jsonl'):
     assert line['loss'] == pytest.approx(
-      0.5 * line['label_loss'] + 0.5 * line['rationale_loss'] + line['z_loss'],
+      0.2 * line['label_loss'] + 0.8 * line['rationale_loss'] + line['z_loss'],
       rel=1e-4,
     )
     assert line['label_tokens'] > 0 and line['timing/tokens_per_second'] > 0

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dss_jax import feature_converters
+from dss_jax.errors import DataError
 
 LENGTHS = {'inputs': 12, 'targets': 8}
 KEYS = ('inputs', 'targets', 'rationale_inputs', 'rationale_targets')
@@ -300,18 +301,18 @@ def dataset_for_evaluation():
 
 def test_half_a_pair_is_refused():
   examples = [{'inputs': [5, 1], 'targets': [6, 1], 'rationale_inputs': [7]}]
-  with pytest.raises(ValueError, match="needs both 'rationale_inputs' and"):
+  with pytest.raises(DataError, match="needs both 'rationale_inputs' and"):
     convert(examples)
 
 
 def test_lengths_for_a_rationale_are_refused():
   examples = [{name: [5, 1] for name in KEYS}]
-  with pytest.raises(ValueError, match="names 'rationale_inputs', but both"):
+  with pytest.raises(DataError, match="names 'rationale_inputs', but both"):
     convert(examples, LENGTHS | {'rationale_inputs': 9})
 
 
 def test_custom_packing_ops_are_refused():
-  with pytest.raises(ValueError, match='expected use_custom_packing_ops=False'):
+  with pytest.raises(DataError, match='expected use_custom_packing_ops=False'):
     feature_converters.DistillFeatureConverter(use_custom_packing_ops=True)
 
 
