@@ -6,7 +6,7 @@ Trains with the shipped experiment, once for each method, number of labelled
 rows and seed, and reports mean and standard deviation of the accuracy of labels
 on the test split:
 
-- `finetune`: labels alone
+- `finetune`: labels alone, with as many label examples a step as the others
 - `dss`: labels and the teacher's rationales
 - `shuffled`: the same, but each row has the rationale of another row. What it
   gains over `finetune` comes from longer targets, not from what they say
@@ -32,6 +32,7 @@ from rich import progress
 
 # Rows of the sample's training file, of which FRACTION is drawn.
 _SAMPLE_ROWS = 1000
+_DSS_BATCH_ROWS = 8  # BATCH_SIZE in gin/sizes/tiny.gin.
 _ROWS = (200, 400, 800)
 _SEEDS = {200: 3, 400: 5, 800: 3}
 _VARIANTS = (
@@ -69,7 +70,11 @@ def train(run: Run, cores: int) -> float:
       'SAVE_PERIOD': 0,
       'EVAL_RATIONALES': False,
     }
-    if run['alpha'] is not None:
+    if run['alpha'] is None:
+      # A packed row holds two label and two rationale examples, or four label
+      # examples: half the rows make the same number of labels.
+      macros['BATCH_SIZE'] = _DSS_BATCH_ROWS // 2
+    else:
       macros['ALPHA'] = run['alpha']
     command = [
       sys.executable,
