@@ -67,7 +67,7 @@ def train(run: Run, cores: int) -> float:
       'RANDOM_SEED': run['seed'],
       'MODEL_DIR': os.path.join(folder, 'run'),
       'EVAL_PERIOD': 0,
-      'SAVE_PERIOD': 0,
+      'SAVE_PERIOD': None,
       'EVAL_RATIONALES': False,
     }
     if run['alpha'] is None:
@@ -119,6 +119,8 @@ def measure(runs: Sequence[Run], out: str, workers: int) -> list[Run]:
     for future in progress.track(
       concurrent.futures.as_completed(futures), total=len(futures)
     ):
+      if future.exception() is not None:
+        pool.shutdown(cancel_futures=True)
       result = futures[future] | {'accuracy': future.result()}
       finished.append(result)
       f.write(json.dumps(result) + '\n')
