@@ -1,74 +1,82 @@
 """Packages of dss-jax: the method, its tasks, the engine, their data files."""
 
+import pathlib
+
 import setuptools
 
 VERSION = '0.1.0'
 
 # Lower bounds are the oldest releases that the test suite was run with.
 INSTALL_REQUIRES = [
-    'absl-py>=2.1',
-    'clu>=0.0.12',
-    'flax>=0.12.8',
-    'gin-config>=0.5.0',
-    'jax>=0.10.2',
-    'jaxtyping>=0.3',
-    'numpy>=2.0',
-    'optax>=0.2.8',
-    'orbax-checkpoint>=0.12.8',
-    'rich>=13.7',
-    'rouge-score>=0.1.2',
-    'sacrebleu>=2.4',
-    'safetensors>=0.4.5',
-    'sentencepiece>=0.2.0',
-    'seqio>=0.0.20',
-    'tensorboard>=2.18',
-    'tensorflow>=2.19',
-    'tensorflow-datasets>=4.9.9',
-    'tensorflow-text>=2.19',
-    'tensorstore>=0.1.71',
+  'absl-py>=2.1',
+  'click>=8.1',
+  'clu>=0.0.12',
+  'flax>=0.12.8',
+  'gin-config>=0.5.0',
+  'jax>=0.10.2',
+  'jaxtyping>=0.3',
+  'numpy>=2.0',
+  'optax>=0.2.8',
+  'orbax-checkpoint>=0.12.8',
+  'rich>=13.7',
+  'rouge-score>=0.1.2',
+  'sacrebleu>=2.4',
+  'safetensors>=0.4.5',
+  'sentencepiece>=0.2.0',
+  'seqio>=0.0.20',
+  'tensorboard>=2.18',
+  'tensorflow>=2.19',
+  'tensorflow-datasets>=4.9.9',
+  'tensorflow-text>=2.19',
+  'tensorstore>=0.1.71',
 ]
 
 EXTRAS_REQUIRE = {
-    'gpu': ['jax[cuda12]>=0.10.2'],
-    'tpu': ['jax[tpu]>=0.10.2'],
-    'report': ['matplotlib>=3.9'],
-    'test': [
-        'hypothesis>=6.100',
-        'pytest>=8.0',
-        'pytest-xdist>=3.6',
-        'ruff>=0.6',
-    ],
+  'gpu': ['jax[cuda12]>=0.10.2'],
+  'tpu': ['jax[tpu]>=0.10.2'],
+  'report': ['matplotlib>=3.9'],
+  'test': [
+    'hypothesis>=6.100',
+    'pytest>=8.0',
+    'pytest-xdist>=3.6',
+    'ruff>=0.6',
+  ],
 }
 
 # The experiments are edited in `gin/` and travel inside the package
 # `dss_jax`, since a top-level `gin` would collide with gin-config's.
 GIN_PACKAGES = {
-    'dss_jax.gin': 'gin',
-    'dss_jax.gin.sizes': 'gin/sizes',
-    'dss_jax.gin.sizes.t5_1_0': 'gin/sizes/t5_1_0',
+  'dss_jax.gin': 'gin',
+  'dss_jax.gin.sizes': 'gin/sizes',
+  'dss_jax.gin.sizes.t5_1_0': 'gin/sizes/t5_1_0',
 }
 
 setuptools.setup(
-    name='dss-jax',
-    version=VERSION,
-    description='Distilling Step-by-Step in JAX: train small T5 models on'
-    ' labels and rationales of a large teacher, on CPU, GPU or TPU.',
-    long_description=open('README.md', encoding='utf-8').read(),
-    long_description_content_type='text/markdown',
-    license='Apache-2.0',
-    python_requires='>=3.11,<3.14',
-    packages=setuptools.find_packages(
-        include=['dss_jax', 'dss_jax.*', 'tasks', 'tasks.*', 't5x', 't5x.*']
-    )
-    + list(GIN_PACKAGES),
-    package_dir=GIN_PACKAGES,
-    package_data={
-        '': ['*.gin', '*.json', '*.model', '*.vocab', '*.yaml', '*.jsonl'],
-    },
-    include_package_data=False,
-    install_requires=INSTALL_REQUIRES,
-    extras_require=EXTRAS_REQUIRE,
-    entry_points={
-        't5x.gin_search_paths': ['dss_jax = dss_jax'],
-    },
+  name='dss-jax',
+  version=VERSION,
+  description='Distilling Step-by-Step in JAX: train small T5 models on'
+  ' labels and rationales of a large teacher, on CPU, GPU or TPU.',
+  long_description=pathlib.Path(__file__)
+  .with_name('README.md')
+  .read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  python_requires='>=3.11,<3.14',
+  packages=setuptools.find_packages(
+    include=['dss_jax', 'dss_jax.*', 'tasks', 'tasks.*', 't5x', 't5x.*']
+  )
+  + list(GIN_PACKAGES),
+  package_dir=GIN_PACKAGES,
+  package_data={
+    't5x': ['**/*.gin'],
+    'dss_jax': ['sample/data/**/*'],
+    **{package: ['*.gin'] for package in GIN_PACKAGES},
+  },
+  include_package_data=False,
+  install_requires=INSTALL_REQUIRES,
+  extras_require=EXTRAS_REQUIRE,
+  entry_points={
+    'console_scripts': ['dss = dss_jax.cli:main'],
+    't5x.gin_search_paths': ['dss_jax = dss_jax'],
+  },
 )

@@ -17,15 +17,16 @@ core; needs the extra `[report]` for the picture.
 """
 
 import argparse
-from collections.abc import Sequence
 import concurrent.futures
 import glob
 import json
 import os
+import queue
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 from rich import progress
@@ -57,8 +58,22 @@ def planned(rows: Sequence[int], seeds: int | None) -> list[Run]:
   return sorted(runs, key=lambda run: run['seed'])
 
 
-def train(run: Run, cores: int) -> float:
-  """Trains one model; returns the label accuracy on the test split, in %."""
+def train(run: Run, cores: queue.Queue) -> float:
+  """Trains one model; returns the label accuracy on the test split, in %.
+
+  Args:
+    run: what to train.
+    cores: free cores, of which the run takes one: a model this small gains
+      little from a second one, and runs that share cores disturb each other.
+  """
+  core = cores.get()
+  try:
+    return _train_on(core, run)
+  finally:
+    cores.put(core)
+
+
+def _train_on(core: int, run: Run) -> float:
   with tempfile.TemporaryDirectory() as folder:
     macros = {
       'METHOD': 'finetune' if run['variant'] == 'finetune' else 'dss',
@@ -88,10 +103,12 @@ def train(run: Run, cores: int) -> float:
       'JAX_COMPILATION_CACHE_DIR',
       os.path.join(tempfile.gettempdir(), 'dss_effect_compilations'),
     )
-    if cores > 1:  # Several at a time: a core each.
-      environment['XLA_FLAGS'] = '--xla_cpu_multi_thread_eigen=false'
     done = subprocess.run(
-      command, env=environment, capture_output=True, text=True
+      command,
+      env=environment,
+      capture_output=True,
+      text=True,
+      preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )
     if done.returncode:
       raise RuntimeError(f'{command} failed:\n{done.stderr[-4000:]}')
@@ -111,11 +128,14 @@ def measure(runs: Sequence[Run], out: str, workers: int) -> list[Run]:
       finished = [json.loads(line) for line in f]
   keys = {_key(run) for run in finished}
   missing = [run for run in runs if _key(run) not in keys]
+  cores = queue.Queue()
+  for core in sorted(os.sched_getaffinity(0))[:workers]:
+    cores.put(core)
   with (
     concurrent.futures.ThreadPoolExecutor(workers) as pool,
     open(path, 'a', encoding='utf-8') as f,
   ):
-    futures = {pool.submit(train, run, workers): run for run in missing}
+    futures = {pool.submit(train, run, cores): run for run in missing}
     for future in progress.track(
       concurrent.futures.as_completed(futures), total=len(futures)
     ):

@@ -1,10 +1,10 @@
 """TFDS data sets of the released rows, prepared once and read by all hosts.
 
-A builder a data set (`dss_cqa`, `dss_svamp`), a config for each pair of data
-and teacher: `sample_palm`, `release_gpt_neox`, `local_<content>_palm` for the
-user's own folder or zip, and `sample_gold`, … where no teacher is needed. Each
-stores every released row; who trains on which is decided on reading
-(`sources`).
+A builder a data set (`dss_cqa`, `dss_svamp`, …), a config for each pair of
+data and teacher: `sample_palm`, `release_gpt_neox`, `local_<content>_palm` for
+the user's own folder or zip, and `sample_gold`, … where no teacher is needed.
+Each stores every released row; who trains on which is decided on reading
+(`sources`). `dss_custom` holds the user's own rows (`own_data`).
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
-from dss_jax import errors, records
+from dss_jax import errors, own_data, records
 
 RELEASE_URL = (
   'https://github.com/google-research/distilling-step-by-step/raw/main/'
@@ -31,7 +31,16 @@ RELEASE_URL = (
 RELEASE_PLACES = ('downloads/dss_release', 'downloads/dss_release.zip')
 # Raised when rows come out differently from the same files.
 VERSION = '1.0.0'
+# Rows of the published archive: other counts mean that it is not whole.
+RELEASE_ROWS = {
+  'anli1': {'train': 16946, 'validation': 1000, 'test': 1000},
+  'cqa': {'train': 9741, 'test': 1221},
+  'esnli': {'train': 549367, 'validation': 9842, 'test': 9824},
+  'svamp': {'train': 800, 'test': 200},
+}
 COLUMNS = ('id', 'input', 'label', 'rationale', 'teacher_label')
+# Where rows are: 'sample', 'release', a path, or rows of the user's own.
+Data = str | own_data.OwnData
 
 
 @dataclasses.dataclass
@@ -39,11 +48,12 @@ class Config(tfds.core.BuilderConfig):
   """Which files a builder reads.
 
   Attributes:
-    data: 'sample', 'release', or the path of a folder or zip.
+    data: 'sample', 'release', the path of a folder or zip, or the user's own
+      rows.
     teacher: whose outputs to read with the rows; None for nobody's.
   """
 
-  data: str = 'sample'
+  data: Data = 'sample'
   teacher: str | None = 'palm'
 
 
@@ -62,23 +72,31 @@ def _fingerprint(
   return records.fingerprint(data_set, location, teacher)
 
 
-def content(data_set: str, data: str, teacher: str | None) -> str:
+@functools.lru_cache(maxsize=64)
+def _own_fingerprint(own: own_data.OwnData, state: Any) -> str:
+  del state  # Part of the cache's key only.
+  return own_data.fingerprint(own)
+
+
+def content(data_set: str, data: Data, teacher: str | None) -> str:
   """Returns ten digits for what the files hold; see `records.fingerprint`.
 
   Args:
     data_set: such as 'cqa'.
-    data: 'sample' or a path.
+    data: as in `Config`, but not 'release'.
     teacher: as in `Config`.
 
   Raises:
     DataError: there are no such files.
   """
+  if isinstance(data, own_data.OwnData):
+    return _own_fingerprint(data, own_data.state(data))
   location = sample_location() if data == 'sample' else data
   state = records.state(data_set, location, teacher)
   return _fingerprint(data_set, location, teacher, state)
 
 
-def data_tag(data_set: str, data: str, teacher: str | None) -> str:
+def data_tag(data_set: str, data: Data, teacher: str | None) -> str:
   """Returns how names call the data: sample, release or local_<content>."""
   if data in ('sample', 'release'):
     return data
@@ -98,6 +116,18 @@ def _release_location(root: epath.Path, dl_manager: Any) -> str:
       f' {type(error).__name__}: {error}. Fetch it by hand and save it as'
       f' {root / RELEASE_PLACES[1]}, or give its path as DATA.'
     ) from error
+
+
+def _check_rows(data_set: str, location: str, release: records.Release) -> None:
+  """Raises a DataError unless the published number of rows is there."""
+  found = {split: len(rows) for split, rows in release.splits.items()}
+  expected = RELEASE_ROWS.get(data_set, found)
+  if found != expected:
+    raise errors.DataError(
+      f'{location}: expected the published rows of {data_set} ({expected}),'
+      f' found {found}. Get the archive again; for rows of another kind, give'
+      ' the path as DATA.'
+    )
 
 
 class _Info(tfds.core.DatasetInfo):
@@ -128,7 +158,8 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       disable_shuffling=True,
     )
 
-  def _split_generators(self, dl_manager) -> Mapping[str, Iterator]:
+  def _read(self, dl_manager) -> tuple[str, records.Release, str]:
+    """Returns where the rows are, the rows, and what stands for them."""
     config = self.builder_config
     if config.data == 'release':
       location = _release_location(self.data_dir_root, dl_manager)
@@ -137,7 +168,14 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     else:
       location = config.data
     release = records.read(self.DATA_SET, location, config.teacher)
+    if config.data == 'release':
+      _check_rows(self.DATA_SET, location, release)
     found = records.fingerprint(self.DATA_SET, location, config.teacher)
+    return location, release, found
+
+  def _split_generators(self, dl_manager) -> Mapping[str, Iterator]:
+    config = self.builder_config
+    location, release, found = self._read(dl_manager)
     if config.name.startswith('local_') and f'_{found}_' not in config.name:
       raise errors.DataError(
         f'{location}: expected the files that {config.name} was named after,'
@@ -191,7 +229,42 @@ class DssSvamp(_Builder):
   BUILDER_CONFIGS = _configs('palm', 'gpt_neox')
 
 
-BUILDERS = {cls.DATA_SET: cls for cls in (DssCqa, DssSvamp)}
+class DssAsdiv(_Builder):
+  """SVAMP's rows, with those of ASDiv added to the train split."""
+
+  DATA_SET = 'asdiv'
+  BUILDER_CONFIGS = _configs('palm')
+
+
+class DssEsnli(_Builder):
+  """A premise and a hypothesis to entailment, neutral or contradiction."""
+
+  DATA_SET = 'esnli'
+  BUILDER_CONFIGS = _configs('palm', 'gpt_neox')
+
+
+class DssAnli1(_Builder):
+  """The same, with premises of several sentences: ANLI's first round."""
+
+  DATA_SET = 'anli1'
+  BUILDER_CONFIGS = _configs('palm', 'gpt_neox')
+
+
+class DssCustom(_Builder):
+  """Rows of the user's own; a config for each content of their files."""
+
+  DATA_SET = 'custom'
+  BUILDER_CONFIGS = []
+
+  def _read(self, dl_manager) -> tuple[str, records.Release, str]:
+    own = self.builder_config.data
+    return own.train, own_data.read(own), own_data.fingerprint(own)
+
+
+BUILDERS = {
+  cls.DATA_SET: cls
+  for cls in (DssCqa, DssSvamp, DssAsdiv, DssEsnli, DssAnli1, DssCustom)
+}
 DATA_SETS = tuple(BUILDERS)
 
 
@@ -200,7 +273,7 @@ def data_dir() -> str | None:
   return seqio.LazyTfdsLoader(f'dss_cqa:{VERSION}').data_dir
 
 
-def find_config(data_set: str, data: str, teacher: str | None) -> Config:
+def find_config(data_set: str, data: Data, teacher: str | None) -> Config:
   """Returns the builder's config for a pair of data and teacher.
 
   Args:

@@ -5,7 +5,6 @@ points for gin files are.
 """
 
 import dataclasses
-import hashlib
 import numbers
 import os
 import re
@@ -15,7 +14,17 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from dss_jax import builders, errors, metrics, records, sources
+from dss_jax import (
+  builders,
+  errors,
+  fields,
+  metrics,
+  naming,
+  own_data,
+  records,
+  registry,
+  sources,
+)
 from dss_jax import preprocessors as prep
 from dss_jax import splits as splits_lib
 
@@ -23,38 +32,11 @@ METHODS = ('dss', 'finetune', 'single_task')
 LABELS = ('gold', 'teacher')
 EVAL_SPLIT = 'eval'
 EVALUATED = ('validation', 'test')
-
-
-def sample_vocabulary() -> seqio.SentencePieceVocabulary:
-  """Returns the vocabulary of the packaged sample; its file is read later."""
-  return seqio.SentencePieceVocabulary(
-    os.path.join(
-      builders.sample_location(), 'vocabulary', 'sentencepiece.model'
-    )
-  )
-
-
-def _fingerprint(vocabulary: seqio.Vocabulary) -> str:
-  """Returns 8 digits that stand for a vocabulary's kind and content."""
-  kind = type(vocabulary).__qualname__
-  content = getattr(vocabulary, 'sp_model', None)
-  if content is None:
-    content = b''
-  text = f'{kind} {vocabulary.vocab_size} {vocabulary.extra_ids} '
-  return hashlib.sha256(text.encode() + content).hexdigest()[:8]
-
-
-def _number(value: float) -> str:
-  """Writes a number with characters that a task's name may have."""
-  return repr(float(value)).replace('-', 'm').replace('+', '')
-
-
-def _choose(option: str, value: Any, known: Sequence[str]) -> None:
-  if value not in known:
-    raise errors.DataError(
-      f'{option} is {value!r}: expected one of {", ".join(known)}.'
-      f'{errors.did_you_mean(value, known)}'
-    )
+RATIONALES = ('all', 'correct_only')
+# Sets that may have rows without a gold label.
+_UNLABELLED = ('asdiv', 'custom')
+# Sets whose inputs are two texts with `</s>` between them, or may be.
+_IN_PARTS = (*records.NLI_SETS, 'custom')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +44,10 @@ class Experiment:
   """What a run trains on: it gives the names, and registers what they mean.
 
   Attributes:
-    data_set: 'cqa' or 'svamp'.
+    data_set: 'cqa', 'svamp', 'asdiv' (SVAMP with ASDiv's train rows), 'esnli',
+      'anli1', or 'custom' for rows of the user's own.
     data: 'sample', 'release', or the path of a folder or zip in the published
-      layout.
+      layout. For 'custom' the path of a file, or an `own_data.OwnData`.
     method: 'dss' (label task and rationale task), 'finetune' (label only, no
       prefix) or 'single_task' (rationale and label in one target).
     labels: 'gold' or 'teacher': which labels to train on. Evaluation is always
@@ -79,10 +62,14 @@ class Experiment:
     shuffle_rationales: whether train rationales are swapped between rows with
       `seed`, a control that keeps everything else.
     vocabulary: of inputs and targets; None for the packaged sample's.
+    which_rationales: 'all', or 'correct_only' for those of rows whose teacher
+      label is the gold label.
+    keep_blank: whether rows with a blank rationale stay in the rationale task,
+      with nothing but the end token to learn, as in the published code.
   """
 
   data_set: str
-  data: str = 'sample'
+  data: builders.Data = 'sample'
   method: str = 'dss'
   labels: str = 'gold'
   teacher: str = 'palm'
@@ -92,6 +79,8 @@ class Experiment:
   paired: bool = False
   shuffle_rationales: bool = False
   vocabulary: seqio.Vocabulary | None = None
+  which_rationales: str = 'all'
+  keep_blank: bool = False
 
   def __post_init__(self):
     """Checks everything that needs no file.
@@ -99,14 +88,11 @@ class Experiment:
     Raises:
       DataError: an option has a value that it cannot have.
     """
-    _choose('The data set', self.data_set, builders.DATA_SETS)
-    _choose('METHOD', self.method, METHODS)
-    _choose('LABELS', self.labels, LABELS)
-    if not isinstance(self.data, str | os.PathLike) or not str(self.data):
-      raise errors.DataError(
-        f"DATA is {self.data!r}: expected 'sample', 'release', or the path of a"
-        ' folder or .zip.'
-      )
+    naming.choose('The data set', self.data_set, builders.DATA_SETS)
+    naming.choose('METHOD', self.method, METHODS)
+    naming.choose('LABELS', self.labels, LABELS)
+    naming.choose('RATIONALES', self.which_rationales, RATIONALES)
+    self._check_data()
     if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_]*', str(self.teacher)) or (
       self.teacher == 'gold'
     ):
@@ -128,13 +114,51 @@ class Experiment:
         f'RATIONALE_RATE is {rate!r}: expected a number from 0, the draws of'
         ' the rationale task for one of the label task.'
       )
-    for name in ('paired', 'shuffle_rationales'):
+    for name in ('paired', 'shuffle_rationales', 'keep_blank'):
       if not isinstance(getattr(self, name), bool):
         raise errors.DataError(
           f'{name.upper()} is {getattr(self, name)!r}: expected True or False.'
         )
 
+    if self.keep_blank and self.which_rationales != 'all':
+      raise errors.DataError(
+        'KEEP_BLANK is True and RATIONALES is'
+        f' {self.which_rationales!r}: expected one of them alone, since blanks'
+        ' would take the place of wrong rationales. Set KEEP_BLANK = False.'
+      )
+
+  def _check_data(self) -> None:
+    own = isinstance(self.data, own_data.OwnData)
+    if not own and (
+      not isinstance(self.data, str | os.PathLike) or not str(self.data)
+    ):
+      raise errors.DataError(
+        f"DATA is {self.data!r}: expected 'sample', 'release', or the path of a"
+        ' folder or .zip.'
+      )
+    if self.data_set != 'custom' and own:
+      raise errors.DataError(
+        f'DATA is rows of your own, but the data set is {self.data_set!r}:'
+        " expected 'custom' with them."
+      )
+    if self.data_set == 'custom' and str(self.data) in ('sample', 'release'):
+      raise errors.DataError(
+        f'DATA is {self.data!r}: expected the path of a file with rows of your'
+        f' own, which ends in {", ".join(own_data.ENDINGS)}.'
+      )
+
   # What the method uses.
+
+  @property
+  def rows(self) -> builders.Data:
+    """Where the rows are, for the builders."""
+    if self.data_set == 'custom' and not isinstance(
+      self.data, own_data.OwnData
+    ):
+      return own_data.OwnData(str(self.data))
+    if isinstance(self.data, own_data.OwnData):
+      return self.data
+    return str(self.data)
 
   @property
   def uses_rationales(self) -> bool:
@@ -152,8 +176,35 @@ class Experiment:
     return 'label' if self.labels == 'gold' else 'teacher_label'
 
   @property
+  def needs(self) -> tuple[str, ...]:
+    """Columns that some row must fill for the method to have anything."""
+    trains_rationales = self.uses_rationales and (
+      self.method != 'dss' or self.paired or self.rationale_rate > 0
+    )
+    checks = trains_rationales and self.which_rationales == 'correct_only'
+    return (
+      self.label_column,
+      *(('rationale',) if trains_rationales else ()),
+      *(('teacher_label',) if checks else ()),
+    )
+
+  @property
+  def _label_needs(self) -> tuple[str, ...]:
+    """Columns without which a row is of no use to a label task."""
+    gold = self.labels == 'gold' and self.data_set not in _UNLABELLED
+    return () if gold else (self.label_column,)
+
+  @property
   def _pairs(self) -> bool:
     return self.paired and self.method == 'dss'
+
+  @property
+  def _chosen(self) -> list[str]:
+    """Suffixes for which rationales are trained on."""
+    # A single target without a rationale is as blank as it can be.
+    keeps = self.keep_blank and self.method == 'dss'
+    checks = self.uses_rationales and self.which_rationales == 'correct_only'
+    return ['correct'] * checks + ['blank'] * keeps
 
   @property
   def _shuffles(self) -> bool:
@@ -169,10 +220,10 @@ class Experiment:
       parts.append(self.teacher)
     rates = self.method == 'dss' and not self.paired
     if rates and self.rationale_rate != 1.0:
-      parts.append(f'r{_number(self.rationale_rate)}')
+      parts.append(f'r{naming.number(self.rationale_rate)}')
     if self._pairs:
       parts.append('paired')
-    return self._suffixed(parts, self._shuffles)
+    return self._suffixed(parts, self._shuffles, chosen=self._chosen)
 
   def eval_name(self, rationales: bool = True) -> str:
     """Returns the mixture to evaluate.
@@ -190,23 +241,28 @@ class Experiment:
 
   def _data_part(self, teacher: bool) -> list[str]:
     tag = builders.data_tag(
-      self.data_set, str(self.data), self.teacher if teacher else None
+      self.data_set, self.rows, self.teacher if teacher else None
     )
     return [self.data_set, tag]
 
   def _suffixed(
-    self, parts: Sequence[str], shuffled: bool, drawn: bool = True
+    self,
+    parts: Sequence[str],
+    shuffled: bool,
+    drawn: bool = True,
+    chosen: Sequence[str] = (),
   ) -> str:
     parts = list(parts)
+    parts += chosen
     if shuffled:
       parts.append('shuffled')
     if drawn and self.fraction != 1.0:
-      parts.append(f'f{_number(self.fraction)}')
+      parts.append(f'f{naming.number(self.fraction)}')
     if self._seed and (shuffled or (drawn and self.fraction != 1.0)):
       parts.append(f's{self._seed}')
     if self.vocabulary is not None:
-      mine = _fingerprint(self.vocabulary)
-      if mine != _fingerprint(sample_vocabulary()):
+      mine = naming.fingerprint(self.vocabulary)
+      if mine != naming.fingerprint(naming.sample_vocabulary()):
         parts.append(f'v{mine}')
     return '_'.join(parts)
 
@@ -218,18 +274,18 @@ class Experiment:
 
   def check_files(self) -> None:
     """Raises a DataError unless the files are there; for 'release' later."""
-    if self.data != 'release':
-      builders.content(
-        self.data_set,
-        str(self.data),
-        self.teacher if self.uses_teacher else None,
-      )
+    rows = self.rows
+    if isinstance(rows, own_data.OwnData):
+      own_data.read(rows, self.needs)
+    elif rows != 'release':
+      teacher = self.teacher if self.uses_teacher else None
+      builders.content(self.data_set, rows, teacher)
 
   def train_tasks(self) -> list[tuple[str, float]]:
     """Registers the tasks to train on; returns their names and rates."""
     label, gold = self.label_column, self.labels == 'gold'
     labels = [self.labels] if gold else [self.labels, self.teacher]
-    label_needs = () if gold else (label,)
+    label_needs = self._label_needs
     teacher = None if gold else self.teacher
     if self.method == 'finetune':
       made = prep.label_task(label, prefix='')
@@ -257,7 +313,7 @@ class Experiment:
       'rationale',
       [self.teacher],
       self.teacher,
-      ('rationale',),
+      () if self.keep_blank else ('rationale',),
       prep.rationale_task(),
       task_id=prep.RATIONALE_TASK,
     )
@@ -269,11 +325,9 @@ class Experiment:
     Args:
       rationales: as in `eval_name`.
     """
-    accuracy = (
-      metrics.equation_accuracy
-      if self.data_set in records.EQUATION_SETS
-      else metrics.label_accuracy
-    )
+    accuracy, needs = self._accuracy(), ()
+    if self.data_set in _UNLABELLED:
+      needs = ('label',)
     names = []
     for split in EVALUATED:
       if self.method == 'single_task':
@@ -284,7 +338,8 @@ class Experiment:
             prep.single_task('label'),
             accuracy,
             teacher=self.teacher,
-            postprocess=answer_only,
+            needs=needs,
+            postprocess=prep.answer_only,
           )
         )
         continue
@@ -292,7 +347,7 @@ class Experiment:
       if self.method == 'finetune':
         kind, prefix = 'finetune', ''
       made = prep.label_task('label', prefix)
-      names.append(self._eval_task([kind], split, made, accuracy))
+      names.append(self._eval_task([kind], split, made, accuracy, needs=needs))
       if rationales and self.method == 'dss':
         names.append(
           self._eval_task(
@@ -307,15 +362,39 @@ class Experiment:
         )
     return names
 
+  def _accuracy(self) -> Callable[..., Mapping[str, float]]:
+    """Returns how labels are scored."""
+    classes = None
+    by_value = self.data_set in records.EQUATION_SETS
+    if self.data_set in records.NLI_SETS:
+      classes = fields.NLI_LABELS
+    if isinstance(self.rows, own_data.OwnData):
+      classes, by_value = self.rows.classes, self.rows.by_value
+    return metrics.for_labels(by_value, classes)
+
+  def _one_rationale(self, drawn: bool) -> list[Any]:
+    """The preprocessors that choose among the rationales of an own row."""
+    if not isinstance(self.rows, own_data.OwnData):
+      return []
+    if not drawn:
+      return [prep.first_rationale]
+    return [seqio.CacheDatasetPlaceholder(), prep.draw_rationale]
+
+  @property
+  def _tokenize(self) -> Callable[..., tf.data.Dataset]:
+    if self.data_set in _IN_PARTS:
+      return prep.tokenize_parts
+    return seqio.preprocessors.tokenize
+
   def register(self, rationales: bool = True) -> None:
     """Registers tasks and mixtures that are not registered yet.
 
     Args:
       rationales: as in `eval_name`.
     """
-    _add_mixture(self.train_name, self.train_tasks())
+    registry.add_mixture(self.train_name, self.train_tasks())
     rated = [(name, 1.0) for name in self.eval_tasks(rationales)]
-    _add_mixture(self.eval_name(rationales), rated)
+    registry.add_mixture(self.eval_name(rationales), rated)
 
   def _source(
     self,
@@ -323,6 +402,7 @@ class Experiment:
     needs: tuple[str, ...],
     shuffled: bool = False,
     shown: str | None = None,
+    only_correct: bool = False,
   ) -> sources.DssSource:
     """Returns the rows of a task; with `shown`, that split alone as `eval`."""
     fraction = 1.0 if shown == 'test' else float(self.fraction)
@@ -330,13 +410,13 @@ class Experiment:
     seed = self._seed if shuffled or fraction != 1.0 else 0
     return sources.DssSource(
       self.data_set,
-      builders.find_config(self.data_set, str(self.data), teacher),
-      sources.Draw(fraction, seed, needs, shuffled),
+      builders.find_config(self.data_set, self.rows, teacher),
+      sources.Draw(fraction, seed, needs, only_correct, shuffled),
       None if shown is None else {EVAL_SPLIT: shown},
     )
 
   def _features(self, *names: str) -> dict[str, seqio.Feature]:
-    vocabulary = self.vocabulary or sample_vocabulary()
+    vocabulary = self.vocabulary or naming.sample_vocabulary()
     return {
       name: seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32)
       for name in names
@@ -354,12 +434,13 @@ class Experiment:
     """Registers a task to train on; returns its name."""
     shuffled = self._shuffles and kind != 'label'
     begin = [*self._data_part(teacher is not None), kind, *parts]
-    name = self._suffixed(begin, shuffled)
+    chosen = self._chosen if kind not in ('label', 'finetune') else []
+    name = self._suffixed(begin, shuffled, chosen=chosen)
     names, last = ['inputs', 'targets'], [prep.add_task_id(task_id)]
     features = {}
     if kind == 'paired':
       names += ['rationale_inputs', 'rationale_targets']
-      last = [prep.drop_blank_pair]
+      last = [] if self.keep_blank else [prep.drop_blank_pair]
     else:
       features['task_id'] = seqio.Feature(
         seqio.PassThroughVocabulary(size=prep.RATIONALE_TASK + 1),
@@ -367,12 +448,18 @@ class Experiment:
         dtype=tf.int32,
         rank=0,
       )
-    _add_task(
+    registry.add_task(
       name,
-      self._source(teacher, needs, shuffled),
+      self._source(teacher, needs, shuffled, only_correct='correct' in chosen),
       ' '.join([kind, *parts]),
       {**self._features(*names), **features},
-      [preprocessor, seqio.preprocessors.tokenize, prep.append_eos, *last],
+      [
+        *self._one_rationale(drawn=True),
+        preprocessor,
+        self._tokenize,
+        prep.append_eos,
+        *last,
+      ],
     )
     return name
 
@@ -390,7 +477,7 @@ class Experiment:
     """Registers the task that shows one split as `eval`; returns its name."""
     begin = [*self._data_part(teacher is not None), *parts, split]
     name = self._suffixed(begin, shuffled=False, drawn=split != 'test')
-    _add_task(
+    registry.add_task(
       name,
       self._source(teacher, needs, shown=split),
       ' '.join(parts),
@@ -398,57 +485,13 @@ class Experiment:
       # without a length.
       self._features('inputs', 'targets'),
       [
+        *self._one_rationale(drawn=False),
         preprocessor,
-        seqio.preprocessors.tokenize,
+        self._tokenize,
         prep.append_eos,
         prep.add_task_id(task_id),
       ],
       metric_fns=[metric],
-      postprocess_fn=postprocess or stripped,
+      postprocess_fn=postprocess or prep.stripped,
     )
     return name
-
-
-def stripped(text: str, **unused_kwargs) -> str:
-  """Returns a target or prediction without the blanks around it."""
-  return text.strip()
-
-
-def answer_only(text: str, **unused_kwargs) -> str:
-  """Returns the label in a single-task target or prediction."""
-  return prep.answer_of(text)
-
-
-# What was registered under a name, for telling a repetition from a clash.
-_MEANINGS: dict[str, Any] = {}
-
-
-def _is_new(registry: type, name: str, meaning: Any) -> bool:
-  """Says whether a name is still to be registered.
-
-  Raises:
-    DataError: it stands for something else already.
-  """
-  if name not in registry.names():
-    _MEANINGS[name] = meaning
-    return True
-  known = _MEANINGS.get(name, 'a task of another program')
-  if known != meaning:
-    raise errors.DataError(
-      f'The name {name!r} is taken: expected it to be free or to stand for'
-      f' {meaning}, found {known}.'
-      ' Rename the TEACHER, whose name most likely caused this.'
-    )
-  return False
-
-
-def _add_task(
-  name: str, source: sources.DssSource, kind: str, *args, **kwargs
-) -> None:
-  if _is_new(seqio.TaskRegistry, name, (kind, *source.meaning)):
-    seqio.TaskRegistry.add(name, source, *args, **kwargs)
-
-
-def _add_mixture(name: str, tasks: Sequence[tuple[str, float]]) -> None:
-  if _is_new(seqio.MixtureRegistry, name, tuple(tasks)):
-    seqio.MixtureRegistry.add(name, tasks)

@@ -3,6 +3,7 @@
 Each function takes texts and returns numbers by name, as SeqIO's `metric_fns`.
 """
 
+import collections
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,6 +12,8 @@ from dss_jax import equations
 
 _RESAMPLES = 2000
 _SEED = 0
+# How counts call a prediction that is none of the classes.
+_NO_CLASS = 'no_class'
 
 
 def bootstrap_interval(correct: int, total: int) -> tuple[float, float]:
@@ -77,6 +80,55 @@ def equation_accuracy(
   """
   pairs = zip(targets, predictions, strict=True)
   return _accuracy([equations.same_value(said, gold) for gold, said in pairs])
+
+
+def class_accuracy(classes: Sequence[str]):
+  """Returns a metric that also tells the classes apart.
+
+  >>> found = class_accuracy(('yes', 'no'))(['yes', 'no'], ['yes', 'maybe'])
+  >>> found['accuracy_of_no'], found['confusion_no_as_no_class']
+  (0.0, 1)
+
+  Args:
+    classes: the labels that are possible.
+
+  Returns:
+    A function of targets and predictions. Beside what `label_accuracy` returns
+    it has, for each class, `accuracy_of_<class>` (the part of its rows that are
+    predicted right; 0 where there are none) and the numbers of rows
+    `confusion_<class>_as_<prediction>`, a prediction being a class or
+    `no_class`.
+  """
+
+  def metric(
+    targets: Sequence[str], predictions: Sequence[str]
+  ) -> Mapping[str, float]:
+    result = dict(label_accuracy(targets, predictions))
+    pairs = [
+      (gold.strip(), said.strip() if said.strip() in classes else _NO_CLASS)
+      for gold, said in zip(targets, predictions, strict=True)
+    ]
+    counts = collections.Counter(pairs)
+    for gold in classes:
+      total = sum(counts[gold, said] for said in (*classes, _NO_CLASS))
+      result[f'accuracy_of_{gold}'] = 100.0 * counts[gold, gold] / max(total, 1)
+      for said in (*classes, _NO_CLASS):
+        result[f'confusion_{gold}_as_{said}'] = counts[gold, said]
+    return result
+
+  return metric
+
+
+def for_labels(by_value: bool, classes: Sequence[str] | None = None):
+  """Returns the metric that scores labels.
+
+  Args:
+    by_value: whether they are equations.
+    classes: the labels that are possible, where they are few.
+  """
+  if by_value:
+    return equation_accuracy
+  return class_accuracy(classes) if classes else label_accuracy
 
 
 def rationale_overlap(

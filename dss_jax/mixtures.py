@@ -10,6 +10,8 @@ outputs are used, and of the suffixes only those that are not at their default:
 
     _f0.25  fraction          _s1       seed of fraction or shuffling
     _r0.5   rationale rate    _paired   both tasks of a row in one example
+    _correct  rationales of correctly answered rows only
+    _blank    blank rationales trained on, as in the published code
     _shuffled  rationales swapped between rows, a control
     _v<8 digits>  another vocabulary than the sample's
 
@@ -23,18 +25,18 @@ import dataclasses
 
 import seqio
 
-from dss_jax import builders, experiments, records
+from dss_jax import builders, experiments, naming, records
 
 Experiment = experiments.Experiment
 METHODS = experiments.METHODS
 LABELS = experiments.LABELS
 EVAL_SPLIT = experiments.EVAL_SPLIT
-sample_vocabulary = experiments.sample_vocabulary
+sample_vocabulary = naming.sample_vocabulary
 
 
 def train_mixture(
   data_set: str,
-  data: str = 'sample',
+  data: builders.Data = 'sample',
   method: str = 'dss',
   labels: str = 'gold',
   teacher: str = 'palm',
@@ -44,12 +46,14 @@ def train_mixture(
   paired: bool = False,
   shuffle_rationales: bool = False,
   vocabulary: seqio.Vocabulary | None = None,
+  which_rationales: str = 'all',
+  keep_blank: bool = False,
 ) -> str:
   """Registers what an experiment trains on and returns its name.
 
   Args:
     data_set: this and all others are the attributes of `Experiment`.
-    data: where the rows are.
+    data: where the rows are; an `own_data.OwnData` for rows of the user's own.
     method: how to train.
     labels: which labels.
     teacher: whose rationales.
@@ -59,6 +63,8 @@ def train_mixture(
     paired: a row's tasks together.
     shuffle_rationales: the control.
     vocabulary: of inputs and targets.
+    which_rationales: those of all rows, or of rows that the teacher got right.
+    keep_blank: whether to train on blank rationales.
 
   Returns:
     The name of a SeqIO mixture with the splits train, validation and test.
@@ -79,6 +85,8 @@ def train_mixture(
     paired=paired,
     shuffle_rationales=shuffle_rationales,
     vocabulary=vocabulary,
+    which_rationales=which_rationales,
+    keep_blank=keep_blank,
   )
   experiment.check_files()
   experiment.register()
@@ -87,7 +95,7 @@ def train_mixture(
 
 def eval_mixture(
   data_set: str,
-  data: str = 'sample',
+  data: builders.Data = 'sample',
   method: str = 'dss',
   labels: str = 'gold',
   teacher: str = 'palm',
@@ -98,6 +106,8 @@ def eval_mixture(
   shuffle_rationales: bool = False,
   vocabulary: seqio.Vocabulary | None = None,
   rationales: bool = True,
+  which_rationales: str = 'all',
+  keep_blank: bool = False,
 ) -> str:
   """Registers what an experiment is evaluated on and returns its name.
 
@@ -114,6 +124,8 @@ def eval_mixture(
     shuffle_rationales: without effect: rationales are compared with their own.
     vocabulary: of inputs and targets.
     rationales: whether the rationales that 'dss' generates are evaluated too.
+    which_rationales: without effect: all are compared with.
+    keep_blank: without effect: there is nothing to compare with a blank.
 
   Returns:
     The name of a SeqIO mixture whose tasks have the one split `eval`.
@@ -133,6 +145,8 @@ def eval_mixture(
     paired=paired,
     shuffle_rationales=shuffle_rationales,
     vocabulary=vocabulary,
+    which_rationales=which_rationales,
+    keep_blank=keep_blank,
   )
   experiment.check_files()
   experiment.register(rationales)
@@ -183,7 +197,7 @@ def describe(experiment: Experiment) -> Description:
   teacher = experiment.teacher if experiment.uses_teacher else None
   builder = builders.prepared(
     experiment.data_set,
-    builders.find_config(experiment.data_set, str(experiment.data), teacher),
+    builders.find_config(experiment.data_set, experiment.rows, teacher),
   )
   return Description(
     rows, left_out, builders.reports(builder), experiment.uses_teacher

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 import seqio
 import tensorflow as tf
 
+from dss_jax import fields, own_data
+
 LABEL_PREFIX = 'predict: '
 RATIONALE_PREFIX = 'explain: '
 LABEL_TASK = 1
@@ -30,6 +32,30 @@ def _map(function: Callable[[dict], dict]):
     return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE)
 
   return preprocess
+
+
+@seqio.map_over_dataset(num_seeds=1)
+def draw_rationale(row: dict, seed: tf.Tensor) -> dict:
+  """Keeps one of a row's rationales, drawn anew each time the row comes.
+
+  It has to stand behind a `seqio.CacheDatasetPlaceholder`, since SeqIO repeats
+  the rows there; before it, every epoch would have the same draws.
+  """
+  texts = tf.strings.split(row['rationale'], own_data.SEPARATOR)
+  # A row may have no rationale at all.
+  count = tf.maximum(tf.size(texts), 1)
+  place = tf.random.stateless_uniform((), seed, 0, count, tf.int32)
+  return {
+    **row,
+    'rationale': tf.strings.reduce_join(texts[place : place + 1]),
+  }
+
+
+@_map
+def first_rationale(row: dict) -> dict:
+  """Keeps the first of a row's rationales."""
+  texts = tf.strings.split(row['rationale'], own_data.SEPARATOR)
+  return {**row, 'rationale': tf.strings.reduce_join(texts[:1])}
 
 
 def label_task(label: str, prefix: str = LABEL_PREFIX):
@@ -121,6 +147,48 @@ def paired_task(label: str):
   return _map(to_pair)
 
 
+def tokenize_parts(
+  dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]
+) -> tf.data.Dataset:
+  """Tokenises examples as SeqIO does, but `</s>` in inputs as the end token.
+
+  The published inputs of two texts have `</s>` between them, which its
+  tokeniser reads as the end token, while SentencePiece knows no such text and
+  would spell it out. So `A b.</s>C.` becomes the tokens of `A b.`, the end
+  token, and the tokens of `C.`.
+
+  Args:
+    dataset: of examples with texts.
+    output_features: the task's; their vocabularies give the end token.
+  """
+  names = [n for n in ('inputs', 'rationale_inputs') if n in output_features]
+
+  def with_ends(example):
+    for name in names:
+      vocabulary = output_features[name].vocabulary
+      text = example[f'{name}_pretokenized']
+      example = {**example, name: _encode_parts(vocabulary, text)}
+    return example
+
+  dataset = seqio.preprocessors.tokenize(dataset, output_features)
+  return dataset.map(with_ends, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _encode_parts(vocabulary: seqio.Vocabulary, text: tf.Tensor) -> tf.Tensor:
+  end = tf.constant([vocabulary.eos_id], tf.int32)
+
+  def encode(part):
+    return tf.concat([tf.cast(vocabulary.encode_tf(part), tf.int32), end], 0)
+
+  parts = tf.map_fn(
+    encode,
+    tf.strings.split(text, fields.NLI_SEPARATOR),
+    fn_output_signature=tf.RaggedTensorSpec([None], tf.int32, ragged_rank=0),
+  )
+  # The last end token is that of the whole input, which is added later.
+  return parts.flat_values[:-1]
+
+
 def append_eos(
   dataset: tf.data.Dataset,
   output_features: Mapping[str, seqio.Feature],
@@ -166,3 +234,13 @@ def add_task_id(task_id: int):
     return {**example, 'task_id': tf.constant(task_id, tf.int32)}
 
   return _map(with_task_id)
+
+
+def stripped(text: str, **unused_kwargs) -> str:
+  """Returns a target or prediction without the blanks around it."""
+  return text.strip()
+
+
+def answer_only(text: str, **unused_kwargs) -> str:
+  """Returns the label in a single-task target or prediction."""
+  return answer_of(text)

@@ -5,22 +5,33 @@ it as JSON lists of raw completions, cut into files of equal length (the last
 may be shorter), in the order of the rows.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dss_jax import archive, equations, errors
+from dss_jax import archive, equations, errors, fields
 from dss_jax import teacher as teacher_lib
 
 # Splits by the names that their files have.
 FILE_SPLITS = {'train': 'train', 'validation': 'valid', 'test': 'test'}
-NLI_LABELS = ('entailment', 'neutral', 'contradiction')
-# Between premise and hypothesis, as in the published inputs.
-NLI_SEPARATOR = '</s>'
+DATA_SETS = tuple(fields.READERS)
+# Labels that are equations are compared by their value.
+EQUATION_SETS = ('asdiv', 'svamp')
+NLI_SETS = ('anli1', 'esnli')
+# Whose files make up a split, where it is not the data set's own alone: ASDiv
+# has train rows only, which are used on top of SVAMP's.
+_PARTS = {
+  'asdiv': {
+    'train': ('svamp', 'asdiv'),
+    'validation': (),
+    'test': ('svamp',),
+  }
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,106 +85,17 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Release:
-  """The records of a data set and the report on each of its splits."""
+  """What was read of a data set.
+
+  Attributes:
+    splits: the records of each split.
+    reports: what is in it.
+    places: file and line (Parquet: row) of each record.
+  """
 
   splits: Mapping[str, tuple[Record, ...]]
   reports: Mapping[str, Report]
-
-
-class _RowError(Exception):
-  """What is wrong with a row; the message lacks file and line."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Fields:
-  """Input and gold label of a row, and the answers that are possible."""
-
-  id: str | None
-  input: str
-  label: str
-  possible: Callable[[str], bool]
-
-
-def _column(row: dict[str, Any], name: str, kind: type) -> Any:
-  if name not in row:
-    raise _RowError(
-      f'expected the column {name!r}, found only'
-      f' {", ".join(sorted(row)) or "none"}. Add the column.'
-    )
-  value = row[name]
-  if not isinstance(value, kind) or isinstance(value, bool):
-    raise _RowError(
-      f'expected {name!r} to be a {kind.__name__}, found'
-      f' {json.dumps(value)[:60]}. Correct the value.'
-    )
-  return value
-
-
-def _cqa(row: dict[str, Any]) -> _Fields:
-  question = _column(row, 'question', str)
-  choices = _column(row, 'choices', list)
-  answer = _column(row, 'answer', str)
-  if not 1 <= len(choices) <= 26 or not all(
-    isinstance(choice, str) for choice in choices
-  ):
-    raise _RowError(
-      "expected 'choices' to be 1 to 26 texts, found"
-      f' {json.dumps(choices)[:60]}. Correct the value.'
-    )
-  if answer not in choices:
-    raise _RowError(
-      f"expected 'answer' to be one of the choices {json.dumps(choices)},"
-      f' found {answer!r}.{errors.did_you_mean(answer, choices)} Correct the'
-      ' answer or the choices.'
-    )
-  lines = [f'({chr(97 + i)}) {choice}' for i, choice in enumerate(choices)]
-  text = '\n'.join((question, 'Answer Choices:', *lines))
-  return _Fields(
-    str(row['id']) if 'id' in row else None, text, answer, choices.__contains__
-  )
-
-
-def _has_value(equation: str) -> bool:
-  return equations.evaluate(equation) is not None
-
-
-def _arithmetic(row: dict[str, Any]) -> _Fields:
-  label = _column(row, 'label', str)
-  if not _has_value(label):
-    raise _RowError(
-      "expected 'label' to be an equation with a value, such as"
-      f" '( 3.0 + 9.0 )', found {label!r}. Correct the label."
-    )
-  return _Fields(None, _column(row, 'input', str), label, _has_value)
-
-
-def _nli(row: dict[str, Any]) -> _Fields:
-  label = _column(row, 'label', int)
-  if not 0 <= label < len(NLI_LABELS):
-    raise _RowError(
-      "expected 'label' to be 0 (entailment), 1 (neutral) or 2"
-      f' (contradiction), found {label}. Correct the label.'
-    )
-  sides = (_column(row, 'premise', str), _column(row, 'hypothesis', str))
-  return _Fields(
-    str(row['uid']) if 'uid' in row else None,
-    NLI_SEPARATOR.join(sides),
-    NLI_LABELS[label],
-    NLI_LABELS.__contains__,
-  )
-
-
-_READERS: dict[str, Callable[[dict[str, Any]], _Fields]] = {
-  'anli1': _nli,
-  'asdiv': _arithmetic,
-  'cqa': _cqa,
-  'esnli': _nli,
-  'svamp': _arithmetic,
-}
-
-DATA_SETS = tuple(_READERS)
-# Labels that are equations are compared by their value.
-EQUATION_SETS = ('asdiv', 'svamp')
+  places: Mapping[str, tuple[str, ...]] = dataclasses.field(compare=False)
 
 
 def is_correct(data_set: str, prediction: str, label: str) -> bool:
@@ -230,11 +152,13 @@ def _parse_json(text: str, place: str, first_line: int | None = None) -> Any:
   return value
 
 
-def _rows(files: archive.Files, data_set: str, name: str) -> list[_Fields]:
+def _rows(
+  files: archive.Files, data_set: str, name: str
+) -> list[fields.Fields]:
   """Reads a file with a JSON object a line."""
   # Only '\n' ends a line: JSON text may hold other separators unescaped.
   lines = _text(files, name).rstrip().split('\n')
-  reader, rows = _READERS[data_set], []
+  reader, rows = fields.READERS[data_set], []
   for number, line in enumerate(lines, 1):
     place = files.place(name)
     row = _parse_json(line.strip(), place, number)
@@ -245,7 +169,7 @@ def _rows(files: archive.Files, data_set: str, name: str) -> list[_Fields]:
       )
     try:
       rows.append(reader(row))
-    except _RowError as error:
+    except fields.RowError as error:
       raise errors.DataError(f'{place}, line {number}: {error}') from None
   return rows
 
@@ -334,48 +258,117 @@ def _completions(
   return list(itertools.chain.from_iterable(lists))
 
 
-def _read_split(
-  files: archive.Files, data_set: str, teacher: str | None, split: str
-) -> tuple[tuple[Record, ...], Report]:
+def _part_names(data_set: str, split: str) -> tuple[str, ...]:
+  return _PARTS.get(data_set, {}).get(split, (data_set,))
+
+
+@contextlib.contextmanager
+def _open_parts(
+  data_set: str, location: str
+) -> Iterator[dict[str, archive.Files]]:
+  """Opens the files of every data set that makes up this one."""
+  names = dict.fromkeys(
+    part for split in FILE_SPLITS for part in _part_names(data_set, split)
+  )
+  with contextlib.ExitStack() as stack:
+    yield {
+      name: stack.enter_context(archive.open_files(location, name))
+      for name in names
+    }
+
+
+def _has_split(
+  files: Mapping[str, archive.Files], data_set: str, split: str
+) -> bool:
+  """Says whether a split was released; for all but validation it must be."""
+  parts = _part_names(data_set, split)
+  for part in parts:
+    name = f'{part}_{FILE_SPLITS[split]}.json'
+    if not files[part].exists(name):
+      if split == 'validation':
+        return False
+      raise _no_split(files[part], name, split)
+  return bool(parts)
+
+
+def _read_part(
+  files: archive.Files, part: str, teacher: str | None, split: str
+) -> list[tuple[fields.Fields, teacher_lib.Parsed]]:
+  """Reads the rows of one file, and what the teacher said about each."""
   file_split = FILE_SPLITS[split]
-  name = f'{data_set}_{file_split}.json'
-  rows = _rows(files, data_set, name)
+  name = f'{part}_{file_split}.json'
+  rows = _rows(files, part, name)
   said = [teacher_lib.Parsed('', '')] * len(rows)
   if teacher is not None:
-    outputs = _teacher_files(files, data_set, teacher, file_split)
+    outputs = _teacher_files(files, part, teacher, file_split)
     said = [
-      teacher_lib.parse(data_set, completion)
+      teacher_lib.parse(part, completion)
       for completion in _completions(
         files, outputs, len(rows), files.place(name)
       )
     ]
+  return list(zip(rows, said, strict=True))
+
+
+def _read_split(
+  files: Mapping[str, archive.Files],
+  data_set: str,
+  teacher: str | None,
+  split: str,
+) -> tuple[tuple[Record, ...], Report, tuple[str, ...]]:
+  pairs, ids, places = [], [], []
+  for part in _part_names(data_set, split):
+    read_part = _read_part(files[part], part, teacher, split)
+    pairs.extend(read_part)
+    where = files[part].place(f'{part}_{FILE_SPLITS[split]}.json')
+    places.extend(f'{where}, line {i + 1}' for i in range(len(read_part)))
+    begin = (
+      f'{split}-'
+      if part == _part_names(data_set, split)[0]
+      else (f'{part}-{split}-')
+    )
+    ids.extend(
+      f'{begin}{i}' if row.id is None else row.id
+      for i, (row, _) in enumerate(read_part)
+    )
   records = tuple(
     Record(
       index=index,
-      id=f'{split}-{index}' if row.id is None else row.id,
+      id=name,
       input=row.input,
       label=row.label,
       rationale=parsed.rationale,
       teacher_label=parsed.label,
     )
-    for index, (row, parsed) in enumerate(zip(rows, said, strict=True))
+    for index, (name, (row, parsed)) in enumerate(zip(ids, pairs, strict=True))
   )
-  answers = [parsed.label for parsed in said]
-  report = Report(
+  outside = sum(
+    bool(parsed.label) and not row.possible(parsed.label)
+    for row, parsed in pairs
+  )
+  report = report_on(records, data_set in EQUATION_SETS, outside)
+  return records, report, tuple(places)
+
+
+def report_on(
+  rows: tuple[Record, ...], by_value: bool, outside_labels: int = 0
+) -> Report:
+  """Counts what is in the rows of a split.
+
+  Args:
+    rows: its records.
+    by_value: whether labels are equations, compared by their value.
+    outside_labels: see `Report`.
+  """
+  same = equations.same_value if by_value else str.__eq__
+  return Report(
     rows=len(rows),
     duplicates=len(rows) - len({row.input for row in rows}),
-    empty_rationales=sum(not parsed.rationale for parsed in said),
-    empty_labels=sum(not answer for answer in answers),
-    outside_labels=sum(
-      bool(answer) and not row.possible(answer)
-      for row, answer in zip(rows, answers, strict=True)
-    ),
-    teacher_correct=sum(
-      is_correct(data_set, answer, row.label)
-      for row, answer in zip(rows, answers, strict=True)
-    ),
+    empty_rationales=sum(not row.rationale for row in rows),
+    empty_labels=sum(not row.teacher_label for row in rows),
+    outside_labels=outside_labels,
+    teacher_correct=sum(same(row.teacher_label, row.label) for row in rows),
   )
-  return records, report
 
 
 def read(
@@ -403,41 +396,36 @@ def read(
       line, what was expected, what was found and the fix.
   """
   check_data_set(data_set)
-  with archive.open_files(location, data_set) as files:
-    released = {
-      split: files.exists(f'{data_set}_{part}.json')
-      for split, part in FILE_SPLITS.items()
-    }
+  with _open_parts(data_set, location) as files:
     if splits is None:
       splits = tuple(
-        split
-        for split in FILE_SPLITS
-        if released[split] or split != 'validation'
+        split for split in FILE_SPLITS if _has_split(files, data_set, split)
       )
     for split in splits:
-      if not released[split]:
-        raise _no_split(files, f'{data_set}_{FILE_SPLITS[split]}.json', split)
+      if not _has_split(files, data_set, split):
+        name = f'{data_set}_{FILE_SPLITS[split]}.json'
+        raise _no_split(files[data_set], name, split)
     read_splits = {
       split: _read_split(files, data_set, teacher, split) for split in splits
     }
   return Release(
-    splits={split: pair[0] for split, pair in read_splits.items()},
-    reports={split: pair[1] for split, pair in read_splits.items()},
+    splits={split: found[0] for split, found in read_splits.items()},
+    reports={split: found[1] for split, found in read_splits.items()},
+    places={split: found[2] for split, found in read_splits.items()},
   )
 
 
 def _names(
-  files: archive.Files, data_set: str, teacher: str | None
-) -> Iterator[str]:
-  """Yields the names of all files that `read` reads."""
-  for split, part in FILE_SPLITS.items():
-    name = f'{data_set}_{part}.json'
-    if files.exists(name):
-      yield name
-      if teacher is not None:
-        yield from _teacher_files(files, data_set, teacher, part)
-    elif split != 'validation':
-      raise _no_split(files, name, split)
+  files: Mapping[str, archive.Files], data_set: str, teacher: str | None
+) -> Iterator[tuple[str, str]]:
+  """Yields (data set, file name) of all files that `read` reads."""
+  for split, file_split in FILE_SPLITS.items():
+    if _has_split(files, data_set, split):
+      for part in _part_names(data_set, split):
+        yield part, f'{part}_{file_split}.json'
+        if teacher is not None:
+          for name in _teacher_files(files[part], part, teacher, file_split):
+            yield part, name
 
 
 def state(
@@ -454,9 +442,10 @@ def state(
     DataError: a file that `read` needs is missing.
   """
   check_data_set(data_set)
-  with archive.open_files(location, data_set) as files:
+  with _open_parts(data_set, location) as files:
     return tuple(
-      (name, *files.state(name)) for name in _names(files, data_set, teacher)
+      (name, *files[part].state(name))
+      for part, name in _names(files, data_set, teacher)
     )
 
 
@@ -478,8 +467,8 @@ def fingerprint(
   """
   check_data_set(data_set)
   digest = hashlib.sha256()
-  with archive.open_files(location, data_set) as files:
-    for name in _names(files, data_set, teacher):
-      content = hashlib.sha256(files.read(name)).hexdigest()
+  with _open_parts(data_set, location) as files:
+    for part, name in _names(files, data_set, teacher):
+      content = hashlib.sha256(files[part].read(name)).hexdigest()
       digest.update(f'{name} {content}\n'.encode())
   return digest.hexdigest()[:10]

@@ -4,22 +4,21 @@
 what the run wrote, so that it shows nothing which the files don't hold.
 """
 
-from collections.abc import Mapping, Sequence
 import json
 import os
 import re
 import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from rich import box
-from rich import console as rich_console
-from rich import panel
-from rich import table
-from rich import text as rich_text
 import seqio
-from t5x import trainer
 import tensorflow as tf
+from rich import box, panel, table
+from rich import console as rich_console
+from rich import text as rich_text
+
+from t5x import trainer
 
 _EXAMPLES = 3
 _METHOD_NAMES = {
@@ -90,7 +89,9 @@ class Screen(trainer.BaseAction):
         if 'accuracy' in values
       ]
       if parts:
-        self._console.print(f'step {step}: label accuracy  ' + ',  '.join(parts))
+        self._console.print(
+          f'step {step}: label accuracy  ' + ',  '.join(parts)
+        )
     elif jax.process_index() == 0:
       self._close(step, metrics)
     return False
@@ -146,7 +147,9 @@ class Screen(trainer.BaseAction):
         )
     self._console.print(scores)
     if rationales:
-      self._console.print('Rationales against the teacher\'s: ' + '; '.join(rationales))
+      self._console.print(
+        "Rationales against the teacher's: " + '; '.join(rationales)
+      )
       self._console.print()
     self._show_examples(step)
     self._show_places()
@@ -175,9 +178,7 @@ class Screen(trainer.BaseAction):
       rationale = by_question.get(_question(row))
       if rationale is not None:
         body.append('generated rationale  ', style='dim')
-        body.append(
-          textwrap.shorten(_first(rationale, 'prediction'), 400)
-        )
+        body.append(textwrap.shorten(_first(rationale, 'prediction'), 400))
       self._console.print(
         panel.Panel(
           body, title=f'test example {i}', title_align='left', box=box.ROUNDED
@@ -208,9 +209,7 @@ class Screen(trainer.BaseAction):
     )
     other = 'dss' if self._method == 'finetune' else 'finetune'
     self._console.print('\nNext, the comparison that the paper makes:')
-    source = (
-      '' if self._data == 'sample' else f' --gin.DATA="\'{self._data}\'"'
-    )
+    source = '' if self._data == 'sample' else f' --gin.DATA="\'{self._data}\'"'
     self._console.print(
       f'  python -m t5x.train --gin_file=gin/dss_{self._data_set}.gin \\\n'
       f'    --gin.METHOD="\'{other}\'"{source} \\\n'
@@ -237,8 +236,7 @@ def _interval(values: Mapping[str, float]) -> str:
   if 'accuracy_low' not in values:
     return ''
   return (
-    f'{_percent(values["accuracy_low"])} to'
-    f' {_percent(values["accuracy_high"])}'
+    f'{_percent(values["accuracy_low"])} to {_percent(values["accuracy_high"])}'
   )
 
 

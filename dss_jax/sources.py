@@ -14,7 +14,7 @@ import seqio
 import tensorflow as tf
 from jaxtyping import Int64
 
-from dss_jax import builders
+from dss_jax import builders, equations, errors, own_data, records
 from dss_jax import splits as splits_lib
 
 SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
@@ -28,12 +28,15 @@ class Draw:
     fraction: the part of the train rows, in (0, 1].
     seed: of the draw of that part, and of swapping rationales.
     needs: columns that must not be blank; other rows are left out.
+    only_correct: whether to blank the rationales of rows whose teacher label is
+      not the gold label.
     swap_rationales: give every train row another row's rationale, as a control.
   """
 
   fraction: float = 1.0
   seed: int = 0
   needs: tuple[str, ...] = ()
+  only_correct: bool = False
   swap_rationales: bool = False
 
 
@@ -96,6 +99,11 @@ class DssSource(seqio.TfdsDataSource):
     return self._data_set, self._config.name, str(self._draw), str(splits)
 
   @property
+  def draw(self) -> Draw:
+    """Which of the rows are used."""
+    return self._draw
+
+  @property
   def builder(self):
     """The TFDS builder, prepared."""
     return builders.prepared(self._data_set, self._config)
@@ -125,7 +133,7 @@ class DssSource(seqio.TfdsDataSource):
       split: one of the source's splits.
     """
     released, rows = self._released(split)
-    columns = builders.table(self.builder, released)
+    columns = self._table(released)
     filled = np.ones(len(rows), bool)
     for name in self._draw.needs:
       filled &= columns[name][rows] != b''
@@ -139,7 +147,7 @@ class DssSource(seqio.TfdsDataSource):
     """
     released, _ = self._released(split)
     rows = self.rows(split)
-    table = builders.table(self.builder, released)
+    table = self._table(released)
     result = {name: values[rows] for name, values in table.items()}
     if self._draw.swap_rationales and self._split_map[split] == 'train':
       given = np.flatnonzero(result['rationale'] != b'')
@@ -171,6 +179,13 @@ class DssSource(seqio.TfdsDataSource):
     """
     del sequence_length, use_cached, num_epochs
     columns = self.columns(split)
+    if not len(columns['input']):
+      raise errors.DataError(
+        f'{self.tfds_dataset.name}, {split}: expected rows whose'
+        f' {" and ".join(self._draw.needs) or "input"} is not blank, found none'
+        f' among {self.num_drawn(split)}. Use more rows, or a METHOD and LABELS'
+        ' that do not need it.'
+      )
     if shard_info is not None and shard_info.num_shards > 1:
       part = slice(shard_info.index, None, shard_info.num_shards)
       columns = {name: values[part] for name, values in columns.items()}
@@ -183,12 +198,35 @@ class DssSource(seqio.TfdsDataSource):
       functools.partial(_row, tensors), num_parallel_calls=tf.data.AUTOTUNE
     )
 
+  def _table(self, released: str) -> dict[str, np.ndarray]:
+    """Returns the rows of a released split, wrong rationales blanked."""
+    columns = builders.table(self.builder, released)
+    if not self._draw.only_correct:
+      return columns
+    data = self._config.data
+    by_value = self._data_set in records.EQUATION_SETS or (
+      isinstance(data, own_data.OwnData) and data.by_value
+    )
+    right = _right(self.builder, released, by_value)
+    return columns | {'rationale': np.where(right, columns['rationale'], b'')}
+
   def _released(self, split: str) -> tuple[str, np.ndarray]:
     sizes = {
       name: info.num_examples for name, info in self.builder.info.splits.items()
     }
     draw = self._draw
     return draw_rows(sizes, self._split_map[split], draw.fraction, draw.seed)
+
+
+@functools.lru_cache(maxsize=8)
+def _right(builder, released: str, by_value: bool) -> np.ndarray:
+  """Returns for each row whether the teacher's label is the gold label."""
+  columns = builders.table(builder, released)
+  pairs = zip(columns['teacher_label'], columns['label'], strict=True)
+  if by_value:
+    same = (equations.same_value(a.decode(), b.decode()) for a, b in pairs)
+    return np.fromiter(same, bool)
+  return np.fromiter((a == b for a, b in pairs), bool)
 
 
 def _row(tensors: Mapping[str, tf.Tensor], index) -> dict[str, tf.Tensor]:

@@ -14,12 +14,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from absl import logging
 import jax
-from jax.experimental import multihost_utils
 import numpy as np
 import seqio
 import tensorflow as tf
+from absl import logging
+from jax.experimental import multihost_utils
 
 from t5x import errors
 

@@ -1,17 +1,15 @@
 """What the entry points share: flags, and the set-up of a process."""
 
-from collections.abc import Iterator
 import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
-from absl import flags
-from absl import logging
+from absl import flags, logging
 
-from t5x import errors
-from t5x import gin_utils
+from t5x import errors, gin_utils
 
 
 def load_tensorflow() -> None:
@@ -137,7 +135,8 @@ def _start_processes(values: Any) -> None:
   if given and len(given) < len(names):
     missing = ', '.join(f'--{n}' for n in names if n not in given)
     raise errors.UserError(
-      f'Several processes need all of --{", --".join(names)}; missing: {missing}.'
+      f'Several processes need all of --{", --".join(names)}; missing:'
+      f' {missing}.'
     )
   import jax
 

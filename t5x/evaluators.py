@@ -1,14 +1,14 @@
 """SeqIO's evaluation of a model: predictions, scores, metrics, files."""
 
-from collections.abc import Callable, Mapping, Sequence
 import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import seqio
+import tensorflow as tf
 
-from t5x import datasets
-from t5x import inference
+from t5x import datasets, inference
 from t5x import train_state as train_state_lib
 
 _LOG_FOLDER = 'inference_eval'
@@ -49,6 +49,10 @@ class InferenceEvaluator:
     self._partitioner = partitioner
     self._batch_size = cfg.batch_size
     self._infer_fns: dict[str, Callable[..., Any]] = {}
+    log_folder = os.path.join(log_dir, _LOG_FOLDER) if log_dir else None
+    if log_folder and jax.process_index() == 0:
+      # Not every logger of SeqIO makes the folder that it writes to.
+      tf.io.gfile.makedirs(log_folder)
     self._evaluator = inference_evaluator_cls(
       mixture_or_task_name=provider.name,
       feature_converter=model.FEATURE_CONVERTER_CLS(pack=False),
@@ -56,7 +60,7 @@ class InferenceEvaluator:
       use_cached=cfg.use_cached,
       seed=datasets.shared_seed(cfg.seed),
       sequence_length=cfg.task_feature_lengths,
-      log_dir=os.path.join(log_dir, _LOG_FOLDER) if log_dir else None,
+      log_dir=log_folder,
       use_memory_cache=cfg.use_memory_cache,
     )
 

@@ -1,19 +1,18 @@
 """Gin files and flags: parsing, checking, keeping, and running a program."""
 
-from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import importlib.metadata
 import importlib.util
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from absl import app
-from absl import logging
-import gin
 import jax
+from absl import app, logging
 
+import gin
 from t5x import errors
 
 _SEARCH_PATH_GROUP = 't5x.gin_search_paths'
@@ -59,7 +58,7 @@ def rewrite_gin_args(args: Sequence[str]) -> Sequence[str]:
     if not equals or not name:
       raise errors.UserError(
         f'{arg}: expected --gin.NAME=VALUE, strings in quotes of their own:'
-        " --gin.MODEL_DIR=\"'runs/mine'\"."
+        ' --gin.MODEL_DIR="\'runs/mine\'".'
       )
     return f'--gin_bindings={name} = {value}'
 
@@ -125,6 +124,13 @@ def _as_user_errors() -> Iterator[None]:
   except OSError as e:
     raise errors.UserError(_file_message(e)) from e
   except (ValueError, SyntaxError, RuntimeError, TypeError, KeyError) as e:
+    missing = re.match(r'(\w+)/macro\.value set to `%gin\.REQUIRED`', str(e))
+    if missing:
+      name = missing.group(1)
+      raise errors.UserError(
+        f'The gin files leave {name} to you: give --gin.{name}=VALUE (strings'
+        f' in quotes of their own: --gin.{name}="\'…\'").'
+      ) from e
     raise errors.UserError(f'Gin configuration: {e}') from e
   except ImportError as e:
     raise errors.UserError(

@@ -1,7 +1,7 @@
 """Runs a model's inference over a whole dataset, on every host alike."""
 
-from collections.abc import Callable, Mapping, Sequence
 import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax

@@ -1,15 +1,14 @@
 """The loop of a run: train up to the next thing that is due, then do it."""
 
-from collections.abc import Iterable, Mapping, Sequence
 import contextlib
 import dataclasses
 import gc
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from t5x import datasets
-from t5x import evaluators
+from t5x import datasets, evaluators
 from t5x import progress as progress_lib
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
@@ -173,9 +172,7 @@ class TrainLoop:
       task: m.result() if hasattr(m, 'result') else m
       for task, m in by_task.items()
     }
-    return run_actions(
-      mode, self._actions, self._trainer.train_state, resolved
-    )
+    return run_actions(mode, self._actions, self._trainer.train_state, resolved)
 
   @contextlib.contextmanager
   def _collecting_garbage_by_steps(self) -> Iterable[None]:

@@ -3,9 +3,8 @@
 import os
 from typing import Any
 
-from flax import core
-from flax import traverse_util
 import jax
+from flax import core, traverse_util
 
 from t5x import train_state as train_state_lib
 
@@ -42,7 +41,9 @@ def log_model_info(
     )
   widths = [max(len(row[i]) for row in rows) for i in range(5)]
   lines = [
-    '  '.join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+    '  '.join(
+      cell.ljust(w) for cell, w in zip(row, widths, strict=True)
+    ).rstrip()
     for row in rows
   ]
   total = sum(v.size for v in shapes.values())

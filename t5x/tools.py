@@ -1,15 +1,14 @@
 """Small functions of T5X's interface that belong to no other module."""
 
-from collections.abc import Mapping
 import importlib
 import math
+from collections.abc import Mapping
 from typing import Any
 
-from flax import core
-from flax import traverse_util
 import jax
-from jax.experimental import multihost_utils
 import jax.numpy as jnp
+from flax import core, traverse_util
+from jax.experimental import multihost_utils
 
 
 def get_zeros_batch_like_spec(

@@ -12,29 +12,31 @@ if __name__ == '__main__':
 
   _entry.load_tensorflow()
 
-from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
 import os
 import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from absl import flags
-import gin
 import jax
 import seqio
+from absl import flags
 
-from t5x import checkpoint_config
-from t5x import datasets
-from t5x import entry
-from t5x import errors
-from t5x import evaluators
-from t5x import gin_utils
-from t5x import initialization
-from t5x import loop
-from t5x import model_info
-from t5x import partitioning
+import gin
+from t5x import (
+  checkpoint_config,
+  datasets,
+  entry,
+  errors,
+  evaluators,
+  gin_utils,
+  initialization,
+  loop,
+  model_info,
+  partitioning,
+)
 from t5x import progress as progress_lib
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
@@ -218,9 +220,7 @@ def train(
     train_eval=train_eval,
     evaluator=evaluator,
     train_state_axes=initializer.train_state_axes,
-    periods=_periods(
-      checkpoint_cfg.save, eval_period, stats_period, gc_period
-    ),
+    periods=_periods(checkpoint_cfg.save, eval_period, stats_period, gc_period),
     actions={
       trainer_lib.ActionMode[mode]: tuple(those)
       for mode, those in (actions or {}).items()
@@ -249,9 +249,7 @@ def _check_periods(total_steps, eval_period, eval_steps, stats_period):
       )
 
 
-def _seeded(
-  cfg: datasets.DatasetConfig, seed: int
-) -> datasets.DatasetConfig:
+def _seeded(cfg: datasets.DatasetConfig, seed: int) -> datasets.DatasetConfig:
   """Gives a dataset without a seed the run's, so that a resume reads alike."""
   return cfg if cfg.seed is not None else dataclasses.replace(cfg, seed=seed)
 

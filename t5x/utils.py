@@ -1,25 +1,33 @@
 """The names that T5X keeps in `utils`, each from the module that defines it."""
 
-from t5x.checkpoint_config import CheckpointConfig
-from t5x.checkpoint_config import RestoreCheckpointConfig
-from t5x.checkpoint_config import SaveCheckpointConfig
-from t5x.datasets import DatasetConfig
-from t5x.datasets import get_dataset
-from t5x.datasets import get_training_eval_datasets
-from t5x.datasets import get_vocabulary
-from t5x.datasets import prepare_train_iter
-from t5x.datasets import verify_matching_vocabs
+from t5x.checkpoint_config import (
+  CheckpointConfig,
+  RestoreCheckpointConfig,
+  SaveCheckpointConfig,
+)
+from t5x.datasets import (
+  DatasetConfig,
+  get_dataset,
+  get_training_eval_datasets,
+  get_vocabulary,
+  prepare_train_iter,
+  verify_matching_vocabs,
+)
 from t5x.inference import get_infer_fn
-from t5x.initialization import get_first_valid_restore_config_and_paths
-from t5x.initialization import TrainStateInitializer
+from t5x.initialization import (
+  TrainStateInitializer,
+  get_first_valid_restore_config_and_paths,
+)
 from t5x.model_info import log_model_info
 from t5x.schedules import create_learning_rate_scheduler
-from t5x.tools import flatten_dict_string_keys
-from t5x.tools import get_zeros_batch_like_spec
-from t5x.tools import import_module
-from t5x.tools import multihost_assert_equal
-from t5x.tools import round_vocab_size_to_multiple
-from t5x.tools import sync_global_devices
+from t5x.tools import (
+  flatten_dict_string_keys,
+  get_zeros_batch_like_spec,
+  import_module,
+  multihost_assert_equal,
+  round_vocab_size_to_multiple,
+  sync_global_devices,
+)
 
 __all__ = [
   'CheckpointConfig',

@@ -64,8 +64,7 @@ def _run(environment, *flags, **macros) -> subprocess.CompletedProcess:
 
 
 def _parameters(model_dir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
-  from t5x import checkpoints
-  from t5x import tools
+  from t5x import checkpoints, tools
 
   tree = checkpoints.load_t5x_checkpoint(str(model_dir / f'checkpoint_{step}'))
   return {
@@ -133,9 +132,7 @@ def test_the_screen_says_what_the_run_is_and_what_came_out(finished):
   assert str(folder) in printed.replace('\n', '')
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(
-  environment, finished, tmp_path
-):
+def test_a_killed_run_goes_on_to_the_same_bits(environment, finished, tmp_path):
   straight, _ = finished
   folder = tmp_path / 'run'
   process = subprocess.Popen(

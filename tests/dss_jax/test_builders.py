@@ -155,14 +155,30 @@ def test_the_sample_is_prepared_again_when_it_changed(
 
 
 def test_a_released_folder_is_found_in_the_data_dir(
-  write_release, tfds_dir, no_network
+  write_release, tfds_dir, no_network, monkeypatch
 ):
+  expected = {'cqa': {'train': 24, 'test': 6}}
+  monkeypatch.setattr(builders, 'RELEASE_ROWS', expected)
   folder = write_release()
   (tfds_dir / 'downloads').mkdir(parents=True)
   folder.rename(tfds_dir / 'downloads/dss_release')
   builder = prepare('release')
   assert builder.builder_config.name == 'release_palm'
   assert builder.info.splits['train'].num_examples == 24
+
+
+def test_a_release_that_lacks_rows_is_refused(
+  write_release, tfds_dir, no_network
+):
+  folder = write_release()
+  (tfds_dir / 'downloads').mkdir(parents=True)
+  folder.rename(tfds_dir / 'downloads/dss_release')
+  with pytest.raises(
+    errors.DataError,
+    match=r"published rows of cqa \({'train': 9741, 'test': 1221}\), found"
+    r" {'train': 24, 'test': 6}",
+  ):
+    prepare('release')
 
 
 def test_without_a_network_the_release_says_where_to_put_it(

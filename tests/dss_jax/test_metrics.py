@@ -67,3 +67,14 @@ def test_rouge_l_is_the_longest_common_subsequence():
 def test_no_rows_give_zero_and_no_error():
   assert metrics.label_accuracy([], [])['accuracy'] == 0.0
   assert metrics.rationale_overlap([], [])['bleu'] == 0.0
+
+
+def test_classes_are_told_apart():
+  metric = metrics.class_accuracy(('yes', 'no'))
+  found = metric(['yes', 'yes', 'no'], ['yes', 'no ', 'perhaps'])
+  assert found['accuracy'] == pytest.approx(100 / 3)
+  assert found['accuracy_of_yes'] == 50.0
+  assert found['accuracy_of_no'] == 0.0
+  assert found['confusion_yes_as_no'] == 1
+  assert found['confusion_no_as_no_class'] == 1
+  assert found['confusion_no_as_yes'] == 0

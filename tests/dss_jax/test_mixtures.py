@@ -10,7 +10,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from dss_jax import builders, errors, mixtures, records, splits
+from dss_jax import builders, errors, mixtures, own_data, records, splits
 
 LENGTHS = {'inputs': 64, 'targets': 24}
 VOCABULARY = seqio.ByteVocabulary()
@@ -59,6 +59,13 @@ def text(tokens):
      'dss_cqa_sample_gold_palm_paired', 'eval_dss_cqa_sample_palm'),
     ({'shuffle_rationales': True, 'seed': 2},
      'dss_cqa_sample_gold_palm_shuffled_s2', 'eval_dss_cqa_sample_palm'),
+    ({'which_rationales': 'correct_only', 'paired': True},
+     'dss_cqa_sample_gold_palm_paired_correct', 'eval_dss_cqa_sample_palm'),
+    ({'keep_blank': True, 'shuffle_rationales': True, 'fraction': 0.5},
+     'dss_cqa_sample_gold_palm_blank_shuffled_f0.5',
+     'eval_dss_cqa_sample_palm_f0.5'),
+    ({'method': 'finetune', 'which_rationales': 'correct_only'},
+     'finetune_cqa_sample_gold', 'eval_finetune_cqa_sample'),
     # None of these has an effect.
     ({'method': 'finetune', 'rationale_rate': 0.5, 'teacher': 'mine',
       'paired': True, 'shuffle_rationales': True, 'seed': 4},
@@ -247,7 +254,13 @@ def test_a_name_that_would_mean_two_things_is_refused():
     ({'data': None}, 'DATA is None'),
     ({'teacher': 'a/b'}, "TEACHER is 'a/b': expected 'palm'"),
     ({'teacher': 'gpt_neox'}, "outputs of the teacher 'gpt_neox' there"),
-    ({'data_set': 'svamp'}, "expected the data set 'svamp' .* found cqa"),
+    ({'which_rationales': 'correct'},
+     "RATIONALES is 'correct': .* Did you mean 'correct_only'?"),
+    ({'keep_blank': 1}, 'KEEP_BLANK is 1: expected True or False'),
+    ({'keep_blank': True, 'which_rationales': 'correct_only'},
+     'expected one of them alone'),
+    ({'data_set': 'custom'}, "DATA is 'sample': expected the path of a file"),
+    ({'data': own_data.OwnData('x.jsonl')}, "expected 'custom' with them"),
     ({'fraction': 0}, 'FRACTION is 0, but'),
     ({'rationale_rate': -1}, 'RATIONALE_RATE is -1: expected a number from 0'),
     ({'rationale_rate': float('nan')}, 'RATIONALE_RATE is nan'),

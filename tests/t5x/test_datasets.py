@@ -7,8 +7,7 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from t5x import datasets
-from t5x import errors
+from t5x import datasets, errors
 
 _ROWS = {'train': 50, 'validation': 10}
 _VOCABULARY = seqio.ByteVocabulary()

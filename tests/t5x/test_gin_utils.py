@@ -2,11 +2,10 @@
 
 import os
 
-import gin
 import pytest
 
-from t5x import errors
-from t5x import gin_utils
+import gin
+from t5x import errors, gin_utils
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +38,7 @@ def test_macros_on_the_command_line_become_bindings():
 
 
 def test_a_macro_without_a_value_is_refused():
-  with pytest.raises(errors.UserError, match='expected --gin.NAME=VALUE'):
+  with pytest.raises(errors.UserError, match=r'expected --gin\.NAME=VALUE'):
     gin_utils.rewrite_gin_args(['--gin.LENGTH'])
 
 

@@ -22,7 +22,9 @@ def test_everything_with_a_period_is_due_at_the_end():
 
 
 def test_explicit_save_steps_are_stops():
-  periods = loop.Periods(stats=100, evaluate=0, save=0, save_steps=frozenset([7]))
+  periods = loop.Periods(
+    stats=100, evaluate=0, save=0, save_steps=frozenset([7])
+  )
   assert periods.next_stop(0, 50) == 7
   assert periods.due('save', 7, 50)
   assert periods.next_stop(7, 50) == 50

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from t5x import errors
-from t5x import schedules
+from t5x import errors, schedules
 
 
 def _values(steps, **options):

@@ -69,6 +69,9 @@ def test_default_names_are_registered(lines):
   assert 'dss_cqa_release_teacher_gpt_neox_paired' in names
   assert 'finetune_cqa_release_gold' in names
   assert 'eval_single_task_cqa_sample_palm' in names
+  for data_set in ('svamp', 'asdiv', 'esnli', 'anli1'):
+    assert f'dss_{data_set}_sample_gold_palm' in names
+    assert f'finetune_{data_set}_release_teacher_palm' in names
 
 
 def test_the_list_has_a_line_for_every_mixture_and_task(lines):

@@ -1,0 +1,276 @@
+"""What training would see of a data set: counts, lengths, faults, examples."""
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import seqio
+import tensorflow as tf
+from jaxtyping import Int64
+
+from dss_jax import builders, experiments, fields, own_data, records, sources
+from dss_jax import preprocessors as prep
+
+SPLITS = ('train', 'validation', 'test')
+PERCENTILES = (50, 90, 99, 100)
+EXAMPLES = 5
+# A text's side: `inputs` and `targets` have lengths of their own.
+SIDES = {'input': 'inputs', 'label': 'targets', 'rationale': 'targets'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Length:
+  """How long the texts of a column are, in tokens with the end token.
+
+  Attributes:
+    percentiles: by `PERCENTILES`, the last being the longest.
+    limit: the length that texts are cut to.
+    cut_rows: how many are longer.
+    cut_tokens: how many of all tokens are beyond it.
+    tokens: all tokens.
+  """
+
+  percentiles: tuple[int, ...]
+  limit: int
+  cut_rows: int
+  cut_tokens: int
+  tokens: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """What is in a split, as an experiment draws it.
+
+  Attributes:
+    report: its counts.
+    labels: the most frequent gold labels first, with their numbers.
+    lengths: by column, of rows where it is not blank.
+    faults: for each kind of fault the places of its rows.
+  """
+
+  report: records.Report
+  labels: tuple[tuple[str, int], ...]
+  lengths: Mapping[str, Length]
+  faults: Mapping[str, tuple[str, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """A tokenised example: the features' tokens, and what they spell."""
+
+  tokens: Mapping[str, tuple[int, ...]]
+  texts: Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+  """What `inspect` found.
+
+  Attributes:
+    released: what is in the files, before rows are drawn.
+    splits: what training sees, by name.
+    overlaps: for two splits, how many rows of the second have an input that the
+      first has too.
+    examples: by task, the first ones of the train split.
+  """
+
+  released: Mapping[str, records.Report]
+  splits: Mapping[str, Split]
+  overlaps: Mapping[tuple[str, str], int]
+  examples: Mapping[str, Sequence[Example]]
+
+
+def read(experiment: experiments.Experiment) -> records.Release:
+  """Reads an experiment's rows from their files, not from prepared data.
+
+  Args:
+    experiment: whose; not the release, which has to be fetched first.
+
+  Raises:
+    DataError: a file is missing or malformed.
+  """
+  rows = experiment.rows
+  if isinstance(rows, own_data.OwnData):
+    return own_data.read(rows, experiment.needs)
+  location = builders.sample_location() if rows == 'sample' else rows
+  teacher = experiment.teacher if experiment.uses_teacher else None
+  return records.read(experiment.data_set, location, teacher)
+
+
+def inspect(
+  experiment: experiments.Experiment,
+  lengths: Mapping[str, int],
+  vocabulary: seqio.Vocabulary,
+) -> Findings:
+  """Looks at everything that an experiment would train and be tested on.
+
+  Args:
+    experiment: what is trained on what.
+    lengths: of `inputs` and `targets`, to which examples are cut.
+    vocabulary: what tokens are counted in.
+
+  Returns:
+    Counts, lengths, faults and examples.
+
+  Raises:
+    DataError: a file is missing or malformed.
+  """
+  release = read(experiment)
+  drawn = _drawn(experiment, release)
+  findings = {
+    split: _split(experiment, rows, places, lengths, vocabulary)
+    for split, (rows, places) in drawn.items()
+  }
+  overlaps = {}
+  for i, one in enumerate(drawn):
+    known = {row.input for row in drawn[one][0]}
+    for other in list(drawn)[i + 1 :]:
+      overlaps[one, other] = sum(r.input in known for r in drawn[other][0])
+  return Findings(
+    release.reports,
+    findings,
+    overlaps,
+    _examples(experiment, drawn['train'][0], lengths),
+  )
+
+
+def _drawn(
+  experiment: experiments.Experiment, release: records.Release
+) -> dict[str, tuple[list[records.Record], list[str]]]:
+  """Returns rows and places of each split, as the sources draw them."""
+  sizes = {split: len(rows) for split, rows in release.splits.items()}
+  result = {}
+  for split in SPLITS:
+    released, indices = sources.draw_rows(
+      sizes, split, experiment.fraction, int(experiment.seed or 0)
+    )
+    result[split] = (
+      [release.splits[released][i] for i in indices],
+      [release.places[released][i] for i in indices],
+    )
+  return result
+
+
+def _split(
+  experiment: experiments.Experiment,
+  rows: list[records.Record],
+  places: list[str],
+  lengths: Mapping[str, int],
+  vocabulary: seqio.Vocabulary,
+) -> Split:
+  data = experiment.rows
+  own = isinstance(data, own_data.OwnData)
+  by_value = experiment.data_set in records.EQUATION_SETS or (
+    own and data.by_value
+  )
+  labels = collections.Counter(row.label for row in rows if row.label)
+  return Split(
+    report=records.report_on(tuple(rows), by_value),
+    labels=tuple(labels.most_common()),
+    lengths={
+      column: _length(
+        [_text(row, column) for row in rows if getattr(row, column)],
+        lengths[side],
+        vocabulary,
+      )
+      for column, side in SIDES.items()
+    },
+    faults=_faults(rows, places, own),
+  )
+
+
+def _text(row: records.Record, column: str) -> str:
+  if column == 'input':
+    return prep.LABEL_PREFIX + row.input
+  # The longest of several rationales: each of them may be drawn.
+  return max(getattr(row, column).split(own_data.SEPARATOR), key=len)
+
+
+def _length(
+  texts: list[str], limit: int, vocabulary: seqio.Vocabulary
+) -> Length:
+  counts: Int64[np.ndarray, 'rows'] = np.asarray(
+    [
+      sum(len(vocabulary.encode(part)) + 1 for part in _parts(text))
+      for text in texts
+    ],
+    np.int64,
+  )
+  beyond = np.maximum(counts - limit, 0)
+  found = (
+    np.percentile(counts, PERCENTILES).tolist()
+    if len(counts)
+    else [0] * len(PERCENTILES)
+  )
+  return Length(
+    percentiles=tuple(round(value) for value in found),
+    limit=limit,
+    cut_rows=int((beyond > 0).sum()),
+    cut_tokens=int(beyond.sum()),
+    tokens=int(counts.sum()),
+  )
+
+
+def _parts(text: str) -> list[str]:
+  return text.split(fields.NLI_SEPARATOR)
+
+
+def _faults(
+  rows: list[records.Record], places: list[str], own: bool
+) -> dict[str, tuple[str, ...]]:
+  """Returns the places of rows that lack something or come again."""
+  seen, found = set(), collections.defaultdict(list)
+  for row, place in zip(rows, places, strict=True):
+    if not row.label:
+      found['no label'].append(place)
+    if not row.rationale:
+      found['no rationale'].append(place)
+    if not row.teacher_label and not own:
+      found['no teacher label'].append(place)
+    if row.input in seen:
+      found['input of an earlier row'].append(place)
+    seen.add(row.input)
+  return {kind: tuple(where) for kind, where in found.items()}
+
+
+def _examples(
+  experiment: experiments.Experiment,
+  rows: list[records.Record],
+  lengths: Mapping[str, int],
+) -> dict[str, list[Example]]:
+  """Tokenises the first rows with each task's own preprocessors."""
+  result = {}
+  for name, _ in experiment.train_tasks():
+    task = seqio.TaskRegistry.get(name)
+    needs = task.source.draw.needs
+    kept = [r for r in rows if all(getattr(r, need) for need in needs)]
+    columns = {
+      column: [
+        getattr(row, column).split(own_data.SEPARATOR)[0]
+        for row in kept[:EXAMPLES]
+      ]
+      for column in builders.COLUMNS
+    }
+    dataset = tf.data.Dataset.from_tensor_slices(
+      {name: tf.constant(texts, tf.string) for name, texts in columns.items()}
+    )
+    dataset = task.preprocess_precache(dataset)
+    dataset = task.preprocess_postcache(dataset, sequence_length=lengths)
+    result[name] = [
+      _example(task, example) for example in dataset.as_numpy_iterator()
+    ]
+  return result
+
+
+def _example(task: seqio.Task, example: Mapping[str, np.ndarray]) -> Example:
+  tokens = {
+    name: tuple(int(t) for t in example[name])
+    for name, feature in task.output_features.items()
+    if feature.rank and len(example[name])
+  }
+  texts = {
+    name: task.output_features[name].vocabulary.decode(list(ids))
+    for name, ids in tokens.items()
+  }
+  return Example(tokens, texts)

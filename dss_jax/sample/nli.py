@@ -1,0 +1,206 @@
+"""Writes the packaged e-SNLI and ANLI samples: does one text follow from one?
+
+  python -m dss_jax.sample.nli [--output_dir=FOLDER] [--seed=N]
+
+e-SNLI's premises tell what somebody is doing, as a picture's caption; ANLI's
+tell about a place in a few sentences. A hypothesis follows from its premise
+(label 0, entailment), may be so (1, neutral) or cannot be so (2,
+contradiction). The teacher's rationale says why. About a quarter of its labels
+are wrong or missing, and it runs on into pairs that it makes up.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+
+from dss_jax import sample
+from dss_jax.sample import cqa, svamp
+
+SEED = 50
+ROWS = (('train', 120), ('valid', 30), ('test', 30))
+LABELS = ('entailment', 'neutral', 'contradiction')
+COMPLETIONS_PER_FILE = {'esnli': 50, 'anli1': 1000}
+
+_TEACHER = (('right', 0.75), ('wrong', 0.2), ('no answer', 0.05))
+_COMPLETION_WORDS = (45, 80)
+
+_WHO = (('man', 'person'), ('woman', 'person'), ('boy', 'child'),
+        ('girl', 'child'), ('farmer', 'person'))  # fmt: skip
+_WEARS = ('red coat', 'blue scarf', 'green shirt', 'warm jacket')
+# What is done, said in general, and something that cannot be at the same time.
+_DOES = (
+  ('feeding a horse', 'near an animal', 'asleep in bed'),
+  ('watching an eagle', 'looking at a bird', 'under the water'),
+  ('playing a violin', 'making music', 'silent and asleep'),
+  ('driving a tractor', 'in a vehicle', 'walking on the beach'),
+  ('picking apples', 'gathering fruit', 'swimming in a pond'),
+  ('repairing a fence', 'working', 'resting on a sofa'),
+  ('selling roses', 'at work with flowers', 'alone in an attic'),
+)
+_WHERE = ('at a farm', 'in a village', 'near a lake', 'beside a road')
+_MAYBE = ('is waiting for a friend', 'is very hungry', 'has two brothers',
+          'will go home by bus', 'is doing so for the first time')  # fmt: skip
+
+_PLACES = ('Alder', 'Birch', 'Cedar', 'Elm', 'Hazel', 'Maple', 'Willow')
+_KINDS = ('museum', 'school', 'theatre', 'market', 'library')
+_LANDS = (('Norway', 'Spain'), ('Canada', 'Kenya'), ('Peru', 'Japan'))
+_SHOWS = ('violins', 'birds', 'tools', 'coats', 'flowers')
+_UNSAID = ('is closed on Monday', 'has a famous owner', 'costs a lot of money',
+           'is painted red', 'was built by two brothers')  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+  """A premise with a hypothesis.
+
+  Attributes:
+    premise: what is known.
+    hypothesis: what is asked about.
+    label: an index into `LABELS`.
+    reasons: what speaks for each of the labels.
+  """
+
+  premise: str
+  hypothesis: str
+  label: int
+  reasons: tuple[str, str, str]
+
+
+def make_caption(draws: cqa.Draws) -> Pair:
+  """Draws a pair of e-SNLI's kind."""
+  (who, general), (does, implied, else_) = draws.one(_WHO), draws.one(_DOES)
+  where, wears, maybe = map(draws.one, (_WHERE, _WEARS, _MAYBE))
+  wrong = draws.one((else_, else_, f'not {does}'))
+  label = draws.below(3)
+  hypothesis = (
+    f'A {general} is {implied}.',
+    f'The {who} {maybe}.',
+    f'The {who} is {wrong}.',
+  )[label]
+  return Pair(
+    f'A {who} in a {wears} is {does} {where}.',
+    hypothesis,
+    label,
+    (
+      f'A {who} is a {general}, and {does} means to be {implied}.',
+      f'That a {who} is {does} does not say whether the {who} {maybe}.',
+      f'The {who} is {does} and so cannot be {wrong}.',
+    ),
+  )
+
+
+def make_article(draws: cqa.Draws) -> Pair:
+  """Draws a pair of ANLI's kind."""
+  name = f'{draws.one(_PLACES)} {draws.one(_KINDS)}'
+  land, other = draws.shuffled(draws.one(_LANDS))
+  year, rooms = 1850 + draws.below(140), 3 + draws.below(20)
+  shows, unsaid = draws.one(_SHOWS), draws.one(_UNSAID)
+  label, early, many = draws.below(3), draws.below(2), draws.below(10)
+  true, false = (
+    (f'opened before {year + 1 + many}', f'opened after {year + 1 + many}')
+    if early
+    else (f'is in {land}', f'is in {other}')
+  )
+  fact = f'opened in {year}' if early else f'is in {land}'
+  claim = (true, unsaid, false)[label]
+  return Pair(
+    f'The {name} is in {land}. It opened in {year} and has {rooms} rooms.'
+    f' People come to see its {shows}.',
+    f'The {name} {claim}.',
+    label,
+    (
+      f'The premise says that the {name} {fact}. So it {true}.',
+      f'The premise does not say whether the {name} {unsaid}.',
+      f'The premise says that the {name} {fact}. So it is false that it'
+      f' {false}.',
+    ),
+  )
+
+
+_MAKERS = {'anli1': make_article, 'esnli': make_caption}
+# What stands before the reasoning and before the answer, and after it.
+_WORDING = {
+  'anli1': ('Answer:', ' So the answer is ', '.'),
+  'esnli': ('Reasonings:', '\nAnswer: ', ''),
+}
+
+
+def answer(data_set: str, pair: Pair, draws: cqa.Draws) -> str:
+  """Returns the teacher's reasoning and label, right or wrong."""
+  fault, label = svamp.drawn(_TEACHER, draws), pair.label
+  if fault == 'wrong':
+    label = (label + 1 + draws.below(2)) % len(LABELS)
+  _, before, after = _WORDING[data_set]
+  if fault == 'no answer':
+    return pair.reasons[label]
+  return f'{pair.reasons[label]}{before}{LABELS[label]}{after}'
+
+
+def completion(data_set: str, pair: Pair, draws: cqa.Draws) -> str:
+  """Returns a raw completion: the answer, then pairs that it makes up."""
+  text = answer(data_set, pair, draws)
+  low, high = _COMPLETION_WORDS
+  limit = max(low + draws.below(high - low), text.count(' ') + 2)
+  while text.count(' ') < limit:
+    other = _MAKERS[data_set](draws)
+    text += (
+      f'\n\nPremise: {other.premise}\nHypothesis: {other.hypothesis}\n'
+      f'{_WORDING[data_set][0]} {answer(data_set, other, draws)}'
+    )
+  return ' '.join(text.split(' ')[:limit])
+
+
+def record(data_set: str, pair: Pair) -> dict[str, object]:
+  """Returns a pair with the published fields."""
+  shared = {
+    'premise': pair.premise,
+    'hypothesis': pair.hypothesis,
+    'label': pair.label,
+  }
+  if data_set == 'esnli':
+    reason = pair.reasons[pair.label]
+    return shared | {f'explanation_{i}': reason for i in (1, 2, 3)}
+  text = f'{pair.premise}\n{pair.hypothesis}'.encode()
+  name = hashlib.md5(text, usedforsecurity=False).hexdigest()
+  return {'uid': name} | shared | {'reason': ''}
+
+
+def generate(seed: int = SEED) -> dict[str, str]:
+  """Returns the samples as {path below the data folder: text of the file}."""
+  files = {}
+  for offset, (data_set, make) in enumerate(_MAKERS.items()):
+    draws = cqa.Draws(seed + 2 * offset)
+    teacher, seen = cqa.Draws(seed + 2 * offset + 1), set()
+    for split, n in ROWS:
+      pairs = []
+      while len(pairs) < n:
+        pair = make(draws)
+        if (pair.premise, pair.hypothesis) not in seen:
+          seen.add((pair.premise, pair.hypothesis))
+          pairs.append(pair)
+      lines = [
+        json.dumps(record(data_set, p), separators=(',', ':')) for p in pairs
+      ]
+      files[f'{data_set}/{data_set}_{split}.json'] = '\n'.join(lines) + '\n'
+      said = [completion(data_set, p, teacher) for p in pairs]
+      size = COMPLETIONS_PER_FILE[data_set]
+      for i in range(0, n, size):
+        path = f'{data_set}/llm/{split}_CoT_{i // size}.json'
+        files[path] = json.dumps(said[i : i + size], indent=0) + '\n'
+  return files
+
+
+def main() -> None:
+  """Entry point of `python -m dss_jax.sample.nli`."""
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--output_dir', default=sample.DATA_DIR)
+  parser.add_argument('--seed', type=int, default=SEED)
+  args = parser.parse_args()
+  files = generate(args.seed)
+  cqa.write(files, args.output_dir)
+  print('\n'.join(files))
+
+
+if __name__ == '__main__':
+  main()

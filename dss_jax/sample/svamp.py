@@ -1,0 +1,258 @@
+"""Writes the packaged SVAMP and ASDiv samples: arithmetic in words.
+
+  python -m dss_jax.sample.svamp [--output_dir=FOLDER] [--seed=N]
+
+A row is a short story, a newline and a question; its label is the equation
+that answers it, with numbers written as floats. A teacher's completion tells
+the steps, states an equation in parentheses, and runs on into problems that it
+makes up. About a quarter of the equations are wrong or missing: the teacher
+takes the wrong operation, mistakes a number, writes units into the equation
+(which then has no value), or never comes to an answer.
+
+ASDiv's rows are of the same kind with other people and things in them, and
+there is no test split of them: they only add to SVAMP's train rows.
+"""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Iterator
+
+from dss_jax import sample
+from dss_jax.sample import cqa
+
+SEED = 38
+ROWS = {'svamp': (('train', 160), ('test', 40)), 'asdiv': (('train', 60),)}
+COMPLETIONS_PER_FILE = {'svamp': 100, 'asdiv': 1000}
+NAMES = {
+  'svamp': ('Anna', 'Ben', 'Clara', 'David', 'Emma', 'Felix'),
+  'asdiv': ('Grace', 'Henry', 'Ida', 'Jonas'),
+}
+THINGS = {
+  'svamp': ('apples', 'pears', 'roses', 'hammers', 'shirts', 'plums'),
+  'asdiv': ('tulips', 'scarfs', 'carps', 'cars'),
+}
+
+# What the teacher does, and how often.
+_TEACHER = (
+  ('right', 0.74),
+  ('operation', 0.13),
+  ('number', 0.06),
+  ('units', 0.03),
+  ('no answer', 0.04),
+)
+_OTHER = {'+': '-', '-': '+', '*': '+', '/': '-'}
+_COMPLETION_WORDS = (50, 90)
+
+
+def drawn(shares: tuple[tuple[str, float], ...], draws: cqa.Draws) -> str:
+  """Returns a name, each as often as its share says.
+
+  Args:
+    shares: names with shares that add up to 1.
+    draws: the source of randomness.
+  """
+  left = draws.uniform()
+  for name, share in shares:
+    left -= share
+    if left < 0:
+      return name
+  return shares[0][0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+  """A kind of problem; `{a}`, `{b}`, `{c}`, … are filled in.
+
+  Attributes:
+    story: what happened.
+    question: what is asked.
+    steps: how the teacher words the way to the equation `{eq}`.
+    equation: of numbers `a`, `b`, `c` and signs.
+    divides: whether `a` must be a multiple of `b`.
+  """
+
+  story: str
+  question: str
+  steps: str
+  equation: tuple[str, ...]
+  divides: bool = False
+
+
+KINDS = (
+  Kind(
+    '{name} had {a} {things} and found {b} more.',
+    'How many {things} does {name} have now?',
+    '{name} had {a} {things} and found {b} more. Now there are {eq} {things}.',
+    ('a', '+', 'b'),
+  ),
+  Kind(
+    '{name} had {a} {things} and gave {b} of them to {friend}.',
+    'How many {things} does {name} have left?',
+    '{name} had {a} {things} and gave {b} away. So {eq} {things} are left.',
+    ('a', '-', 'b'),
+  ),
+  Kind(
+    '{name} has {b} boxes with {c} {things} in each box.',
+    'How many {things} does {name} have in all?',
+    'There are {b} boxes with {c} {things} in each. That is {eq} {things}.',
+    ('b', '*', 'c'),
+  ),
+  Kind(
+    '{name} puts {a} {things} into {b} boxes, the same number in each.',
+    'How many {things} are in each box?',
+    '{a} {things} go into {b} boxes. Each box has {eq} {things}.',
+    ('a', '/', 'b'),
+    divides=True,
+  ),
+  Kind(
+    '{name} has {a} {things}. {friend} has {b} {things}.',
+    'How many more {things} does {name} have than {friend}?',
+    '{name} has {a} and {friend} has {b} {things}. {name} has {eq} more.',
+    ('a', '-', 'b'),
+  ),
+  # The third number has nothing to do with the answer.
+  Kind(
+    '{name} has {a} {things} and {c} boxes. {friend} brings {b} more {things}.',
+    'How many {things} are there in all?',
+    '{name} has {a} {things} and {friend} brings {b}. That is {eq} {things}.',
+    ('a', '+', 'b'),
+  ),
+  Kind(
+    '{name} had {a} {things}, found {b} more and gave {c} to {friend}.',
+    'How many {things} does {name} have left?',
+    'With {b} more there were {a} + {b} {things}. After giving {c} away there'
+    ' are {eq}.',
+    ('a', '+', 'b', '-', 'c'),
+  ),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """A problem with its words and numbers filled in."""
+
+  kind: Kind
+  words: tuple[tuple[str, str], ...]
+  numbers: tuple[tuple[str, int], ...]
+
+  @property
+  def text(self) -> str:
+    """Story and question, as a row's input."""
+    filled = dict(self.words) | dict(self.numbers)
+    return '\n'.join(
+      (self.kind.story.format(**filled), self.kind.question.format(**filled))
+    )
+
+
+def make_problem(data_set: str, draws: cqa.Draws) -> Problem:
+  """Draws a problem out of the words of a data set."""
+  kind = draws.one(KINDS)
+  name, friend = draws.shuffled(NAMES[data_set])[:2]
+  b, c = 2 + draws.below(8), 2 + draws.below(8)
+  a = b * (2 + draws.below(8)) if kind.divides else b + c + draws.below(30)
+  words = (
+    ('name', name),
+    ('friend', friend),
+    ('things', draws.one(THINGS[data_set])),
+  )
+  return Problem(kind, words, (('a', a), ('b', b), ('c', c)))
+
+
+def equation(parts: list[str]) -> str:
+  """Returns an equation with a pair of parentheses an operation.
+
+  >>> equation(['8', '+', '2', '-', '3'])
+  '( ( 8 + 2 ) - 3 )'
+
+  Args:
+    parts: numbers with signs between them.
+  """
+  text = parts[0]
+  for sign, number in zip(parts[1::2], parts[2::2], strict=True):
+    text = f'( {text} {sign} {number} )'
+  return text
+
+
+def label(problem: Problem) -> str:
+  """Returns the gold equation, such as '( 8.0 + 2.0 )'."""
+  numbers = {name: f'{value:.1f}' for name, value in problem.numbers}
+  return equation([numbers.get(p, p) for p in problem.kind.equation])
+
+
+def answer(problem: Problem, draws: cqa.Draws) -> str:
+  """Returns the teacher's steps and equation, right or wrong."""
+  fault = drawn(_TEACHER, draws)
+  numbers = dict(problem.numbers)
+  if fault == 'number':
+    numbers['b'] += 1 + draws.below(3)
+  parts = [str(numbers.get(p, p)) for p in problem.kind.equation]
+  if fault == 'operation':
+    parts[-2] = _OTHER[parts[-2]]
+  said = equation(parts).replace('( ', '(').replace(' )', ')')
+  filled = dict(problem.words) | numbers | {'eq': said[1:-1]}
+  steps = problem.kind.steps.format(**filled)
+  if fault == 'no answer':
+    return steps
+  if fault == 'units':
+    said = f'({parts[0]} {filled["things"]} {" ".join(parts[1:])})'
+  return f'{steps} The answer is {said}.'
+
+
+def completion(data_set: str, problem: Problem, draws: cqa.Draws) -> str:
+  """Returns a raw completion: the answer, then problems of its own."""
+  text = answer(problem, draws)
+  low, high = _COMPLETION_WORDS
+  limit = max(low + draws.below(high - low), text.count(' ') + 2)
+  while text.count(' ') < limit:
+    invented = make_problem(data_set, draws)
+    asked = invented.text.replace('\n', ' ')
+    text += f'\n\nQ: {asked}\nA: {answer(invented, draws)}'
+  return ' '.join(text.split(' ')[:limit])
+
+
+def _rows(
+  data_set: str, n: int, seen: set[str], draws: cqa.Draws
+) -> Iterator[Problem]:
+  """Yields `n` problems whose text was not seen before."""
+  while n:
+    problem = make_problem(data_set, draws)
+    if problem.text not in seen:
+      seen.add(problem.text)
+      n -= 1
+      yield problem
+
+
+def generate(seed: int = SEED) -> dict[str, str]:
+  """Returns the samples as {path below the data folder: text of the file}."""
+  draws, teacher, seen = cqa.Draws(seed), cqa.Draws(seed + 1), set()
+  files = {}
+  for data_set, splits in ROWS.items():
+    for split, n in splits:
+      problems = list(_rows(data_set, n, seen, draws))
+      lines = [
+        json.dumps({'input': p.text, 'label': label(p)}, separators=(',', ':'))
+        for p in problems
+      ]
+      files[f'{data_set}/{data_set}_{split}.json'] = '\n'.join(lines) + '\n'
+      said = [completion(data_set, p, teacher) for p in problems]
+      size = COMPLETIONS_PER_FILE[data_set]
+      for i in range(0, n, size):
+        path = f'{data_set}/llm/{split}_CoT_{i // size}.json'
+        files[path] = json.dumps(said[i : i + size], indent=0) + '\n'
+  return files
+
+
+def main() -> None:
+  """Entry point of `python -m dss_jax.sample.svamp`."""
+  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+  parser.add_argument('--output_dir', default=sample.DATA_DIR)
+  parser.add_argument('--seed', type=int, default=SEED)
+  args = parser.parse_args()
+  files = generate(args.seed)
+  cqa.write(files, args.output_dir)
+  print('\n'.join(files))
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,205 @@
+r"""Evaluates the checkpoints of a run on a SeqIO task or mixture.
+
+    python -m t5x.eval --gin_file=runs/dss_cqa/config.gin \
+      --gin_file=gin/dss_eval.gin
+
+`evaluate` restores one checkpoint or all of a folder and leaves SeqIO's metrics
+and predictions in `<output_dir>/inference_eval/`. The file
+`t5x/configs/runs/eval.gin` binds it.
+"""
+
+if __name__ == '__main__':
+  # First, since TensorFlow looks for its settings while it is imported.
+  from t5x import entry as _entry
+
+  _entry.load_tensorflow()
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import seqio
+
+from t5x import (
+  checkpoint_config,
+  commands,
+  datasets,
+  errors,
+  evaluators,
+  gin_utils,
+  initialization,
+  partitioning,
+)
+from t5x import trainer as trainer_lib
+
+# The gin files of a run bind `train` in the main module. Having the name here
+# lets an evaluation be given the files, or the config.gin, of the run itself.
+from t5x.train import train  # noqa: F401
+
+InferenceEvaluator = evaluators.InferenceEvaluator
+SummarizeConfigFn = Callable[[str, Any, int], None]
+
+# More batches than any dataset has: the loss is measured on all of them.
+_ALL_BATCHES = 2**31 - 1
+
+
+def evaluate(
+  *,
+  model: Any,
+  dataset_cfg: datasets.DatasetConfig,
+  restore_checkpoint_cfg: checkpoint_config.RestoreCheckpointConfig,
+  partitioner: partitioning.BasePartitioner,
+  output_dir: str,
+  inference_evaluator_cls: Callable[..., seqio.Evaluator]
+  | None = seqio.Evaluator,
+  training_evaluator_cls: Callable[..., trainer_lib.BaseTrainer] | None = None,
+  summarize_config_fn: SummarizeConfigFn = gin_utils.summarize_gin_config,
+  train_state_initializer_cls: Callable[
+    ..., initialization.TrainStateInitializer
+  ] = initialization.TrainStateInitializer,
+  train_eval_get_dataset_fn: Callable[
+    ..., Any
+  ] = datasets.get_training_eval_datasets,
+  fallback_init_rng: int | None = None,
+  use_orbax: bool = True,
+) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+  """Evaluates every checkpoint that a restore configuration names.
+
+  Args:
+    model: predicts and scores.
+    dataset_cfg: what to evaluate on.
+    restore_checkpoint_cfg: which checkpoints: one (mode 'specific' or
+      'latest') or each of a folder, from the first step on ('all').
+    partitioner: lays arrays out on the devices.
+    output_dir: results go to its `inference_eval/` and `training_eval/`.
+    inference_evaluator_cls: computes SeqIO's metrics; None leaves them out.
+    training_evaluator_cls: a trainer that measures the loss, as a run does
+      while it trains; None leaves that out.
+    summarize_config_fn: keeps the configuration with the results.
+    train_state_initializer_cls: restores states.
+    train_eval_get_dataset_fn: reads the data to measure the loss on.
+    fallback_init_rng: seed of leaves that the checkpoint lacks, where the
+      restore configuration allows for them.
+    use_orbax: see `RestoreCheckpointConfig.checkpointer_cls`.
+
+  Returns:
+    Checkpoint to task to metric to value. Other processes than the first get
+    no metric of predictions.
+
+  Raises:
+    errors.UserError: there is no checkpoint, it does not fit, or there is
+      nothing to evaluate.
+  """
+  if inference_evaluator_cls is None and training_evaluator_cls is None:
+    raise errors.UserError(
+      'evaluate: both inference_evaluator_cls and training_evaluator_cls are'
+      ' None, so there is nothing to compute. Set one of them.'
+    )
+  os.makedirs(output_dir, exist_ok=True)
+  summarize_config_fn(output_dir, None, 0)
+  loss_data = {}
+  if training_evaluator_cls is not None:
+    loss_data = _loss_data(
+      dataset_cfg, model, partitioner, train_eval_get_dataset_fn
+    )
+  evaluator = None
+  if inference_evaluator_cls is not None:
+    evaluator = InferenceEvaluator(
+      dataset_cfg, inference_evaluator_cls, model, partitioner, output_dir
+    )
+  initializer = train_state_initializer_cls(
+    optimizer_def=None,
+    init_fn=model.get_initial_variables,
+    input_shapes=_input_shapes(dataset_cfg, evaluator, loss_data),
+    partitioner=partitioner,
+    use_orbax=use_orbax,
+  )
+  results: dict[str, dict[str, Any]] = {}
+  with contextlib.ExitStack() as stack:
+    if evaluator is not None:
+      stack.callback(evaluator.close)
+    trainer = None
+    for state, path in initializer.from_checkpoints(
+      [restore_checkpoint_cfg], init_rng=commands.init_key(fallback_init_rng)
+    ):
+      results[path] = {}
+      if loss_data and trainer is None:
+        trainer = training_evaluator_cls(
+          model=model,
+          train_state=state,
+          partitioner=partitioner,
+          eval_names=list(loss_data),
+          summary_dir=output_dir,
+          train_state_axes=initializer.train_state_axes,
+          rng=jax.random.key(0),
+        )
+        stack.callback(trainer.close)
+      if trainer is not None:
+        trainer.train_state = state
+        results[path] = _losses(trainer, loss_data)
+      if evaluator is not None:
+        future = evaluator.evaluate(state, initializer.train_state_axes)
+        for task, metrics in (future.result() or {}).items():
+          results[path].setdefault(task, {}).update(metrics)
+      _report(path, results[path])
+  if not results:
+    raise commands.no_checkpoint(restore_checkpoint_cfg)
+  return results
+
+
+def _loss_data(cfg, model, partitioner, get_dataset_fn) -> Mapping[str, Any]:
+  """Task to one pass over its split, in batches of this host's rows."""
+  layout = partitioner.get_data_layout(cfg.batch_size)
+  return get_dataset_fn(
+    cfg,
+    layout.shard_id,
+    layout.num_shards,
+    _ALL_BATCHES,
+    model.FEATURE_CONVERTER_CLS,
+  )
+
+
+def _input_shapes(cfg, evaluator, loss_data) -> Mapping[str, tuple[int, ...]]:
+  """Shapes of a global batch."""
+  if evaluator is not None and evaluator.eval_tasks:
+    return evaluator.model_feature_shapes
+  if loss_data:
+    spec = next(iter(loss_data.values())).element_spec
+    return {
+      k: (cfg.batch_size, *v.shape.as_list()[1:]) for k, v in spec.items()
+    }
+  provider = datasets.mixture_or_task(cfg)
+  raise errors.UserError(
+    f'{provider.name!r} has no task with metrics and the split {cfg.split!r}.'
+    f' Splits: {sorted(provider.splits)}.'
+    f'{errors.did_you_mean(cfg.split, provider.splits)} A task without'
+    ' metric_fns has nothing to evaluate: use t5x.infer.'
+  )
+
+
+def _losses(trainer, loss_data) -> dict[str, dict[str, Any]]:
+  by_task = trainer.eval(
+    {task: ds.as_numpy_iterator() for task, ds in loss_data.items()}
+  )
+  return {task: dict(metrics) for task, metrics in by_task.items()}
+
+
+def _report(path: str, by_task: Mapping[str, Mapping[str, Any]]) -> None:
+  """Prints the numbers of a checkpoint, one line a task."""
+  if jax.process_index() != 0:
+    return
+  name = os.path.basename(path.rstrip('/'))
+  for task, metrics in by_task.items():
+    plain = {k: getattr(v, 'value', v) for k, v in metrics.items()}
+    numbers = [
+      f'{k} {float(v):.4g}'
+      for k, v in plain.items()
+      if isinstance(v, (int, float)) or getattr(v, 'ndim', None) == 0
+    ]
+    print(f'{name}  {task}  {"  ".join(numbers)}', flush=True)
+
+
+if __name__ == '__main__':
+  commands.run(evaluate)

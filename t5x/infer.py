@@ -1,0 +1,380 @@
+r"""Runs a checkpoint over a SeqIO task or mixture, and writes JSON lines.
+
+    python -m t5x.infer --gin_file=t5x/examples/t5/t5_1_1/base.gin \
+      --gin_file=t5x/configs/runs/infer.gin --gin.CHECKPOINT_PATH="'PATH'" …
+
+`infer` goes through each task in chunks. A run that was killed goes on after
+the last whole chunk. `t5x.infer_files` says which files there are.
+"""
+
+if __name__ == '__main__':
+  # First, since TensorFlow looks for its settings while it is imported.
+  from t5x import entry as _entry
+
+  _entry.load_tensorflow()
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import seqio
+import tensorflow as tf
+from jax.experimental import multihost_utils
+from rich import console as rich_console
+from rich import progress as rich_progress
+
+from t5x import (
+  checkpoint_config,
+  commands,
+  datasets,
+  errors,
+  gin_utils,
+  infer_files,
+  inference,
+  initialization,
+  partitioning,
+  tools,
+)
+
+# The gin files of a run bind `train` in the main module. Having the name here
+# lets inference be given the files, or the config.gin, of the run itself.
+from t5x.train import train  # noqa: F401
+
+SummarizeConfigFn = Callable[[str, Any, int], None]
+merge_chunks_to_file = infer_files.merge_chunks_to_file
+write_inferences_to_file = infer_files.write_inferences_to_file
+
+_MODES = ('predict', 'predict_with_aux', 'score')
+
+
+def infer(
+  *,
+  mode: str,
+  model: Any,
+  dataset_cfg: datasets.DatasetConfig,
+  restore_checkpoint_cfg: checkpoint_config.RestoreCheckpointConfig,
+  partitioner: partitioning.BasePartitioner,
+  output_dir: str,
+  checkpoint_period: int,
+  shard_id: int = 0,
+  num_shards: int = 1,
+  merge_chunked_results: bool = True,
+  write_fn: Callable[..., None] = write_inferences_to_file,
+  checkpoint_ds_iter: bool = True,
+  train_state_initializer_cls: Callable[
+    ..., initialization.TrainStateInitializer
+  ] = initialization.TrainStateInitializer,
+  fallback_init_rng: int | None = None,
+  merge_fn: Callable[..., None] = merge_chunks_to_file,
+  summarize_config_fn: SummarizeConfigFn = gin_utils.summarize_gin_config,
+  verify_matching_vocabs_fn: Callable[..., None]
+  | None = datasets.verify_matching_vocabs,
+  output_vocab_feature_name: str = 'targets',
+  file_extension: str = 'jsonl',
+  keep_aux_as_numpy: bool = False,
+  use_orbax: bool = True,
+) -> None:
+  """Infers over each task, in the order of its examples.
+
+  The results of a task are in
+  `<output_dir>/<task>-<mode>.<file_extension>-<shard_id>-of-<num_shards>`.
+
+  Args:
+    mode: 'predict', 'predict_with_aux' or 'score'.
+    model: predicts or scores.
+    dataset_cfg: what to infer on; without a seed, 0.
+    restore_checkpoint_cfg: the one checkpoint.
+    partitioner: lays arrays out on the devices.
+    output_dir: where results go.
+    checkpoint_period: batches of a chunk. A killed run repeats what it had of
+      one chunk, and no row is written twice.
+    shard_id: which part of the examples this run infers on.
+    num_shards: how many runs share the examples.
+    merge_chunked_results: whether the chunks become one file at the end.
+    write_fn: writes a chunk; see `write_inferences_to_file`.
+    checkpoint_ds_iter: whether to go on where a killed run stopped; otherwise
+      its chunks are removed.
+    train_state_initializer_cls: restores states.
+    fallback_init_rng: seed of leaves that the checkpoint lacks, where the
+      restore configuration allows for them.
+    merge_fn: joins chunks; see `merge_chunks_to_file`.
+    summarize_config_fn: keeps the configuration with the results.
+    verify_matching_vocabs_fn: compares vocabularies of data and model.
+    output_vocab_feature_name: the feature whose vocabulary turns predictions
+      into text.
+    file_extension: in the names of the files.
+    keep_aux_as_numpy: whether `write_fn` gets aux values as arrays.
+    use_orbax: see `RestoreCheckpointConfig.checkpointer_cls`.
+
+  Raises:
+    errors.UserError: for a configuration that can't work.
+  """
+  _check(mode, dataset_cfg, checkpoint_period, shard_id, num_shards)
+  if verify_matching_vocabs_fn is not None:
+    verify_matching_vocabs_fn(dataset_cfg, model)
+  tf.io.gfile.makedirs(output_dir)
+  summarize_config_fn(output_dir, None, 0)
+  suffix = f'{file_extension}-{shard_id:05}-of-{num_shards:05}'
+  jobs = [
+    _Job(
+      task=task,
+      vocabulary=_vocabulary(task, output_vocab_feature_name),
+      rows=_rows(task, dataset_cfg, model, shard_id, num_shards),
+      output_dir=output_dir,
+      output_fname=f'{task.name}-{mode}.{suffix}',
+    )
+    for task in _tasks(dataset_cfg)
+  ]
+  state, axes, path = _restore(
+    model=model,
+    spec=jobs[0].rows.element_spec[1],
+    batch_size=dataset_cfg.batch_size,
+    cfg=restore_checkpoint_cfg,
+    partitioner=partitioner,
+    initializer_cls=train_state_initializer_cls,
+    seed=fallback_init_rng,
+    use_orbax=use_orbax,
+  )
+  infer_fn = inference.get_infer_fn(
+    _infer_step(mode, model),
+    dataset_cfg.batch_size,
+    axes,
+    partitioner,
+    keep_aux_as_numpy,
+  )
+  identity = {
+    'checkpoint': path,
+    'split': dataset_cfg.split,
+    'task_feature_lengths': dict(dataset_cfg.task_feature_lengths),
+    'shuffle': dataset_cfg.shuffle,
+    'seed': _seed(dataset_cfg),
+    'rows of a chunk': dataset_cfg.batch_size * checkpoint_period,
+  }
+  for job in jobs:
+    job.open(identity, resume=checkpoint_ds_iter)
+    job.run(
+      lambda rows, rng: infer_fn(rows, state, rng),
+      rows_of_chunk=identity['rows of a chunk'],
+      write=lambda *args: write_fn(*args[:3], mode, args[3]),
+    )
+  if merge_chunked_results and jax.process_index() == 0:
+    step = None if state.step is None else int(state.step)
+    for job in jobs:
+      merge_fn(output_dir, job.output_fname, job.tmp_dir, step)
+    # Only now: a run that is killed before finds every task's chunks.
+    for job in jobs:
+      tf.io.gfile.rmtree(job.tmp_dir)
+  tools.sync_global_devices('infer_done')
+
+
+@dataclasses.dataclass
+class _Job:
+  """One task: its rows, and the files that they go to.
+
+  Attributes:
+    task: the task.
+    vocabulary: turns predictions into text.
+    rows: pairs of a task's example and the model's features.
+    output_dir: where the results go.
+    output_fname: what their file is called.
+    done: how many chunks there are.
+  """
+
+  task: seqio.Task
+  vocabulary: seqio.Vocabulary
+  rows: tf.data.Dataset
+  output_dir: str
+  output_fname: str
+  done: int = 0
+
+  @property
+  def tmp_dir(self) -> str:
+    return os.path.join(self.output_dir, f'tmp-{self.output_fname}')
+
+  def open(self, identity: Mapping[str, Any], resume: bool) -> None:
+    """Finds out how many chunks are done; on every process the same."""
+    # The first process alone writes and reads, so that local disks will do.
+    if jax.process_index() == 0:
+      infer_files.open_tmp_dir(self.tmp_dir, identity, resume)
+      self.done = infer_files.finished_chunks(self.tmp_dir, self.output_fname)
+    if jax.process_count() > 1:
+      self.done = int(
+        multihost_utils.broadcast_one_to_all(np.int32(self.done))
+      )
+
+  def run(self, infer_rows, rows_of_chunk: int, write) -> None:
+    """Infers on the chunks that are not done."""
+    before = self.done * rows_of_chunk
+    total = int(self.rows.cardinality())
+    with _progress(self.task.name, total, before) as advance:
+      windows = self.rows.skip(before).window(rows_of_chunk)
+      for index, (examples, features) in enumerate(windows, self.done):
+        result = infer_rows(
+          tf.data.Dataset.zip(features).enumerate(),
+          # Another key for each chunk, whichever process infers on it.
+          jax.random.fold_in(jax.random.key(0), index),
+        )
+        values, aux = result if isinstance(result, tuple) else (result, {})
+        outputs = [output for _, output in values]
+        if jax.process_index() == 0:
+          target = infer_files.chunk_path(
+            self.tmp_dir, self.output_fname, index
+          )
+          write(
+            f'{target}.partial',
+            (outputs, aux),
+            tf.data.Dataset.zip(examples),
+            self.vocabulary,
+          )
+          tf.io.gfile.rename(f'{target}.partial', target, overwrite=True)
+        advance(len(outputs))
+
+
+def _check(mode, cfg, checkpoint_period, shard_id, num_shards) -> None:
+  if mode not in _MODES:
+    raise errors.UserError(
+      f'infer.mode: expected one of {", ".join(_MODES)}, found {mode!r}.'
+      f'{errors.did_you_mean(str(mode), _MODES)}'
+    )
+  if checkpoint_period < 1:
+    raise errors.UserError(
+      'infer.checkpoint_period: expected at least 1 batch, found'
+      f' {checkpoint_period}.'
+    )
+  if not 0 <= shard_id < num_shards:
+    raise errors.UserError(
+      f'infer.shard_id: expected 0 to {num_shards - 1} (num_shards'
+      f' {num_shards}), found {shard_id}.'
+    )
+  if cfg.pack:
+    raise errors.UserError(
+      'DatasetConfig.pack: inference needs each example in a row of its own.'
+      ' Set it to False.'
+    )
+  if cfg.task_feature_lengths is None:
+    raise errors.UserError(
+      f'The dataset {cfg.mixture_or_task_name!r} ({cfg.split}) needs'
+      " TASK_FEATURE_LENGTHS, for example {'inputs': 512, 'targets': 128}."
+    )
+
+
+def _tasks(cfg: datasets.DatasetConfig) -> Sequence[seqio.Task]:
+  provider = datasets.mixture_or_task(cfg)
+  tasks = seqio.get_subtasks(provider)
+  with_split = [task for task in tasks if cfg.split in task.splits]
+  if not with_split:
+    splits = sorted({s for task in tasks for s in task.splits})
+    raise errors.UserError(
+      f'No task of {provider.name!r} has the split {cfg.split!r}. Splits:'
+      f' {splits}.{errors.did_you_mean(cfg.split, splits)}'
+    )
+  return with_split
+
+
+def _vocabulary(task: seqio.Task, feature: str) -> seqio.Vocabulary:
+  if feature not in task.output_features:
+    raise errors.UserError(
+      f'infer.output_vocab_feature_name: {task.name!r} has no feature'
+      f' {feature!r}, but {sorted(task.output_features)}.'
+      f'{errors.did_you_mean(feature, task.output_features)}'
+    )
+  return task.output_features[feature].vocabulary
+
+
+def _seed(cfg: datasets.DatasetConfig) -> int:
+  """The configured seed, else 0: a resumed run has to see the same order."""
+  return 0 if cfg.seed is None else cfg.seed
+
+
+def _rows(task, cfg, model, shard_id, num_shards) -> tf.data.Dataset:
+  """Pairs of a task's example and what the model is given of it."""
+  examples = task.get_dataset(
+    sequence_length=cfg.task_feature_lengths,
+    split=cfg.split,
+    use_cached=cfg.use_cached,
+    shuffle=cfg.shuffle,
+    seed=_seed(cfg),
+    shard_info=seqio.ShardInfo(index=shard_id, num_shards=num_shards),
+    num_epochs=1,
+    trim_output_features=cfg.trim_output_features,
+  )
+  converter = model.FEATURE_CONVERTER_CLS(pack=False)
+  features = converter(examples, task_feature_lengths=cfg.task_feature_lengths)
+  return tf.data.Dataset.zip((examples, features))
+
+
+def _restore(
+  *, model, spec, batch_size, cfg, partitioner, initializer_cls, seed, use_orbax
+):
+  """Returns the state, its mesh axes, and the path of its checkpoint."""
+  initializer = initializer_cls(
+    optimizer_def=None,
+    init_fn=model.get_initial_variables,
+    input_shapes={k: (batch_size, *v.shape) for k, v in spec.items()},
+    partitioner=partitioner,
+    use_orbax=use_orbax,
+  )
+  _, paths = initialization.get_first_valid_restore_config_and_paths([cfg])
+  state = initializer.from_checkpoint([cfg], init_rng=commands.init_key(seed))
+  if state is None:
+    raise commands.no_checkpoint(cfg)
+  return state, initializer.train_state_axes, paths[0]
+
+
+def _infer_step(mode: str, model: Any) -> inference.InferStepCallable:
+  if mode == 'predict':
+    return model.predict_batch
+  if mode == 'predict_with_aux':
+    return model.predict_batch_with_aux
+  return lambda params, batch, rng: model.score_batch(params, batch)
+
+
+@contextlib.contextmanager
+def _progress(
+  name: str, total: int, done: int
+) -> Iterator[Callable[[int], None]]:
+  """A bar on a terminal; elsewhere one line for each chunk.
+
+  Args:
+    name: of the task.
+    total: rows; negative if that isn't known.
+    done: rows that an earlier run inferred on.
+
+  Yields:
+    What to call with the number of rows that were inferred on.
+  """
+  console = rich_console.Console(
+    stderr=True, quiet=jax.process_index() != 0, highlight=False
+  )
+  if not console.is_terminal:
+    count = done
+
+    def advance(rows: int) -> None:
+      nonlocal count
+      count += rows
+      of = f'/{total}' if total >= 0 else ''
+      console.print(f'{name}  {count}{of} rows', soft_wrap=True)
+
+    yield advance
+    return
+  with rich_progress.Progress(
+    rich_progress.TextColumn('{task.description}'),
+    rich_progress.BarColumn(),
+    rich_progress.MofNCompleteColumn(),
+    rich_progress.TimeElapsedColumn(),
+    rich_progress.TextColumn('eta'),
+    rich_progress.TimeRemainingColumn(),
+    console=console,
+  ) as bar:
+    task = bar.add_task(
+      name, total=total if total >= 0 else None, completed=done
+    )
+    yield lambda rows: bar.update(task, advance=rows)
+
+
+if __name__ == '__main__':
+  commands.run(infer)

@@ -1,0 +1,168 @@
+r"""Compiles the training step of a configuration, and does no training.
+
+    python -m t5x.precompile --gin_file=t5x/examples/t5/t5_1_1/base.gin \
+      --gin_file=t5x/configs/runs/precompile.gin --gin.MODEL_DIR="'runs/x'" …
+
+It shows whether a configuration fits the devices, leaves the program to read,
+and fills JAX's compilation cache (JAX_COMPILATION_CACHE_DIR), from which the
+run then starts at once. No example and no checkpoint is read.
+"""
+
+if __name__ == '__main__':
+  # First, since TensorFlow looks for its settings while it is imported.
+  from t5x import entry as _entry
+
+  _entry.load_tensorflow()
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from t5x import commands, datasets, partitioning, utils
+from t5x import trainer as trainer_lib
+
+# The gin files of a run bind `train` in the main module. Having the name here
+# lets this be given the files of the run itself.
+from t5x.train import train  # noqa: F401
+
+_MIB = 2**20
+
+
+def default_trainer(**kwargs: Any) -> trainer_lib.Trainer:
+  """Makes a trainer with a constant learning rate and whole batches."""
+  return trainer_lib.Trainer(
+    learning_rate_fn=utils.create_learning_rate_scheduler(
+      factors='constant', base_learning_rate=0.001
+    ),
+    num_microbatches=None,
+    **kwargs,
+  )
+
+
+def precompile(
+  *,
+  model: Any,
+  train_dataset_cfg: datasets.DatasetConfig,
+  partitioner: partitioning.BasePartitioner,
+  model_dir: str,
+  random_seed: int | None,
+  get_dataset_fn: Callable[..., Any] = datasets.get_dataset,
+  verify_matching_vocabs_fn: Callable[..., None]
+  | None = datasets.verify_matching_vocabs,
+  trainer_cls: Callable[..., trainer_lib.BaseTrainer] = default_trainer,
+  use_hardware_rng: bool = False,
+) -> Mapping[str, float]:
+  """Lowers and compiles the training step.
+
+  Writes `lowered_hlo.txt` (StableHLO, what JAX traced) and `compiled_hlo.txt`
+  (what the devices run) into `model_dir`.
+
+  Args:
+    model: what would be trained.
+    train_dataset_cfg: what it would be trained on; only shapes are asked for.
+    partitioner: lays arrays out on the devices.
+    model_dir: where the texts go.
+    random_seed: of the state that the trainer is made with; None draws one.
+    get_dataset_fn: makes the dataset.
+    verify_matching_vocabs_fn: compares vocabularies of data and model.
+    trainer_cls: makes the trainer. With the run's own, the compiled step is
+      the very one that the run looks up in the cache; the default has a
+      schedule of its own (T5X's interface names no trainer here).
+    use_hardware_rng: as the run has it, for the same reason.
+
+  Returns:
+    Seconds of lowering and compiling, and the bytes that each device needs for
+    arguments and temporary values, as far as the compiler says.
+
+  Raises:
+    errors.UserError: for a configuration that can't work.
+  """
+  os.makedirs(model_dir, exist_ok=True)
+  if verify_matching_vocabs_fn is not None:
+    verify_matching_vocabs_fn(train_dataset_cfg, model)
+  layout = partitioner.get_data_layout(train_dataset_cfg.batch_size)
+  spec = get_dataset_fn(
+    train_dataset_cfg,
+    layout.shard_id,
+    layout.num_shards,
+    model.FEATURE_CONVERTER_CLS,
+  ).element_spec
+  batch = partitioner.shard_batch(
+    {
+      k: np.zeros(v.shape.as_list(), v.dtype.as_numpy_dtype)
+      for k, v in spec.items()
+    }
+  )
+  initializer = utils.TrainStateInitializer(
+    optimizer_def=model.optimizer_def,
+    init_fn=model.get_initial_variables,
+    input_shapes={k: v.shape for k, v in batch.items()},
+    input_types={k: v.dtype for k, v in batch.items()},
+    partitioner=partitioner,
+  )
+  # Only the kind of the key decides about the compiled step, not its value.
+  init_rng, rng = jax.random.split(
+    jax.random.key(
+      datasets.shared_seed(random_seed),
+      impl='unsafe_rbg' if use_hardware_rng else 'threefry2x32',
+    )
+  )
+  trainer = trainer_cls(
+    model=model,
+    train_state=initializer.from_scratch(init_rng),
+    partitioner=partitioner,
+    eval_names=[],
+    summary_dir=None,
+    train_state_axes=initializer.train_state_axes,
+    rng=rng,
+  )
+  return _compile(trainer, batch, model_dir)
+
+
+def _compile(trainer, batch, model_dir: str) -> Mapping[str, float]:
+  """Compiles as the trainer would, writes the texts, and prints the costs."""
+  start = time.perf_counter()
+  # The trainer's own function and arguments, so that the run finds it cached.
+  lowered = trainer._partitioned_train_step.lower(
+    trainer.train_state, batch, trainer._base_rng
+  )
+  lowering = time.perf_counter() - start
+  _write(os.path.join(model_dir, 'lowered_hlo.txt'), lowered.as_text())
+  start = time.perf_counter()
+  compiled = lowered.compile()
+  costs = {
+    'lowering_seconds': lowering,
+    'compilation_seconds': time.perf_counter() - start,
+  }
+  _write(os.path.join(model_dir, 'compiled_hlo.txt'), compiled.as_text())
+  memory = compiled.memory_analysis()
+  if memory is not None:
+    costs['argument_bytes'] = memory.argument_size_in_bytes
+    costs['temporary_bytes'] = memory.temp_size_in_bytes
+  trainer.close()
+  if jax.process_index() == 0:
+    print(
+      f'Lowered in {lowering:.1f} s, compiled in'
+      f' {costs["compilation_seconds"]:.1f} s.'
+    )
+    if memory is not None:
+      print(
+        f'A device needs {costs["argument_bytes"] / _MIB:,.0f} MiB for state'
+        f' and batch, {costs["temporary_bytes"] / _MIB:,.0f} MiB besides.'
+      )
+    print(f'The programs are in {model_dir}.', flush=True)
+  return costs
+
+
+def _write(path: str, text: str | None) -> None:
+  if jax.process_index() == 0 and text is not None:
+    with open(path, 'w', encoding='utf-8') as f:
+      f.write(text)
+
+
+if __name__ == '__main__':
+  commands.run(precompile)

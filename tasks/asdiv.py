@@ -1,0 +1,7 @@
+"""SVAMP with ASDiv's rows added to its train split, tested on SVAMP's."""
+
+from tasks import defaults
+
+EXPERIMENTS = defaults.register(
+  'asdiv', {'sample': ('palm',), 'release': ('palm',)}
+)

@@ -1,0 +1,130 @@
+"""Tests of the command `dss`, and of the tasks on the other samples."""
+
+import json
+
+import pytest
+import seqio
+
+from dss_jax import builders, cli, experiments, mixtures, own_data, records
+
+
+@pytest.fixture
+def rows(tmp_path):
+  """A file of own rows, with several rationales each."""
+  path = tmp_path / 'rows.jsonl'
+  lines = [
+    {
+      'q': f'A {n}.</s>B {n}.',
+      'label': 'yes' if n % 2 else 'no',
+      'rationale': [f'first {n}', f'second {n}'],
+      'teacher_label': 'yes',
+    }
+    for n in range(20)
+  ]
+  path.write_text('\n'.join(map(json.dumps, lines)))
+  return str(path)
+
+
+def test_inspect_shows_what_training_sees(rows, tfds_dir, capsys):
+  cli.main(['data', 'inspect', rows, '--column', 'input=q', '--inputs', '4'])
+  shown = capsys.readouterr().out
+  assert 'dss_custom_local_' in shown
+  assert 'test rows whose input is in train too: 0' in shown
+  assert '5\n  inputs, 4 tokens' in shown
+  assert not tfds_dir.exists()
+
+
+def test_inspect_counts_the_sample(tfds_dir, capsys):
+  cli.main(['data', 'inspect', 'sample', '--data-set', 'svamp'])
+  shown = capsys.readouterr().out
+  report = records.read('svamp', builders.sample_location()).reports['train']
+  assert f'{100 * report.teacher_accuracy:.3f}%' in shown
+  assert 'train, no teacher label: ' in shown
+
+
+def test_prepare_writes_what_training_reads(rows, tfds_dir, capsys):
+  cli.main(['data', 'prepare', rows, '--column', 'input=q'])
+  shown = capsys.readouterr().out
+  for count in ('train 16', 'validation 2', 'test 2'):
+    assert count in shown
+  assert list((tfds_dir / 'dss_custom').glob('local_*_teacher/1.0.0'))
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['inspect', 'nowhere'], 'found nothing there'),
+    (['inspect', 'rows.jsonl'], 'expected a file with rows'),
+    (['inspect', 'sample', '--data-set', 'svmap'], "Did you mean 'svamp'?"),
+    (['inspect', 'release'], 'expected files to look at'),
+    (['inspect', 'a.jsonl', '--column', 'x'], 'expected NAME=COLUMN'),
+  ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(arguments, message, capsys):
+  with pytest.raises(SystemExit) as stopped:
+    cli.main(['data', *arguments])
+  assert stopped.value.code == 2
+  said = capsys.readouterr().err
+  assert message in said
+  assert 'Traceback' not in said
+
+
+def test_the_end_text_becomes_the_end_token_and_rationales_are_drawn(
+  rows, tfds_dir
+):
+  own = own_data.OwnData(rows, columns={'input': 'q'})
+  vocabulary = seqio.ByteVocabulary()
+  name = mixtures.train_mixture('custom', own, vocabulary=vocabulary)
+  label, rationale = seqio.get_mixture_or_task(name).tasks
+  example = next(
+    label.get_dataset(None, 'train', shuffle=False).as_numpy_iterator()
+  )
+  tokens = example['inputs'].tolist()
+  parts = example['inputs_pretokenized'].decode().split('</s>')
+  encoded = [[*vocabulary.encode(part), vocabulary.eos_id] for part in parts]
+  assert tokens == [token for part in encoded for token in part]
+
+  def epochs(seed):
+    dataset = rationale.get_dataset(
+      None, 'train', shuffle=True, seed=seed, num_epochs=4
+    )
+    texts = dataset.map(lambda x: x['targets_pretokenized'])
+    return [text.decode() for text in texts.as_numpy_iterator()]
+
+  drawn = epochs(3)
+  assert drawn == epochs(3) != epochs(4)
+  by_row = {}
+  for text in drawn:
+    by_row.setdefault(text.split()[1], []).append(text)
+  assert {len(texts) for texts in by_row.values()} == {4}
+  # Of 16 rows drawn four times each, most show both of theirs.
+  assert sum(len(set(texts)) == 2 for texts in by_row.values()) > 8
+
+
+def test_only_rationales_of_right_answers_can_be_trained_on(rows, tfds_dir):
+  own = own_data.OwnData(rows, columns={'input': 'q'})
+  experiment = experiments.Experiment(
+    'custom', own, which_rationales='correct_only'
+  )
+  experiment.register()
+  assert experiment.train_name.endswith('_correct')
+  label, rationale = seqio.get_mixture_or_task(experiment.train_name).tasks
+  right = own_data.read(own).splits['train']
+  count = sum(row.teacher_label == row.label for row in right)
+  assert label.num_input_examples('train') == 16
+  assert rationale.num_input_examples('train') == count < 16
+
+
+@pytest.mark.parametrize(
+  ('data_set', 'rows'),
+  [('svamp', 160), ('asdiv', 220), ('esnli', 120), ('anli1', 120)],
+)
+def test_the_samples_have_the_real_ones_faults(data_set, rows):
+  release = records.read(data_set, builders.sample_location())
+  report = release.reports['train']
+  assert report.rows == rows
+  assert report.duplicates == 0
+  assert 0.68 < report.teacher_accuracy < 0.82
+  assert 0 < report.empty_labels < 0.1 * rows
+  inputs = [{row.input for row in part} for part in release.splits.values()]
+  assert len(set.union(*inputs)) == sum(map(len, inputs))

@@ -1,0 +1,163 @@
+"""Inference writes every row once, in order, whatever happens on the way."""
+
+import functools
+import json
+import re
+
+import pytest
+
+from t5x import checkpoint_config, datasets, errors, infer, infer_files
+from tests.t5x import small_models, toy_task
+
+_MERGED = 'toy_backwards-{}.jsonl-00000-of-00001'
+
+
+@pytest.fixture(scope='module')
+def run_folder(tmp_path_factory):
+  return small_models.save(
+    small_models.EchoModel(), tmp_path_factory.mktemp('run'), [3]
+  )
+
+
+def _infer(run_folder, output_dir, mode='predict', data=None, **options):
+  infer.infer(
+    mode=mode,
+    model=small_models.EchoModel(),
+    dataset_cfg=datasets.DatasetConfig(
+      **{
+        'mixture_or_task_name': toy_task.NAME,
+        'task_feature_lengths': toy_task.LENGTHS,
+        'split': 'test',
+        'batch_size': 8,
+        'shuffle': False,
+        'seed': None,
+        **(data or {}),
+      }
+    ),
+    restore_checkpoint_cfg=checkpoint_config.RestoreCheckpointConfig(
+      path=str(run_folder), mode='latest'
+    ),
+    partitioner=small_models.partitioner(),
+    output_dir=str(output_dir),
+    **{'checkpoint_period': 1, **options},
+  )
+
+
+def _lines(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_example_is_one_line_in_order(run_folder, tmp_path):
+  _infer(run_folder, tmp_path, write_fn=_write_with_ids)
+  assert _lines(tmp_path / _MERGED.format('predict')) == [
+    {
+      'inputs': {'inputs_pretokenized': i, 'targets_pretokenized': t},
+      'prediction': t,
+      'prediction_tokens': [*toy_task.VOCABULARY.encode(t), 1],
+    }
+    for i, t in toy_task.texts('test')
+  ]
+  assert not list(tmp_path.glob('tmp-*'))
+
+
+_write_with_ids = functools.partial(
+  infer.write_inferences_to_file, output_ids=True
+)
+
+
+def test_scores_and_aux_values_are_written(run_folder, tmp_path):
+  _infer(run_folder, tmp_path, 'score')
+  _infer(run_folder, tmp_path, 'predict_with_aux')
+  scores = _lines(tmp_path / _MERGED.format('score'))
+  aux = _lines(tmp_path / _MERGED.format('predict_with_aux'))
+  assert len(scores) == len(aux) == toy_task.ROWS['test']
+  assert all(-1 < line['score'] < 0 for line in scores)
+  assert all(line['aux'] == {'scores': 9.0} for line in aux)
+  assert aux[4]['prediction'] == toy_task.texts('test')[4][1]
+
+
+def test_a_stopped_inference_goes_on_after_its_last_whole_chunk(
+  run_folder, tmp_path
+):
+  straight, stopped = tmp_path / 'straight', tmp_path / 'stopped'
+  _infer(run_folder, straight)
+  written = []
+
+  def write(path, inferences, *rest):
+    written.append(len(inferences[0]))
+    infer.write_inferences_to_file(path, inferences, *rest)
+    if len(written) == 2:  # The file is there, but not under its name.
+      raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    _infer(run_folder, stopped, write_fn=write)
+  name = _MERGED.format('predict')
+  assert not (stopped / name).exists()
+  with pytest.raises(errors.UserError, match='rows of a chunk: 8 there, 16'):
+    _infer(run_folder, stopped, checkpoint_period=2)
+  _infer(run_folder, stopped, write_fn=write)
+  assert written == [8, 8, 8, 6]
+  assert (stopped / name).read_bytes() == (straight / name).read_bytes()
+
+
+def test_without_a_position_an_inference_starts_again(run_folder, tmp_path):
+  written = []
+
+  def write(path, inferences, *rest):
+    written.append(len(inferences[0]))
+    infer.write_inferences_to_file(path, inferences, *rest)
+
+  for _ in range(2):
+    _infer(
+      run_folder,
+      tmp_path,
+      write_fn=write,
+      checkpoint_ds_iter=False,
+      merge_chunked_results=False,
+    )
+  assert written == [8, 8, 6] * 2
+  assert len(list(tmp_path.glob('tmp-*/*-chunk0000?'))) == 3
+
+
+def test_shards_part_the_examples(run_folder, tmp_path):
+  rows = []
+  for shard in range(2):
+    _infer(run_folder, tmp_path, shard_id=shard, num_shards=2)
+    name = f'toy_backwards-predict.jsonl-{shard:05}-of-00002'
+    rows += [line['prediction'] for line in _lines(tmp_path / name)]
+  assert sorted(rows) == sorted(t for _, t in toy_task.texts('test'))
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'mode': 'predicts'}, "Did you mean 'predict'"),
+    ({'data': {'split': 'tset'}}, "Did you mean 'test'"),
+    ({'data': {'pack': True}}, 'row of its own'),
+    ({'data': {'task_feature_lengths': None}}, 'TASK_FEATURE_LENGTHS'),
+    ({'checkpoint_period': 0}, 'at least 1 batch, found 0'),
+    ({'shard_id': 1}, 'expected 0 to 0'),
+    ({'output_vocab_feature_name': 'target'}, "Did you mean 'targets'"),
+  ],
+)
+def test_what_can_not_work_is_said_first(tmp_path, options, message):
+  with pytest.raises(errors.UserError, match=re.escape(message)):
+    _infer(tmp_path, tmp_path / 'out', **options)
+
+
+def test_a_folder_without_checkpoints_is_refused(tmp_path):
+  with pytest.raises(errors.UserError, match='no checkpoint in'):
+    _infer(tmp_path / 'nothing', tmp_path / 'out')
+
+
+def test_chunks_after_a_gap_do_not_count(tmp_path):
+  for index in (0, 1, 3):
+    path = infer_files.chunk_path(str(tmp_path), 'a.jsonl', index)
+    with open(path, 'w') as f:
+      f.write(f'{index}\n')
+  assert infer_files.finished_chunks(str(tmp_path), 'a.jsonl') == 2
+
+
+def test_a_row_of_nested_aux_values():
+  aux = {'scores': [1, 2], 'deep': {'tokens': [[3, 4], [5, 6]]}}
+  assert infer_files.row_of(aux, 1) == {'scores': 2, 'deep': {'tokens': [5, 6]}}

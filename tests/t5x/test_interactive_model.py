@@ -1,0 +1,116 @@
+"""A few examples are enough to train, ask, score, evaluate, save and go on."""
+
+import numpy as np
+import pytest
+import seqio
+
+from t5x import errors, interactive_model
+from tests.t5x import small_models, toy_task
+
+_EXAMPLE = {'inputs': 'ab', 'targets': 'xyz'}
+
+
+def _model(output_dir, **options):
+  return interactive_model.InteractiveModel(
+    **{
+      'batch_size': 8,
+      'task_feature_lengths': toy_task.LENGTHS,
+      'output_dir': str(output_dir),
+      'partitioner': small_models.partitioner(),
+      'model': small_models.TableModel(),
+      'dtype': 'float32',
+      'restore_mode': 'specific',
+      'checkpoint_path': '',
+      'input_shapes': small_models.SHAPES,
+      **options,
+    }
+  )
+
+
+def test_one_example_is_learnt_saved_and_still_known(tmp_path):
+  model = _model(tmp_path)
+  before = model.score([_EXAMPLE])[0][1]
+  looks = model.train_loop(
+    40,
+    eval_period=20,
+    train_batches=[_EXAMPLE],
+    predict_batches=['any', 'thing'],
+    eval_batches=[_EXAMPLE],
+    metrics_fns=[toy_task.exact_match, toy_task.mean_score],
+  )
+  assert [look['step'] for look in looks] == [20, 40] and model.step == 40
+  ((pairs, aux),) = looks[-1]['predictions']
+  assert [text for _, text in pairs] == ['xyz', 'xyz']
+  assert pairs[1][0]['inputs_pretokenized'] == 'thing'
+  assert len(aux['scores']) == 2
+  (metrics,) = looks[-1]['metrics']
+  assert metrics['exact_match'] == 100 and metrics['mean_score'] > before
+  assert float(model.train_summary['loss'].value) < -before
+
+  model.save_checkpoint()
+  again = _model(tmp_path)
+  assert again.step == 40 and again.predict(['x'])[0][1] == 'xyz'
+  np.testing.assert_array_equal(
+    again.train_state.params['table'], model.train_state.params['table']
+  )
+
+
+def test_own_preprocessors_and_postprocessor(tmp_path):
+  @seqio.map_over_dataset
+  def question(row):
+    return {'inputs': 'q ' + row['inputs'], 'targets': row['targets']}
+
+  steps = [
+    question,
+    seqio.preprocessors.tokenize,
+    seqio.preprocessors.append_eos_after_trim,
+  ]
+  model = _model(tmp_path)
+  for _ in range(30):
+    model.train_step_with_preprocessors([_EXAMPLE] * 3, steps)
+  pairs, _ = model.infer_with_preprocessors(
+    interactive_model.InferenceType.PREDICT, [_EXAMPLE], steps
+  )
+  assert pairs[0][0]['inputs_pretokenized'] == 'q ab'
+  assert pairs[0][1] == 'xyz'
+  found = []
+  model.evaluate_with_preprocessors(
+    [_EXAMPLE],
+    steps,
+    [lambda targets, predictions: found.extend([targets, predictions]) or {}],
+    postprocessor=lambda text, **kwargs: text.upper(),
+  )
+  assert found == [['XYZ'], ['XYZ']]
+
+
+@pytest.mark.parametrize(
+  ('examples', 'message'),
+  [
+    ([], 'expected a list of examples'),
+    ('text', 'expected a list of examples'),
+    ([_EXAMPLE] * 9, 'expected 1 to 8 examples .batch_size., found 9'),
+    ([_EXAMPLE, {'inputs': 'a'}], 'the same features'),
+  ],
+)
+def test_examples_that_make_no_batch_are_refused(
+  tmp_path_factory, examples, message
+):
+  model = _shared(tmp_path_factory)
+  with pytest.raises(errors.UserError, match=message):
+    model.train_step(examples)
+
+
+_models = []
+
+
+def _shared(tmp_path_factory):
+  if not _models:
+    _models.append(_model(tmp_path_factory.mktemp('shared')))
+  return _models[0]
+
+
+def test_an_absent_checkpoint_is_refused(tmp_path):
+  with pytest.raises(errors.UserError, match=r'no checkpoint in .*nothing'):
+    _model(
+      tmp_path, checkpoint_path=str(tmp_path / 'nothing'), restore_mode='latest'
+    )
