@@ -118,7 +118,7 @@ class DistillModel(models.EncoderDecoderModel):
       )
     if method not in METHODS:
       raise DataError(
-        f'Expected one of the methods {METHODS}, found {method!r}.'
+        f'METHOD is {method!r}: expected one of {", ".join(METHODS)}.'
         + did_you_mean(method, METHODS)
       )
     if loss_normalizing_factor is not None:

@@ -18,6 +18,7 @@ from rich import box, panel, table
 from rich import console as rich_console
 from rich import text as rich_text
 
+from dss_jax import equations, records
 from t5x import trainer
 
 _EXAMPLES = 3
@@ -103,8 +104,7 @@ class Screen(trainer.BaseAction):
     lines.append(f', {self._labels} labels. ')
     if self._data == 'sample':
       lines.append(
-        'This is the packaged sample: a closed world of about a thousand'
-        ' questions, made to try things on. '
+        'This is the packaged sample, a small world made to try things on. '
       )
     else:
       lines.append(f'Data: {self._data}. ')
@@ -171,7 +171,10 @@ class Screen(trainer.BaseAction):
       body = rich_text.Text()
       body.append(_question(row) + '\n')
       found, expected = _first(row, 'prediction'), _target(row)
-      right = found == expected
+      right = found == expected or (
+        self._data_set in records.EQUATION_SETS
+        and equations.same_value(found, expected)
+      )
       body.append('predicted label      ', style='dim')
       body.append(found, style='green' if right else 'red')
       body.append('\n' if right else f'   (right: {expected})\n')
@@ -207,6 +210,8 @@ class Screen(trainer.BaseAction):
       f'curves         tensorboard --logdir={self._model_dir}',
       soft_wrap=True,
     )
+    if self._data_set == 'custom':
+      return  # Its command has options that are not known here.
     other = 'dss' if self._method == 'finetune' else 'finetune'
     self._console.print('\nNext, the comparison that the paper makes:')
     source = '' if self._data == 'sample' else f' --gin.DATA="\'{self._data}\'"'

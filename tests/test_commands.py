@@ -97,7 +97,10 @@ def test_the_run_leaves_what_readme_lists(finished):
 
 def test_every_loss_term_is_logged_by_name_and_the_total_is_their_sum(finished):
   folder, _ = finished
-  for line in _lines(folder / 'train' / 'metrics.jsonl'):
+  lines = _lines(folder / 'train' / 'metrics.jsonl')
+  stats = [line for line in lines if 'loss' in line]
+  assert [line['step'] for line in stats] == [5, 10, 15, 20, 25, 30]
+  for line in stats:
     assert line['loss'] == pytest.approx(
       0.2 * line['label_loss'] + 0.8 * line['rationale_loss'] + line['z_loss'],
       rel=1e-4,
