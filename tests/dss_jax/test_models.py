@@ -280,7 +280,7 @@ def test_alpha_has_to_be_a_share(alpha):
 
 
 def test_a_misspelt_method_gets_a_suggestion():
-  with pytest.raises(DataError, match="METHOD is .*Did you mean 'fine"):
+  with pytest.raises(DataError, match=r"METHOD is .*Did you mean 'fine"):
     make_model(method='finetuen')
 
 
