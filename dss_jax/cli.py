@@ -1,215 +1,138 @@
-"""The command `dss`: looks at data and prepares it.
+"""The command `dss`: what there is to do beside training.
 
-  dss data inspect my_rows.jsonl --column input=question
-  dss data prepare PATH --data-set cqa
+  dss data inspect my_rows.jsonl
 
-A mistake ends with one message and exit code 2.
+A command's module is imported when the command is called, so that `dss --help`
+is quick and a package that one command needs is no concern of the others. A
+mistake ends with one message and exit code 2.
 """
 
-import os
+import contextlib
+import dataclasses
+import importlib
+import importlib.util
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
-
-# What TensorFlow says about its build is of no use to whom this is for.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+from collections.abc import Iterator, Sequence
 
 import click
 
 from dss_jax import errors
 
-# Fine-tuning's own lengths, see gin/sizes/finetune.gin.
-_LENGTHS = {'inputs': 512, 'targets': 256}
+
+@dataclasses.dataclass(frozen=True)
+class _Command:
+  """A command that is not loaded yet.
+
+  Attributes:
+    module: where it stands, under its own name.
+    help: its line in `dss --help`.
+    extra: of the package, with what it needs beside the package's own
+      requirements; '' where it needs nothing.
+  """
+
+  module: str
+  help: str
+  extra: str = ''
 
 
-def _part(text: str) -> str | float:
-  """Returns a fraction where a text is one, else the text: a path."""
+_COMMANDS = {
+  'data': _Command(
+    'dss_jax.data_command', 'Looks at data, or prepares it for training.'
+  ),
+  'extract': _Command(
+    'dss_jax.extract.command',
+    'Asks a teacher for rationales and labels.',
+    'extract',
+  ),
+  'plan': _Command(
+    'dss_jax.plan.command',
+    'Says what a run needs: memory, time, a mesh that fits.',
+  ),
+}
+# A module of ours that is missing is a fault, and nothing to be installed.
+_OURS = ('dss_jax', 't5x', 'tasks')
+
+
+def _exists(module: str) -> bool:
   try:
-    return float(text)
-  except ValueError:
-    return text
+    return importlib.util.find_spec(module) is not None
+  except ModuleNotFoundError:
+    return False
 
 
-def _columns(pairs: Sequence[str]) -> dict[str, Any] | None:
-  result = {}
-  for pair in pairs:
-    name, equals, columns = pair.partition('=')
-    if not equals:
-      raise errors.DataError(
-        f'--column {pair!r}: expected NAME=COLUMN, such as input=question.'
+class _Commands(click.Group):
+  """A group whose commands are imported when they are called."""
+
+  def list_commands(self, ctx: click.Context) -> list[str]:
+    """Returns the names of the commands that are there."""
+    return [n for n, command in _COMMANDS.items() if _exists(command.module)]
+
+  def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    """Imports a command; None where there is none of that name."""
+    if name not in self.list_commands(ctx):
+      return None
+    with _told_what_to_install(name):
+      module = importlib.import_module(_COMMANDS[name].module)
+    return getattr(module, name)
+
+  def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple:
+    """Finds the command that the arguments name.
+
+    Raises:
+      UsageError: there is none; the message names the closest.
+    """
+    known = self.list_commands(ctx)
+    if args and args[0] not in known and not args[0].startswith('-'):
+      ctx.fail(
+        f'There is no command {args[0]!r}: expected one of {", ".join(known)}.'
+        + errors.did_you_mean(args[0], known)
       )
-    result[name] = columns.split(',')
-  return result or None
+    return super().resolve_command(ctx, args)
 
-
-def _options(function: Callable) -> Callable:
-  """Adds the options that say which data is meant."""
-  for option in reversed(
-    (
-      click.option(
-        '--data-set',
-        help='cqa, svamp, asdiv, esnli or anli1; needed where PATH holds'
-        ' several.',
-      ),
-      click.option('--teacher', default='palm', show_default=True),
-      click.option('--method', default='dss', show_default=True),
-      click.option('--labels', default='gold', show_default=True),
-      click.option('--fraction', default=1.0, show_default=True),
-      click.option('--seed', default=0, show_default=True),
-      click.option(
-        '--validation', default='0.1', help='Own rows: a file or a part.'
-      ),
-      click.option('--test', default='0.1', help='Own rows: a file or a part.'),
-      click.option(
-        '--column',
-        multiple=True,
-        metavar='NAME=COLUMN',
-        help='Own rows: what the file calls input, label, rationale, …',
-      ),
-      click.option(
-        '--class', 'classes', multiple=True, help='Own rows: a possible label.'
-      ),
-      click.option(
-        '--by-value', is_flag=True, help='Own rows: labels are equations.'
-      ),
-      click.option(
-        '--vocabulary',
-        help="SentencePiece model; without it, the packaged sample's.",
-      ),
-    )
-  ):
-    function = option(function)
-  return function
-
-
-def _experiments(path: str, options: dict[str, Any]) -> list[Any]:
-  """Returns an experiment for each data set at a path."""
-  from dss_jax import archive, experiments, own_data, records, vocabularies
-
-  own = os.path.splitext(path)[1].lower() in own_data.ENDINGS
-  data_set = options['data_set']
-  if own and data_set in (None, 'custom'):
-    data = own_data.OwnData(
-      path,
-      _part(options['validation']),
-      _part(options['test']),
-      _columns(options['column']),
-      options['by_value'],
-      options['classes'] or None,
-    )
-    names, teacher = ['custom'], 'teacher'
-  else:
-    data, teacher = path, options['teacher']
-    names = [data_set] if data_set else _found(path, archive, records)
-  vocabulary = options['vocabulary']
-  return [
-    experiments.Experiment(
-      name,
-      data,
-      options['method'],
-      options['labels'],
-      teacher,
-      options['fraction'],
-      options['seed'],
-      vocabulary=vocabularies.vocabulary(vocabulary) if vocabulary else None,
-    )
-    for name in names
-  ]
-
-
-def _found(path: str, archive: Any, records: Any) -> list[str]:
-  """Returns the data sets that a folder or zip holds."""
-  from dss_jax import builders
-
-  location = builders.sample_location() if path == 'sample' else path
-  if path == 'release':
-    return list(builders.RELEASE_ROWS)
-  found, problem = [], None
-  for name in records.DATA_SETS:
+  def invoke(self, ctx: click.Context) -> object:
+    """Calls the command that the arguments name."""
     try:
-      with archive.open_files(location, name):
-        found.append(name)
-    except errors.DataError as error:
-      problem = problem or error
-  if not found:
-    raise problem
-  return found
+      return super().invoke(ctx)
+    except ModuleNotFoundError as error:
+      if ctx.invoked_subcommand is None:
+        raise
+      with _told_what_to_install(ctx.invoked_subcommand):
+        raise error
+
+  def format_commands(
+    self, ctx: click.Context, formatter: click.HelpFormatter
+  ) -> None:
+    """Writes the list of `dss --help`, importing nothing."""
+    rows = [(name, _COMMANDS[name].help) for name in self.list_commands(ctx)]
+    with formatter.section('Commands'):
+      formatter.write_dl(rows)
 
 
-@click.group()
+class _Missing(click.ClickException):
+  """A command's packages are not all there: a mistake of the set-up."""
+
+  exit_code = 2
+
+
+@contextlib.contextmanager
+def _told_what_to_install(name: str) -> Iterator[None]:
+  """Turns a missing package into a message; our own modules are no such."""
+  try:
+    yield
+  except ModuleNotFoundError as error:
+    if str(error.name).partition('.')[0] in _OURS:
+      raise
+    extra = _COMMANDS[name].extra
+    package = f'dss-jax[{extra}]' if extra else 'dss-jax'
+    raise _Missing(
+      f'`dss {name}` needs the package {error.name!r}, which is not installed.'
+      f" Install it with: pip install '{package}'"
+    ) from error
+
+
+@click.command(cls=_Commands)
 def dss() -> None:
   """Distilling step by step: what to do beside training."""
-
-
-@dss.group()
-def data() -> None:
-  """Looks at data, or prepares it for training."""
-
-
-@data.command()
-@click.argument('path')
-@_options
-@click.option('--inputs', default=_LENGTHS['inputs'], show_default=True)
-@click.option('--targets', default=_LENGTHS['targets'], show_default=True)
-def inspect(path: str, inputs: int, targets: int, **options) -> None:
-  """Prints what training would see of PATH.
-
-  PATH is 'sample', a folder or zip in the published layout, or a .jsonl, .csv
-  or .parquet file of your own. INPUTS and TARGETS are the task feature lengths
-  that examples are cut to.
-  """
-  from dss_jax import inspection, inspection_screen, naming
-
-  if path == 'release':
-    raise errors.DataError(
-      "PATH is 'release': expected files to look at. Give the path of the"
-      ' archive; `dss data prepare release` fetches it.'
-    )
-  if min(inputs, targets) < 1:
-    raise errors.DataError(
-      f'--inputs {inputs} --targets {targets}: expected lengths from 1.'
-    )
-  lengths = {'inputs': inputs, 'targets': targets}
-  for experiment in _experiments(path, options):
-    vocabulary = experiment.vocabulary or naming.sample_vocabulary()
-    found = inspection.inspect(experiment, lengths, vocabulary)
-    own_words = options['vocabulary'] is not None
-    inspection_screen.show(experiment, found, own_words)
-
-
-@data.command()
-@click.argument('path')
-@_options
-@click.option('--tfds-data-dir', help='Where to keep it, local or gs://.')
-def prepare(path: str, tfds_data_dir: str | None, **options) -> None:
-  """Writes the TFDS version of PATH, which training reads.
-
-  PATH is 'sample', 'release' (fetched once), a folder or zip in the published
-  layout, or a file of your own. Training does this by itself; do it before
-  where many hosts read the same data, and give them --tfds_data_dir.
-  """
-  import seqio
-
-  from dss_jax import builders, own_data
-
-  if tfds_data_dir:
-    seqio.set_tfds_data_dir_override(tfds_data_dir)
-  for experiment in _experiments(path, options):
-    if isinstance(experiment.rows, own_data.OwnData):
-      experiment.check_files()
-    teachers = {None, experiment.teacher if experiment.uses_teacher else None}
-    # Label tasks read the rows without a teacher's outputs.
-    for teacher in sorted(teachers, key=str):
-      config = builders.find_config(
-        experiment.data_set, experiment.rows, teacher
-      )
-      builder = builders.prepared(experiment.data_set, config)
-      counts = ', '.join(
-        f'{split} {info.num_examples}'
-        for split, info in builder.info.splits.items()
-      )
-      click.echo(f'{builder.name}/{config.name}: {counts}')
-      click.echo(f'  in {builder.data_path}')
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -220,14 +143,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
   """
   try:
     dss.main(arguments, prog_name='dss', standalone_mode=False)
-  except errors.DataError as error:
-    click.echo(f'Error: {error}', err=True)
-    sys.exit(error.exit_code)
   except click.ClickException as error:
     error.show()
     sys.exit(error.exit_code)
   except click.Abort:
     sys.exit(1)
+  except Exception as error:
+    # Ours and the engine's carry the code with which to leave.
+    if not isinstance(getattr(error, 'exit_code', None), int):
+      raise
+    click.echo(f'Error: {error}', err=True)
+    sys.exit(error.exit_code)
 
 
 if __name__ == '__main__':

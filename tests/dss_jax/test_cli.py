@@ -1,6 +1,9 @@
 """Tests of the command `dss`, and of the tasks on the other samples."""
 
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 import seqio
@@ -128,3 +131,56 @@ def test_the_samples_have_the_real_ones_faults(data_set, rows):
   assert 0 < report.empty_labels < 0.1 * rows
   inputs = [{row.input for row in part} for part in release.splits.values()]
   assert len(set.union(*inputs)) == sum(map(len, inputs))
+
+
+def test_help_lists_the_commands_and_imports_none_of_them():
+  code = (
+    'import sys; from dss_jax import cli\n'
+    'try: cli.main(["--help"])\n'
+    'finally:\n'
+    '  bad = {"tensorflow", "seqio", "jax", "absl"} & set(sys.modules)\n'
+    '  bad |= {m for m in sys.modules if m.endswith("command")}\n'
+    '  assert not bad, bad\n'
+  )
+  found = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True
+  )
+  assert found.returncode == 0, found.stderr
+  assert not found.stderr
+  assert re.search(r'data +Looks at data', found.stdout)
+
+
+def test_a_command_writes_nothing_but_its_own_to_standard_error(tmp_path):
+  found = subprocess.run(
+    [sys.executable, '-m', 'dss_jax.cli', 'data', 'prepare', 'sample',
+     '--data-set', 'svamp', '--tfds-data-dir', str(tmp_path)],
+    capture_output=True, text=True,
+  )  # fmt: skip
+  assert (found.returncode, found.stderr) == (0, '')
+  assert 'dss_svamp/sample_palm: train 160, test 40' in found.stdout
+
+
+def test_an_unknown_command_is_answered_with_the_closest(capsys):
+  with pytest.raises(SystemExit) as stopped:
+    cli.main(['dta'])
+  assert stopped.value.code == 2
+  assert "There is no command 'dta'" in (said := capsys.readouterr().err)
+  assert "Did you mean 'data'?" in said
+
+
+@pytest.mark.parametrize('late', [False, True])
+def test_a_missing_package_is_told_with_the_command_that_installs_it(
+  late, monkeypatch, capsys, tmp_path
+):
+  needs = 'import no_such_package'
+  within = f'import click\n@click.command()\ndef needy(): {needs}\n'
+  (tmp_path / 'needy.py').write_text(within if late else needs)
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.setitem(cli._COMMANDS, 'needy', cli._Command('needy', '', 'ex'))
+  monkeypatch.delitem(sys.modules, 'needy', raising=False)
+  with pytest.raises(SystemExit) as stopped:
+    cli.main(['needy'])
+  assert stopped.value.code == 2
+  said = capsys.readouterr().err
+  assert "`dss needy` needs the package 'no_such_package'" in said
+  assert "pip install 'dss-jax[ex]'" in said
