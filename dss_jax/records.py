@@ -16,6 +16,7 @@ from typing import Any
 
 from dss_jax import archive, equations, errors, fields
 from dss_jax import teacher as teacher_lib
+from dss_jax.extract import places
 
 # Splits by the names that their files have.
 FILE_SPLITS = {'train': 'train', 'validation': 'valid', 'test': 'test'}
@@ -176,14 +177,35 @@ def _rows(
 
 def _teacher_files(
   files: archive.Files, data_set: str, teacher: str, file_split: str
-) -> list[str]:
-  """Returns the names of a teacher's output files for a split, in order."""
+) -> tuple[archive.Files, list[str]]:
+  """Returns a teacher's output files for a split, in order.
+
+  Args:
+    files: where the rows are.
+    data_set: the name of their folder.
+    teacher: whose outputs.
+    file_split: as files call the split.
+
+  Returns:
+    Where the files are, and their names there: beside the rows or else, for a
+    teacher of the user's own, where `dss extract` put them.
+  """
   if teacher == 'gpt_neox':
     name = f'../gpt-neox/{data_set}/{file_split}.json'
     if files.exists(name):
-      return [name]
-    raise _no_teacher(files, teacher, name)
+      return files, [name]
+    raise _no_teacher(files, data_set, teacher, name)
   folder = 'llm' if teacher == 'palm' else teacher
+  for where in (files, places.files(teacher, data_set)):
+    names = _numbered(where, folder, file_split)
+    if names:
+      return where, names
+  name = f'{folder}/{file_split}_CoT_0.json'
+  raise _no_teacher(files, data_set, teacher, name)
+
+
+def _numbered(files: archive.Files, folder: str, file_split: str) -> list[str]:
+  """Returns the numbered files of a split in a folder, [] without any."""
   pattern = re.compile(rf'{file_split}_CoT_(0|[1-9]\d*)\.json')
   matches = map(pattern.fullmatch, files.list(folder))
   numbers = sorted(int(match[1]) for match in matches if match)
@@ -194,19 +216,18 @@ def _teacher_files(
         f' found {file_split}_CoT_{number}.json as the next file. Add the'
         ' missing file.'
       )
-  if not numbers:
-    raise _no_teacher(files, teacher, f'{folder}/{file_split}_CoT_0.json')
   return [f'{folder}/{file_split}_CoT_{number}.json' for number in numbers]
 
 
 def _no_teacher(
-  files: archive.Files, teacher: str, name: str
+  files: archive.Files, data_set: str, teacher: str, name: str
 ) -> errors.DataError:
   return errors.DataError(
     f'{files.place(name)}: expected the outputs of the teacher {teacher!r}'
     ' there, found no such file. Add it, or choose a TEACHER whose outputs'
     " there are ('palm' reads llm/, 'gpt_neox' reads ../gpt-neox/, any other"
-    ' name its own folder).'
+    ' name its own folder, there or from `dss extract` in'
+    f' {places.folder(teacher, data_set)}).'
   )
 
 
@@ -300,11 +321,13 @@ def _read_part(
   rows = _rows(files, part, name)
   said = [teacher_lib.Parsed('', '')] * len(rows)
   if teacher is not None:
-    outputs = _teacher_files(files, part, teacher, file_split)
+    where, outputs = _teacher_files(files, part, teacher, file_split)
+    if where is not files:
+      places.check_rows(where, files, name, teacher)
     said = [
       teacher_lib.parse(part, completion)
       for completion in _completions(
-        files, outputs, len(rows), files.place(name)
+        where, outputs, len(rows), files.place(name)
       )
     ]
   return list(zip(rows, said, strict=True))
@@ -383,8 +406,9 @@ def read(
     data_set: one of `DATA_SETS`.
     location: the folder or `.zip` that holds it, see `archive.open_files`.
     teacher: whose outputs to read: 'palm' (`llm/`), 'gpt_neox'
-      (`../gpt-neox/<name>/`) or the name of another folder beside `llm/`. None
-      reads no teacher's: rationales and teacher labels are blank.
+      (`../gpt-neox/<name>/`), the name of another folder beside `llm/`, or of
+      an extraction (`extract.places`). None reads no teacher's: rationales and
+      teacher labels are blank.
     splits: which of 'train', 'validation', 'test'. None reads train and test,
       and validation where there is one.
 
@@ -417,15 +441,15 @@ def read(
 
 def _names(
   files: Mapping[str, archive.Files], data_set: str, teacher: str | None
-) -> Iterator[tuple[str, str]]:
-  """Yields (data set, file name) of all files that `read` reads."""
+) -> Iterator[tuple[archive.Files, str]]:
+  """Yields (where, name) of all files that `read` reads."""
   for split, file_split in FILE_SPLITS.items():
     if _has_split(files, data_set, split):
       for part in _part_names(data_set, split):
-        yield part, f'{part}_{file_split}.json'
+        yield files[part], f'{part}_{file_split}.json'
         if teacher is not None:
-          for name in _teacher_files(files[part], part, teacher, file_split):
-            yield part, name
+          where, names = _teacher_files(files[part], part, teacher, file_split)
+          yield from ((where, name) for name in names)
 
 
 def state(
@@ -444,8 +468,8 @@ def state(
   check_data_set(data_set)
   with _open_parts(data_set, location) as files:
     return tuple(
-      (name, *files[part].state(name))
-      for part, name in _names(files, data_set, teacher)
+      (name, *where.state(name))
+      for where, name in _names(files, data_set, teacher)
     )
 
 
@@ -468,7 +492,7 @@ def fingerprint(
   check_data_set(data_set)
   digest = hashlib.sha256()
   with _open_parts(data_set, location) as files:
-    for part, name in _names(files, data_set, teacher):
-      content = hashlib.sha256(files[part].read(name)).hexdigest()
+    for where, name in _names(files, data_set, teacher):
+      content = hashlib.sha256(where.read(name)).hexdigest()
       digest.update(f'{name} {content}\n'.encode())
   return digest.hexdigest()[:10]

@@ -1,0 +1,20 @@
+"""Rationales and labels from a teacher behind an OpenAI-compatible API.
+
+The parts, in the order of an extraction:
+
+  `places`    where an extraction lies, and how TEACHER finds it
+  `prompts`   instruction, exemplars and answer format; reading a reply
+  `rows`      streams the inputs
+  `estimate`  tokens and money before anything is spent
+  `client`    one request
+  `limits`    requests and tokens a minute
+  `journal`   every completion, on disk as it comes
+  `engine`    many requests at once, retried, stopped cleanly
+  `votes`     several samples of an input to one label
+  `results`   the published layout, and rows as JSON lines
+  `report`    what came out
+  `command`   `dss extract`
+
+Nothing is imported here: each part is imported by its own name. None needs
+TensorFlow or JAX.
+"""
