@@ -1,6 +1,6 @@
-"""What the commands that start from a finished checkpoint share."""
+"""What the commands that gin files configure share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,19 +10,50 @@ import gin
 from t5x import checkpoint_config, entry, errors, gin_utils
 
 
-def run(function: Callable[..., Any]) -> None:
+def run(function: Callable[..., Any], mode: str) -> None:
   """Runs a function whose arguments the flags and gin files bind.
 
   Args:
-    function: `evaluate`, `infer`, …, of the main module.
+    function: `train`, `evaluate`, … of the main module.
+    mode: the name of its entry point; `--run_mode` must not say otherwise.
   """
 
+  def choose(run_mode: str | None) -> Callable[..., Any]:
+    if run_mode not in (None, mode):
+      raise errors.UserError(
+        f'--run_mode={run_mode}: this is t5x.{mode}, which does nothing else.'
+        f' Use python -m t5x.{run_mode}, or t5x.main with --run_mode.'
+      )
+    return function
+
+  _run(choose)
+
+
+def run_any(functions: Mapping[str, Callable[..., Any]]) -> None:
+  """Runs the function that `--run_mode` names; see `run`.
+
+  Args:
+    functions: mode to function.
+  """
+
+  def choose(run_mode: str | None) -> Callable[..., Any]:
+    if run_mode is None:
+      raise errors.UserError(
+        f'--run_mode: expected one of {", ".join(functions)}, found none.'
+      )
+    return functions[run_mode]
+
+  _run(choose)
+
+
+def _run(choose: Callable[[str | None], Callable[..., Any]]) -> None:
   def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
       raise errors.UserError(
         f'Unexpected argument {argv[1]!r}. Options start with --; gin files are'
         ' given as --gin_file=FILE.'
       )
+    function = choose(flags.FLAGS.run_mode)
     entry.set_up()
     with_gin = gin.configurable(function)
     entry.parse_gin()

@@ -9,7 +9,24 @@ from typing import Any
 
 from absl import flags, logging
 
-from t5x import errors, gin_utils
+from t5x import errors, gin_utils, usage
+
+RUN_MODES = ('train', 'eval', 'infer', 'precompile')
+
+
+def start(mode: str) -> None:
+  """What an entry point does before its other imports.
+
+  Answers `--help` at once; otherwise imports TensorFlow.
+
+  Args:
+    mode: the entry point's name, `train` for `t5x.train`.
+  """
+  if usage.asks_for_help(sys.argv[1:]):
+    define_flags()
+    print(usage.text(mode))
+    sys.exit(0)
+  load_tensorflow()
 
 
 def load_tensorflow() -> None:
@@ -74,6 +91,13 @@ def define_flags() -> None:
   )
   flags.DEFINE_bool(
     'dry_run', False, 'Print the whole configuration and do nothing.'
+  )
+  flags.DEFINE_enum(
+    'run_mode',
+    None,
+    RUN_MODES,
+    'What to do. t5x.main needs it; the other entry points do what they are'
+    ' called after, and accept nothing else.',
   )
   flags.DEFINE_string(
     'tfds_data_dir',

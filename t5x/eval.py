@@ -12,7 +12,7 @@ if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
   from t5x import entry as _entry
 
-  _entry.load_tensorflow()
+  _entry.start('eval')
 
 import contextlib
 import os
@@ -202,4 +202,4 @@ def _report(path: str, by_task: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 if __name__ == '__main__':
-  commands.run(evaluate)
+  commands.run(evaluate, 'eval')

@@ -1,6 +1,7 @@
 """Gin files and flags: parsing, checking, keeping, and running a program."""
 
 import contextlib
+import glob
 import importlib.metadata
 import importlib.util
 import os
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-from absl import app, logging
+from absl import app, flags, logging
 
 import gin
 from t5x import errors
@@ -140,10 +141,29 @@ def _as_user_errors() -> Iterator[None]:
 
 def _file_message(error: OSError) -> str:
   path = re.search(r'open file: ([^\s]+?)\.? ', f'{error} ')
+  missing = path.group(1) if path else str(error)
+  places = list(dict.fromkeys([os.getcwd(), *search_paths()]))
   return (
-    f'Gin file not found: {path.group(1) if path else error}. Looked in'
-    f' {", ".join([os.getcwd(), *search_paths()])}.'
+    f'Gin file not found: {missing}.'
+    f'{errors.did_you_mean(missing, _gin_files_near(missing, places))} Looked'
+    f' in {", ".join(places)}.'
   )
+
+
+def _gin_files_near(path: str, places: Sequence[str]) -> list[str]:
+  """Gin files in the folder of `path`, or elsewhere in its first folder."""
+  found: set[str] = set()
+  first = path.split(os.sep)[0] if not os.path.isabs(path) else ''
+  for place in places:
+    folder = os.path.join(place, os.path.dirname(path))
+    patterns = [os.path.join(folder, '*.gin')]
+    if first and first != path:
+      patterns.append(os.path.join(place, first, '**', '*.gin'))
+    for pattern in patterns:
+      for match in glob.iglob(pattern, recursive=True):
+        inside = not os.path.isabs(path)
+        found.add(os.path.relpath(match, place) if inside else match)
+  return sorted(found)
 
 
 def summarize_gin_config(
@@ -186,7 +206,22 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
 
   with user_errors_end_the_process():
     args = rewrite_gin_args(sys.argv)
-  app.run(guarded, argv=args)
+  app.run(guarded, argv=args, flags_parser=_parse_flags)
+
+
+def _parse_flags(args: Sequence[str]) -> list[str]:
+  """Parses flags; a mistake in them is a user's mistake like any other."""
+  with user_errors_end_the_process():
+    try:
+      return flags.FLAGS(args)
+    except flags.UnrecognizedFlagError as e:
+      close = errors.did_you_mean(e.flagname, flags.FLAGS)
+      raise errors.UserError(
+        f'Unknown flag --{e.flagname}.{close} Macros of the gin files are set'
+        f' with --gin.NAME=VALUE. --help lists the flags.'
+      ) from e
+    except flags.Error as e:
+      raise errors.UserError(f'Flags: {e} --help lists the flags.') from e
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
   from t5x import entry as _entry
 
-  _entry.load_tensorflow()
+  _entry.start('infer')
 
 import contextlib
 import dataclasses
@@ -377,4 +377,4 @@ def _progress(
 
 
 if __name__ == '__main__':
-  commands.run(infer)
+  commands.run(infer, 'infer')

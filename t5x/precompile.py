@@ -12,7 +12,7 @@ if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
   from t5x import entry as _entry
 
-  _entry.load_tensorflow()
+  _entry.start('precompile')
 
 import os
 import time
@@ -165,4 +165,4 @@ def _write(path: str, text: str | None) -> None:
 
 
 if __name__ == '__main__':
-  commands.run(precompile)
+  commands.run(precompile, 'precompile')

@@ -1,0 +1,38 @@
+"""Trains, evaluates, infers or compiles: what `--run_mode` says.
+
+    python -m t5x.main --run_mode=train --gin_file=gin/dss_cqa.gin
+
+`python -m t5x.train` is the same as `python -m t5x.main --run_mode=train`, and
+so on. The names that gin files look up in `__main__` are all here.
+"""
+
+if __name__ == '__main__':
+  # First, since TensorFlow looks for its settings while it is imported.
+  from t5x import entry as _entry
+
+  _entry.start('main')
+
+from t5x import commands
+from t5x.eval import evaluate
+from t5x.infer import infer, merge_chunks_to_file, write_inferences_to_file
+from t5x.precompile import precompile
+from t5x.train import train
+
+__all__ = [
+  'evaluate',
+  'infer',
+  'merge_chunks_to_file',
+  'precompile',
+  'train',
+  'write_inferences_to_file',
+]
+
+if __name__ == '__main__':
+  commands.run_any(
+    {
+      'train': train,
+      'eval': evaluate,
+      'infer': infer,
+      'precompile': precompile,
+    }
+  )
