@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from t5x import datasets, evaluators
+from t5x import checkpoint_layouts, datasets, evaluators, numerics, stopping
 from t5x import progress as progress_lib
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
@@ -76,6 +76,7 @@ class TrainLoop:
     periods: Periods,
     actions: Actions,
     progress: progress_lib.Progress,
+    signals: stopping.StopSignals,
   ):
     """Takes the parts of a run.
 
@@ -90,6 +91,7 @@ class TrainLoop:
       periods: what is due when.
       actions: what to call after which part.
       progress: shows what goes on.
+      signals: says when to stop early.
     """
     self._trainer = trainer
     self._train_iter = train_iter
@@ -101,31 +103,65 @@ class TrainLoop:
     self._periods = periods
     self._actions = actions
     self._progress = progress
+    self._signals = signals
     self._pending_metrics: Any = None
+    trainer.stop_when = signals.reached
 
   def run(self, start: int, end: int, evaluate_first: bool = False) -> int:
-    """Trains from step `start` to `end`; returns the last step."""
-    step, stopped = start, False
+    """Trains from step `start` to `end`; returns the last step.
+
+    Raises:
+      stopping.Stopped: a signal ended the run earlier. It is saved.
+      numerics.NonFiniteError: too many steps in a row were not applied. The
+        state from before them is saved.
+    """
+    position = self._train_iter.get_state()
     with self._collecting_garbage_by_steps():
+      try:
+        step = self._run(start, end, evaluate_first)
+      except numerics.NonFiniteError as error:
+        self._save_from_before(error.last_good_step, start, position)
+        raise
+    if self._pending_metrics is not None:
+      self._pending_metrics.result()
+    return step
+
+  def _run(self, start: int, end: int, evaluate_first: bool) -> int:
+    step, stopped = start, False
+    try:
       if evaluate_first:
         stopped = self._evaluate()
-      while step < end and not stopped:
+      while step < end and not stopped and not self._signals.reached(step):
         stop = self._periods.next_stop(step, end)
         metrics = self._trainer.train(
           self._train_iter, stop - step, start_step=step
         )
-        step = stop
+        step = self._signals.stopped_at or stop
         stopped = self._after_training(step, end, metrics)
         # The state is safe before anything slow or fallible happens.
         if stopped or self._periods.due('save', step, end):
           self._save()
-        if stopped or self._periods.due('evaluate', step, end):
+        if self._signals.stopped_at is None and (
+          stopped or self._periods.due('evaluate', step, end)
+        ):
           stopped = self._evaluate() or stopped
         if self._periods.gc and step % self._periods.gc == 0:
           gc.collect()
-    if self._pending_metrics is not None:
-      self._pending_metrics.result()
+    except stopping.Interrupted:
+      self._signals.reached(step)
+    if self._signals.stopped_at is not None:
+      raise self._signals.stopped(self._save() if step > start else None)
     return step
+
+  def _save_from_before(self, good: int, start: int, position: Any) -> None:
+    """Saves the state, which is that of step `good` but for its number."""
+    latest = self._manager.latest_step() if self._manager else None
+    if good <= start or (latest or 0) >= good:
+      return
+    self._train_iter.set_state(
+      {**position, 'batches': position['batches'] + good - start}
+    )
+    self._save(self._trainer.train_state.replace_step(good))
 
   def _after_training(self, step: int, end: int, metrics: Any) -> bool:
     mode = trainer_lib.ActionMode.TRAIN
@@ -137,18 +173,25 @@ class TrainLoop:
       mode, self._actions, self._trainer.train_state, {'train': values}
     )
 
-  def _save(self) -> None:
+  def _save(self, train_state: Any = None) -> str | None:
+    """Saves the state, by default the trainer's; returns the folder."""
     if self._manager is None:
-      return
+      return None
     self._progress.phase('saving')
+    state = self._trainer.train_state if train_state is None else train_state
     self._manager.save(
-      self._trainer.train_state,
-      state_transformation_fns=self._save_transformations,
-      force=True,
+      state, state_transformation_fns=self._save_transformations, force=True
+    )
+    return checkpoint_layouts.get_checkpoint_dir(
+      self._manager.directory, int(state.step)
     )
 
   def _evaluate(self) -> bool:
     """Measures the loss and the metrics; returns whether to stop."""
+    with self._signals.interruptible():
+      return self._evaluate_all()
+
+  def _evaluate_all(self) -> bool:
     stopped = False
     self._progress.phase('evaluating')
     if self._train_eval:

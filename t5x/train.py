@@ -10,7 +10,7 @@ if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
   from t5x import entry as _entry
 
-  _entry.load_tensorflow()
+  _entry.start('train')
 
 import contextlib
 import dataclasses
@@ -22,13 +22,11 @@ from typing import Any
 
 import jax
 import seqio
-from absl import flags
 
-import gin
 from t5x import (
   checkpoint_config,
+  commands,
   datasets,
-  entry,
   errors,
   evaluators,
   gin_utils,
@@ -36,10 +34,13 @@ from t5x import (
   loop,
   model_info,
   partitioning,
+  stopping,
 )
 from t5x import progress as progress_lib
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
+
+run_actions = loop.run_actions
 
 # With the hardware's generator, and without.
 _RNG_KINDS = {True: 'unsafe_rbg', False: 'threefry2x32'}
@@ -130,110 +131,183 @@ def train(
   )
   os.makedirs(model_dir, exist_ok=True)
   summarize_config_fn(model_dir, None, 0)
-
-  # 1. The data.
-  for cfg in (train_dataset_cfg, train_eval_dataset_cfg):
-    if cfg is not None and verify_matching_vocabs_fn is not None:
-      verify_matching_vocabs_fn(cfg, model)
-  layout = partitioner.get_data_layout(train_dataset_cfg.batch_size)
-  train_iter = datasets.prepare_train_iter(
-    get_dataset_fn(
-      _seeded(train_dataset_cfg, seed),
-      layout.shard_id,
-      layout.num_shards,
-      model.FEATURE_CONVERTER_CLS,
-    ),
-    partitioner=partitioner,
-    checkpoint_cfg=checkpoint_cfg,
-    data_layout=layout,
-  )
-  train_eval = {}
-  if train_eval_dataset_cfg is not None:
-    eval_layout = partitioner.get_data_layout(train_eval_dataset_cfg.batch_size)
-    train_eval = train_eval_get_dataset_fn(
-      _seeded(train_eval_dataset_cfg, seed),
-      eval_layout.shard_id,
-      eval_layout.num_shards,
-      eval_steps,
-      model.FEATURE_CONVERTER_CLS,
+  run = _Run(model, partitioner, checkpoint_cfg, model_dir, use_orbax)
+  configs = [
+    cfg and _seeded(cfg, seed)
+    for cfg in (
+      train_dataset_cfg,
+      train_eval_dataset_cfg,
+      infer_eval_dataset_cfg,
     )
-  evaluator = None
-  if infer_eval_dataset_cfg is not None:
-    evaluator = evaluators.InferenceEvaluator(
-      _seeded(infer_eval_dataset_cfg, seed),
+  ]
+  run.check_vocabularies(configs[:2], verify_matching_vocabs_fn)
+  with contextlib.ExitStack() as stack:
+    signals = stack.enter_context(stopping.StopSignals())
+    train_iter = run.training_data(configs[0], get_dataset_fn)
+    stack.callback(train_iter.close)
+    train_eval = run.training_eval_data(
+      configs[1], eval_steps, train_eval_get_dataset_fn
+    )
+    evaluator = configs[2] and evaluators.InferenceEvaluator(
+      configs[2],
       _evaluator_cls(inference_evaluator_cls, concurrent_metrics),
       model,
       partitioner,
       model_dir,
       verify_matching_vocabs_fn,
     )
-
-  # 2. The state: the run's own last checkpoint, else what the configuration
-  # names, else from scratch.
-  input_shapes, input_types = _global_batch(train_iter, layout)
-  initializer = train_state_initializer_cls(
-    optimizer_def=model.optimizer_def,
-    init_fn=model.get_initial_variables,
-    input_shapes=input_shapes,
-    input_types=input_types,
-    partitioner=partitioner,
-    use_orbax=use_orbax,
-  )
-  train_state = initializer.from_checkpoint_or_scratch(
-    _restore_configs(checkpoint_cfg, model_dir),
-    init_rng=init_rng,
-    ds_iter=train_iter,
-  )
-  model_info.log_model_info(
-    os.path.join(model_dir, 'model-info.txt'), train_state, partitioner
-  )
-  start = int(train_state.step)
-  end = total_steps
-  if relative_steps is not None:
-    end = _initial_step(checkpoint_cfg) + relative_steps
-
-  # 3. The loop.
-  trainer = trainer_cls(
-    model=model,
-    train_state=train_state,
-    partitioner=partitioner,
-    eval_names=list(train_eval),
-    summary_dir=model_dir,
-    train_state_axes=initializer.train_state_axes,
-    rng=trainer_rng,
-  )
-  del train_state  # The trainer donates its buffers to the next state.
-  progress = progress_lib.Progress(end, start, loop.on_first_process())
-  trainer.step_callback = progress.step
-  manager = checkpoint_cfg.save and checkpoint_cfg.save.make_manager(
-    model_dir, trainer.train_state, partitioner, train_iter, use_orbax
-  )
-  run_loop = loop.TrainLoop(
-    trainer=trainer,
-    train_iter=train_iter,
-    checkpoint_manager=manager,
-    save_transformations=(
-      checkpoint_cfg.save.state_transformation_fns
-      if checkpoint_cfg.save
-      else ()
-    ),
-    train_eval=train_eval,
-    evaluator=evaluator,
-    train_state_axes=initializer.train_state_axes,
-    periods=_periods(checkpoint_cfg.save, eval_period, stats_period, gc_period),
-    actions={
-      trainer_lib.ActionMode[mode]: tuple(those)
-      for mode, those in (actions or {}).items()
-    },
-    progress=progress,
-  )
-  with contextlib.ExitStack() as stack:
-    for part in (train_iter, trainer, evaluator, manager):
-      if part is not None:
-        stack.callback(part.close)
-    stack.enter_context(progress)
+    initializer, train_state = run.first_state(
+      train_state_initializer_cls, train_iter, configs[0].batch_size, init_rng
+    )
+    start = int(train_state.step)
+    end = _last_step(total_steps, relative_steps, checkpoint_cfg)
+    trainer = run.trainer(
+      trainer_cls, train_state, initializer, list(train_eval), trainer_rng
+    )
+    del train_state  # The trainer donates its buffers to the next state.
+    stack.callback(trainer.close)
+    manager = run.checkpoint_manager(trainer.train_state, train_iter)
+    for part in filter(None, (evaluator, manager)):
+      stack.callback(part.close)
+    progress = progress_lib.Progress(end, start, loop.on_first_process())
+    trainer.step_callback = progress.step
+    run_loop = loop.TrainLoop(
+      trainer=trainer,
+      train_iter=train_iter,
+      checkpoint_manager=manager,
+      save_transformations=run.save_transformations,
+      train_eval=train_eval,
+      evaluator=evaluator,
+      train_state_axes=initializer.train_state_axes,
+      periods=run.periods(eval_period, stats_period, gc_period),
+      actions=_actions_by_mode(actions),
+      progress=stack.enter_context(progress),
+      signals=signals,
+    )
     step = run_loop.run(start, end, run_eval_before_training)
   return step, trainer.train_state
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """What the parts of a run share, and how each part is made."""
+
+  model: Any
+  partitioner: partitioning.BasePartitioner
+  checkpoint_cfg: checkpoint_config.CheckpointConfig
+  model_dir: str
+  use_orbax: bool
+
+  def check_vocabularies(self, configs, verify) -> None:
+    for cfg in filter(None, configs):
+      if verify is not None:
+        verify(cfg, self.model)
+
+  def training_data(self, cfg, get_dataset_fn) -> datasets.TrainIterator:
+    layout = self.partitioner.get_data_layout(cfg.batch_size)
+    dataset = get_dataset_fn(
+      cfg,
+      layout.shard_id,
+      layout.num_shards,
+      self.model.FEATURE_CONVERTER_CLS,
+    )
+    return datasets.prepare_train_iter(
+      dataset,
+      partitioner=self.partitioner,
+      checkpoint_cfg=self.checkpoint_cfg,
+      data_layout=layout,
+    )
+
+  def training_eval_data(self, cfg, eval_steps, get_datasets_fn):
+    """Task to batches on which the loss is measured; {} without a config."""
+    if cfg is None:
+      return {}
+    layout = self.partitioner.get_data_layout(cfg.batch_size)
+    return get_datasets_fn(
+      cfg,
+      layout.shard_id,
+      layout.num_shards,
+      eval_steps,
+      self.model.FEATURE_CONVERTER_CLS,
+    )
+
+  def first_state(self, initializer_cls, train_iter, batch_size, init_rng):
+    """Returns what makes states, and the state to start from.
+
+    That is the run's own last checkpoint, else what the configuration names,
+    else one from scratch.
+    """
+    spec = train_iter.element_spec
+    initializer = initializer_cls(
+      optimizer_def=self.model.optimizer_def,
+      init_fn=self.model.get_initial_variables,
+      input_shapes={
+        k: (batch_size, *v.shape.as_list()[1:]) for k, v in spec.items()
+      },
+      input_types={k: v.dtype.as_numpy_dtype for k, v in spec.items()},
+      partitioner=self.partitioner,
+      use_orbax=self.use_orbax,
+    )
+    own = checkpoint_config.RestoreCheckpointConfig(
+      path=self.model_dir, mode='latest', restore_dataset=True
+    )
+    train_state = initializer.from_checkpoint_or_scratch(
+      [own, *_given_restore_configs(self.checkpoint_cfg)],
+      init_rng=init_rng,
+      ds_iter=train_iter,
+    )
+    return initializer, train_state
+
+  def trainer(self, trainer_cls, train_state, initializer, eval_names, rng):
+    model_info.log_model_info(
+      os.path.join(self.model_dir, 'model-info.txt'),
+      train_state,
+      self.partitioner,
+    )
+    return trainer_cls(
+      model=self.model,
+      train_state=train_state,
+      partitioner=self.partitioner,
+      eval_names=eval_names,
+      summary_dir=self.model_dir,
+      train_state_axes=initializer.train_state_axes,
+      rng=rng,
+    )
+
+  def checkpoint_manager(self, train_state, train_iter):
+    """Returns what saves the run, or None."""
+    save = self.checkpoint_cfg.save
+    return save and save.make_manager(
+      self.model_dir, train_state, self.partitioner, train_iter, self.use_orbax
+    )
+
+  @property
+  def save_transformations(self):
+    save = self.checkpoint_cfg.save
+    return save.state_transformation_fns if save else ()
+
+  def periods(self, eval_period, stats_period, gc_period) -> loop.Periods:
+    save = self.checkpoint_cfg.save
+    return loop.Periods(
+      stats=eval_period if stats_period is None else stats_period,
+      evaluate=eval_period,
+      save=(save.period or 0) if save else 0,
+      save_steps=frozenset((save.checkpoint_steps or ()) if save else ()),
+      gc=gc_period,
+    )
+
+
+def _last_step(total_steps, relative_steps, checkpoint_cfg) -> int:
+  if relative_steps is None:
+    return total_steps
+  return _initial_step(checkpoint_cfg) + relative_steps
+
+
+def _actions_by_mode(actions):
+  return {
+    trainer_lib.ActionMode[mode]: tuple(those)
+    for mode, those in (actions or {}).items()
+  }
 
 
 def _check_periods(total_steps, eval_period, eval_steps, stats_period):
@@ -260,24 +334,6 @@ def _evaluator_cls(evaluator_cls, concurrent_metrics: bool):
   return functools.partial(evaluator_cls, async_compute_metrics=False)
 
 
-def _global_batch(train_iter, layout):
-  """Shapes and types of a batch over all hosts, from one host's."""
-  spec = train_iter.element_spec
-  shapes = {
-    k: (layout.batch_size, *v.shape.as_list()[1:]) for k, v in spec.items()
-  }
-  return shapes, {k: v.dtype.as_numpy_dtype for k, v in spec.items()}
-
-
-def _restore_configs(
-  checkpoint_cfg: checkpoint_config.CheckpointConfig, model_dir: str
-) -> list[checkpoint_config.RestoreCheckpointConfig]:
-  own = checkpoint_config.RestoreCheckpointConfig(
-    path=model_dir, mode='latest', restore_dataset=True
-  )
-  return [own, *_given_restore_configs(checkpoint_cfg)]
-
-
 def _given_restore_configs(checkpoint_cfg):
   restore = checkpoint_cfg.restore
   if restore is None:
@@ -294,32 +350,5 @@ def _initial_step(checkpoint_cfg) -> int:
   return int(found.group(1)) if found else 0
 
 
-def _periods(save, eval_period, stats_period, gc_period) -> loop.Periods:
-  return loop.Periods(
-    stats=eval_period if stats_period is None else stats_period,
-    evaluate=eval_period,
-    save=(save.period or 0) if save else 0,
-    save_steps=frozenset((save.checkpoint_steps or ()) if save else ()),
-    gc=gc_period,
-  )
-
-
-def main(argv: Sequence[str]) -> None:
-  """Trains with what the flags and gin files say."""
-  if len(argv) > 1:
-    raise errors.UserError(
-      f'Unexpected argument {argv[1]!r}. Options start with --; gin files are'
-      ' given as --gin_file=FILE.'
-    )
-  entry.set_up()
-  train_using_gin = gin.configurable(train)
-  entry.parse_gin()
-  if flags.FLAGS.dry_run:
-    print(gin.config_str())
-  else:
-    train_using_gin()
-
-
 if __name__ == '__main__':
-  entry.define_flags()
-  gin_utils.run(main)
+  commands.run(train, 'train')

@@ -15,7 +15,7 @@ from clu import metrics as clu_metrics
 from flax import traverse_util
 from jax.sharding import PartitionSpec
 
-from t5x import errors, models, partitioning, train_state
+from t5x import errors, models, numerics, partitioning, train_state
 from t5x import metrics as metrics_lib
 
 Batch = Mapping[str, jax.Array]
@@ -139,6 +139,26 @@ def accumulate_grads_microbatched(
   Raises:
     errors.UserError: if M doesn't divide B.
   """
+  _, *others = _loss_and_grads(
+    model,
+    train_state,
+    batch,
+    dropout_rng,
+    num_microbatches,
+    data_partition_spec,
+  )
+  return tuple(others)
+
+
+def _loss_and_grads(
+  model: models.BaseModel,
+  train_state: train_state.TrainState,
+  batch: Batch,
+  dropout_rng: jax.Array,
+  num_microbatches: int | None,
+  data_partition_spec: PartitionSpec,
+) -> tuple[jax.Array, Any, MetricsMap, Any]:
+  """The loss, and what `accumulate_grads_microbatched` returns."""
   mutables = train_state.flax_mutables or None
 
   def loss_fn(params, microbatch, rng, mutables):
@@ -150,10 +170,10 @@ def accumulate_grads_microbatched(
   grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
   params = train_state.params
   if num_microbatches is None or num_microbatches <= 1:
-    (_, (metrics, mutables)), grads = grad_fn(
+    (loss, (metrics, mutables)), grads = grad_fn(
       params, batch, dropout_rng, mutables
     )
-    return grads, metrics, mutables
+    return loss, grads, metrics, mutables
 
   def add_microbatch(carry, inputs):
     grads, mutables = carry
@@ -161,10 +181,12 @@ def accumulate_grads_microbatched(
     rng = None
     if dropout_rng is not None:
       rng = jax.random.fold_in(dropout_rng, index)
-    (_, (metrics, mutables)), new = grad_fn(params, microbatch, rng, mutables)
-    return (jax.tree.map(jnp.add, grads, new), mutables), metrics
+    (loss, (metrics, mutables)), new = grad_fn(
+      params, microbatch, rng, mutables
+    )
+    return (jax.tree.map(jnp.add, grads, new), mutables), (loss, metrics)
 
-  (grads, mutables), stacked = jax.lax.scan(
+  (grads, mutables), (losses, stacked) = jax.lax.scan(
     add_microbatch,
     (jax.tree.map(jnp.zeros_like, params), mutables),
     (
@@ -181,7 +203,8 @@ def accumulate_grads_microbatched(
     ],
   )
   # They were one step together.
-  return grads, metrics_lib.set_step_metrics_num_steps(metrics, 1), mutables
+  metrics = metrics_lib.set_step_metrics_num_steps(metrics, 1)
+  return jnp.sum(losses), grads, metrics, mutables
 
 
 def apply_grads(
@@ -235,8 +258,12 @@ def train_with_lr(
   weight_metrics_computer: WeightMetricsComputer | None = None,
   data_partition_spec: PartitionSpec = _DATA,
 ) -> tuple[train_state.TrainState, MetricsMap]:
-  """Does one training step; see the functions that it calls."""
-  grads, metrics, mutables = accumulate_grads_microbatched(
+  """Does one training step; see the functions that it calls.
+
+  A step whose loss or gradients are not finite changes nothing but the step
+  counter, and counts in the metric `skipped_steps`.
+  """
+  loss, grads, metrics, mutables = _loss_and_grads(
     model,
     train_state,
     model.prepare_batch(batch),
@@ -245,7 +272,7 @@ def train_with_lr(
     data_partition_spec,
   )
   others = {} if mutables is None else {'flax_mutables': mutables}
-  return apply_grads(
+  updated, metrics = apply_grads(
     train_state,
     grads,
     metrics,
@@ -253,6 +280,9 @@ def train_with_lr(
     weight_metrics_computer,
     other_state_variables=others,
   )
+  # The norm is finite only if all gradients are.
+  finite = jnp.isfinite(loss) & jnp.isfinite(global_norm(grads))
+  return numerics.keep_finite(train_state, updated, metrics, finite)
 
 
 def eval_step(

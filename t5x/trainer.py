@@ -18,7 +18,14 @@ import numpy as np
 from absl import logging
 from clu import values as clu_values
 
-from t5x import actions, errors, metric_writers, partitioning, train_step
+from t5x import (
+  actions,
+  errors,
+  metric_writers,
+  numerics,
+  partitioning,
+  train_step,
+)
 from t5x import metrics as metrics_lib
 from t5x import models as models_lib
 from t5x import train_state as train_state_lib
@@ -112,7 +119,12 @@ class BaseTrainer(abc.ABC):
   Attributes:
     step_callback: called on the host with the number of steps that are done,
       after each one.
+    stop_when: called on the host with the number of steps that are begun,
+      between two of them; True ends `train` there.
   """
+
+  # Looks at every finished step; a subclass that skips steps has one.
+  _guard: numerics.NonFiniteGuard | None = None
 
   def __init__(
     self,
@@ -130,14 +142,15 @@ class BaseTrainer(abc.ABC):
     self._base_rng = _replicated_key(rng, partitioner)
     self.train_state = train_state
     self.step_callback: Callable[[int], None] | None = None
+    self.stop_when: Callable[[int], bool] | None = None
     self.train_metrics_manager = MetricsManager('train', summary_dir)
     self.eval_metrics_managers = {
       name: MetricsManager(f'training_eval/{name}', summary_dir)
       for name in eval_names
     }
     self._compiled: dict[Any, Callable[..., Any]] = {}
-    # (number, metrics) of the step that the host has not waited for.
-    self._in_flight: tuple[int, Any] | None = None
+    # (number, metrics, batch) of the step that the host has not waited for.
+    self._in_flight: tuple[int, Any, BatchType] | None = None
     self._summary: concurrent.futures.Future | None = None
 
   def __enter__(self) -> 'BaseTrainer':
@@ -186,10 +199,12 @@ class BaseTrainer(abc.ABC):
     """Waits for the step in flight; returns its metrics on the host."""
     if self._in_flight is None:
       return None
-    (number, metrics), self._in_flight = self._in_flight, None
+    (number, metrics, batch), self._in_flight = self._in_flight, None
     host = metrics_lib.to_host(metrics)
     if self.step_callback is not None:
       self.step_callback(number)
+    if self._guard is not None:
+      self._guard.after_step(number, host, batch)
     return host
 
   def train(
@@ -204,7 +219,8 @@ class BaseTrainer(abc.ABC):
 
     Args:
       batch_iter: yields numpy batches with this host's rows, or sharded ones.
-      num_steps: how many steps.
+      num_steps: how many steps, unless `stop_when` ends them earlier; one is
+        done in any case.
       start_step: the state's step, which saves reading it.
 
     Returns:
@@ -214,44 +230,45 @@ class BaseTrainer(abc.ABC):
     Raises:
       errors.UserError: if a batch can't be split, or the batches end before
         the steps.
+      numerics.NonFiniteError: too many steps in a row were not applied.
     """
     if num_steps < 1:
       raise ValueError(f'Trainer.train: expected num_steps > 0: {num_steps}.')
     step = int(self._train_state.step) if start_step is None else start_step
     manager = self.train_metrics_manager
     manager.start_duration_timer()
-    merged = None
-    for i in range(num_steps):
+    merged, done = None, 0
+    while done < num_steps and not (done and self._stops(step + done)):
       batch = next(batch_iter, None)
       if batch is None:
         raise errors.UserError(
-          f'Trainer.train: the batches ended after {i} of {num_steps} steps, at'
-          f' step {step + i}. Let the dataset repeat, or train fewer steps.'
+          f'Trainer.train: the batches ended after {done} of {num_steps} steps,'
+          f' at step {step + done}. Let the dataset repeat, or train fewer'
+          ' steps.'
         )
       batch = self._partitioner.shard_batch(batch)
       known = len(self._compiled)
       compiled = self._compile('train', batch)
-      if not i and len(self._compiled) > known:
+      if not done and len(self._compiled) > known:
         # Compiling is no part of the steps' time.
         manager.start_duration_timer()
+      early = self._settle() if self._guard and self._guard.waits else None
       self._train_state, metrics = compiled(
         self._train_state, batch, self._base_rng
       )
-      before = self._settle()
-      if i:  # The step before belongs to this call.
-        merged = (
-          before
-          if merged is None
-          else metrics_lib.merge_metrics(merged, before)
-        )
-      self._in_flight = (step + i + 1, metrics)
+      before = self._settle() if early is None else early
+      if done:  # The step before belongs to this call.
+        merged = _merged(merged, before)
+      done += 1
+      self._in_flight = (step + done, metrics, batch)
     parts = [metrics] if merged is None else [merged, metrics]
     if self._summary is not None:
       self._summary.result()  # Done long ago; raises what went wrong there.
-    self._summary = manager.write_metrics_summary(
-      parts, step + num_steps, num_steps
-    )
+    self._summary = manager.write_metrics_summary(parts, step + done, done)
     return ArrayMapFuture(self._summary, self._settle)
+
+  def _stops(self, step: int) -> bool:
+    return self.stop_when is not None and self.stop_when(step)
 
   def _compile(self, name: str, batch: BatchType) -> Callable[..., Any]:
     """Returns the compiled step for batches of these shapes."""
@@ -351,7 +368,10 @@ def _merge(merged: Any, metrics: Any) -> Any:
   """Reads metrics from the device and adds them."""
   if metrics is None:
     return merged
-  host = metrics_lib.to_host(metrics)
+  return _merged(merged, metrics_lib.to_host(metrics))
+
+
+def _merged(merged: Any, host: Any) -> Any:
   return host if merged is None else metrics_lib.merge_metrics(merged, host)
 
 
@@ -371,6 +391,12 @@ class Trainer(BaseTrainer):
     num_microbatches: the batch is split into so many parts that are computed
       one after the other; None and 1 don't split.
     weight_metrics_computer: if given, adds metrics of each parameter.
+    max_skipped_steps: a step whose loss or gradients are not finite is not
+      applied, and its examples are written to `non_finite/`; so many of them in
+      a row end the run. At 1, each step is waited for before the next is begun.
+
+  Raises:
+    errors.UserError: if max_skipped_steps is not positive.
   """
 
   def __init__(
@@ -385,7 +411,15 @@ class Trainer(BaseTrainer):
     learning_rate_fn: LearningRateCallable,
     num_microbatches: int | None,
     weight_metrics_computer: WeightMetricsComputer | None = None,
+    max_skipped_steps: int = 5,
   ):
+    if max_skipped_steps < 1:
+      raise errors.UserError(
+        'Trainer.max_skipped_steps: expected at least 1, found'
+        f' {max_skipped_steps}. It is after how many steps in a row without a'
+        ' finite loss the run ends.'
+      )
+    self._guard = numerics.NonFiniteGuard(model, summary_dir, max_skipped_steps)
     self._learning_rate_fn = learning_rate_fn
     self._num_microbatches = num_microbatches
     self._weight_metrics_computer = weight_metrics_computer

@@ -19,6 +19,8 @@ _LAYERS = (
   (
     'actions',
     'metric_writers',
+    'numerics',
+    'stopping',
     'train_step',
     'trainer',
     'checkpoints',

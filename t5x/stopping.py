@@ -1,0 +1,126 @@
+"""How a run ends before its last step: asked to, or because it has to.
+
+A scheduler that takes a machine away sends SIGTERM first. The run then finishes
+the step under way, saves, and ends with 143 (128 + SIGTERM), which shells,
+Kubernetes and Slurm show for a process that was asked to go: restart it. Ctrl-C
+does the same and ends with 130. A second signal ends the process at once.
+
+Where several processes train together, any one of them may be told. They agree,
+through JAX's coordination service, on the first step that none of them has
+passed, and stop there together.
+"""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import jax
+from absl import logging
+from jax.experimental import multihost_utils
+
+
+class Stopped(Exception):
+  """A run that ended early, in good order.
+
+  Attributes:
+    exit_code: what the process ends with.
+  """
+
+  def __init__(self, message: str, exit_code: int):
+    super().__init__(message)
+    self.exit_code = exit_code
+
+
+class Interrupted(Exception):
+  """Raised inside `StopSignals.interruptible` when a signal comes."""
+
+
+class StopSignals:
+  """Listens for SIGTERM and Ctrl-C while a run goes on.
+
+  Use as a context manager, in the main thread (elsewhere, signals do what they
+  did before).
+
+  Attributes:
+    stopped_at: the step at which all processes stop, once that is agreed.
+  """
+
+  def __init__(self):
+    self.stopped_at: int | None = None
+    self._signal: int | None = None
+    self._interruptible = False
+    self._before: dict[int, Callable | int | None] = {}
+
+  def __enter__(self) -> 'StopSignals':
+    if threading.current_thread() is threading.main_thread():
+      # With several processes JAX itself listens for SIGTERM, on each.
+      alone = jax.process_count() == 1
+      for number in (signal.SIGTERM, signal.SIGINT)[0 if alone else 1 :]:
+        self._before[number] = signal.signal(number, self._on_signal)
+    return self
+
+  def __exit__(self, *unused_exception) -> None:
+    if self._signal is None:
+      for number, handler in self._before.items():
+        signal.signal(number, handler)
+
+  def _on_signal(self, number: int, frame: FrameType | None) -> None:
+    del frame
+    self._signal = number
+    for known in self._before:  # The next one ends the process at once.
+      signal.signal(known, signal.SIG_DFL)
+    logging.warning('%s: stopping.', signal.Signals(number).name)
+    if jax.process_count() > 1:
+      os.kill(os.getpid(), signal.SIGTERM)  # So that the others hear of it.
+    elif self._interruptible:
+      raise Interrupted
+
+  def reached(self, step: int) -> bool:
+    """Whether to stop before step `step + 1`.
+
+    Every process calls this once a step, with the same numbers.
+    """
+    if self.stopped_at is None:
+      if jax.process_count() > 1:
+        stop = multihost_utils.reached_preemption_sync_point(step)
+      else:
+        stop = self._signal is not None
+      if stop:
+        self.stopped_at = step
+    return self.stopped_at is not None
+
+  @contextlib.contextmanager
+  def interruptible(self) -> Iterator[None]:
+    """Lets a signal cut short what goes on inside, which raises `Interrupted`.
+
+    For work that changes no state. Several processes can't leave it together,
+    so there a signal waits for its end.
+    """
+    if jax.process_count() == 1 and self._signal is not None:
+      raise Interrupted
+    self._interruptible = True
+    try:
+      yield
+    finally:
+      self._interruptible = False
+
+  def stopped(self, saved: str | None) -> Stopped:
+    """What to raise when the run has saved and ends.
+
+    Args:
+      saved: the folder of the checkpoint that the next start goes on from.
+    """
+    number = self._signal or signal.SIGTERM
+    goes_on = (
+      f'{saved} is saved; the same command goes on from there.'
+      if saved
+      else 'Nothing is saved: no step was done, or the run saves nothing.'
+    )
+    return Stopped(
+      f'{signal.Signals(number).name}: stopped after step {self.stopped_at}.'
+      f' {goes_on}',
+      128 + number,
+    )
