@@ -21,6 +21,7 @@ from dss_jax import (
   metrics,
   naming,
   own_data,
+  packing,
   records,
   registry,
   sources,
@@ -315,7 +316,7 @@ class Experiment:
       self.teacher,
       () if self.keep_blank else ('rationale',),
       prep.rationale_task(),
-      task_id=prep.RATIONALE_TASK,
+      task_id=packing.RATIONALE_TASK,
     )
     return [(name, float(self.rationale_rate))]
 
@@ -357,7 +358,7 @@ class Experiment:
             metrics.rationale_overlap,
             teacher=self.teacher,
             needs=('rationale',),
-            task_id=prep.RATIONALE_TASK,
+            task_id=packing.RATIONALE_TASK,
           )
         )
     return names
@@ -372,19 +373,26 @@ class Experiment:
       classes, by_value = self.rows.classes, self.rows.by_value
     return metrics.for_labels(by_value, classes)
 
-  def _one_rationale(self, drawn: bool) -> list[Any]:
-    """The preprocessors that choose among the rationales of an own row."""
-    if not isinstance(self.rows, own_data.OwnData):
-      return []
-    if not drawn:
-      return [prep.first_rationale]
-    return [seqio.CacheDatasetPlaceholder(), prep.draw_rationale]
+  def _to_tokens(self, preprocessor: Callable, drawn: bool) -> list[Any]:
+    """The preprocessors from a row to tokens.
 
-  @property
-  def _tokenize(self) -> Callable[..., tf.data.Dataset]:
+    Args:
+      preprocessor: makes inputs and targets of a row.
+      drawn: whether one of an own row's rationales is drawn in each epoch;
+        else the first one is kept.
+
+    Returns:
+      With the place up to which SeqIO may cache: what is drawn comes after it.
+    """
+    tokenize = seqio.preprocessors.tokenize
     if self.data_set in _IN_PARTS:
-      return prep.tokenize_parts
-    return seqio.preprocessors.tokenize
+      tokenize = prep.tokenize_parts
+    cache = seqio.CacheDatasetPlaceholder()
+    if not isinstance(self.rows, own_data.OwnData):
+      return [preprocessor, tokenize, cache]
+    if drawn:
+      return [cache, prep.draw_rationale, preprocessor, tokenize]
+    return [prep.first_rationale, preprocessor, tokenize, cache]
 
   def register(self, rationales: bool = True) -> None:
     """Registers tasks and mixtures that are not registered yet.
@@ -429,7 +437,7 @@ class Experiment:
     teacher: str | None,
     needs: tuple[str, ...],
     preprocessor: Callable[..., tf.data.Dataset],
-    task_id: int = prep.LABEL_TASK,
+    task_id: int = packing.LABEL_TASK,
   ) -> str:
     """Registers a task to train on; returns its name."""
     shuffled = self._shuffles and kind != 'label'
@@ -443,7 +451,7 @@ class Experiment:
       last = [] if self.keep_blank else [prep.drop_blank_pair]
     else:
       features['task_id'] = seqio.Feature(
-        seqio.PassThroughVocabulary(size=prep.RATIONALE_TASK + 1),
+        seqio.PassThroughVocabulary(size=packing.RATIONALE_TASK + 1),
         add_eos=False,
         dtype=tf.int32,
         rank=0,
@@ -453,13 +461,7 @@ class Experiment:
       self._source(teacher, needs, shuffled, only_correct='correct' in chosen),
       ' '.join([kind, *parts]),
       {**self._features(*names), **features},
-      [
-        *self._one_rationale(drawn=True),
-        preprocessor,
-        self._tokenize,
-        prep.append_eos,
-        *last,
-      ],
+      [*self._to_tokens(preprocessor, drawn=True), prep.append_eos, *last],
     )
     return name
 
@@ -471,7 +473,7 @@ class Experiment:
     metric: Callable[..., Mapping[str, float]],
     teacher: str | None = None,
     needs: tuple[str, ...] = (),
-    task_id: int = prep.LABEL_TASK,
+    task_id: int = packing.LABEL_TASK,
     postprocess: Callable[..., str] | None = None,
   ) -> str:
     """Registers the task that shows one split as `eval`; returns its name."""
@@ -485,9 +487,7 @@ class Experiment:
       # without a length.
       self._features('inputs', 'targets'),
       [
-        *self._one_rationale(drawn=False),
-        preprocessor,
-        self._tokenize,
+        *self._to_tokens(preprocessor, drawn=False),
         prep.append_eos,
         prep.add_task_id(task_id),
       ],

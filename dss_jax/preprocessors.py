@@ -15,8 +15,6 @@ from dss_jax import fields, own_data
 
 LABEL_PREFIX = 'predict: '
 RATIONALE_PREFIX = 'explain: '
-LABEL_TASK = 1
-RATIONALE_TASK = 2
 # Between rationale and label in the single-task target.
 ANSWER_PHRASE = 'So the answer is'
 

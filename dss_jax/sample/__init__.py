@@ -1,10 +1,12 @@
-"""The packaged sample: a small question-answering data set of our own.
+"""The packaged samples: small data sets of our own writing.
 
-`data/` holds it in the published layout (`cqa/cqa_<split>.json` and
-`cqa/llm/<split>_CoT_<i>.json`) with a vocabulary trained on its text. Both are
-written by modules of this package:
+`data/` holds them in the published layout (`cqa/cqa_<split>.json` and
+`cqa/llm/<split>_CoT_<i>.json`, …) with a vocabulary trained on the text of the
+first. All of it is written by modules of this package:
 
   python -m dss_jax.sample.cqa
+  python -m dss_jax.sample.svamp       SVAMP and ASDiv
+  python -m dss_jax.sample.nli         e-SNLI and ANLI
   python -m dss_jax.sample.vocabulary
 """
 

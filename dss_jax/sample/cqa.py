@@ -23,17 +23,13 @@ missing, but about nine in ten of its rationales say only what is true. The
 listing begins with the choice that the reasoning leads to.
 """
 
-import argparse
 import dataclasses
 import hashlib
-import json
-import os
 import random
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from dss_jax import sample
-from dss_jax.sample import world
+from dss_jax.sample import files, world
 
 SEED = 20
 TRAIN_ROWS = 1000
@@ -308,38 +304,19 @@ def generate(
   teacher = Draws(seed + 1)
   targets = all_targets()
   seen = set()
-  files = {}
+  result = {}
   for split, n in (('train', train_rows), ('test', test_rows)):
     rows = list(make_rows(targets, n, seen, draws))
-    lines = [json.dumps(record(r), separators=(',', ':')) for r in rows]
-    files[f'cqa/cqa_{split}.json'] = '\n'.join(lines) + '\n'
     texts = [completion(r, targets[False], teacher) for r in rows]
-    for i in range(0, n, COMPLETIONS_PER_FILE):
-      path = f'cqa/llm/{split}_CoT_{i // COMPLETIONS_PER_FILE}.json'
-      part = texts[i : i + COMPLETIONS_PER_FILE]
-      files[path] = json.dumps(part, indent=0) + '\n'
-  return files
-
-
-def write(files: dict[str, str], output_dir: str) -> None:
-  """Writes the files of `generate` below a folder."""
-  for path, text in files.items():
-    path = os.path.join(output_dir, path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, 'w', encoding='utf-8', newline='\n') as f:
-      f.write(text)
+    result |= files.split(
+      'cqa', split, map(record, rows), texts, COMPLETIONS_PER_FILE
+    )
+  return result
 
 
 def main() -> None:
   """Entry point of `python -m dss_jax.sample.cqa`."""
-  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--output_dir', default=sample.DATA_DIR)
-  parser.add_argument('--seed', type=int, default=SEED)
-  args = parser.parse_args()
-  files = generate(args.seed)
-  write(files, args.output_dir)
-  for path in files:
-    print(os.path.join(args.output_dir, path))
+  files.main(__doc__, SEED, generate)
 
 
 if __name__ == '__main__':

@@ -9,13 +9,10 @@ contradiction). The teacher's rationale says why. About a quarter of its labels
 are wrong or missing, and it runs on into pairs that it makes up.
 """
 
-import argparse
 import dataclasses
 import hashlib
-import json
 
-from dss_jax import sample
-from dss_jax.sample import cqa, svamp
+from dss_jax.sample import cqa, files, svamp
 
 SEED = 50
 ROWS = (('train', 120), ('valid', 30), ('test', 30))
@@ -168,7 +165,7 @@ def record(data_set: str, pair: Pair) -> dict[str, object]:
 
 def generate(seed: int = SEED) -> dict[str, str]:
   """Returns the samples as {path below the data folder: text of the file}."""
-  files = {}
+  result = {}
   for offset, (data_set, make) in enumerate(_MAKERS.items()):
     draws = cqa.Draws(seed + 2 * offset)
     teacher, seen = cqa.Draws(seed + 2 * offset + 1), set()
@@ -179,27 +176,16 @@ def generate(seed: int = SEED) -> dict[str, str]:
         if (pair.premise, pair.hypothesis) not in seen:
           seen.add((pair.premise, pair.hypothesis))
           pairs.append(pair)
-      lines = [
-        json.dumps(record(data_set, p), separators=(',', ':')) for p in pairs
-      ]
-      files[f'{data_set}/{data_set}_{split}.json'] = '\n'.join(lines) + '\n'
       said = [completion(data_set, p, teacher) for p in pairs]
+      rows = [record(data_set, p) for p in pairs]
       size = COMPLETIONS_PER_FILE[data_set]
-      for i in range(0, n, size):
-        path = f'{data_set}/llm/{split}_CoT_{i // size}.json'
-        files[path] = json.dumps(said[i : i + size], indent=0) + '\n'
-  return files
+      result |= files.split(data_set, split, rows, said, size)
+  return result
 
 
 def main() -> None:
   """Entry point of `python -m dss_jax.sample.nli`."""
-  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--output_dir', default=sample.DATA_DIR)
-  parser.add_argument('--seed', type=int, default=SEED)
-  args = parser.parse_args()
-  files = generate(args.seed)
-  cqa.write(files, args.output_dir)
-  print('\n'.join(files))
+  files.main(__doc__, SEED, generate)
 
 
 if __name__ == '__main__':

@@ -13,13 +13,10 @@ ASDiv's rows are of the same kind with other people and things in them, and
 there is no test split of them: they only add to SVAMP's train rows.
 """
 
-import argparse
 import dataclasses
-import json
 from collections.abc import Iterator
 
-from dss_jax import sample
-from dss_jax.sample import cqa
+from dss_jax.sample import cqa, files
 
 SEED = 38
 ROWS = {'svamp': (('train', 160), ('test', 40)), 'asdiv': (('train', 60),)}
@@ -226,32 +223,20 @@ def _rows(
 def generate(seed: int = SEED) -> dict[str, str]:
   """Returns the samples as {path below the data folder: text of the file}."""
   draws, teacher, seen = cqa.Draws(seed), cqa.Draws(seed + 1), set()
-  files = {}
+  result = {}
   for data_set, splits in ROWS.items():
     for split, n in splits:
       problems = list(_rows(data_set, n, seen, draws))
-      lines = [
-        json.dumps({'input': p.text, 'label': label(p)}, separators=(',', ':'))
-        for p in problems
-      ]
-      files[f'{data_set}/{data_set}_{split}.json'] = '\n'.join(lines) + '\n'
       said = [completion(data_set, p, teacher) for p in problems]
+      rows = [{'input': p.text, 'label': label(p)} for p in problems]
       size = COMPLETIONS_PER_FILE[data_set]
-      for i in range(0, n, size):
-        path = f'{data_set}/llm/{split}_CoT_{i // size}.json'
-        files[path] = json.dumps(said[i : i + size], indent=0) + '\n'
-  return files
+      result |= files.split(data_set, split, rows, said, size)
+  return result
 
 
 def main() -> None:
   """Entry point of `python -m dss_jax.sample.svamp`."""
-  parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-  parser.add_argument('--output_dir', default=sample.DATA_DIR)
-  parser.add_argument('--seed', type=int, default=SEED)
-  args = parser.parse_args()
-  files = generate(args.seed)
-  cqa.write(files, args.output_dir)
-  print('\n'.join(files))
+  files.main(__doc__, SEED, generate)
 
 
 if __name__ == '__main__':

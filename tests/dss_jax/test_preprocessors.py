@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dss_jax import preprocessors
+from dss_jax import packing, preprocessors
 
 VOCABULARY = seqio.ByteVocabulary()
 FEATURES = {
@@ -113,7 +113,7 @@ def test_a_long_feature_is_trimmed_and_still_ends():
 def test_the_task_id_is_a_scalar():
   first, _ = run(
     preprocessors.rationale_task(),
-    preprocessors.add_task_id(preprocessors.RATIONALE_TASK),
+    preprocessors.add_task_id(packing.RATIONALE_TASK),
   )
   assert first['task_id'] == 2
   assert first['task_id'].shape == ()

@@ -9,7 +9,7 @@ import sentencepiece
 import seqio
 
 from dss_jax import sample
-from dss_jax.sample import cqa, vocabulary, world
+from dss_jax.sample import cqa, files, nli, svamp, vocabulary, world
 
 SPLITS = {'train': cqa.TRAIN_ROWS, 'test': cqa.TEST_ROWS}
 CATEGORY_OF = {o: c for c in world.CATEGORIES for o in c.objects}
@@ -49,15 +49,20 @@ def processor():
   return sentencepiece.SentencePieceProcessor(model_file=sample.VOCABULARY_FILE)
 
 
-def test_the_generator_writes_the_files_that_are_shipped():
-  files = cqa.generate()
-  shipped = set()
-  for folder, _, names in os.walk(os.path.join(sample.DATA_DIR, 'cqa')):
-    shipped.update(
-      os.path.relpath(os.path.join(folder, n), sample.DATA_DIR) for n in names
-    )
-  assert shipped == {os.path.normpath(p) for p in files}
-  for path, text in files.items():
+@pytest.mark.parametrize(
+  ('generator', 'data_sets'),
+  [(cqa, ['cqa']), (svamp, ['svamp', 'asdiv']), (nli, ['esnli', 'anli1'])],
+)
+def test_the_generator_writes_the_files_that_are_shipped(generator, data_sets):
+  made = generator.generate()
+  shipped = {
+    os.path.relpath(os.path.join(folder, name), sample.DATA_DIR)
+    for data_set in data_sets
+    for folder, _, names in os.walk(os.path.join(sample.DATA_DIR, data_set))
+    for name in names
+  }
+  assert shipped == {os.path.normpath(p) for p in made}
+  for path, text in made.items():
     with open(os.path.join(sample.DATA_DIR, path), 'rb') as f:
       assert f.read() == text.encode('utf-8'), path
 
@@ -66,10 +71,15 @@ def test_another_seed_gives_other_rows():
   a = cqa.generate(seed=1, train_rows=20, test_rows=5)
   b = cqa.generate(seed=2, train_rows=20, test_rows=5)
   assert a['cqa/cqa_train.json'] != b['cqa/cqa_train.json']
+  for generator in (svamp, nli):
+    assert generator.generate(1).keys() == generator.generate(2).keys()
+    assert set(generator.generate(1).values()).isdisjoint(
+      generator.generate(2).values()
+    )
 
 
 def test_write_makes_the_published_layout(tmp_path):
-  cqa.write(cqa.generate(train_rows=1001, test_rows=5), str(tmp_path))
+  files.write(cqa.generate(train_rows=1001, test_rows=5), str(tmp_path))
   names = [f'{s}_CoT_{i}.json' for s, i in (('test', 0), ('train', 0))]
   names.append('train_CoT_1.json')
   assert sorted(os.listdir(tmp_path / 'cqa' / 'llm')) == names
