@@ -126,10 +126,8 @@ def precompile(
 def _compile(trainer, batch, model_dir: str) -> Mapping[str, float]:
   """Compiles as the trainer would, writes the texts, and prints the costs."""
   start = time.perf_counter()
-  # The trainer's own function and arguments, so that the run finds it cached.
-  lowered = trainer._partitioned_train_step.lower(
-    trainer.train_state, batch, trainer._base_rng
-  )
+  # What the run's own trainer compiles, so that the run finds it cached.
+  lowered = trainer.lower_train(batch)
   lowering = time.perf_counter() - start
   _write(os.path.join(model_dir, 'lowered_hlo.txt'), lowered.as_text())
   start = time.perf_counter()

@@ -303,6 +303,24 @@ class BaseTrainer(abc.ABC):
     """
     self._compile('train', self._partitioner.shard_batch(batch))
 
+  def lower_train(self, batch: BatchType) -> jax.stages.Lowered:
+    """Traces the training step for batches like this one.
+
+    Args:
+      batch: arrays as for `train`; their values don't matter.
+
+    Returns:
+      What `train` compiles, with its text, and `compile`.
+
+    Raises:
+      errors.UserError: if the batch can't be split.
+    """
+    batch = self._partitioner.shard_batch(batch)
+    self._check_batch(next(iter(batch.values())).shape[0])
+    return self._partitioned_train_step.lower(
+      self._train_state, batch, self._base_rng
+    )
+
   def compile_eval(self, batches: Mapping[str, BatchType]) -> None:
     """Compiles the evaluation step for each task's batches.
 
