@@ -3,15 +3,20 @@
 import contextlib
 import sys
 
+import jax
+from jax.experimental.compilation_cache import compilation_cache
+
 import gin
 from t5x import gin_utils
 
-# A network whose steps compile in seconds, on the toy task.
+# A network whose steps compile in seconds, on the toy task, whose longest
+# examples have these lengths.
 TOY = """
 from __gin__ import dynamic_registration
 
 import seqio
 import tests.t5x.toy_task
+from tests.t5x import entry_points
 from t5x import partitioning
 from t5x.examples.t5 import network
 
@@ -23,11 +28,38 @@ network.T5Config:
   head_dim = 4
 
 MIXTURE_OR_TASK_NAME = 'toy_backwards'
-TASK_FEATURE_LENGTHS = {'inputs': 10, 'targets': 6}
+TASK_FEATURE_LENGTHS = {'inputs': 7, 'targets': 4}
 USE_CACHED_TASKS = False
 BATCH_SIZE = 8
+# What eight devices share is tested elsewhere.
+partitioning.PjitPartitioner.devices = @entry_points.one_device()
 """
 TINY = 't5x/examples/t5/t5_1_1/tiny.gin'
+
+
+def one_device():
+  """The first device alone, for which compiling takes half the time."""
+  return jax.devices()[:1]
+
+
+@contextlib.contextmanager
+def shared_compilation(folder):
+  """Keeps compiled programs in a folder: the same one is compiled once."""
+  options = {
+    'jax_compilation_cache_dir': str(folder),
+    'jax_persistent_cache_min_compile_time_secs': 0.2,
+  }
+  before = {name: getattr(jax.config, name) for name in options}
+  try:
+    for name, value in options.items():
+      jax.config.update(name, value)
+    # Whether there is a cache is decided only once without this.
+    compilation_cache.reset_cache()
+    yield
+  finally:
+    for name, value in before.items():
+      jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @contextlib.contextmanager
@@ -46,10 +78,17 @@ def main_module(module):
 def call(function, files, **macros):
   """Calls an entry point's function with what files and macros bind."""
   with main_module(sys.modules[function.__module__]):
-    gin_utils.parse_gin_flags(
-      [], files, [f'{name} = {value!r}' for name, value in macros.items()]
-    )
+    parse(files, **macros)
     return gin.get_configurable(function)()
+
+
+def parse(files, **macros):
+  """Parses gin files, and macros with their values."""
+  gin_utils.parse_gin_flags(
+    [],
+    [str(file) for file in files],
+    [f'{name} = {value!r}' for name, value in macros.items()],
+  )
 
 
 def toy_file(folder) -> str:

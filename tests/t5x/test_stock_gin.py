@@ -1,4 +1,4 @@
-"""Every gin file that is shipped parses; the runs train, within two steps."""
+"""Every stock gin file of a run parses, and does what it is for."""
 
 import json
 import pathlib
@@ -6,39 +6,23 @@ import re
 
 import pytest
 
-import gin
 import t5x.eval
 import t5x.infer
 import t5x.precompile
 import t5x.train
-from t5x import errors, gin_utils
-from tests.t5x import entry_points
+from t5x import errors
+from tests.t5x import entry_points, toy_task
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _RUNS = _ROOT / 't5x' / 'configs' / 'runs'
-_MODELS = sorted((_ROOT / 't5x' / 'examples' / 't5').glob('*/*.gin'))
-_EXPERIMENTS = sorted((_ROOT / 'gin').glob('dss_*.gin'))
-_SIZES = sorted((_ROOT / 'gin' / 'sizes').rglob('*.gin'))
-_MAIN = {
-  'eval': t5x.eval,
-  'finetune': t5x.train,
-  'infer': t5x.infer,
-  'precompile': t5x.precompile,
-  'pretrain': t5x.train,
+_FUNCTIONS = {
+  'eval': t5x.eval.evaluate,
+  'finetune': t5x.train.train,
+  'infer': t5x.infer.infer,
+  'precompile': t5x.precompile.precompile,
+  'pretrain': t5x.train.train,
 }
-# Evaluates what another file configures; see its header.
-_AFTER_A_RUN = 'dss_eval.gin'
-
-
-def _name(path):
-  return str(path.relative_to(_ROOT))
-
-
-def _parse(module, *files, **macros) -> str:
-  bindings = [f'{name} = {value!r}' for name, value in macros.items()]
-  with entry_points.main_module(module):
-    gin_utils.parse_gin_flags([], [str(file) for file in files], bindings)
-    return gin.config_str()
+_TASK = toy_task.NAME
 
 
 def _required(run) -> dict[str, str]:
@@ -51,92 +35,133 @@ def _required(run) -> dict[str, str]:
 
 
 def test_every_run_file_has_its_entry_point():
-  assert sorted(path.stem for path in _RUNS.glob('*.gin')) == sorted(_MAIN)
+  assert sorted(path.stem for path in _RUNS.glob('*.gin')) == sorted(_FUNCTIONS)
 
 
-@pytest.mark.parametrize('run', _MAIN)
-def test_a_run_file_parses_after_a_model(run):
-  config = _parse(
-    _MAIN[run], entry_points.TINY, _RUNS / f'{run}.gin', **_required(run)
-  )
-  assert 'model = %MODEL' in config
-
-
-@pytest.mark.parametrize('run', _MAIN)
+@pytest.mark.parametrize('run', _FUNCTIONS)
 def test_a_missing_macro_is_named(run):
   macros = _required(run)
   missing = macros.popitem()[0]
   with pytest.raises(errors.UserError, match=missing):
-    _parse(_MAIN[run], entry_points.TINY, _RUNS / f'{run}.gin', **macros)
+    entry_points.call(
+      _FUNCTIONS[run],
+      [entry_points.TINY, _RUNS / f'{run}.gin'],
+      **macros,
+    )
 
 
-@pytest.mark.parametrize('model', _MODELS, ids=_name)
-def test_a_model_file_gives_a_run_its_model(model):
-  config = _parse(
-    t5x.train, model, _RUNS / 'finetune.gin', **_required('finetune')
+# The five files in the order of a user's work. Each run is one of two steps, or
+# of two batches.
+
+
+def _run(run, folder, **macros):
+  return entry_points.call(
+    _FUNCTIONS[run],
+    [entry_points.TINY, _RUNS / f'{run}.gin', entry_points.toy_file(folder)],
+    **macros,
   )
-  assert '\nMODEL = @' in config
-  for size in ('emb_dim', 'num_heads', 'num_encoder_layers', 'mlp_dim'):
-    assert f'{size} = ' in config
 
 
-@pytest.mark.parametrize(
-  'file',
-  [e for e in _EXPERIMENTS if e.name != _AFTER_A_RUN],
-  ids=_name,
-)
-def test_an_experiment_parses(file):
-  macros = {'DATA': 'rows.jsonl'} if file.name == 'dss_custom.gin' else {}
-  assert 'train_script.train:' in _parse(t5x.train, file, **macros)
+@pytest.fixture(scope='module')
+def workplace(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('stock')
+  with entry_points.shared_compilation(folder / 'compiled'):
+    yield folder
 
 
-@pytest.mark.parametrize('size', _SIZES, ids=_name)
-def test_a_size_parses_after_an_experiment(size):
-  config = _parse(t5x.train, 'gin/dss_cqa.gin', size)
-  assert 'TASK_FEATURE_LENGTHS = ' in config
-
-
-def test_a_run_of_the_method_is_evaluated_with_its_own_configuration(tmp_path):
-  kept = tmp_path / 'config.gin'
-  kept.write_text(_parse(t5x.train, 'gin/dss_cqa.gin'))
-  for run in ('gin/dss_cqa.gin', kept):
-    config = _parse(t5x.eval, run, f'gin/{_AFTER_A_RUN}')
-    assert 'CHECKPOINT_PATH = %MODEL_DIR' in config
-    assert '.evaluate:' in config
-
-
-def _steps(folder) -> list[int]:
-  lines = (folder / 'train' / 'metrics.jsonl').read_text().splitlines()
-  return [json.loads(line)['step'] for line in lines]
-
-
-@pytest.mark.slow
-def test_pretrain_trains_and_finetune_goes_on_from_its_checkpoint(tmp_path):
-  toy = entry_points.toy_file(tmp_path)
-  first, second = tmp_path / 'first', tmp_path / 'second'
-  step, _ = entry_points.call(
-    t5x.train.train,
-    [entry_points.TINY, str(_RUNS / 'pretrain.gin'), toy],
-    MODEL_DIR=str(first),
+@pytest.fixture(scope='module')
+def pretrained(workplace):
+  """The checkpoint of a pretraining of two steps."""
+  folder = workplace / 'pretrained'
+  step, state = _run(
+    'pretrain',
+    workplace,
+    MODEL_DIR=str(folder),
     TRAIN_STEPS=2,
     EVAL_STEPS=1,
     RANDOM_SEED=0,
   )
-  assert step == 2
-  assert (first / 'training_eval' / 'toy_backwards').is_dir()
+  assert step == int(state.step) == 2
+  return folder / 'checkpoint_2'
 
-  step, state = entry_points.call(
-    t5x.train.train,
-    [entry_points.TINY, str(_RUNS / 'finetune.gin'), toy],
-    MODEL_DIR=str(second),
-    INITIAL_CHECKPOINT_PATH=str(first / 'checkpoint_2'),
+
+@pytest.fixture(scope='module')
+def finetuned(workplace, pretrained):
+  """The folder of a finetuning of two steps, from the pretrained checkpoint."""
+  folder = workplace / 'finetuned'
+  step, state = _run(
+    'finetune',
+    workplace,
+    MODEL_DIR=str(folder),
+    INITIAL_CHECKPOINT_PATH=str(pretrained),
     TRAIN_STEPS=4,
     EVAL_STEPS=1,
     RANDOM_SEED=0,
   )
   assert step == int(state.step) == 4
-  assert (second / 'checkpoint_4').is_dir()
-  metrics = second / 'inference_eval' / 'toy_backwards-metrics.jsonl'
-  (line,) = metrics.read_text().splitlines()
-  assert json.loads(line).keys() == {'step', 'exact_match', 'mean_score'}
-  assert _steps(second)[-1] == 4
+  return folder
+
+
+def _lines(path) -> list[dict]:
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_pretrain_trains_measures_and_saves(pretrained):
+  folder = pretrained.parent
+  assert pretrained.is_dir()
+  assert (folder / 'training_eval' / _TASK).is_dir()
+  assert not (folder / 'inference_eval').exists()
+  assert _lines(folder / 'train' / 'metrics.jsonl')[-1]['step'] == 2
+
+
+def test_finetune_goes_on_from_a_checkpoint_and_evaluates(finetuned):
+  assert (finetuned / 'checkpoint_4').is_dir()
+  (line,) = _lines(finetuned / 'inference_eval' / f'{_TASK}-metrics.jsonl')
+  assert line.keys() == {'step', 'exact_match', 'mean_score'}
+  assert _lines(finetuned / 'train' / 'metrics.jsonl')[-1]['step'] == 4
+
+
+def test_eval_finds_what_the_run_found(workplace, finetuned, tmp_path):
+  results = _run(
+    'eval',
+    workplace,
+    CHECKPOINT_PATH=str(finetuned / 'checkpoint_4'),
+    EVAL_OUTPUT_DIR=str(tmp_path),
+  )
+  ((_, by_task),) = results.items()
+  assert by_task.keys() == {_TASK}
+  for name in (f'{_TASK}-metrics.jsonl', f'{_TASK}-000004.jsonl'):
+    ours = _lines(tmp_path / 'inference_eval' / name)
+    assert ours == _lines(finetuned / 'inference_eval' / name)
+  assert len(ours) == toy_task.ROWS['validation']
+  assert ours[0].keys() >= {'input', 'target', 'prediction'}
+
+
+def test_infer_predicts_what_the_run_predicted(workplace, finetuned, tmp_path):
+  _run(
+    'infer',
+    workplace,
+    CHECKPOINT_PATH=str(finetuned / 'checkpoint_4'),
+    INFER_OUTPUT_DIR=str(tmp_path),
+    SPLIT='validation',
+  )
+  rows = _lines(tmp_path / f'{_TASK}-predict.jsonl-00000-of-00001')
+  run = _lines(finetuned / 'inference_eval' / f'{_TASK}-000004.jsonl')
+  assert [r['prediction'] for r in rows] == [r['prediction'] for r in run]
+  assert [r['inputs']['inputs_pretokenized'] for r in rows] == [
+    text for text, _ in toy_task.texts('validation')
+  ]
+
+
+def test_precompile_compiles_the_step_of_the_run(
+  workplace, finetuned, tmp_path
+):
+  def programs():
+    return {path.name for path in (workplace / 'compiled').glob('*-cache')}
+
+  before = programs()
+  assert before
+  costs = _run('precompile', workplace, MODEL_DIR=str(tmp_path), RANDOM_SEED=0)
+  assert costs['argument_bytes'] > 0
+  assert 'stablehlo' in (tmp_path / 'lowered_hlo.txt').read_text()
+  assert programs() == before

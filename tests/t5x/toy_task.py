@@ -1,10 +1,20 @@
-"""A task of ten letters, for tests of the entry points: say it backwards."""
+"""A task of ten letters, for tests of the entry points: say it backwards.
+
+In bytes, and once more in the pieces of the packaged sample.
+"""
+
+import pathlib
 
 import seqio
 import tensorflow as tf
 
 NAME = 'toy_backwards'
 VOCABULARY = seqio.ByteVocabulary()
+IN_PIECES = 'toy_pieces'
+PIECES = str(
+  pathlib.Path(__file__).parents[2]
+  / 'dss_jax/sample/data/vocabulary/sentencepiece.model'
+)
 LENGTHS = {'inputs': 10, 'targets': 6}
 ROWS = {'train': 16, 'validation': 10, 'test': 22}
 
@@ -32,10 +42,10 @@ def mean_score(targets, scores):
   return {'mean_score': sum(scores) / len(targets)}
 
 
-if NAME not in seqio.TaskRegistry.names():
-  _feature = seqio.Feature(VOCABULARY, add_eos=True)
+def _register(name, vocabulary):
+  feature = seqio.Feature(vocabulary, add_eos=True)
   seqio.TaskRegistry.add(
-    NAME,
+    name,
     source=seqio.FunctionDataSource(
       _source, splits=list(ROWS), num_input_examples=ROWS
     ),
@@ -43,6 +53,11 @@ if NAME not in seqio.TaskRegistry.names():
       seqio.preprocessors.tokenize,
       seqio.preprocessors.append_eos_after_trim,
     ],
-    output_features={'inputs': _feature, 'targets': _feature},
+    output_features={'inputs': feature, 'targets': feature},
     metric_fns=[exact_match, mean_score],
   )
+
+
+if NAME not in seqio.TaskRegistry.names():
+  _register(NAME, VOCABULARY)
+  _register(IN_PIECES, seqio.SentencePieceVocabulary(PIECES))
