@@ -37,7 +37,7 @@ RATIONALES = ('all', 'correct_only')
 # Sets that may have rows without a gold label.
 _UNLABELLED = ('asdiv', 'custom')
 # Sets whose inputs are two texts with `</s>` between them, or may be.
-_IN_PARTS = (*records.NLI_SETS, 'custom')
+SETS_IN_PARTS = (*records.NLI_SETS, 'custom')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -385,7 +385,7 @@ class Experiment:
       With the place up to which SeqIO may cache: what is drawn comes after it.
     """
     tokenize = seqio.preprocessors.tokenize
-    if self.data_set in _IN_PARTS:
+    if self.data_set in SETS_IN_PARTS:
       tokenize = prep.tokenize_parts
     cache = seqio.CacheDatasetPlaceholder()
     if not isinstance(self.rows, own_data.OwnData):

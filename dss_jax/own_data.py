@@ -381,6 +381,20 @@ def read(own: OwnData, needs: tuple[str, ...] = ()) -> records.Release:
   )
 
 
+def read_one(path: str, columns: Any = None) -> tuple[records.Record, ...]:
+  """Reads one file, of which no row is set apart.
+
+  Args:
+    path: the file, local or `gs://`.
+    columns: as in `OwnData`.
+
+  Raises:
+    DataError: the file is missing or malformed.
+  """
+  own = OwnData(train=path, columns=columns)
+  return tuple(row.record for row in _read_file(own, own.train))
+
+
 def _report(own: OwnData, rows: tuple[records.Record, ...]) -> records.Report:
   said = [row.teacher_label for row in rows if row.teacher_label]
   outside = 0

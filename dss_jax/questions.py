@@ -1,0 +1,105 @@
+"""Inputs that a finished model is asked about.
+
+    {"input": "Which of these can fly? Answer Choices: (a) pond (b) goose"}
+
+`inputs` registers them as a SeqIO task, so that `t5x.infer` answers them.
+"""
+
+import hashlib
+import os
+from typing import Any
+
+import seqio
+import tensorflow as tf
+
+from dss_jax import errors as errors_lib
+from dss_jax import experiments, naming, own_data, packing
+from dss_jax import preprocessors as prep
+
+
+def inputs(
+  path: str | None,
+  data_set: str,
+  otherwise: str,
+  method: str = 'dss',
+  explain: bool = False,
+  columns: Any = None,
+  vocabulary: seqio.Vocabulary | None = None,
+) -> str:
+  """Registers the rows of a file as a task, and returns its name.
+
+  Args:
+    path: a file of JSON lines, CSV or Parquet with a column `input`; a column
+      `label` becomes the targets. None takes `otherwise`.
+    data_set: what the model was trained on: 'cqa', ….
+    otherwise: the mixture to take without a file.
+    method: how the model was trained.
+    explain: whether to ask for rationales instead of labels, which a model
+      trained by 'dss' alone can give on its own.
+    columns: maps `input`, `label` and `id` to the file's names.
+    vocabulary: of inputs and targets; None for the packaged sample's.
+
+  Returns:
+    The name of a task or mixture with the split `eval`.
+
+  Raises:
+    DataError: the file is missing or malformed, or an option has a value that
+      it cannot have.
+  """
+  naming.choose('METHOD', method, experiments.METHODS)
+  if explain and method != 'dss':
+    raise errors_lib.DataError(
+      f'EXPLAIN is True and METHOD is {method!r}: expected a model trained by'
+      " 'dss', which alone can be asked for rationales. Set EXPLAIN = False."
+    )
+  if path is None:
+    return otherwise
+  rows = own_data.read_one(path, columns)
+  digest = hashlib.sha256(repr((rows, data_set, method)).encode()).hexdigest()
+  stem = os.path.splitext(os.path.basename(path))[0]
+  kind = 'explain' if explain else 'predict'
+  name = f'{kind}_{stem}_{digest[:8]}'
+  if name not in seqio.TaskRegistry.names():
+    _register(name, rows, data_set, method, explain, vocabulary)
+  return name
+
+
+def _register(name, rows, data_set, method, explain, vocabulary) -> None:
+  columns = {
+    'id': [row.id for row in rows],
+    'input': [row.input for row in rows],
+    'label': [row.label for row in rows],
+    'rationale': [row.rationale for row in rows],
+  }
+
+  def dataset(split, shuffle_files, seed=None):
+    del split, shuffle_files, seed  # One split, in the order of the file.
+    return tf.data.Dataset.from_tensor_slices(columns)
+
+  if explain:
+    to_example = [prep.first_rationale, prep.rationale_task()]
+  else:
+    prefix = prep.LABEL_PREFIX if method == 'dss' else ''
+    to_example = [prep.label_task('label', prefix)]
+  in_parts = data_set in experiments.SETS_IN_PARTS
+  feature = seqio.Feature(
+    vocabulary or naming.sample_vocabulary(), add_eos=True, dtype=tf.int32
+  )
+  seqio.TaskRegistry.add(
+    name,
+    source=seqio.FunctionDataSource(
+      dataset,
+      splits=[experiments.EVAL_SPLIT],
+      num_input_examples={experiments.EVAL_SPLIT: len(rows)},
+    ),
+    preprocessors=[
+      *to_example,
+      prep.tokenize_parts if in_parts else seqio.preprocessors.tokenize,
+      prep.append_eos,
+      prep.add_task_id(
+        packing.RATIONALE_TASK if explain else packing.LABEL_TASK
+      ),
+    ],
+    output_features={'inputs': feature, 'targets': feature},
+    postprocess_fn=prep.stripped,
+  )
