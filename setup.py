@@ -31,7 +31,24 @@ INSTALL_REQUIRES = [
   'tensorstore>=0.1.71',
 ]
 
+# What `dss extract` needs.
+EXTRACT_REQUIRES = [
+  'aiohttp>=3.14.5',
+  'aiolimiter>=1.3.0',
+  'matplotlib>=3.9',
+  'PyYAML>=6.0.3',
+  'tenacity>=9.2.1',
+]
+
 EXTRAS_REQUIRE = {
+  'extract': EXTRACT_REQUIRES,
+  # A real server to test it with, of which some releases of torch are too
+  # large for a machine without accelerators.
+  'extract-test': [
+    *EXTRACT_REQUIRES,
+    'torch==2.13.0',
+    'transformers[serving]>=5.23',
+  ],
   'gpu': ['jax[cuda12]>=0.10.2'],
   'tpu': ['jax[tpu]>=0.10.2'],
   'report': ['matplotlib>=3.9'],
@@ -69,7 +86,7 @@ setuptools.setup(
   package_dir=GIN_PACKAGES,
   package_data={
     't5x': ['**/*.gin'],
-    'dss_jax': ['sample/data/**/*'],
+    'dss_jax': ['sample/data/**/*', 'extract/exemplars/*.yaml'],
     **{package: ['*.gin'] for package in GIN_PACKAGES},
   },
   include_package_data=False,

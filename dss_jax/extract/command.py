@@ -1,0 +1,327 @@
+"""The command `dss extract`: asks a teacher for rationales and labels.
+
+Its options are checked here; `extraction` does what they ask for. Only that
+needs the packages of the extra `extract`.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from dss_jax import errors, records, sample
+from dss_jax.extract import estimate, prompts
+from dss_jax.extract import rows as rows_lib
+
+# Names of teachers that mean something else.
+_TAKEN = ('gold', 'gpt_neox', 'llm', 'palm', 'rows')
+_RESERVED = ('messages', 'model', 'n', 'prompt', 'stream')
+
+
+def _check_teacher(name: str) -> None:
+  known = re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_]*', name)
+  if not known or name in (*_TAKEN, *records.DATA_SETS):
+    raise errors.DataError(
+      f'--teacher {name!r}: expected a new name of letters, digits and _, under'
+      ' which TEACHER finds the result.'
+    )
+
+
+def _pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
+  result = {}
+  for pair in given:
+    name, equals, value = pair.partition('=')
+    if not equals:
+      raise errors.DataError(f'{option} {pair!r}: expected NAME=VALUE.')
+    result[name.strip()] = value
+  return result
+
+
+def _parameters(
+  prompt: prompts.Prompt, options: dict[str, Any]
+) -> dict[str, Any]:
+  """Returns what a request says beside model and prompt."""
+  stop = list(options['stop']) or list(prompt.stop)
+  result: dict[str, Any] = {
+    'temperature': options['temperature'],
+    'max_tokens': options['max_tokens'],
+    'stop': stop or None,
+  }
+  for name, value in _pairs('--param', options['param']).items():
+    if name in _RESERVED:
+      raise errors.DataError(
+        f'--param {name}: expected another name; {", ".join(_RESERVED)} are'
+        ' set by the command itself.'
+      )
+    try:
+      result[name] = json.loads(value)
+    except (ValueError, RecursionError):
+      result[name] = value
+  return {k: v for k, v in result.items() if v is not None}
+
+
+def _release(data_set: str) -> str:
+  """Returns where the published release lies, fetching it if need be."""
+  # TensorFlow comes with these: they are for this DATA alone.
+  import tensorflow_datasets as tfds
+
+  from dss_jax import builders
+
+  config = builders.find_config(data_set, 'release', None)
+  builder = builders.BUILDERS[data_set](
+    config=config, data_dir=builders.data_dir()
+  )
+  root = builder.data_dir_root
+  manager = tfds.download.DownloadManager(download_dir=str(root / 'downloads'))
+  return builders._release_location(root, manager)
+
+
+@contextlib.contextmanager
+def _rows(data: str, options: dict[str, Any]) -> Iterator[rows_lib.Rows]:
+  """Yields the rows, those in the published layout in a folder of a while."""
+  data_set, columns = options['data_set'], options['column']
+  suffix = pathlib.Path(data).suffix.lower()
+  if data_set is None and suffix in rows_lib.OWN_ENDINGS:
+    if not options['prompt']:
+      raise errors.DataError(
+        f'{data}: expected --prompt with a file that holds an instruction and'
+        ' exemplars, which rows of your own need.'
+      )
+    yield rows_lib.own(data, _pairs('--column', columns), options['by_value'])
+    return
+  if columns or options['by_value']:
+    raise errors.DataError(
+      '--column and --by-value: expected a .jsonl file of your own with them,'
+      f' found DATA {data!r}.'
+    )
+  if data_set is None:
+    raise errors.DataError(
+      f'DATA {data!r}: expected --data-set with it, one of'
+      f' {", ".join(records.DATA_SETS)}, or a file of your own that ends in'
+      f' {" or ".join(rows_lib.OWN_ENDINGS)}.'
+    )
+  records.check_data_set(data_set)
+  location = data
+  if data == 'sample':
+    location = os.path.join(os.path.dirname(sample.__file__), 'data')
+  elif data == 'release':
+    location = _release(data_set)
+  with tempfile.TemporaryDirectory(prefix='dss-extract-') as folder:
+    yield rows_lib.fetch(data_set, location, pathlib.Path(folder))
+
+
+def _splits(rows: rows_lib.Rows, asked: tuple[str, ...]) -> tuple[str, ...]:
+  for split in asked:
+    if split not in rows.paths:
+      raise errors.DataError(
+        f'--split {split}: expected one of {", ".join(rows.paths)}.'
+        f'{errors.did_you_mean(split, rows.paths)}'
+      )
+  return asked or tuple(rows.paths)
+
+
+def _check_numbers(options: dict[str, Any]) -> None:
+  samples, temperature = options['samples'], options['temperature']
+  if samples > 1 and not temperature:
+    raise errors.DataError(
+      f'--samples {samples}: expected a --temperature above 0 with it, such as'
+      ' 0.7, since otherwise all samples are the same.'
+    )
+
+
+def _service(options: dict[str, Any], parameters: dict[str, Any]) -> Any:
+  from dss_jax.extract import extraction
+
+  for name, what in (
+    ('url', 'the address of an API, up to /v1'),
+    ('model', 'the name that the API has for the model'),
+  ):
+    if not options[name]:
+      raise errors.DataError(
+        f'--{name}: expected {what}, found none. Give it, or --dry-run to see'
+        ' what would be asked.'
+      )
+  return extraction.Service(
+    url=options['url'],
+    model=options['model'],
+    endpoint=options['endpoint'],
+    parameters=parameters,
+    timeout=options['timeout'],
+    connections=options['concurrency'],
+    key_variable=options['api_key_env'],
+  )
+
+
+def _pace(options: dict[str, Any]) -> Any:
+  from dss_jax.extract import extraction
+
+  return extraction.Pace(
+    concurrency=options['concurrency'],
+    requests_per_minute=options['requests_per_minute'],
+    tokens_per_minute=options['tokens_per_minute'],
+    retries=options['retries'],
+    fresh=options['fresh'],
+  )
+
+
+def _prompt(options: dict[str, Any]) -> prompts.Prompt:
+  data_set = options['data_set']
+  if options['prompt']:
+    return prompts.load(options['prompt'], data_set)
+  return prompts.packaged(data_set)
+
+
+@click.command()
+@click.argument('data')
+@click.option(
+  '--teacher',
+  required=True,
+  help='A name for the result: TEACHER in the gin files.',
+)
+@click.option(
+  '--data-set', help='cqa, svamp, asdiv, esnli or anli1; none for own rows.'
+)
+@click.option(
+  '--url',
+  envvar='OPENAI_BASE_URL',
+  help='Address of the API, up to /v1.  [env: OPENAI_BASE_URL]',
+)
+@click.option('--model', help='The name that the API has for the model.')
+@click.option(
+  '--api-key-env',
+  default='OPENAI_API_KEY',
+  show_default=True,
+  help='The environment variable that holds the key.',
+)
+@click.option(
+  '--endpoint',
+  type=click.Choice(prompts.ENDPOINTS),
+  default='chat',
+  show_default=True,
+)
+@click.option(
+  '--prompt',
+  help='A YAML or JSON file with instruction, exemplars, answer format.',
+)
+@click.option(
+  '--samples',
+  type=click.IntRange(1, 1000),
+  default=1,
+  show_default=True,
+  help='Completions of each input; the majority label counts.',
+)
+@click.option(
+  '--temperature', type=click.FloatRange(0), default=0.0, show_default=True
+)
+@click.option(
+  '--max-tokens', type=click.IntRange(1), default=256, show_default=True
+)
+@click.option(
+  '--stop', multiple=True, help="A stop sequence, instead of the prompt's."
+)
+@click.option(
+  '--param',
+  multiple=True,
+  metavar='NAME=JSON',
+  help='Anything else that a request says; null leaves a parameter out.',
+)
+@click.option(
+  '--split', multiple=True, help='Ask about this split only.  [all]'
+)
+@click.option(
+  '--limit',
+  type=click.IntRange(1),
+  help='Ask about the first rows of each split only.',
+)
+@click.option(
+  '--concurrency',
+  type=click.IntRange(1, 10000),
+  default=32,
+  show_default=True,
+  help='Requests at once.',
+)
+@click.option('--requests-per-minute', type=click.FloatRange(1))
+@click.option('--tokens-per-minute', type=click.FloatRange(1))
+@click.option('--retries', type=click.IntRange(0), default=8, show_default=True)
+@click.option(
+  '--timeout',
+  type=click.FloatRange(0, min_open=True),
+  default=120.0,
+  show_default=True,
+  help='Seconds for a request.',
+)
+@click.option(
+  '--price-in', type=click.FloatRange(0), help='Dollars a million tokens.'
+)
+@click.option('--price-out', type=click.FloatRange(0), help='Likewise.')
+@click.option(
+  '--column',
+  multiple=True,
+  metavar='NAME=COLUMN',
+  help='Own rows: what the file calls input, label, id.',
+)
+@click.option(
+  '--by-value', is_flag=True, help='Own rows: labels are equations.'
+)
+@click.option(
+  '--dry-run',
+  is_flag=True,
+  help='Print the first prompts, tokens and cost; send and write nothing.',
+)
+@click.option(
+  '--show',
+  type=click.IntRange(0),
+  default=1,
+  show_default=True,
+  help='How many prompts --dry-run prints.',
+)
+@click.option(
+  '--fresh',
+  is_flag=True,
+  help='Set the journal aside and ask for everything anew.',
+)
+def extract(data: str, **options: Any) -> None:
+  """Asks a teacher for rationales and labels of DATA.
+
+  DATA is 'sample', 'release', a folder or zip in the published layout, or a
+  .jsonl file of your own. The teacher is any model behind an OpenAI-compatible
+  API. Every completion is kept as it comes: run the same command again to go on
+  after a stop. The result lies in runs/teachers/TEACHER, where TEACHER in every
+  gin file finds it.
+  """
+  from dss_jax.extract import extraction
+
+  _check_teacher(options['teacher'])
+  _check_numbers(options)
+  with _rows(data, options) as rows:
+    prompt = _prompt(options)
+    survey = estimate.survey(
+      rows,
+      prompt,
+      options['endpoint'],
+      _splits(rows, options['split']),
+      options['limit'],
+    )
+    found = extraction.Extraction(
+      data=data,
+      teacher=options['teacher'],
+      rows=rows,
+      prompt=prompt,
+      survey=survey,
+      samples=options['samples'],
+      prices=estimate.Prices(options['price_in'], options['price_out']),
+    )
+    parameters = _parameters(prompt, options)
+    if options['dry_run']:
+      found.show(options['endpoint'], parameters, options['show'])
+      return
+    status = found.run(_service(options, parameters), _pace(options))
+  if status:
+    sys.exit(status)

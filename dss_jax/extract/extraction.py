@@ -1,0 +1,315 @@
+"""One extraction from its first request to its report."""
+
+import asyncio
+import contextlib
+import dataclasses
+import pathlib
+import shutil
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from dss_jax import errors
+from dss_jax.extract import (
+  client,
+  engine,
+  estimate,
+  journal,
+  limits,
+  places,
+  preflight,
+  prompts,
+  report,
+  results,
+  screen,
+)
+from dss_jax.extract import rows as rows_lib
+
+Service = client.Service
+# Exit codes: the run stopped by itself, and by the user.
+STOPPED, INTERRUPTED = 1, 130
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+  """How fast to ask, and how stubbornly.
+
+  Attributes:
+    concurrency: requests at once.
+    requests_per_minute: at most, None for any number.
+    tokens_per_minute: likewise.
+    retries: how often a request is sent again.
+    fresh: whether to set an old journal aside.
+  """
+
+  concurrency: int
+  requests_per_minute: float | None = None
+  tokens_per_minute: float | None = None
+  retries: int = 8
+  fresh: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Extraction:
+  """What is asked about, and under which name it is kept.
+
+  Attributes:
+    data: how the user calls the rows.
+    teacher: the name of the result.
+    rows: the rows.
+    prompt: what is asked of each.
+    survey: how many there are.
+    samples: completions of each row.
+    prices: of tokens.
+  """
+
+  data: str
+  teacher: str
+  rows: rows_lib.Rows
+  prompt: prompts.Prompt
+  survey: estimate.Survey
+  samples: int
+  prices: estimate.Prices
+
+  def show(self, endpoint: str, parameters: dict[str, Any], count: int) -> None:
+    """Prints the first prompts, tokens and cost; sends and writes nothing.
+
+    Args:
+      endpoint: 'chat' or 'completion'.
+      parameters: of the requests.
+      count: how many prompts to print.
+    """
+    first = []
+    for split, asked in self.survey.asked.items():
+      for row in self.rows.read(split):
+        if len(first) == count or row.index >= asked:
+          break
+        name = f'{split} row {row.index}, id {row.id}'
+        first.append((name, self.prompt.ask(row.input, endpoint)))
+    answers = [
+      estimate.tokens(len(exemplar.rationale) + len(exemplar.label) + 20)
+      for exemplar in self.prompt.exemplars
+    ]
+    screen.dry_run(
+      first,
+      self.survey,
+      self.samples,
+      round(sum(answers) / len(answers)),
+      parameters.get('max_tokens'),
+      self.prices,
+    )
+
+  def run(self, service: Service, pace: Pace) -> int:
+    """Asks for what is missing, and writes results and report.
+
+    Args:
+      service: whom to ask, and how.
+      pace: how fast.
+
+    Returns:
+      The exit code: 0 where every row was asked about.
+
+    Raises:
+      DataError: a mistake; where nothing was asked yet, nothing is left behind.
+    """
+    # What is wrong with address or key needs no file.
+    client.Client(service)
+    if '://' in str(places.root()):
+      raise errors.DataError(
+        f'{places.VARIABLE} is {places.root()}: expected a local folder, since'
+        ' a journal cannot grow elsewhere. Extract locally, then copy the'
+        ' folder.'
+      )
+    folder = pathlib.Path(places.folder(self.teacher, self.rows.data_set))
+    with _nothing_left_behind(folder):
+      rows = rows_lib.keep(self.rows, folder, self.teacher)
+      path = folder / 'journal.jsonl'
+      if pace.fresh:
+        journal.Journal(path).close()  # Nobody else writes it.
+        aside = journal.set_aside(path)
+        if aside is not None and aside.stat().st_size == 0:
+          aside.unlink()
+      with journal.Journal(path) as log:
+        return _Run(self, rows, folder, path, log, service, pace).run()
+
+
+@contextlib.contextmanager
+def _nothing_left_behind(folder: pathlib.Path) -> Iterator[None]:
+  """Removes a new folder after a mistake that came before any completion."""
+  new = not folder.exists()
+  try:
+    yield
+  except errors.DataError:
+    path = folder / 'journal.jsonl'
+    if new and (not path.exists() or path.stat().st_size == 0):
+      shutil.rmtree(folder, ignore_errors=True)
+      with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+    raise
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+  """An extraction that has its folder and its journal."""
+
+  what: Extraction
+  rows: rows_lib.Rows
+  folder: pathlib.Path
+  path: pathlib.Path
+  log: journal.Journal
+  service: Service
+  pace: Pace
+
+  def run(self) -> int:
+    contents = self._contents()
+    survey, samples = self.what.survey, self.what.samples
+    counts = engine.Counts(survey.total * samples, contents.index.count())
+    begun = counts.done
+    if begun or contents.unreadable:
+      lines = contents.unreadable
+      torn = f' ({lines} lines that are none)' if lines else ''
+      click.echo(f'{begun} completions are in {self.path} already{torn}')
+    if counts.done < counts.total:
+      progress = screen.Progress(counts)
+      with progress.shown():
+        asked = asyncio.run(self._ask(contents, counts, progress))
+      if asked.reason:
+        return self._stopped(asked, begun)
+    self._finish(contents)
+    return 0
+
+  def _contents(self) -> journal.Contents:
+    survey = self.what.survey
+    contents = journal.contents(
+      self.path,
+      journal.Index(survey.asked, self.what.samples),
+      self.service.model,
+      engine.parameters(self.service),
+      survey.prompt,
+    )
+    if contents.changed:
+      shown = '; '.join(
+        f'{count} with {name} {was}'
+        for (name, was), count in contents.changed.items()
+      )
+      raise errors.DataError(
+        f'{self.path}: expected completions of what is asked now, found others:'
+        f' {shown}. Ask as before to go on; or choose another --teacher; or'
+        ' give --fresh, which sets the journal aside and asks for everything.'
+      )
+    return contents
+
+  def _jobs(self, contents: journal.Contents) -> Iterator[engine.Job]:
+    for split, asked in self.what.survey.asked.items():
+      if not asked:
+        continue
+      for row in self.rows.read(split):
+        if row.index >= asked:
+          break
+        for sample in range(self.what.samples):
+          if not contents.index.done(split, row.index, sample):
+            prompt = self.what.prompt.ask(row.input, self.service.endpoint)
+            yield engine.Job(row, sample, prompt)
+
+  def _first(self, contents: journal.Contents) -> engine.Job:
+    """Returns the open job with the longest prompt, or just the first."""
+    split, index = self.what.survey.longest
+    for sample in range(self.what.samples):
+      if not contents.index.done(split, index, sample):
+        row = next(r for r in self.rows.read(split) if r.index == index)
+        prompt = self.what.prompt.ask(row.input, self.service.endpoint)
+        return engine.Job(row, sample, prompt)
+    return next(self._jobs(contents))
+
+  async def _ask(
+    self,
+    contents: journal.Contents,
+    counts: engine.Counts,
+    progress: screen.Progress,
+  ) -> engine.Engine:
+    pace = self.pace
+    async with client.Client(self.service) as connected:
+      asking = engine.Engine(
+        connected,
+        self.log,
+        contents,
+        counts,
+        limits.Limits(pace.requests_per_minute, pace.tokens_per_minute),
+        pace.retries,
+        progress.update,
+      )
+      with _interrupts(asking):
+        first = self._first(contents)
+        name = f'{first.row.split} row {first.row.index}'
+        await preflight.check(connected, asking, first, pace.retries, name)
+        if not asking.reason:
+          await asking.run(self._jobs(contents), pace.concurrency)
+      if isinstance(asking.failure, client.Final):
+        preflight.refuse(connected, asking.failure, None, 'further rows')
+    return asking
+
+  def _stopped(self, asked: engine.Engine, begun: int) -> int:
+    counts = asked.counts
+    click.echo(
+      f'Stopped: {asked.reason}. {counts.done} of {counts.total} completions'
+      f' are in {self.path} ({counts.done - begun} of them from this run,'
+      f' {counts.failed} rows failed, {counts.sent + counts.received} tokens).'
+      ' Run the same command again to go on.',
+      err=True,
+    )
+    return INTERRUPTED if asked.failure is None else STOPPED
+
+  def _finish(self, contents: journal.Contents) -> None:
+    what = self.what
+    found = report.Report(self.rows, self.folder)
+    outcomes = results.outcomes(
+      self.rows, what.survey, contents, what.prompt, self.path
+    )
+    with results.Writer(self.rows, self.folder, what.teacher) as writer:
+      found.add_all(outcomes, writer)
+    numbers = found.as_dict(
+      data=what.data,
+      data_set=self.rows.data_set,
+      teacher=what.teacher,
+      model=self.service.model,
+      parameters=engine.parameters(self.service),
+      samples=what.samples,
+      usage=contents.usage,
+      cost=report.cost(contents.usage, what.prices),
+    )
+    found.write(numbers)
+    screen.summary(numbers, found.unusable)
+    self._say_what_is_next()
+
+  def _say_what_is_next(self) -> None:
+    teacher, data = self.what.teacher, self.what.data
+    click.echo(f'\nin      {self.folder}')
+    if self.rows.published:
+      name = '' if data == 'sample' else f' --gin.DATA="\'{data}\'"'
+      click.echo(
+        'train   python -m t5x.train'
+        f' --gin_file=gin/dss_{self.rows.data_set}.gin{name}'
+        f' --gin.TEACHER="\'{teacher}\'"'
+      )
+    else:
+      own = self.folder / 'rows' / f'{rows_lib.OWN_SPLIT}.jsonl'
+      click.echo(
+        'train   python -m t5x.train --gin_file=gin/dss_custom.gin'
+        f' --gin.DATA="\'{own}\'" --gin.TEACHER="\'{teacher}\'"'
+      )
+
+
+@contextlib.contextmanager
+def _interrupts(asking: engine.Engine) -> Iterator[None]:
+  """Has Ctrl-C and a polite kill stop the run."""
+  loop = asyncio.get_running_loop()
+  signals = (signal.SIGINT, signal.SIGTERM)
+  for number in signals:
+    loop.add_signal_handler(number, asking.interrupt)
+  try:
+    yield
+  finally:
+    for number in signals:
+      loop.remove_signal_handler(number)

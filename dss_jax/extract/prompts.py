@@ -1,0 +1,348 @@
+"""What a teacher is asked, and how its reply is read.
+
+A prompt file is YAML or JSON:
+
+    instruction: Answer the question, reasoning first.
+    question: "Q: {input}"
+    answer: "A: {rationale} So the answer is {label}."
+    exemplars:
+      - input: Is ice cold?
+        rationale: Ice is frozen water, which is cold.
+        label: "yes"
+
+`question` shows an input; one of two texts (`</s>` between them) is shown by
+`{premise}` and `{hypothesis}`. `answer` is the answer format, which also says
+how a reply is read. `stop` may list stop sequences; without it, a reply stops
+at a blank line and the beginning of the next question.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from dss_jax import errors, fields
+from dss_jax import teacher as teacher_lib
+
+ENDPOINTS = ('chat', 'completion')
+# Which file holds the exemplars of a data set.
+FILES = {
+  'anli1': 'anli1.yaml',
+  'asdiv': 'svamp.yaml',
+  'cqa': 'cqa.yaml',
+  'esnli': 'esnli.yaml',
+  'svamp': 'svamp.yaml',
+}
+_KEYS = ('instruction', 'question', 'answer', 'exemplars', 'stop')
+_EXEMPLAR_KEYS = ('input', 'rationale', 'label')
+_FIELD = re.compile(r'\{(input|premise|hypothesis|rationale|label)\}')
+# What reasoning models write before their reply, where a server leaves it in.
+_THOUGHT = re.compile(r'\s*<think>.*?</think>', re.DOTALL)
+# What a request holds: a text, or the messages of a chat.
+Asked = str | list[dict[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Exemplar:
+  """A worked answer that is shown before the question."""
+
+  input: str
+  rationale: str
+  label: str
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+  """Puts values into a template; braces within values stay as they are."""
+  return _FIELD.sub(lambda match: values.get(match[1], match[0]), template)
+
+
+def _shown(template: str, text: str) -> str:
+  values = {'input': text}
+  if '{premise}' in template:
+    premise, separator, hypothesis = text.partition(fields.NLI_SEPARATOR)
+    if not separator:
+      raise errors.DataError(
+        f'expected an input of two texts with {fields.NLI_SEPARATOR} between'
+        f" them, as the prompt's question shows a premise and a hypothesis,"
+        f' found {text[:60]!r}. Correct the input or the question.'
+      )
+    values |= {'premise': premise.strip(), 'hypothesis': hypothesis.strip()}
+  return _fill(template, values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prompt:
+  """How inputs are put to a teacher, and its replies read.
+
+  Attributes:
+    instruction: stands before everything; may be blank.
+    question: shows an input.
+    answer: shows a rationale and a label; gives the reply's format.
+    exemplars: worked answers.
+    stop: sequences at which a reply ends.
+    data_set: whose published rule reads a reply; None for `answer`'s own.
+  """
+
+  instruction: str
+  question: str
+  answer: str
+  exemplars: tuple[Exemplar, ...]
+  stop: tuple[str, ...]
+  data_set: str | None = None
+
+  @property
+  def head(self) -> str:
+    """What an answer begins with, before its rationale."""
+    return self.answer.partition('{rationale}')[0]
+
+  def _answered(self, exemplar: Exemplar) -> str:
+    values = {'rationale': exemplar.rationale, 'label': exemplar.label}
+    return _fill(self.answer, values)
+
+  def ask(self, text: str, endpoint: str) -> Asked:
+    """Returns what a request holds.
+
+    Args:
+      text: the input.
+      endpoint: 'completion' for one text that ends where the answer begins,
+        'chat' for messages in which exemplars are earlier turns.
+
+    Raises:
+      DataError: the question asks for two texts, and the input is one.
+    """
+    if endpoint == 'completion':
+      turns = [
+        f'{_shown(self.question, e.input)}\n{self._answered(e)}'
+        for e in self.exemplars
+      ]
+      last = f'{_shown(self.question, text)}\n{self.head}'.rstrip()
+      return '\n\n'.join(
+        [*([self.instruction] * bool(self.instruction))] + turns + [last]
+      )
+    messages = []
+    if self.instruction:
+      messages.append({'role': 'system', 'content': self.instruction})
+    for exemplar in self.exemplars:
+      shown = _shown(self.question, exemplar.input)
+      said = self._answered(exemplar)[len(self.head) :]
+      messages.append({'role': 'user', 'content': shown})
+      messages.append({'role': 'assistant', 'content': said})
+    messages.append({'role': 'user', 'content': _shown(self.question, text)})
+    return messages
+
+  def reply(self, text: str) -> str:
+    """Returns a reply without thoughts in tags and an echoed beginning."""
+    text = _THOUGHT.sub('', text, count=1).strip()
+    head = self.head.strip()
+    return text.removeprefix(head).lstrip() if head else text
+
+  def parse(self, reply: str) -> teacher_lib.Parsed:
+    """Splits a reply into rationale and label, '' where one is not found.
+
+    Args:
+      reply: from `reply`.
+    """
+    if self.data_set is not None:
+      return teacher_lib.parse(self.data_set, reply)
+    next_question = _FIELD.split(self.question)[0].strip()
+    if next_question:
+      reply = reply.split(next_question, 1)[0]
+    _, _, rest = self.answer.partition('{rationale}')
+    phrase, _, tail = rest.partition('{label}')
+    parts = reply.split(phrase.strip())
+    if len(parts) != 2:
+      return teacher_lib.Parsed('', '')
+    label = (parts[1].strip().splitlines() or [''])[0]
+    label = label.rstrip().removesuffix(tail.strip()).rstrip()
+    return teacher_lib.Parsed(parts[0].strip(), label)
+
+
+def fingerprint(asked: Asked) -> int:
+  """Returns 64 bits that stand for what a request asks."""
+  text = json.dumps(asked, ensure_ascii=False)
+  digest = hashlib.sha256(text.encode('utf-8', 'surrogatepass')).digest()
+  return int.from_bytes(digest[:8], 'big')
+
+
+def length(asked: Asked) -> int:
+  """Returns the number of characters that a request asks with."""
+  if isinstance(asked, str):
+    return len(asked)
+  return sum(len(message['content']) for message in asked)
+
+
+def shown(asked: Asked) -> str:
+  """Returns a request's prompt as a person reads it."""
+  if isinstance(asked, str):
+    return asked
+  return '\n'.join(f'[{m["role"]}]\n{m["content"]}' for m in asked)
+
+
+# Reading a prompt file.
+
+
+def packaged(data_set: str) -> Prompt:
+  """Returns the project's own prompt of a data set in the published layout.
+
+  Raises:
+    DataError: there is none.
+  """
+  if data_set not in FILES:
+    raise errors.DataError(
+      f'There is no prompt for the data set {data_set!r}: expected one of'
+      f' {", ".join(FILES)}, or --prompt with a file of your own.'
+      f'{errors.did_you_mean(data_set, FILES)}'
+    )
+  place = epath.Path(__file__).parent / 'exemplars' / FILES[data_set]
+  return load(str(place), data_set)
+
+
+def load(path: str, data_set: str | None = None) -> Prompt:
+  """Reads a prompt file.
+
+  Args:
+    path: of the file, YAML or JSON.
+    data_set: one in the published layout, whose rule the answers must follow;
+      None for rows of the user's own.
+
+  Raises:
+    DataError: it cannot be read, misses a field or has one that is unknown, or
+      its exemplars cannot be read back with its own answer format.
+  """
+  found = _document(path)
+  _check_keys(path, found, _KEYS, ('question', 'answer', 'exemplars'))
+  texts = {
+    key: _text(path, key, found.get(key, ''))
+    for key in ('instruction', 'question', 'answer')
+  }
+  _check_templates(path, texts['question'], texts['answer'])
+  exemplars = _exemplars(path, found['exemplars'])
+  begin = _FIELD.split(texts['question'])[0].strip()
+  stop = found.get('stop', [f'\n\n{begin}'] if begin else [])
+  if not isinstance(stop, list) or not all(
+    isinstance(text, str) and text for text in stop
+  ):
+    raise errors.DataError(
+      f'{path}: expected stop to be a list of texts, found {stop!r:.60}.'
+      ' Correct it.'
+    )
+  prompt = Prompt(
+    **texts, exemplars=exemplars, stop=tuple(stop), data_set=data_set
+  )
+  _check_exemplars(path, prompt)
+  return prompt
+
+
+def _document(path: str) -> dict[str, Any]:
+  import yaml
+
+  try:
+    text = epath.Path(path).expanduser().read_text(encoding='utf-8-sig')
+  except (OSError, UnicodeDecodeError) as error:
+    raise errors.DataError(
+      f'{path}: expected a prompt file in UTF-8, found none that can be read'
+      f' ({type(error).__name__}). Correct the path of --prompt.'
+    ) from error
+  try:
+    # All scalars as texts: `label: yes` is no truth value here.
+    found = yaml.load(text, Loader=yaml.BaseLoader)
+  except (yaml.YAMLError, RecursionError) as error:
+    reason = ' '.join(str(error).split())
+    raise errors.DataError(
+      f'{path}: expected YAML or JSON, found: {reason}. Correct the file.'
+    ) from error
+  if not isinstance(found, dict):
+    raise errors.DataError(
+      f'{path}: expected the fields {", ".join(_KEYS)}, found a'
+      f' {type(found).__name__}. Write them as `name: value`.'
+    )
+  return found
+
+
+def _check_keys(
+  place: str,
+  found: Mapping[str, Any],
+  known: tuple[str, ...],
+  needed: tuple[str, ...],
+) -> None:
+  for key in found:
+    if key not in known:
+      raise errors.DataError(
+        f'{place}: found the field {key!r}, expected only'
+        f' {", ".join(known)}.{errors.did_you_mean(key, known)}'
+      )
+  for key in needed:
+    if key not in found:
+      raise errors.DataError(
+        f'{place}: expected the field {key!r}, found only'
+        f' {", ".join(found) or "none"}. Add it.'
+      )
+
+
+def _text(place: str, key: str, value: Any, needed: bool = False) -> str:
+  if not isinstance(value, str) or (needed and not value.strip()):
+    raise errors.DataError(
+      f'{place}: expected {key!r} to be a text, found {value!r:.60}. Write one.'
+    )
+  return value.strip()
+
+
+def _check_templates(path: str, question: str, answer: str) -> None:
+  names = [match[1] for match in _FIELD.finditer(question)]
+  if sorted(names) not in (['input'], ['hypothesis', 'premise']):
+    raise errors.DataError(
+      f'{path}: expected question to hold {{input}} once, or {{premise}} and'
+      f' {{hypothesis}}, found {question!r:.60}. Correct it.'
+    )
+  names = [match[1] for match in _FIELD.finditer(answer)]
+  between = answer.partition('{rationale}')[2].partition('{label}')[0]
+  if names != ['rationale', 'label'] or not between.strip():
+    raise errors.DataError(
+      f'{path}: expected answer to hold {{rationale}}, words, and then'
+      f' {{label}}, such as "{{rationale}} So the answer is {{label}}.", found'
+      f' {answer!r:.60}. Correct it.'
+    )
+
+
+def _exemplars(path: str, found: Any) -> tuple[Exemplar, ...]:
+  if not isinstance(found, list) or not found:
+    raise errors.DataError(
+      f'{path}: expected exemplars to be a list of at least one, found'
+      f' {found!r:.60}. Write them as `- input: …`.'
+    )
+  result = []
+  for number, row in enumerate(found, 1):
+    place = f'{path}, exemplar {number}'
+    if not isinstance(row, dict):
+      raise errors.DataError(
+        f'{place}: expected {", ".join(_EXEMPLAR_KEYS)}, found {row!r:.60}.'
+      )
+    _check_keys(place, row, _EXEMPLAR_KEYS, _EXEMPLAR_KEYS)
+    result.append(
+      Exemplar(**{k: _text(place, k, row[k], True) for k in _EXEMPLAR_KEYS})
+    )
+  return tuple(result)
+
+
+def _check_exemplars(path: str, prompt: Prompt) -> None:
+  """Holds that the reader of replies understands the exemplars' answers."""
+  for number, exemplar in enumerate(prompt.exemplars, 1):
+    place = f'{path}, exemplar {number}'
+    try:
+      asked = prompt.ask(exemplar.input, 'chat')
+    except errors.DataError as error:
+      raise errors.DataError(f'{place}: {error}') from None
+    said = asked[2 * number - (not prompt.instruction)]['content']
+    parsed = prompt.parse(prompt.reply(said))
+    whole = parsed.label and exemplar.label.endswith(parsed.label)
+    if parsed.rationale != exemplar.rationale or not whole:
+      rule = f'the rule of {prompt.data_set}' if prompt.data_set else 'answer'
+      raise errors.DataError(
+        f'{place}: expected a rationale and a label that {rule} finds again in'
+        f' {said!r:.120}, found {parsed.rationale!r:.60} and'
+        f' {parsed.label!r:.60}. Correct the exemplar or the answer format.'
+      )

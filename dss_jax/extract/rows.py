@@ -1,0 +1,248 @@
+"""Streams the inputs of an extraction; no split is ever held in memory.
+
+Rows in the published layout are first copied into the extraction's folder, so
+that it is whole by itself and its completions stay paired with its rows. Rows
+of the user's own are JSON lines, read where they are.
+"""
+
+import dataclasses
+import filecmp
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from dss_jax import archive, equations, errors, fields, records
+
+# The data set of rows of the user's own, and their only split.
+CUSTOM = 'custom'
+OWN_SPLIT = 'train'
+OWN_ENDINGS = ('.jsonl', '.json')
+_COLUMNS = ('input', 'label', 'id')
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+  """One input.
+
+  Attributes:
+    split: 'train', 'validation' or 'test'.
+    index: its place in the split, from 0.
+    id: its identifier.
+    input: what a student reads, without a task prefix.
+    label: the gold label, '' where there is none.
+    possible: whether an answer is a possible one.
+  """
+
+  split: str
+  index: int
+  id: str
+  input: str
+  label: str
+  possible: Callable[[str], bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """Where the rows are, and how to read them.
+
+  Attributes:
+    data_set: one in the published layout, or 'custom'.
+    paths: the file of each split.
+    by_value: whether labels are equations.
+    columns: what the file of own rows calls input, label and id.
+  """
+
+  data_set: str
+  paths: Mapping[str, pathlib.Path]
+  by_value: bool = False
+  columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  @property
+  def published(self) -> bool:
+    """Whether the rows are in the published layout."""
+    return self.data_set != CUSTOM
+
+  def read(self, split: str) -> Iterator[Row]:
+    """Yields the rows of a split, one at a time.
+
+    Raises:
+      DataError: a line is malformed; the message names it.
+    """
+    read = self._published if self.published else self._own
+    for index, (place, row) in enumerate(_objects(self.paths[split])):
+      try:
+        yield read(split, index, row)
+      except fields.RowError as error:
+        raise errors.DataError(f'{place}: {error}') from None
+
+  def _published(self, split: str, index: int, row: dict[str, Any]) -> Row:
+    found = fields.READERS[self.data_set](row)
+    name = f'{split}-{index}' if found.id is None else found.id
+    return Row(split, index, name, found.input, found.label, found.possible)
+
+  def _own(self, split: str, index: int, row: dict[str, Any]) -> Row:
+    texts = {}
+    for name in _COLUMNS:
+      column = self.columns.get(name, name)
+      if column not in row and (name == 'input' or name in self.columns):
+        fields.column(row, column, str)
+      texts[name] = _as_text(column, row.get(column))
+    if not texts['input']:
+      column = self.columns.get('input', 'input')
+      raise fields.RowError(
+        f'expected a text in {column!r}, found none. Write one or remove the'
+        ' row.'
+      )
+    stem = self.paths[split].stem
+    texts['id'] = texts['id'] or f'{stem}-{index}'
+    return Row(split, index, possible=self._possible, **texts)
+
+  def _possible(self, label: str) -> bool:
+    return not self.by_value or equations.evaluate(label) is not None
+
+  def correct(self, label: str, gold: str) -> bool:
+    """Says whether a label is the gold label, or has its value."""
+    if self.by_value:
+      return equations.same_value(label, gold)
+    return label == gold
+
+  def key(self, label: str) -> Any:
+    """Returns what equal labels have in common: their value, or words."""
+    value = equations.evaluate(label) if self.by_value else None
+    return label if value is None else value
+
+
+def _as_text(column: str, value: Any) -> str:
+  if value is None:
+    return ''
+  if isinstance(value, int | float) and not isinstance(value, bool):
+    return str(value)
+  if not isinstance(value, str):
+    raise fields.RowError(
+      f'expected {column!r} to be a text, found {json.dumps(value)[:60]}.'
+      ' Correct it.'
+    )
+  return value.strip()
+
+
+def _objects(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+  """Yields (place, row) of a file with a JSON object a line."""
+  blank, number = False, 0
+  with path.open('rb') as file:
+    # Only b'\n' ends a line: JSON text may hold other separators unescaped.
+    for number, data in enumerate(file, 1):
+      place = f'{path}, line {number}'
+      line = data.removeprefix(b'\xef\xbb\xbf') if number == 1 else data
+      if not line.strip():
+        blank = True
+        continue
+      if blank:
+        raise errors.DataError(
+          f'{place}: expected no row after a blank line. Remove blank lines.'
+        )
+      yield place, _object(place, line)
+  if not number:
+    raise errors.DataError(f'{path}: expected rows, found an empty file.')
+
+
+def _object(place: str, line: bytes) -> dict[str, Any]:
+  try:
+    row = json.loads(line)
+    json.dumps(row, ensure_ascii=False).encode('utf-8')
+  except (ValueError, RecursionError) as error:
+    raise errors.DataError(
+      f'{place}: expected a JSON object in UTF-8, found: {error!s:.80}.'
+      ' Correct the line.'
+    ) from None
+  if not isinstance(row, dict):
+    raise errors.DataError(
+      f'{place}: expected a JSON object, found {line[:60]!r}. Write one object'
+      ' a line.'
+    )
+  return row
+
+
+def own(path: str, columns: Mapping[str, str], by_value: bool) -> Rows:
+  """Returns rows of the user's own.
+
+  Args:
+    path: of a file with a JSON object a line.
+    columns: maps 'input', 'label', 'id' to the file's names.
+    by_value: whether labels are equations.
+
+  Raises:
+    DataError: there is no such file.
+  """
+  where = pathlib.Path(path).expanduser()
+  if where.suffix.lower() not in OWN_ENDINGS or not where.is_file():
+    near = os.listdir(where.parent) if where.parent.is_dir() else []
+    raise errors.DataError(
+      f"{path}: expected 'sample', 'release', a folder or .zip in the published"
+      ' layout, or a file of your own with a JSON object a line that ends in'
+      f' {" or ".join(OWN_ENDINGS)}; found no such file.'
+      f'{errors.did_you_mean(where.name, near)}'
+    )
+  for name in columns:
+    if name not in _COLUMNS:
+      raise errors.DataError(
+        f'--column {name}=…: expected one of {", ".join(_COLUMNS)}.'
+        f'{errors.did_you_mean(name, _COLUMNS)}'
+      )
+  return Rows(CUSTOM, {OWN_SPLIT: where}, by_value, dict(columns))
+
+
+def fetch(data_set: str, location: str, folder: pathlib.Path) -> Rows:
+  """Copies rows in the published layout.
+
+  Args:
+    data_set: one of `records.DATA_SETS`.
+    location: the folder or zip that holds it.
+    folder: where to.
+
+  Returns:
+    The rows, at their copies.
+
+  Raises:
+    DataError: there is no such data set there.
+  """
+  records.check_data_set(data_set)
+  paths = {}
+  with archive.open_files(location, data_set) as files:
+    for split, file_split in records.FILE_SPLITS.items():
+      name = f'{data_set}_{file_split}.json'
+      if files.exists(name):
+        paths[split] = folder / name
+        paths[split].write_bytes(files.read(name))
+  return Rows(data_set, paths, data_set in records.EQUATION_SETS)
+
+
+def keep(rows: Rows, folder: pathlib.Path, teacher: str) -> Rows:
+  """Copies fetched rows into an extraction's folder; own rows stay.
+
+  Args:
+    rows: what was fetched.
+    folder: the extraction's.
+    teacher: its name.
+
+  Raises:
+    DataError: the folder holds other rows.
+  """
+  if not rows.published:
+    return rows
+  kept = {split: folder / path.name for split, path in rows.paths.items()}
+  for split, path in kept.items():
+    if path.exists() and not filecmp.cmp(path, rows.paths[split], False):
+      raise errors.DataError(
+        f'{path}: expected the rows of DATA, found others: the teacher'
+        f' {teacher!r} was asked about them. Choose another --teacher.'
+      )
+  folder.mkdir(parents=True, exist_ok=True)
+  for split, path in kept.items():
+    if not path.exists():
+      partial = path.with_name(f'{path.name}.partial')
+      shutil.copyfile(rows.paths[split], partial)
+      partial.rename(path)
+  return dataclasses.replace(rows, paths=kept)

@@ -1,0 +1,189 @@
+"""What a person sees: the dry run, the progress, the summary."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import rich.console
+import rich.markup
+import rich.progress
+import rich.table
+
+from dss_jax.extract import engine, estimate, prompts
+
+# Without a terminal, a line of progress each so many seconds.
+_LINE_EVERY_S = 30.0
+
+
+def console() -> rich.console.Console:
+  """Returns the screen; long lines are not broken."""
+  return rich.console.Console(highlight=False, soft_wrap=True)
+
+
+def _count(number: float) -> str:
+  return f'{number:,.0f}'
+
+
+def dry_run(
+  asked: list[tuple[str, prompts.Asked]],
+  survey: estimate.Survey,
+  samples: int,
+  answer_tokens: int,
+  max_tokens: int | None,
+  prices: estimate.Prices,
+) -> None:
+  """Prints the first prompts as they would be sent, tokens and cost.
+
+  Args:
+    asked: what the prompts are called, and the prompts.
+    survey: of all rows.
+    samples: of each row.
+    answer_tokens: about how many tokens an exemplar's answer has.
+    max_tokens: the most that a completion may have, None for any number.
+    prices: for a million tokens.
+  """
+  out = console()
+  for name, prompt in asked:
+    out.rule(f'prompt of {rich.markup.escape(name)}')
+    out.print(prompts.shown(prompt), markup=False)
+  out.rule()
+  sent = survey.tokens * samples
+  likely, total = answer_tokens * survey.total * samples, survey.total * samples
+  out.print(f'requests        {_count(total)}')
+  out.print(
+    f'prompt tokens   about {_count(sent)} (the longest prompt: about'
+    f' {_count(survey.most)})'
+  )
+  most = '' if max_tokens is None else f', at most {_count(max_tokens * total)}'
+  out.print(
+    f'answer tokens   about {_count(likely)}, if answers are as long as'
+    f' those of the exemplars{most}'
+  )
+  cost = prices.cost(sent, likely)
+  if cost is None:
+    out.print('cost            not known: give --price-in and --price-out')
+  else:
+    bound = (
+      ''
+      if max_tokens is None
+      else (f', at most ${prices.cost(sent, max_tokens * total):,.2f}')
+    )
+    out.print(f'cost            about ${cost:,.2f}{bound}')
+  out.print('Nothing was sent.')
+
+
+class Progress:
+  """A bar with rate, time left, failures, tokens; lines without a terminal."""
+
+  def __init__(self, counts: engine.Counts):
+    """Makes the bar.
+
+    Args:
+      counts: where the run stands.
+    """
+    self._begin, self._done = time.monotonic(), counts.done
+    self._last = self._begin
+    text = rich.progress.TextColumn
+    self._bar = rich.progress.Progress(
+      text('asking'),
+      rich.progress.BarColumn(bar_width=None),
+      rich.progress.MofNCompleteColumn(),
+      text('{task.fields[rate]}'),
+      rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
+      text('{task.fields[more]}'),
+      refresh_per_second=4,
+    )
+    self._terminal = self._bar.console.is_terminal
+    self._task = self._bar.add_task(
+      'asking',
+      total=counts.total,
+      completed=counts.done,
+      rate='',
+      more='',
+    )
+
+  def update(self, counts: engine.Counts) -> None:
+    """Shows where the run stands."""
+    now = time.monotonic()
+    rate = (counts.done - self._done) / max(now - self._begin, 1e-3)
+    more = (
+      f'{counts.failed} failed, {counts.retries} sent again,'
+      f' {_count(counts.sent)} + {_count(counts.received)} tokens'
+    )
+    if self._terminal:
+      self._bar.update(
+        self._task, completed=counts.done, rate=f'{rate:.1f}/s', more=more
+      )
+    elif now - self._last >= _LINE_EVERY_S:
+      self._last = now
+      left = (counts.total - counts.done) / rate if rate else float('inf')
+      print(
+        f'{counts.done} of {counts.total}, {rate:.1f}/s, {left:.0f} s left,'
+        f' {more}',
+        file=sys.stderr,
+      )
+
+  @contextlib.contextmanager
+  def shown(self) -> Iterator[None]:
+    """Shows the bar for a while, where there is a terminal."""
+    with self._bar if self._terminal else contextlib.nullcontext():
+      yield
+
+
+def summary(found: Mapping[str, Any], unusable: list[dict[str, Any]]) -> None:
+  """Prints a report.
+
+  Args:
+    found: from `report.Report.as_dict`.
+    unusable: the first rows that are of no use to training, and why.
+  """
+  out = console()
+  splits = found['splits']
+  table = rich.table.Table(box=None, pad_edge=False)
+  table.add_column('')
+  for name in splits:
+    table.add_column(name, justify='right')
+  for title, key in (
+    ('rows', 'rows'),
+    ('asked', 'asked'),
+    ('completed', 'completed'),
+    ('failed', 'failed'),
+    ('no rationale found', 'blank_rationales'),
+    ('no label found', 'blank_labels'),
+    ('label no possible answer', 'outside_labels'),
+    ('cut at --max-tokens', 'cut'),
+  ):
+    table.add_row(title, *(_count(split[key]) for split in splits.values()))
+  table.add_row('teacher accuracy', *map(_accuracy, splits.values()))
+  if found['samples'] > 1:
+    table.add_row(
+      'agreement', *(_percent(split['agreement']) for split in splits.values())
+    )
+  out.print(table)
+  words = found['rationale_words']
+  if words:
+    shown = ', '.join(f'{p}%: {words[p]}' for p in words)
+    out.print(f'words in a rationale, percentiles  {shown}')
+  usage = found['usage']
+  if usage:
+    shown = ', '.join(f'{name} {_count(n)}' for name, n in usage.items())
+    out.print(f'tokens used  {shown}')
+  if found['cost'] is not None:
+    out.print(f'cost  ${found["cost"]:,.2f}')
+  for row in unusable:
+    why = ' '.join(row['why'].split())
+    out.print(f'{row["split"]} {row["index"]}: {why}', markup=False)
+  if found['unusable_rows'] > len(unusable):
+    out.print(
+      f'… {found["unusable_rows"] - len(unusable)} more rows like these'
+    )
+
+
+def _percent(part: float | None) -> str:
+  return '–' if part is None else f'{100 * part:.2f}%'
+
+
+def _accuracy(split: Mapping[str, Any]) -> str:
+  return _percent(split['accuracy'])

@@ -1,0 +1,1 @@
+"""Tests of `dss extract`, against servers on this machine only."""
