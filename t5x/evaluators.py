@@ -8,7 +8,7 @@ import jax
 import seqio
 import tensorflow as tf
 
-from t5x import datasets, inference
+from t5x import datasets, feature_lengths, inference
 from t5x import train_state as train_state_lib
 
 _LOG_FOLDER = 'inference_eval'
@@ -45,6 +45,9 @@ class InferenceEvaluator:
     provider = datasets.mixture_or_task(cfg)
     if verify_matching_vocabs_fn is not None:
       verify_matching_vocabs_fn(cfg, model)
+    feature_lengths.check(
+      provider, cfg, model.FEATURE_CONVERTER_CLS, longest_by_default=True
+    )
     self._model = model
     self._partitioner = partitioner
     self._batch_size = cfg.batch_size

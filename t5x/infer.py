@@ -32,6 +32,7 @@ from t5x import (
   commands,
   datasets,
   errors,
+  feature_lengths,
   gin_utils,
   infer_files,
   inference,
@@ -114,6 +115,11 @@ def infer(
     errors.UserError: for a configuration that can't work.
   """
   _check(mode, dataset_cfg, checkpoint_period, shard_id, num_shards)
+  feature_lengths.check(
+    datasets.mixture_or_task(dataset_cfg),
+    dataset_cfg,
+    model.FEATURE_CONVERTER_CLS,
+  )
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(dataset_cfg, model)
   tf.io.gfile.makedirs(output_dir)
@@ -254,11 +260,6 @@ def _check(mode, cfg, checkpoint_period, shard_id, num_shards) -> None:
     raise errors.UserError(
       'DatasetConfig.pack: inference needs each example in a row of its own.'
       ' Set it to False.'
-    )
-  if cfg.task_feature_lengths is None:
-    raise errors.UserError(
-      f'The dataset {cfg.mixture_or_task_name!r} ({cfg.split}) needs'
-      " TASK_FEATURE_LENGTHS, for example {'inputs': 512, 'targets': 128}."
     )
 
 
