@@ -45,6 +45,9 @@ class HeuristicRule(enum.Enum):
 
 HEURISTIC_RULE = HeuristicRule.TOKEN
 
+# Logical axes that count layers: each index is a parameter of its own.
+_LAYER_AXES = ('layers', 'stack')
+
 FactorRule = HeuristicRule | Sequence[FactorDim] | None
 
 
@@ -221,6 +224,7 @@ class Adafactor(OptimizerDef):
         ' are factored. Set one of them.'
       )
     self.dtype_momentum = jax.dtypes.canonicalize_dtype(dtype_momentum)
+    self._layer_dims: dict[str, tuple[int, ...]] = {}
     super().__init__(
       _AdafactorHyperParams(
         learning_rate=learning_rate,
@@ -246,6 +250,9 @@ class Adafactor(OptimizerDef):
   def set_param_axes(self, param_logical_axes: Any) -> None:
     """Makes the `factor_map` from logical axes, if there are rules for them.
 
+    Without rules, axes named 'layers' or 'stack' are all that counts: a stack
+    of layers is updated as its layers would be one by one.
+
     Args:
       param_logical_axes: a `PartitionSpec` of logical names, or None, for each
         parameter.
@@ -253,13 +260,19 @@ class Adafactor(OptimizerDef):
     Raises:
       errors.UserError: if an axis has no rule.
     """
+    axes_by_path = traverse_util.flatten_dict(
+      flax.core.unfreeze(param_logical_axes), sep='/'
+    )
     rules = self.hyper_params.logical_factor_rules
     if rules is None:
+      self._layer_dims = {
+        path: tuple(i for i, name in enumerate(axes) if name in _LAYER_AXES)
+        for path, axes in axes_by_path.items()
+        if axes is not None
+      }
       return
     factor_map = {}
-    for path, axes in traverse_util.flatten_dict(
-      flax.core.unfreeze(param_logical_axes), sep='/'
-    ).items():
+    for path, axes in axes_by_path.items():
       unknown = [name for name in axes or () if name not in rules]
       if unknown:
         raise errors.UserError(
@@ -277,19 +290,25 @@ class Adafactor(OptimizerDef):
     """Says which dimensions of a parameter are factored and averaged."""
     hyper = self.hyper_params
     every = range(len(shape))
+    stacked = self._layer_dims.get(path, ())
+    own = [i for i in every if i not in stacked]
     rule: FactorRule = HEURISTIC_RULE
     if hyper.factor_map is not None:
       rule = hyper.factor_map[path]
     if rule is None:
-      return _Roles((), (), every)
+      return _Roles((), (), own)
     least = hyper.min_dim_size_to_factor
     if rule is HEURISTIC_RULE:
-      if not hyper.factored or len(shape) < 2:
-        return _Roles((), (), every)
-      *_, row, column = np.argsort(shape, kind='stable')
+      if not hyper.factored or len(own) < 2:
+        return _Roles((), (), own)
+      *_, row, column = sorted(own, key=lambda i: shape[i])
       if shape[row] < least:
-        return _Roles((), (), every)
-      return _Roles((int(row),), (int(column),), every)
+        return _Roles((), (), own)
+      return _Roles((row,), (column,), own)
+    if stacked and len(rule) == len(own):
+      # A rule for one layer is a rule for each of a stack.
+      one = iter(rule)
+      rule = [FactorDim.BATCH if i in stacked else next(one) for i in every]
     if len(rule) != len(shape):
       raise errors.UserError(
         f'Adafactor: the factor rule of {path} has {len(rule)} entries, but its'

@@ -278,7 +278,8 @@ class EncoderDecoderModel(BaseTransformerModel):
       tokens_to_logits=tokens_to_logits,
       eos_id=eos_id,
       num_decodes=num_decodes,
-      cache_offset=0,
+      # A network that stacks its layers has the batch in axis 1 of the cache.
+      cache_offset=int(getattr(self.module, 'scan_layers', False)),
       **options,
     )
     if return_all_decodes:
@@ -328,3 +329,31 @@ def _token_log_likelihood(
 ) -> Float[Array, 'B T']:
   loss, _ = losses.token_cross_entropy(logits, targets)
   return -loss
+
+
+class DecoderOnlyModel(BaseTransformerModel):
+  """Not supported: a gin file that names it is told so when it is used.
+
+  Raises:
+    errors.UserError: always.
+  """
+
+  def __new__(
+    cls,
+    module: nn.Module | None = None,
+    vocabulary: Vocabulary | None = None,
+    optimizer_def: optimizers.OptimizerDef | None = None,
+    decode_fn: DecodeFnCallable = decoding.temperature_sample,
+    inputs_bidirectional_attention: bool = False,
+    feature_converter_cls: Callable[..., Any] | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    loss_normalizing_factor: (
+      float | int | str | losses.SpecialLossNormalizingFactor | None
+    ) = None,
+  ):
+    raise errors.UserError(
+      'models.DecoderOnlyModel is not supported: this engine trains'
+      ' sequence-to-sequence models. Use models.EncoderDecoderModel with the'
+      ' network in t5x.examples.t5, or upstream T5X.'
+    )

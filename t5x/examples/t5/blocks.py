@@ -1,0 +1,216 @@
+"""A layer of T5's encoder, a layer of its decoder, and their parts.
+
+Axes: B batch, L encoder length, T decoder length, D embedding, H heads.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen import partitioning
+from jaxtyping import Array, Float
+
+from t5x.examples.t5 import layers
+from t5x.examples.t5.config import T5Config
+
+# What a cache says of itself: how many positions are written, and its length.
+CachePosition = tuple[jax.Array, int]
+
+
+def layer_norm(config: T5Config) -> layers.LayerNorm:
+  return layers.LayerNorm(dtype=config.dtype)
+
+
+def dropout(config: T5Config) -> nn.Dropout:
+  # One mask for all positions of a row, as in T5.
+  return nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+
+
+def _attention(config: T5Config) -> layers.MultiHeadDotProductAttention:
+  return layers.MultiHeadDotProductAttention(
+    num_heads=config.num_heads,
+    head_dim=config.head_dim,
+    dtype=config.dtype,
+    dropout_rate=config.dropout_rate,
+    float32_logits=config.float32_attention_logits,
+  )
+
+
+def _mlp(config: T5Config) -> layers.MlpBlock:
+  return layers.MlpBlock(
+    intermediate_dim=config.mlp_dim,
+    activations=config.mlp_activations,
+    intermediate_dropout_rate=config.dropout_rate,
+    dtype=config.dtype,
+  )
+
+
+def relative_biases(config: T5Config) -> layers.RelativePositionBiases:
+  # In the type of the logits that they are added to.
+  dtype = jnp.float32 if config.float32_attention_logits else config.dtype
+  return layers.RelativePositionBiases(
+    num_buckets=32,
+    max_distance=128,
+    num_heads=config.num_heads,
+    dtype=dtype,
+    embedding_init=nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),
+  )
+
+
+def constrain(x: jax.Array) -> jax.Array:
+  return partitioning.with_sharding_constraint(x, ('batch', 'length', 'embed'))
+
+
+def decoder_position_bias(
+  relative_embedding: nn.Module,
+  length: int,
+  cache: CachePosition | None,
+  max_decode_length: int | None = None,
+) -> Float[Array, '1 H T _']:
+  """The relative biases of self-attention for the next `length` positions.
+
+  With a cache, only those of the positions that come next are computed, to
+  every position of the cache.
+
+  Args:
+    relative_embedding: a `layers.RelativePositionBiases`.
+    length: T, how many positions there are.
+    cache: None where there is no cache, or where it is about to be made.
+    max_decode_length: the length that the cache should have; None for any.
+
+  Raises:
+    ValueError: if max_decode_length is not the length of the cache.
+  """
+  if cache is None:
+    return relative_embedding(length, length, False)
+  position, capacity = cache
+  if max_decode_length not in (None, capacity):
+    raise ValueError(
+      f'max_decode_length: expected {capacity}, the length that the cache was'
+      f' made for, found {max_decode_length}; make the cache with decoder'
+      f' inputs of length {max_decode_length}.'
+    )
+  return relative_embedding(length, capacity, False, position)
+
+
+class EncoderLayer(nn.Module):
+  """Self-attention and feed-forward block, each with norm and residual."""
+
+  config: T5Config
+  relative_embedding: nn.Module | None
+
+  def setup(self):
+    self.pre_attention_layer_norm = layer_norm(self.config)
+    self.attention = _attention(self.config)
+    self.pre_mlp_layer_norm = layer_norm(self.config)
+    self.mlp = _mlp(self.config)
+    self.dropout = dropout(self.config)
+
+  def __call__(
+    self,
+    inputs: Float[Array, 'B L D'],
+    encoder_mask: Array | None = None,
+    deterministic: bool = False,
+    position_bias: Float[Array, '1 H L L'] | None = None,
+  ) -> Float[Array, 'B L D']:
+    """Applies the layer.
+
+    Args:
+      inputs: the residual stream.
+      encoder_mask: [B, 1, L, L].
+      deterministic: True turns dropout off.
+      position_bias: the result of `relative_embedding` for this length, which
+        a stack computes once for all layers; None computes it here.
+    """
+    if position_bias is None:
+      length = inputs.shape[-2]
+      position_bias = self.relative_embedding(length, length, True)
+    inputs = constrain(inputs)
+    x = self.pre_attention_layer_norm(inputs)
+    x = self.attention(
+      x, x, encoder_mask, position_bias, deterministic=deterministic
+    )
+    x = inputs + self.dropout(x, deterministic=deterministic)
+    y = self.pre_mlp_layer_norm(constrain(x))
+    y = self.mlp(y, deterministic=deterministic)
+    return constrain(x + self.dropout(y, deterministic=deterministic))
+
+
+class DecoderLayer(nn.Module):
+  """Self-attention, cross attention and feed-forward block."""
+
+  config: T5Config
+  relative_embedding: nn.Module | None
+
+  def setup(self):
+    self.pre_self_attention_layer_norm = layer_norm(self.config)
+    self.self_attention = _attention(self.config)
+    self.pre_cross_attention_layer_norm = layer_norm(self.config)
+    self.encoder_decoder_attention = _attention(self.config)
+    self.pre_mlp_layer_norm = layer_norm(self.config)
+    self.mlp = _mlp(self.config)
+    self.dropout = dropout(self.config)
+
+  def __call__(
+    self,
+    inputs: Float[Array, 'B T D'],
+    encoded: Float[Array, 'B2 L D'],
+    decoder_mask: Array | None = None,
+    encoder_decoder_mask: Array | None = None,
+    deterministic: bool = False,
+    decode: bool = False,
+    max_decode_length: int | None = None,
+    position_bias: Float[Array, '1 H T _'] | None = None,
+  ) -> Float[Array, 'B T D']:
+    """Applies the layer.
+
+    Args:
+      inputs: the residual stream.
+      encoded: outputs of the encoder; B2 may divide B (see
+        `layers.MultiHeadDotProductAttention`).
+      decoder_mask: [B, 1, T, T].
+      encoder_decoder_mask: [B, 1, T, L].
+      deterministic: True turns dropout off.
+      decode: reads and writes the cache.
+      max_decode_length: see `position_bias`.
+      position_bias: the result of the method `position_bias`, which a stack
+        computes once for all layers; None computes it here.
+
+    Returns:
+      The residual stream with the three blocks added.
+    """
+    if position_bias is None:
+      position_bias = self.position_bias(
+        inputs.shape[-2], decode, max_decode_length
+      )
+    inputs = constrain(inputs)
+    x = self.pre_self_attention_layer_norm(inputs)
+    x = self.self_attention(
+      x,
+      x,
+      decoder_mask,
+      position_bias,
+      decode=decode,
+      deterministic=deterministic,
+    )
+    x = inputs + self.dropout(x, deterministic=deterministic)
+    y = self.pre_cross_attention_layer_norm(constrain(x))
+    y = self.encoder_decoder_attention(
+      y, encoded, encoder_decoder_mask, deterministic=deterministic
+    )
+    y = x + self.dropout(y, deterministic=deterministic)
+    z = self.pre_mlp_layer_norm(constrain(y))
+    z = self.mlp(z, decode=decode, deterministic=deterministic)
+    return constrain(y + self.dropout(z, deterministic=deterministic))
+
+  def position_bias(
+    self, length: int, decode: bool, max_decode_length: int | None
+  ) -> Float[Array, '1 H T _']:
+    """See `decoder_position_bias`."""
+    cache = self.self_attention.cache_position() if decode else None
+    return decoder_position_bias(
+      self.relative_embedding, length, cache, max_decode_length
+    )
+
+  def cache_encoded(self, encoded: Float[Array, 'B L D']) -> None:
+    """Projects the keys and values of cross attention, for decoding."""
+    self.encoder_decoder_attention.cache_encoded(encoded)

@@ -1,0 +1,76 @@
+"""The dimensions and options of a T5."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from t5x import errors
+
+# What is kept of a layer's forward pass for its backward pass; everything else
+# is computed again. 'none' rematerialises nothing.
+REMAT_POLICIES = {
+  'none': None,
+  # The results of the products with parameters: what is computed again is
+  # element-wise, or attention.
+  'minimal': jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+  # Only what a layer starts from.
+  'full': jax.checkpoint_policies.nothing_saveable,
+}
+
+
+@struct.dataclass
+class T5Config:
+  """Dimensions and options of a T5.
+
+  T5 1.0 has `mlp_activations=('relu',)` and `logits_via_embedding=True`, T5 1.1
+  `('gelu', 'linear')` and False.
+
+  Attributes:
+    vocab_size: V, rows of the embedding.
+    dtype: type of the activations; parameters are float32.
+    emb_dim: D.
+    num_heads: attention heads.
+    num_encoder_layers: layers of the encoder.
+    num_decoder_layers: layers of the decoder.
+    head_dim: size of a head.
+    mlp_dim: inner size of the feed-forward blocks.
+    mlp_activations: see `layers.MlpBlock`.
+    dropout_rate: of every dropout.
+    logits_via_embedding: computes the logits with the token embedding.
+    float32_attention_logits: attention logits and softmax in float32.
+    scan_layers: compiles one encoder and one decoder layer and runs each in a
+      loop, for a compile time that does not grow with the number of layers.
+      The parameters of all layers of a stack lie in one array (`layers/…` with
+      a first axis 'layers', in place of `layers_0/…`, `layers_1/…`).
+      Checkpoints of either kind restore into the other. Not in T5X's config.
+    remat_policy: what the backward pass computes again to save memory: 'none',
+      'minimal' (all but products with parameters) or 'full' (everything inside
+      a layer). The numbers stay the same. Not in T5X's config.
+  """
+
+  vocab_size: int
+  dtype: Any = jnp.float32
+  emb_dim: int = 512
+  num_heads: int = 8
+  num_encoder_layers: int = 6
+  num_decoder_layers: int = 6
+  head_dim: int = 64
+  mlp_dim: int = 2048
+  mlp_activations: Sequence[str] = ('relu',)
+  dropout_rate: float = 0.1
+  logits_via_embedding: bool = False
+  float32_attention_logits: bool = False
+  scan_layers: bool = False
+  remat_policy: str = 'none'
+
+  def __post_init__(self):
+    if self.remat_policy not in REMAT_POLICIES:
+      raise errors.UserError(
+        'T5Config.remat_policy: expected one of'
+        f' {", ".join(map(repr, REMAT_POLICIES))}, found'
+        f' {self.remat_policy!r}.'
+        + errors.did_you_mean(str(self.remat_policy), REMAT_POLICIES)
+      )
