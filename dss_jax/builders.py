@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import io
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -19,25 +20,11 @@ import numpy as np
 import seqio
 import tensorflow_datasets as tfds
 from absl import logging
-from etils import epath
 
-from dss_jax import errors, own_data, records
+from dss_jax import errors, own_data, records, release
 
-RELEASE_URL = (
-  'https://github.com/google-research/distilling-step-by-step/raw/main/'
-  'datasets.zip'
-)
-# Where in the TFDS data dir a release fetched by hand is looked for.
-RELEASE_PLACES = ('downloads/dss_release', 'downloads/dss_release.zip')
 # Raised when rows come out differently from the same files.
 VERSION = '1.0.0'
-# Rows of the published archive: other counts mean that it is not whole.
-RELEASE_ROWS = {
-  'anli1': {'train': 16946, 'validation': 1000, 'test': 1000},
-  'cqa': {'train': 9741, 'test': 1221},
-  'esnli': {'train': 549367, 'validation': 9842, 'test': 9824},
-  'svamp': {'train': 800, 'test': 200},
-}
 COLUMNS = ('id', 'input', 'label', 'rationale', 'teacher_label')
 # Where rows are: 'sample', 'release', a path, or rows of the user's own.
 Data = str | own_data.OwnData
@@ -103,33 +90,6 @@ def data_tag(data_set: str, data: Data, teacher: str | None) -> str:
   return f'local_{content(data_set, data, teacher)}'
 
 
-def _release_location(root: epath.Path, dl_manager: Any) -> str:
-  """Returns where the published release lies, fetching it if need be."""
-  for place in RELEASE_PLACES:
-    if (root / place).exists():
-      return str(root / place)
-  try:
-    return str(dl_manager.download(RELEASE_URL))
-  except Exception as error:  # The causes are requests', urllib's and TFDS'.
-    raise errors.DataError(
-      f'DATA is release, but {RELEASE_URL} could not be fetched:'
-      f' {type(error).__name__}: {error}. Fetch it by hand and save it as'
-      f' {root / RELEASE_PLACES[1]}, or give its path as DATA.'
-    ) from error
-
-
-def _check_rows(data_set: str, location: str, release: records.Release) -> None:
-  """Raises a DataError unless the published number of rows is there."""
-  found = {split: len(rows) for split, rows in release.splits.items()}
-  expected = RELEASE_ROWS.get(data_set, found)
-  if found != expected:
-    raise errors.DataError(
-      f'{location}: expected the published rows of {data_set} ({expected}),'
-      f' found {found}. Get the archive again; for rows of another kind, give'
-      ' the path as DATA.'
-    )
-
-
 class _Info(tfds.core.DatasetInfo):
   """Information that is never looked up in TFDS' bucket."""
 
@@ -158,24 +118,24 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       disable_shuffling=True,
     )
 
-  def _read(self, dl_manager) -> tuple[str, records.Release, str]:
+  def _read(self) -> tuple[str, records.Release, str]:
     """Returns where the rows are, the rows, and what stands for them."""
     config = self.builder_config
     if config.data == 'release':
-      location = _release_location(self.data_dir_root, dl_manager)
+      location = str(release.fetch(self.data_dir_root))
     elif config.data == 'sample':
       location = sample_location()
     else:
       location = config.data
-    release = records.read(self.DATA_SET, location, config.teacher)
+    rows = records.read(self.DATA_SET, location, config.teacher)
     if config.data == 'release':
-      _check_rows(self.DATA_SET, location, release)
+      release.check_rows(self.DATA_SET, location, rows)
     found = records.fingerprint(self.DATA_SET, location, config.teacher)
-    return location, release, found
+    return location, rows, found
 
   def _split_generators(self, dl_manager) -> Mapping[str, Iterator]:
     config = self.builder_config
-    location, release, found = self._read(dl_manager)
+    location, read, found = self._read()
     if config.name.startswith('local_') and f'_{found}_' not in config.name:
       raise errors.DataError(
         f'{location}: expected the files that {config.name} was named after,'
@@ -185,12 +145,12 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       content=found,
       reports={
         split: dataclasses.asdict(report)
-        for split, report in release.reports.items()
+        for split, report in read.reports.items()
       },
     )
     return {
       split: ((row.index, dataclasses.asdict(row)) for row in rows)
-      for split, rows in release.splits.items()
+      for split, rows in read.splits.items()
     }
 
   def _generate_examples(self, rows) -> Iterator:
@@ -256,7 +216,7 @@ class DssCustom(_Builder):
   DATA_SET = 'custom'
   BUILDER_CONFIGS = []
 
-  def _read(self, dl_manager) -> tuple[str, records.Release, str]:
+  def _read(self) -> tuple[str, records.Release, str]:
     own = self.builder_config.data
     return own.train, own_data.read(own), own_data.fingerprint(own)
 
@@ -302,11 +262,17 @@ def _only_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-  """Hides TFDS' messages and bars for work of a second or two."""
+  """Hides TFDS' messages and bars: a line a shard, over many columns."""
   with contextlib.ExitStack() as stack:
     stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
     stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
     yield
+
+
+def _say(config: Config, text: str) -> None:
+  """Writes a line, but for the sample, which takes no time worth one."""
+  if config.data != 'sample':
+    print(text, file=sys.stderr, flush=True)
 
 
 def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
@@ -334,10 +300,15 @@ def _prepare(
     if overwrite
     else modes.REUSE_DATASET_IF_EXISTS,
   )
-  sample = builder.builder_config.data == 'sample'
+  config = builder.builder_config
   try:
-    with _silent() if sample else contextlib.nullcontext():
+    if config.data == 'release':
+      release.fetch(builder.data_dir_root)
+    _say(config, f'Preparing {builder.name}/{config.name}, once …')
+    with _silent():
       builder.download_and_prepare(download_config=download_config)
+    rows = (f'{k} {v.num_examples}' for k, v in builder.info.splits.items())
+    _say(config, f'Prepared {", ".join(rows)} rows in {builder.data_path}')
   except errors.DataError:
     raise
   except Exception:

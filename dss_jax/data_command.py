@@ -114,11 +114,11 @@ def _experiments(path: str, options: dict[str, Any]) -> list[Any]:
 
 def _found(path: str, archive: Any, records: Any) -> list[str]:
   """Returns the data sets that a folder or zip holds."""
-  from dss_jax import builders
+  from dss_jax import builders, release
 
   location = builders.sample_location() if path == 'sample' else path
   if path == 'release':
-    return list(builders.RELEASE_ROWS)
+    return list(release.ROWS)
   found, problem = [], None
   for name in records.DATA_SETS:
     try:

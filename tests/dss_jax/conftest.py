@@ -1,6 +1,7 @@
 """A tiny release in the published layout, written anew for each test."""
 
 import json
+import socket
 
 import pytest
 import seqio
@@ -89,3 +90,15 @@ def tfds_dir(tmp_path):
   seqio.set_tfds_data_dir_override(str(path))
   yield path
   seqio.set_tfds_data_dir_override(None)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+  """Makes every use of a socket an error."""
+
+  def refuse(*args, **kwargs):
+    raise AssertionError(f'The network was used: {args}')
+
+  monkeypatch.setattr(socket.socket, 'connect', refuse)
+  monkeypatch.setattr(socket, 'getaddrinfo', refuse)
+  monkeypatch.setattr(socket, 'create_connection', refuse)

@@ -2,8 +2,6 @@
 
 import concurrent.futures
 import shutil
-import socket
-import types
 
 import numpy as np
 import pytest
@@ -11,18 +9,6 @@ import seqio
 import tensorflow_datasets as tfds
 
 from dss_jax import builders, errors, records
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-  """Makes every use of a socket an error."""
-
-  def refuse(*args, **kwargs):
-    raise AssertionError(f'The network was used: {args}')
-
-  monkeypatch.setattr(socket.socket, 'connect', refuse)
-  monkeypatch.setattr(socket, 'getaddrinfo', refuse)
-  monkeypatch.setattr(socket, 'create_connection', refuse)
 
 
 def prepare(data, data_set='cqa', teacher='palm'):
@@ -152,55 +138,6 @@ def test_the_sample_is_prepared_again_when_it_changed(
     builder = prepare('sample')
     assert len(builders.table(builder, 'train')['id']) == rows
   builders._PREPARED.clear()
-
-
-def test_a_released_folder_is_found_in_the_data_dir(
-  write_release, tfds_dir, no_network, monkeypatch
-):
-  expected = {'cqa': {'train': 24, 'test': 6}}
-  monkeypatch.setattr(builders, 'RELEASE_ROWS', expected)
-  folder = write_release()
-  (tfds_dir / 'downloads').mkdir(parents=True)
-  folder.rename(tfds_dir / 'downloads/dss_release')
-  builder = prepare('release')
-  assert builder.builder_config.name == 'release_palm'
-  assert builder.info.splits['train'].num_examples == 24
-
-
-def test_a_release_that_lacks_rows_is_refused(
-  write_release, tfds_dir, no_network
-):
-  folder = write_release()
-  (tfds_dir / 'downloads').mkdir(parents=True)
-  folder.rename(tfds_dir / 'downloads/dss_release')
-  with pytest.raises(
-    errors.DataError,
-    match=r"published rows of cqa \({'train': 9741, 'test': 1221}\), found"
-    r" {'train': 24, 'test': 6}",
-  ):
-    prepare('release')
-
-
-def test_without_a_network_the_release_says_where_to_put_it(
-  tfds_dir, monkeypatch
-):
-  def fail(self, url):
-    assert url == builders.RELEASE_URL
-    raise ConnectionError('no route')
-
-  monkeypatch.setattr(tfds.download.DownloadManager, 'download', fail)
-  with pytest.raises(
-    errors.DataError,
-    match=r'could not be fetched: ConnectionError: no route\. Fetch it by hand'
-    r' and save it as .*downloads/dss_release\.zip, or give its path as DATA',
-  ):
-    prepare('release')
-
-
-def test_a_fetched_release_is_read(write_release, tfds_dir):
-  folder = write_release()
-  manager = types.SimpleNamespace(download=lambda url: folder)
-  assert builders._release_location(tfds_dir, manager) == str(folder)
 
 
 def test_arithmetic_is_prepared_too(write_release, tfds_dir):
