@@ -22,17 +22,17 @@ from t5x import (
   infer_files,
   inference,
   initialization,
+  interactive_examples,
   partitioning,
   schedules,
 )
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
 
-Example = str | Mapping[str, Any]
-Preprocessors = Sequence[Callable[..., tf.data.Dataset]]
-Batches = Sequence[Example] | Sequence[Sequence[Example]]
+Batches = interactive_examples.Batches
+Example = interactive_examples.Example
+Preprocessors = interactive_examples.Preprocessors
 
-_SPLIT = 'examples'
 _LEARNING_RATE = 0.001
 
 
@@ -328,7 +328,9 @@ class InteractiveModel:
         continue
       kept, outputs, aux = self._infer(mode, task, {})
       targets = [
-        task.postprocess_fn(_target_text(e, task), example=e, is_target=True)
+        task.postprocess_fn(
+          interactive_examples.target_text(e, task), example=e, is_target=True
+        )
         for e in kept
       ]
       if mode != InferenceType.SCORE:
@@ -387,7 +389,9 @@ class InteractiveModel:
 
     def look() -> dict[str, Any]:
       results = {
-        name: [function(batch) for batch in _as_batches(batches)]
+        name: [
+          function(batch) for batch in interactive_examples.as_batches(batches)
+        ]
         for name, (batches, function) in asked.items()
         if batches
       }
@@ -397,7 +401,7 @@ class InteractiveModel:
       return [look()]
     looks = []
     batches = itertools.islice(
-      itertools.cycle(_as_batches(train_batches)), num_steps
+      itertools.cycle(interactive_examples.as_batches(train_batches)), num_steps
     )
     for done, batch in enumerate(batches, 1):
       self.train_step(batch)
@@ -418,74 +422,28 @@ class InteractiveModel:
     self, examples, preprocessors, postprocess_fn=None, metric_fns=None
   ) -> seqio.Task:
     """Returns a task, which no registry knows, of these examples."""
-    columns = _columns(examples)
-    source = seqio.FunctionDataSource(
-      lambda split, shuffle_files, seed=None: (
-        tf.data.Dataset.from_tensor_slices(columns)
-      ),
-      splits=[_SPLIT],
-    )
-    model = self._model
-    return seqio.Task(
-      'interactive_model',
-      source=source,
-      preprocessors=list(preprocessors),
-      output_features={
-        name: seqio.Feature(
-          model.output_vocabulary
-          if name == 'targets'
-          else model.input_vocabulary,
-          add_eos=self._add_eos,
-        )
-        for name in self._lengths
-      },
-      postprocess_fn=postprocess_fn,
-      metric_fns=metric_fns,
+    features = {
+      name: seqio.Feature(
+        self._model.output_vocabulary
+        if name == 'targets'
+        else self._model.input_vocabulary,
+        add_eos=self._add_eos,
+      )
+      for name in self._lengths
+    }
+    return interactive_examples.task(
+      examples, preprocessors, features, postprocess_fn, metric_fns
     )
 
   def _datasets(self, task) -> tuple[tf.data.Dataset, tf.data.Dataset]:
     """Returns the preprocessed examples and the model's features of them."""
     examples = task.get_dataset(
-      sequence_length=self._lengths, split=_SPLIT, shuffle=False
+      sequence_length=self._lengths,
+      split=interactive_examples.SPLIT,
+      shuffle=False,
     )
     converter = self._model.FEATURE_CONVERTER_CLS(pack=False)
     return examples, converter(examples, task_feature_lengths=self._lengths)
-
-
-def _columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
-  """Returns feature to values.
-
-  `_columns(['a', 'b'])` is `{'inputs': ['a', 'b'], 'targets': ['', '']}`.
-  """
-  if isinstance(examples, (str, Mapping)) or not examples:
-    raise errors.UserError(
-      'InteractiveModel: expected a list of examples, each a text or a mapping'
-      f' such as {{"inputs": …, "targets": …}}, found {examples!r}.'
-    )
-  rows = [
-    {'inputs': e, 'targets': ''} if isinstance(e, str) else dict(e)
-    for e in examples
-  ]
-  for row in rows:
-    if row.keys() != rows[0].keys():
-      raise errors.UserError(
-        'InteractiveModel: examples of one call must have the same features,'
-        f' found {sorted(rows[0])} and {sorted(row)}.'
-      )
-  return {name: [row[name] for row in rows] for name in rows[0]}
-
-
-def _as_batches(batches: Batches) -> Sequence[Sequence[Example]]:
-  """Returns batches, of one batch too."""
-  single = isinstance(batches[0], (str, Mapping))
-  return [batches] if single else batches
-
-
-def _target_text(example: Mapping[str, Any], task: seqio.Task) -> str:
-  if 'targets_pretokenized' in example:
-    return example['targets_pretokenized']
-  vocabulary = task.output_features['targets'].vocabulary
-  return vocabulary.decode(example['targets'])
 
 
 def _infer_step(mode: InferenceType, model: Any, kwargs: Mapping[str, Any]):

@@ -2,12 +2,13 @@
 
 import contextlib
 import sys
+from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 import gin
-from t5x import gin_utils
+from t5x import datasets, gin_utils
 
 # A network whose steps compile in seconds, on the toy task, whose longest
 # examples have these lengths.
@@ -42,14 +43,29 @@ def one_device():
   return jax.devices()[:1]
 
 
+_datasets: dict[str, Any] = {}
+
+
+def shared_dataset(cfg, *args, **kwargs):
+  """`datasets.get_dataset`, with one pipeline for equal configs."""
+  key = repr((cfg, args, kwargs))
+  if key not in _datasets:
+    _datasets[key] = datasets.get_dataset(cfg, *args, **kwargs)
+  return _datasets[key]
+
+
 @contextlib.contextmanager
 def shared_compilation(folder):
-  """Keeps compiled programs in a folder: the same one is compiled once."""
+  """Keeps compiled programs in a folder: the same one is compiled once.
+
+  They run for milliseconds, so that optimising them would be a waste.
+  """
   options = {
+    'jax_disable_most_optimizations': True,
     'jax_compilation_cache_dir': str(folder),
     'jax_persistent_cache_min_compile_time_secs': 0.2,
   }
-  before = {name: getattr(jax.config, name) for name in options}
+  before = {name: jax.config.values[name] for name in options}
   try:
     for name, value in options.items():
       jax.config.update(name, value)

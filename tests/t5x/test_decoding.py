@@ -1,6 +1,5 @@
-"""Tests of t5x.decoding (and of t5x.beam, t5x.decode_cache behind it)."""
+"""Tests of t5x.decoding (and of t5x.decode_cache behind it)."""
 
-import functools
 import itertools
 
 import jax
@@ -10,88 +9,19 @@ import pytest
 from flax.core import frozen_dict
 
 from t5x import decoding
-from t5x.examples.t5 import network
 from tests import golden_data
-
-EOS = 1
-NAMES = ['t5x_1_1', 't5x_1_0']
-
-
-def beam_search(*args, **kwargs):
-  """Beam search as one compiled program."""
-  return jax.jit(lambda: decoding.beam_search(*args, **kwargs))()
-
-
-def temperature_sample(*args, **kwargs):
-  """Sampling as one compiled program."""
-  return jax.jit(lambda: decoding.temperature_sample(*args, **kwargs))()
-
-
-class T5Decoder:
-  """A golden T5 behind tokens_to_logits, in two ways.
-
-  `per_step` projects the encoder's outputs at every step, with one row of them
-  for each decode, as T5X does; else they are projected once for each input.
-  """
-
-  def __init__(self, name, num_decodes=1, per_step=False):
-    golden = golden_data.load(name)
-    self.module = network.Transformer(network.T5Config(**golden.config_kwargs))
-    self.variables = {'params': golden.params}
-    self.tokens = golden.batch['encoder_input_tokens']
-    self.inputs = np.zeros_like(golden.batch['decoder_input_tokens'])
-    self.encoded, self.cache, made = jax.jit(self._prepare)()
-    if per_step:
-      self.encoded, self.tokens = (
-        decoding.flat_batch_beam_expand(x, num_decodes)
-        for x in (self.encoded, self.tokens)
-      )
-    else:
-      self.variables = {**self.variables, **made}
-
-  def _prepare(self):
-    apply = functools.partial(self.module.apply, self.variables)
-    encoded = apply(
-      self.tokens, enable_dropout=False, method=self.module.encode
-    )
-    _, made = apply(
-      self.tokens,
-      self.inputs,
-      self.inputs,
-      enable_dropout=False,
-      decode=True,
-      mutable=['cache'],
-    )
-    _, projected = apply(
-      encoded, method=self.module.cache_encoded, mutable=['encoded_cache']
-    )
-    return encoded, made['cache'], projected
-
-  def __call__(self, state):
-    logits, made = self.module.apply(
-      {**self.variables, 'cache': state.cache},
-      self.encoded,
-      self.tokens,
-      state.cur_token,
-      state.cur_token,
-      enable_dropout=False,
-      decode=True,
-      max_decode_length=self.inputs.shape[1],
-      mutable=['cache'],
-      method=self.module.decode,
-    )
-    return logits[:, 0], made['cache']
-
-
-@pytest.mark.parametrize(
-  'name, per_step', [(n, False) for n in NAMES] + [('t5x_1_1', True)]
+from tests.t5x.decoders import (
+  EOS,
+  VOCAB,
+  HistoryModel,
+  T5Decoder,
+  TableModel,
+  count_steps,
+  temperature_sample,
 )
-def test_beam_search_equals_t5x(name, per_step):
-  model = T5Decoder(name, num_decodes=4, per_step=per_step)
-  expected = golden_data.load(name).decode
-  sequences, scores = beam_search(model.inputs, model.cache, model, EOS)
-  np.testing.assert_array_equal(sequences, expected['beam4_sequences'])
-  np.testing.assert_allclose(scores, expected['beam4_scores'], rtol=1e-4)
+
+NAMES = ['t5x_1_1', 't5x_1_0']
+PROBS = np.array([0.05, 0.3, 0.1, 0.4, 0.15])
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -124,134 +54,6 @@ def test_one_beam_and_greedy_equal_t5x(name):
   taken = np.take_along_axis(np.asarray(full), greedy[..., None], -1)[..., 0]
   said = np.cumsum(np.cumsum(greedy == EOS, -1), -1) <= 1
   np.testing.assert_allclose(log_probs, np.sum(taken * said, -1), rtol=1e-4)
-
-
-VOCAB = 5
-STATES = 11
-
-
-class HistoryModel:
-  """Logits that depend on all tokens fed so far, through the cache."""
-
-  def __init__(self, rows=2, seed=0, sharpness=1.5):
-    rng = np.random.default_rng(seed)
-    self.table = sharpness * rng.normal(size=(rows, STATES, VOCAB))
-    self.table = self.table.astype(np.float32)
-    # Zero is padding: a model does not generate it.
-    self.table[:, :, 0] = -1e9
-    self.rows = rows
-    # The row's number travels in the cache as well: it must not be mixed up.
-    self.cache = {
-      'layer': {
-        'cached_state': jnp.ones((rows,), jnp.int32),
-        'cached_row': jnp.arange(rows),
-        'cache_index': jnp.zeros((), jnp.int32),
-        'cached_bias': jnp.zeros((1, 3)),
-      }
-    }
-
-  def __call__(self, state):
-    entry = dict(state.cache['layer'])
-    now = (entry['cached_state'] * 3 + state.cur_token[:, 0] + 1) % STATES
-    entry['cached_state'] = now
-    entry['cache_index'] += 1
-    return jnp.asarray(self.table)[entry['cached_row'], now], {'layer': entry}
-
-  def log_prob(self, row, tokens, prompt=()):
-    """Log probability of tokens behind the start token and a prompt."""
-    now, total = 1, 0.0
-    fed = (0, *prompt, *tokens)
-    for i, token in enumerate(fed[:-1]):
-      now = (now * 3 + token + 1) % STATES
-      if i >= len(prompt):
-        logits = self.table[row, now].astype(np.float64)
-        total += logits[fed[i + 1]] - np.log(np.sum(np.exp(logits)))
-    return total
-
-  def all_ended(self, row, length, prompt=()):
-    """Every sequence of at most `length` tokens that ends, with its log p."""
-    middle = [t for t in range(1, VOCAB) if t != EOS]
-    for n in range(length):
-      for tokens in itertools.product(middle, repeat=n):
-        yield (*tokens, EOS), self.log_prob(row, (*tokens, EOS), prompt)
-
-
-def padded(tokens, length):
-  return list(tokens) + [0] * (length - len(tokens))
-
-
-@pytest.mark.parametrize('alpha', [0.0, 0.6, 2.0])
-def test_a_wide_beam_search_finds_the_best_of_all_sequences(alpha):
-  model = HistoryModel()
-  length, beams = 4, 60
-  sequences, scores = beam_search(
-    jnp.zeros((2, length), jnp.int32),
-    model.cache,
-    model,
-    EOS,
-    num_decodes=beams,
-    alpha=alpha,
-  )
-  for row in range(2):
-    ranked = sorted(
-      (p / ((5 + len(t)) / 6) ** alpha, t)
-      for t, p in model.all_ended(row, length)
-    )
-    best = ranked[-10:]
-    np.testing.assert_allclose(
-      scores[row, -10:], [x[0] for x in best], rtol=1e-5
-    )
-    assert sequences[row, -10:].tolist() == [padded(x[1], length) for x in best]
-
-
-def test_beam_search_goes_on_from_the_prompt_of_each_row():
-  model = HistoryModel()
-  prompts = ((2, 3), (4,))
-  inputs = jnp.array([[0, 2, 3, 0, 0], [0, 4, 0, 0, 0]])
-  sequences, scores = beam_search(
-    inputs, model.cache, model, EOS, num_decodes=40, max_decode_step=3
-  )
-  for row, prompt in enumerate(prompts):
-    score, best = max(
-      (p / ((5 + len(t)) / 6) ** 0.6, t)
-      for t, p in model.all_ended(row, 3, prompt)
-    )
-    assert sequences[row, -1].tolist() == padded(prompt + best, 5)
-    np.testing.assert_allclose(scores[row, -1], score, rtol=1e-5)
-
-
-def count_steps(model):
-  """Returns tokens_to_logits that counts its calls at run time, and them."""
-  calls = []
-
-  def counted(state):
-    jax.debug.callback(lambda _: calls.append(1), state.cur_token)
-    return model(state)
-
-  return counted, calls
-
-
-class TableModel:
-  """Logits that depend on the fed token alone."""
-
-  def __init__(self, probs):
-    self.logits = jnp.log(jnp.asarray(probs, jnp.float32))
-    self.cache = {}
-
-  def __call__(self, state):
-    return self.logits[state.cur_token[:, 0]], state.cache
-
-
-def test_beam_search_stops_when_no_live_beam_can_win():
-  # From the start: end with 0.6, go on with 0.4; then end almost surely.
-  model = TableModel([[1e-9, 0.6, 0.4], [1e-9, 0.5, 0.5], [1e-9, 0.99, 0.01]])
-  counted, calls = count_steps(model)
-  sequences, _ = beam_search(
-    jnp.zeros((2, 50), jnp.int32), {}, counted, EOS, num_decodes=2
-  )
-  jax.effects_barrier()
-  assert sequences[0, :, :3].tolist() == [[2, 1, 0], [1, 0, 0]]
-  assert 2 <= len(calls) < 20
 
 
 def test_sampling_stops_when_every_row_has_ended():
@@ -329,42 +131,6 @@ def test_prompts_are_taken_over_and_cost_nothing():
     np.testing.assert_allclose(log_probs[row, 0], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize('search', [False, True])
-def test_initial_index_goes_on_from_a_filled_cache(search):
-  decode = (
-    functools.partial(beam_search, num_decodes=3)
-    if search
-    else functools.partial(temperature_sample, num_decodes=3)
-  )
-  model = HistoryModel()
-  inputs = jnp.array([[0, 2, 3, 0, 0, 0], [0, 4, 0, 0, 0, 0]])
-  stepwise = decode(inputs, model.cache, model, EOS)
-
-  # What the prompts but for their last token leave in the cache.
-  state = [(1 * 3 + 0 + 1) % STATES] * 2
-  state[0] = (state[0] * 3 + 2 + 1) % STATES
-  filled = {
-    'layer': {
-      **model.cache['layer'],
-      'cached_state': jnp.array(state),
-      'cache_index': jnp.array([2, 1]),
-    }
-  }
-  seen = []
-
-  def watched(state):
-    seen.append(state.cache['layer']['cache_index'].shape)
-    return model(state)
-
-  resumed = decode(
-    inputs, filled, watched, EOS, initial_index=jnp.array([2, 1])
-  )
-  np.testing.assert_array_equal(resumed[0], stepwise[0])
-  np.testing.assert_allclose(resumed[1], stepwise[1], rtol=1e-6)
-  # Counters with a batch axis are expanded to every decode.
-  assert set(seen) == {(6,)}
-
-
 def test_max_decode_steps_may_differ_by_row_and_has_a_hard_limit():
   model = HistoryModel(rows=3)
   sequences, _ = temperature_sample(
@@ -392,9 +158,6 @@ def sampled_frequencies(probs, draws=4000, **kwargs):
   )
   tokens = np.asarray(sequences[0, :, 0])
   return np.bincount(tokens, minlength=len(probs)) / draws, tokens, log_probs
-
-
-PROBS = np.array([0.05, 0.3, 0.1, 0.4, 0.15])
 
 
 @pytest.mark.parametrize(
@@ -480,34 +243,6 @@ def test_options_out_of_range_are_refused(kwargs, text):
     temperature_sample(
       jnp.zeros((2, 4), jnp.int32), model.cache, model, EOS, **kwargs
     )
-
-
-def test_stacked_layers_are_expanded_and_reordered_along_their_batch_axis():
-  model = HistoryModel()
-  stacked = {
-    'layer': {
-      k: v if v.ndim == 0 or k == 'cached_bias' else jnp.stack([v, v])
-      for k, v in model.cache['layer'].items()
-    }
-  }
-
-  def stacked_model(state):
-    first = {
-      k: v if v.ndim == 0 or k == 'cached_bias' else v[0]
-      for k, v in state.cache['layer'].items()
-    }
-    logits, new = model(state.replace(cache={'layer': first}))
-    new = {
-      k: v if v.ndim == 0 or k == 'cached_bias' else jnp.stack([v, v])
-      for k, v in new['layer'].items()
-    }
-    return logits, {'layer': new}
-
-  inputs = jnp.zeros((2, 5), jnp.int32)
-  plain = beam_search(inputs, model.cache, model, EOS)
-  found = beam_search(inputs, stacked, stacked_model, EOS, cache_offset=1)
-  np.testing.assert_array_equal(found[0], plain[0])
-  np.testing.assert_array_equal(found[1], plain[1])
 
 
 def test_a_frozen_cache_stays_frozen_and_counters_are_left_alone():
