@@ -1,7 +1,8 @@
 """What all checkpointers share: opening, restoring, reading without a model."""
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import flax.traverse_util
@@ -11,7 +12,13 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from t5x import checkpoint_layouts, checkpoint_restore, lazy_arrays, state_utils
+from t5x import (
+  checkpoint_layouts,
+  checkpoint_restore,
+  lazy_arrays,
+  state_utils,
+  storage,
+)
 from t5x.checkpoint_layouts import all_steps, find_checkpoint
 from t5x.errors import UserError
 from t5x.lazy_arrays import LazyArray
@@ -117,12 +124,14 @@ class Restorer:
 
     Raises:
       UserError: there is no such checkpoint, or it does not fit.
+      DamagedError: it is not what was written.
     """
     self.wait_until_finished()
     place = path if path is not None else self._directory
     found = find_checkpoint(place, step)
     # A run is resumed with its data; without, it is merely looked at.
     resuming = self._dataset_iterator is not None
+    storage.check(found)
     checkpoint = checkpoint_layouts.open_checkpoint(found)
     for transform in state_transformation_fns:
       checkpoint = transform(
@@ -153,6 +162,34 @@ class Restorer:
       ' converted T5X checkpoint of the same model (t5_1_1_base in place of'
       " t5.1.1.base) or its Hugging Face folder, with mode = 'specific'."
     )
+
+
+@contextlib.contextmanager
+def save_errors_named(directory: str) -> Iterator[None]:
+  """Says what is left when a checkpoint can't be written.
+
+  Args:
+    directory: the run's folder.
+  """
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:
+    fix = storage.fix_for(error)
+    if fix is None:
+      raise
+    latest = checkpoint_layouts.latest_step(directory)
+    left = (
+      f'{checkpoint_layouts.get_checkpoint_dir(directory, latest)} is complete,'
+      ' and the same command goes on from there'
+      if latest is not None
+      else 'There is no complete checkpoint yet'
+    )
+    said = str(error).partition(' [')[0]
+    raise UserError(
+      f'{directory}: a checkpoint cannot be saved ({said}). {fix}. {left}.'
+    ) from error
 
 
 def is_saved(directory: str, step: int) -> bool:

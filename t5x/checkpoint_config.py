@@ -187,9 +187,12 @@ class CheckpointConfig:
   Attributes:
     save: None saves nothing.
     restore: None starts from scratch. A list is tried in order.
+    accept_other_run: (not in T5X) whether to go on in a folder whose checkpoint
+      is of another model or of other data; see `run_identity`.
   """
 
   save: SaveCheckpointConfig | None = None
   restore: (
     RestoreCheckpointConfig | Sequence[RestoreCheckpointConfig] | None
   ) = None
+  accept_other_run: bool = False

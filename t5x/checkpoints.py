@@ -11,6 +11,7 @@ with 'flax_mutables' if the model has any. The data position is a small dict
 that `dataset_iterator.get_state()` gives and `set_state` takes.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,8 +25,10 @@ from t5x import (
   checkpoint_base,
   checkpoint_layouts,
   checkpoint_retention,
+  lazy_arrays,
   legacy_checkpoints,
   orbax_checkpoints,
+  storage,
 )
 from t5x.checkpoint_base import (
   PathLike,
@@ -140,6 +143,9 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
           enable_async_checkpointing=True,
           preservation_policy=self._retention,
           save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
+          async_options=ocp.AsyncOptions(
+            post_finalization_callback=self._add_checksums
+          ),
           # Makes Orbax keep the value beside the checkpoint.
           best_fn=(lambda m: m[checkpoint_retention.SAVED_METRIC])
           if metric
@@ -160,14 +166,24 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
       self._directory, step
     )
 
+  def _add_checksums(self) -> None:
+    """Called when all is written, before the checkpoint gets its name."""
+    if jax.process_index() != 0 or lazy_arrays.is_remote(self._directory):
+      return
+    name = f'checkpoint_{self._last_step}.orbax-checkpoint-tmp*'
+    for folder in self.directory.glob(name):
+      storage.write_checksums(os.fspath(folder))
+
   def wait_until_finished(self) -> None:
     if self._manager is not None:
-      self._manager.wait_until_finished()
+      with checkpoint_base.save_errors_named(self._directory):
+        self._manager.wait_until_finished()
 
   def close(self) -> None:
     if self._manager is not None:
-      self._manager.close()
-      self._manager = None
+      manager, self._manager = self._manager, None
+      with checkpoint_base.save_errors_named(self._directory):
+        manager.close()
 
   def save(
     self,
@@ -190,6 +206,10 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
 
     Returns:
       Whether it saves: False if the step is saved already or is not due.
+
+    Raises:
+      UserError: this or an earlier checkpoint can't be written. No complete one
+        is removed for it.
     """
     step = int(train_state.step)
     if self._saved(step) or not (force or self.should_save(step)):
@@ -202,15 +222,17 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
       items[orbax_checkpoints.DATASET_ITEM] = ocp.args.JsonSave(
         dict(self._dataset_iterator.get_state())
       )
-    manager = self._opened()
-    self._drop_old_positions()
-    self._last_step = step
-    return manager.save(
-      step,
-      args=ocp.args.Composite(**items),
-      metrics=self._monitored(metrics),
-      force=True,
-    )
+    with checkpoint_base.save_errors_named(self._directory):
+      manager = self._opened()
+      manager.wait_until_finished()
+      self._drop_old_positions()
+      self._last_step = step
+      return manager.save(
+        step,
+        args=ocp.args.Composite(**items),
+        metrics=self._monitored(metrics),
+        force=True,
+      )
 
   def _monitored(self, metrics) -> dict[str, float] | None:
     name = self._retention.metric
@@ -306,9 +328,10 @@ class Checkpointer(checkpoint_base.Restorer):
     position = None
     if self._dataset_iterator is not None:
       position = dict(self._dataset_iterator.get_state())
-    legacy_checkpoints.write(
-      get_checkpoint_dir(self._directory, step), state, position
-    )
+    with checkpoint_base.save_errors_named(self._directory):
+      legacy_checkpoints.write(
+        get_checkpoint_dir(self._directory, step), state, position
+      )
     if jax.process_index() == 0:
       self._remove_old()
     return True

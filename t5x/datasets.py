@@ -21,7 +21,7 @@ import tensorflow as tf
 from absl import logging
 from jax.experimental import multihost_utils
 
-from t5x import errors
+from t5x import errors, feature_lengths
 
 # Batches that wait on the devices while a step runs: one to start at once, one
 # for a hiccup of the input. More would only hold memory.
@@ -50,6 +50,11 @@ class DatasetConfig:
     runtime_preprocessors: of Grain tasks, which are not supported.
     num_prefetch_threads: of Grain tasks, which are not supported.
     num_workers: of Grain tasks, which are not supported.
+    data_shards: (not in T5X) in how many parts the data is read, for training;
+      each part gives an equal share of every batch. A host reads the parts
+      that its rows come from, so the batches don't depend on how many hosts
+      there are. With 1, every host reads the data and keeps its rows of each
+      batch; with as many as there are hosts, each reads its own part alone.
   """
 
   mixture_or_task_name: str | seqio.Task | seqio.Mixture
@@ -67,6 +72,7 @@ class DatasetConfig:
   runtime_preprocessors: Sequence[Any] | None = None
   num_prefetch_threads: int | None = None
   num_workers: int | None = 0
+  data_shards: int = 1
 
   def __post_init__(self):
     for option in (
@@ -83,6 +89,11 @@ class DatasetConfig:
       raise errors.UserError(
         'DatasetConfig.batch_size: expected a positive number of rows, found'
         f' {self.batch_size}.'
+      )
+    if self.data_shards < 1 or self.batch_size % self.data_shards:
+      raise errors.UserError(
+        'DatasetConfig.data_shards: expected a divisor of batch_size'
+        f' {self.batch_size}, found {self.data_shards}.'
       )
 
 
@@ -160,12 +171,15 @@ def get_dataset(
   num_epochs: int | None = None,
   continue_from_last_checkpoint: bool = False,
 ) -> tf.data.Dataset:
-  """Returns one host's batches of a dataset.
+  """Returns one host's rows of the batches of a dataset.
+
+  All hosts together give the same batches as one host alone; see
+  `DatasetConfig.data_shards`.
 
   Args:
     cfg: what to read.
-    shard_id: which part of the data, 0 to `num_shards` - 1.
-    num_shards: how many hosts share the data.
+    shard_id: which rows of each batch, 0 to `num_shards` - 1.
+    num_shards: how many hosts share a batch.
     feature_converter_cls: the model's feature converter.
     num_epochs: passes over the data; None never ends.
     continue_from_last_checkpoint: not supported: `TrainIterator` keeps the
@@ -183,11 +197,24 @@ def get_dataset(
       'get_dataset(continue_from_last_checkpoint=True) is not supported: the'
       ' data position is saved with every checkpoint and restored with it.'
     )
-  rows = _rows_per_shard(cfg, num_shards)
-  dataset = _examples(
-    cfg, shard_id, num_shards, feature_converter_cls, num_epochs
+  mine = _rows_of_host(cfg, shard_id, num_shards)
+  each = cfg.batch_size // cfg.data_shards
+  parts = range(mine.start // each, (mine.stop - 1) // each + 1)
+  batches = [
+    _examples(
+      cfg, part, cfg.data_shards, feature_converter_cls, num_epochs
+    ).batch(each, drop_remainder=True)
+    for part in parts
+  ]
+  if len(batches) == 1:
+    dataset = batches[0]
+  else:
+    dataset = tf.data.Dataset.zip(tuple(batches)).map(_concatenated)
+  first = parts[0] * each
+  dataset = _take_rows(
+    dataset, slice(mine.start - first, mine.stop - first), len(parts) * each
   )
-  return dataset.batch(rows, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+  return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def get_training_eval_datasets(
@@ -207,8 +234,8 @@ def get_training_eval_datasets(
 
   Args:
     cfg: what to read.
-    shard_id: which part of the data.
-    num_shards: how many hosts share the data.
+    shard_id: which rows of each batch.
+    num_shards: how many hosts share a batch.
     eval_steps: batches at most.
     feature_converter_cls: the model's feature converter.
     deterministic: accepted because the order always is.
@@ -232,16 +259,16 @@ def get_training_eval_datasets(
       f'No task of {provider.name!r} has the split {cfg.split!r}. Splits:'
       f' {sorted({s for t in seqio.get_subtasks(provider) for s in t.splits})}.'
     )
-  rows = _rows_per_shard(cfg, num_shards)
+  mine = _rows_of_host(cfg, shard_id, num_shards)
   datasets = {}
   for task in tasks:
     task_cfg = dataclasses.replace(
       cfg, mixture_or_task_name=task.name, module=None
     )
-    dataset = _examples(
-      task_cfg, shard_id, num_shards, feature_converter_cls, num_epochs=1
-    )
-    dataset = _pad_last_batch(dataset, rows).take(eval_steps)
+    # All hosts read all rows, so that all have equally many batches.
+    dataset = _examples(task_cfg, 0, 1, feature_converter_cls, num_epochs=1)
+    dataset = _pad_last_batch(dataset, cfg.batch_size).take(eval_steps)
+    dataset = _take_rows(dataset, mine, cfg.batch_size)
     if cfg.use_memory_cache:
       dataset = dataset.cache()
     datasets[task.name] = dataset
@@ -255,13 +282,9 @@ def _examples(
   feature_converter_cls: Callable[..., seqio.FeatureConverter],
   num_epochs: int | None,
 ) -> tf.data.Dataset:
-  """Returns one host's rows, not yet batched."""
-  if cfg.task_feature_lengths is None:
-    raise errors.UserError(
-      f'The dataset {cfg.mixture_or_task_name!r} ({cfg.split}) needs'
-      " TASK_FEATURE_LENGTHS, for example {'inputs': 512, 'targets': 128}."
-    )
+  """Returns the rows of one part of the data, not yet batched."""
   provider = mixture_or_task(cfg)
+  feature_lengths.check(provider, cfg, feature_converter_cls)
   if cfg.split not in provider.splits:
     raise errors.UserError(
       f'{provider.name!r} has no split {cfg.split!r}, but'
@@ -284,23 +307,48 @@ def _examples(
   )
 
 
-def shared_seed(seed: int | None) -> int:
-  """Returns `seed`, or, for None, a fresh one that all hosts agree on."""
+def shared_seed(seed: int | None, drawn: int | None = None) -> int:
+  """Returns `seed`, or, for None, one that all hosts agree on.
+
+  Args:
+    seed: what the user says.
+    drawn: what the run drew when it began; the first host's counts. None draws.
+  """
   if seed is not None:
     return seed
-  fresh = np.random.SeedSequence().generate_state(1)[0] & _UINT31
+  fresh = drawn
+  if fresh is None:
+    fresh = np.random.SeedSequence().generate_state(1)[0] & _UINT31
   if jax.process_count() > 1:
     fresh = multihost_utils.broadcast_one_to_all(np.int32(fresh))
   return int(fresh)
 
 
-def _rows_per_shard(cfg: DatasetConfig, num_shards: int) -> int:
+def _rows_of_host(cfg: DatasetConfig, shard_id: int, num_shards: int) -> slice:
+  """Which rows of each batch a host has: equal parts, in the hosts' order."""
   if cfg.batch_size % num_shards:
     raise errors.UserError(
       f'BATCH_SIZE {cfg.batch_size} is not divisible by the {num_shards} hosts'
       ' that read the data. Choose a multiple.'
     )
-  return cfg.batch_size // num_shards
+  rows = cfg.batch_size // num_shards
+  return slice(shard_id * rows, (shard_id + 1) * rows)
+
+
+def _concatenated(*batches: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+  """One batch of the rows of several."""
+  return {
+    name: tf.concat([batch[name] for batch in batches], axis=0)
+    for name in batches[0]
+  }
+
+
+def _take_rows(
+  dataset: tf.data.Dataset, rows: slice, batch_size: int
+) -> tf.data.Dataset:
+  if (rows.start, rows.stop) == (0, batch_size):
+    return dataset
+  return dataset.map(lambda batch: {k: v[rows] for k, v in batch.items()})
 
 
 def _pad_last_batch(dataset: tf.data.Dataset, rows: int) -> tf.data.Dataset:

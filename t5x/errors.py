@@ -15,6 +15,10 @@ class UserError(ValueError):
   exit_code = 2
 
 
+class DamagedError(UserError):
+  """A file that is not what was written: cut short, overwritten, lost."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
   """Returns ` Did you mean 'x'?` for the closest known name, or ''.
 

@@ -4,6 +4,7 @@ import contextlib
 import glob
 import importlib.metadata
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -14,7 +15,7 @@ import jax
 from absl import app, flags, logging
 
 import gin
-from t5x import errors
+from t5x import errors, processes
 
 _SEARCH_PATH_GROUP = 't5x.gin_search_paths'
 # What gin appends to an exception for each configurable that it came through.
@@ -132,11 +133,29 @@ def _as_user_errors() -> Iterator[None]:
         f'The gin files leave {name} to you: give --gin.{name}=VALUE (strings'
         f' in quotes of their own: --gin.{name}="\'…\'").'
       ) from e
-    raise errors.UserError(f'Gin configuration: {e}') from e
+    raise errors.UserError(
+      f'Gin configuration: {e}{_close_parameter(str(e))}'
+    ) from e
   except ImportError as e:
     raise errors.UserError(
       f'A gin file imports a module that is not there: {e}'
     ) from e
+
+
+def _close_parameter(message: str) -> str:
+  """Returns a did-you-mean for gin's message about an unknown parameter."""
+  found = re.search(
+    r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message
+  )
+  if not found:
+    return ''
+  selector, parameter = found.groups()
+  found = gin.get_configurable(selector)
+  # Gin's class takes anything; what it makes says what it takes.
+  known = inspect.signature(
+    found.__init__ if inspect.isclass(found) else found
+  ).parameters
+  return errors.did_you_mean(parameter, known)
 
 
 def _file_message(error: OSError) -> str:
@@ -201,7 +220,7 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
   """
 
   def guarded(argv: Sequence[str]) -> Any:
-    with user_errors_end_the_process():
+    with processes.failures_end_all(), user_errors_end_the_process():
       return main(argv)
 
   with user_errors_end_the_process():

@@ -1,16 +1,25 @@
 """Makes the train state that a run, an evaluation or inference starts with."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
 from flax import traverse_util
+from jax.experimental import multihost_utils
 
-from t5x import checkpoint_config, checkpoint_layouts, state_utils
+from t5x import (
+  checkpoint_config,
+  checkpoint_layouts,
+  state_utils,
+  storage,
+  tools,
+)
 from t5x import train_state as train_state_lib
-from t5x.errors import UserError
+from t5x.errors import DamagedError, UserError
 
 RestoreConfigs = Sequence[checkpoint_config.RestoreCheckpointConfig]
 
@@ -53,6 +62,69 @@ def _paths(given: str, mode: str) -> list[str]:
   steps = checkpoint_layouts.all_steps(given)
   chosen = steps if mode == 'all' else steps[-1:]
   return [checkpoint_layouts.get_checkpoint_dir(given, s) for s in chosen]
+
+
+def set_incomplete_aside(folder: str) -> None:
+  """Renames what bears a checkpoint's name in a run's folder but is none.
+
+  A save never leaves such a thing; a copy or a lost file may.
+
+  Raises:
+    UserError: the run has no other checkpoint.
+  """
+  if '://' in folder or not os.path.isdir(folder):
+    return
+  tools.sync_global_devices(f'incomplete in {folder}')
+  complete = checkpoint_layouts.all_steps(folder)
+  for name in sorted(os.listdir(folder)):
+    path = os.path.join(folder, name)
+    step = checkpoint_layouts.step_of(path)
+    if step is None or step in complete:
+      continue
+    if not complete:
+      raise checkpoint_layouts.explain(path)
+    if jax.process_index() == 0:
+      logging.warning(
+        '%s Set aside as %s.',
+        checkpoint_layouts.explain(path),
+        storage.set_aside(path),
+      )
+  tools.sync_global_devices(f'only complete in {folder}')
+
+
+def _any_process(mine: bool) -> bool:
+  if jax.process_count() == 1:
+    return mine
+  return bool(np.any(multihost_utils.process_allgather(np.array(mine))))
+
+
+def _last_before(path: str, damage: Exception | None) -> str:
+  """Sets a damaged checkpoint of a run aside; returns the one before it.
+
+  Raises:
+    UserError: there is none before it.
+  """
+  folder, step = (
+    os.path.dirname(path.rstrip('/')),
+    checkpoint_layouts.step_of(path),
+  )
+  said = damage or f'{path}: damaged, as another process found.'
+  earlier = [s for s in checkpoint_layouts.all_steps(folder) if s < step]
+  if not earlier or '://' in path:
+    raise UserError(
+      f'{said} The run has no other complete checkpoint before it. To begin the'
+      f' run again, remove {path}.'
+    ) from damage
+  tools.sync_global_devices(f'damaged {path}')
+  if jax.process_index() == 0:
+    logging.warning(
+      '%s Set aside as %s; going on from step %d instead.',
+      said,
+      storage.set_aside(path),
+      earlier[-1],
+    )
+  tools.sync_global_devices(f'set aside {path}')
+  return checkpoint_layouts.get_checkpoint_dir(folder, earlier[-1])
 
 
 class TrainStateInitializer:
@@ -159,6 +231,11 @@ class TrainStateInitializer:
         )
       )
     for path in paths:
+      yield self._restore(cfg, path, fallback, transformations, ds_iter)
+
+  def _restore(self, cfg, path, fallback, transformations, ds_iter):
+    """Restores one checkpoint; of a run that goes on, the last good one."""
+    while True:
       restorer = cfg.make_restorer(
         path.rstrip('/').rpartition('/')[0] or '.',
         self.global_train_state_shape,
@@ -166,14 +243,20 @@ class TrainStateInitializer:
         ds_iter if cfg.restore_dataset else None,
         self._use_orbax,
       )
-      yield (
-        restorer.restore(
+      damage = None
+      try:
+        state = restorer.restore(
           path=path,
           fallback_state=fallback,
           state_transformation_fns=transformations,
-        ),
-        path,
-      )
+        )
+      except DamagedError as error:
+        if not (cfg.restore_dataset and cfg.mode == 'latest'):
+          raise
+        damage = error
+      if not _any_process(damage is not None):
+        return state, path
+      path = _last_before(path, damage)
 
   def _fallback_state(
     self,

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 import tensorstore as ts
 
-from t5x.errors import UserError
+from t5x.errors import DamagedError, UserError
 
 # Host memory that slices on their way to the devices may take up together.
 MAX_BYTES_IN_FLIGHT = 2 << 30
@@ -120,10 +120,10 @@ class _Named:
     return value if value.dtype == self._dtype else value.astype(self._dtype)
 
 
-def unreadable(name: str, error: Exception) -> UserError:
+def unreadable(name: str, error: Exception) -> DamagedError:
   """The error for values that are named in a checkpoint but can't be read."""
   said = (str(error) or repr(error)).partition(' [')[0]
-  return UserError(
+  return DamagedError(
     f'{name}: its values cannot be read, so the checkpoint is incomplete or'
     ' damaged (a copy that was cut short?). Copy or save it again. The'
     f' storage said: {said}'

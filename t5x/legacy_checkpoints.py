@@ -23,15 +23,15 @@ from typing import Any
 import flax.serialization
 import flax.traverse_util
 import jax
-import msgpack
 import numpy as np
 import tensorstore as ts
 from etils import epath
 
-from t5x import lazy_arrays
-from t5x.errors import UserError
+from t5x import lazy_arrays, storage
+from t5x.errors import DamagedError, UserError
 
 VERSION = 3
+_VERSIONS = range(1, VERSION + 1)
 INDEX_FILE = 'checkpoint'
 POSITION_FILE = 'dataset.json'
 # Folders with this in their name are saves that were cut short.
@@ -71,8 +71,8 @@ def read(path: str) -> dict[str, Any]:
       ' step, or copy the checkpoint again.'
     )
   index = _parse_index(index_path, content)
-  version = int(index.get('version', 0))
-  if not 1 <= version <= VERSION:
+  version = index.get('version')
+  if not any(version is not None and version == v for v in _VERSIONS):
     raise UserError(
       f'{index_path}: expected version 1 to {VERSION} of the legacy layout,'
       f' found {version}. Save it again with a current T5X.'
@@ -80,14 +80,22 @@ def read(path: str) -> dict[str, Any]:
   tree = dict(index['optimizer'])
   if 'flax_mutables' in index:
     tree['flax_mutables'] = index['flax_mutables']
-  return _lazy_tree(path, tree, version, ())
+  try:
+    return _lazy_tree(path, tree, version, ())
+  except (KeyError, TypeError, AttributeError, ValueError) as error:
+    if isinstance(error, UserError):
+      raise
+    raise DamagedError(
+      f'{index_path}: an entry is not the description of an array that T5X'
+      f' writes ({error!r}). Copy the checkpoint again.'
+    ) from error
 
 
 def _parse_index(index_path: str, content: bytes) -> dict[str, Any]:
   try:
     index = flax.serialization.msgpack_restore(content)
-  except (ValueError, msgpack.exceptions.UnpackException) as error:
-    raise UserError(
+  except Exception as error:  # The parser's own, of many kinds.
+    raise DamagedError(
       f'{index_path}: expected the msgpack index of a T5X checkpoint, found'
       f' {len(content)} bytes that are not msgpack or stop short. Copy the'
       ' checkpoint again.'
@@ -95,7 +103,7 @@ def _parse_index(index_path: str, content: bytes) -> dict[str, Any]:
   optimizer = index.get('optimizer') if isinstance(index, dict) else None
   if not isinstance(optimizer, dict) or 'target' not in optimizer:
     found = sorted(index) if isinstance(index, dict) else type(index).__name__
-    raise UserError(
+    raise DamagedError(
       f"{index_path}: expected the entries 'optimizer' → 'target', found"
       f' {found}. This is not a T5X checkpoint.'
     )
@@ -122,7 +130,10 @@ def _lazy_tree(path: str, node: Any, version: int, keys: tuple) -> Any:
 def _lazy_leaf(path: str, spec: Mapping[str, Any], version: int, keys: tuple):
   # Only the last part of the stored path counts: the folder may have moved.
   stored = spec['kvstore'].get('path') or spec.get('path')
-  folder = lazy_arrays.join(path, stored.rstrip('/').rpartition('/')[2], '')
+  last = stored.rstrip('/').rpartition('/')[2]
+  if last in ('', '.', '..'):
+    raise ValueError(f'an array at {stored!r}')
+  folder = lazy_arrays.join(path, last, '')
   name = spec.get('dtype') or spec['metadata']['dtype']
   # Up to version 2, bfloat16 lies there as the 16 bits that it is made of.
   as_bits = name in ('uint16', '<u2') and version < 3
@@ -154,8 +165,34 @@ class _Bits:
 
 def read_position(path: str) -> dict[str, Any] | None:
   """The data position that was saved along, or None."""
-  content = lazy_arrays.read_bytes(lazy_arrays.join(path, POSITION_FILE))
-  return None if content is None else json.loads(content)
+  file = lazy_arrays.join(path, POSITION_FILE)
+  content = lazy_arrays.read_bytes(file)
+  return None if content is None else parse_position(file, content)
+
+
+def parse_position(file: str, content: bytes | str) -> dict[str, Any]:
+  """Reads a data position.
+
+  Args:
+    file: where it lies, for the message.
+    content: JSON.
+
+  Raises:
+    DamagedError: it is not JSON, or not an object.
+  """
+  try:
+    position = json.loads(content)
+  except (ValueError, RecursionError) as error:
+    raise DamagedError(
+      f'{file}: expected the data position as JSON, found something else'
+      f' ({error}). Copy the checkpoint again, or choose another step.'
+    ) from error
+  if not isinstance(position, dict):
+    raise DamagedError(
+      f'{file}: expected the data position as a JSON object, found a'
+      f' {type(position).__name__}. Choose another step.'
+    )
+  return position
 
 
 def write(
@@ -196,6 +233,7 @@ def write(
     content = flax.serialization.msgpack_serialize(index)
     (work / INDEX_FILE).write_bytes(content)
     if local:
+      storage.write_checksums(os.fspath(work))
       os.replace(work, final)
   _barrier(f'legacy checkpoint done {path}')
 

@@ -11,15 +11,15 @@ Orbax writes a checkpoint under a temporary name and renames it when it is
 complete; on `gs://` it adds `commit_success.txt` last instead.
 """
 
-import ast
 import json
+import os
 from typing import Any
 
 import flax.traverse_util
 from etils import epath
 
-from t5x import lazy_arrays
-from t5x.errors import UserError
+from t5x import lazy_arrays, legacy_checkpoints
+from t5x.errors import DamagedError, UserError
 
 STATE_ITEM = 'state'
 DATASET_ITEM = 'dataset'
@@ -57,12 +57,38 @@ def missing_part(path: str) -> str | None:
 def _read_tree(path: str) -> dict[str, Any]:
   file = epath.Path(path) / STATE_ITEM / TREE_FILE
   try:
-    return json.loads(file.read_text())
-  except ValueError as error:
-    raise UserError(
+    tree = json.loads(file.read_text())
+    if not isinstance(tree, dict):
+      raise ValueError(f'a {type(tree).__name__}, not an object')
+  except (ValueError, RecursionError) as error:
+    raise DamagedError(
       f'{file}: expected the JSON description of an Orbax checkpoint, found'
       f' something else ({error}). Copy or save the checkpoint again.'
     ) from error
+  return tree
+
+
+def _leaves(path: str, tree: dict[str, Any]) -> list[tuple[tuple, str]]:
+  """Returns (names from the root on, kind) of every leaf."""
+  try:
+    leaves = []
+    for entry in tree['tree_metadata'].values():
+      keys = tuple(part['key'] for part in entry['key_metadata'])
+      if not keys or any(
+        not isinstance(k, str) or '/' in k or k in ('', '.', '..') for k in keys
+      ):
+        raise ValueError(f'a leaf called {keys}')
+      leaves.append((keys, str(entry['value_metadata']['value_type'])))
+    known = {keys for keys, _ in leaves}
+    for keys in known:
+      if any(keys[:i] in known for i in range(1, len(keys))):
+        raise ValueError(f'a leaf {keys} below another leaf')
+  except (KeyError, TypeError, AttributeError, ValueError) as error:
+    raise DamagedError(
+      f'{path}/{STATE_ITEM}/{TREE_FILE}: not the description of leaves that'
+      f' Orbax writes ({error!r}). Copy or save the checkpoint again.'
+    ) from error
+  return leaves
 
 
 def read(path: str) -> dict[str, Any]:
@@ -86,19 +112,17 @@ def read(path: str) -> dict[str, Any]:
     )
   tree = _read_tree(path)
   opened, leaves, context = {}, {}, lazy_arrays.new_context()
-  for text, entry in tree['tree_metadata'].items():
-    keys = ast.literal_eval(text)
-    info = entry['value_metadata']
+  for keys, kind in _leaves(path, tree):
     name = f'{path}: leaf {"/".join(keys)}'
-    if info['value_type'] == 'None':
+    if kind == 'None':
       leaves[keys] = None
-    elif info['value_type'] in ('Dict', 'List', 'Tuple', 'NamedTuple'):
+    elif kind in ('Dict', 'List', 'Tuple', 'NamedTuple'):
       leaves[keys] = flax.traverse_util.empty_node
-    elif info['value_type'] in _ARRAY_TYPES:
+    elif kind in _ARRAY_TYPES:
       opened[keys] = (name, _open(path, keys, tree, context))
     else:
       raise UserError(
-        f'{name}: expected an array, found a {info["value_type"]}. Only'
+        f'{name}: expected an array, found a {kind}. Only'
         ' checkpoints of arrays can be restored.'
       )
   for keys, (name, future) in opened.items():
@@ -139,4 +163,6 @@ def _lazy_leaf(name: str, future: Any) -> lazy_arrays.LazyArray:
 def read_position(path: str) -> dict[str, Any] | None:
   """The data position that was saved along, or None."""
   file = epath.Path(path) / DATASET_ITEM / POSITION_FILE
-  return json.loads(file.read_text()) if file.exists() else None
+  if not file.exists():
+    return None
+  return legacy_checkpoints.parse_position(os.fspath(file), file.read_bytes())

@@ -34,7 +34,9 @@ from t5x import (
   loop,
   model_info,
   partitioning,
+  run_identity,
   stopping,
+  storage,
 )
 from t5x import progress as progress_lib
 from t5x import train_state as train_state_lib
@@ -125,12 +127,13 @@ def train(
     errors.UserError: for a configuration that can't work.
   """
   _check_periods(total_steps, eval_period, eval_steps, stats_period)
-  seed = datasets.shared_seed(random_seed)
+  seed = datasets.shared_seed(random_seed, run_identity.stored_seed(model_dir))
   init_rng, trainer_rng = jax.random.split(
     jax.random.key(seed, impl=_RNG_KINDS[use_hardware_rng])
   )
-  os.makedirs(model_dir, exist_ok=True)
-  summarize_config_fn(model_dir, None, 0)
+  with storage.errors_named(model_dir):
+    os.makedirs(model_dir, exist_ok=True)
+    summarize_config_fn(model_dir, None, 0)
   run = _Run(model, partitioner, checkpoint_cfg, model_dir, use_orbax)
   configs = [
     cfg and _seeded(cfg, seed)
@@ -142,6 +145,7 @@ def train(
   ]
   run.check_vocabularies(configs[:2], verify_matching_vocabs_fn)
   with contextlib.ExitStack() as stack:
+    stack.enter_context(storage.errors_named(model_dir))
     signals = stack.enter_context(stopping.StopSignals())
     train_iter = run.training_data(configs[0], get_dataset_fn)
     stack.callback(train_iter.close)
@@ -156,9 +160,11 @@ def train(
       model_dir,
       verify_matching_vocabs_fn,
     )
-    initializer, train_state = run.first_state(
-      train_state_initializer_cls, train_iter, configs[0].batch_size, init_rng
+    initializer = run.initializer(
+      train_state_initializer_cls, train_iter, configs[0].batch_size
     )
+    run.check_identity(configs[0], initializer, seed)
+    train_state = run.first_state(initializer, train_iter, init_rng)
     start = int(train_state.step)
     end = _last_step(total_steps, relative_steps, checkpoint_cfg)
     trainer = run.trainer(
@@ -231,14 +237,10 @@ class _Run:
       self.model.FEATURE_CONVERTER_CLS,
     )
 
-  def first_state(self, initializer_cls, train_iter, batch_size, init_rng):
-    """Returns what makes states, and the state to start from.
-
-    That is the run's own last checkpoint, else what the configuration names,
-    else one from scratch.
-    """
+  def initializer(self, initializer_cls, train_iter, batch_size):
+    """Returns what makes states."""
     spec = train_iter.element_spec
-    initializer = initializer_cls(
+    return initializer_cls(
       optimizer_def=self.model.optimizer_def,
       init_fn=self.model.get_initial_variables,
       input_shapes={
@@ -248,15 +250,31 @@ class _Run:
       partitioner=self.partitioner,
       use_orbax=self.use_orbax,
     )
+
+  def check_identity(self, train_cfg, initializer, seed) -> None:
+    run_identity.check(
+      self.model_dir,
+      run_identity.describe(
+        train_cfg, initializer.global_train_state_shape, seed
+      ),
+      self.checkpoint_cfg.accept_other_run,
+    )
+
+  def first_state(self, initializer, train_iter, init_rng):
+    """Returns the state to start from.
+
+    That is the run's own last checkpoint, else what the configuration names,
+    else one from scratch.
+    """
+    initialization.set_incomplete_aside(self.model_dir)
     own = checkpoint_config.RestoreCheckpointConfig(
       path=self.model_dir, mode='latest', restore_dataset=True
     )
-    train_state = initializer.from_checkpoint_or_scratch(
+    return initializer.from_checkpoint_or_scratch(
       [own, *_given_restore_configs(self.checkpoint_cfg)],
       init_rng=init_rng,
       ds_iter=train_iter,
     )
-    return initializer, train_state
 
   def trainer(self, trainer_cls, train_state, initializer, eval_names, rng):
     model_info.log_model_info(

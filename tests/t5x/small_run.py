@@ -1,0 +1,143 @@
+"""Whole runs of a model without a network on the toy task, in seconds.
+
+As a program, `python -m tests.t5x.small_run '{"folder": "…"}'` is one such run
+in a process of its own, with the exit codes of `t5x.train`.
+"""
+
+import functools
+import json
+import os
+import time
+
+import jax
+import seqio
+
+from t5x import (
+  checkpoint_config,
+  datasets,
+  gin_utils,
+  metrics,
+  partitioning,
+  processes,
+  train,
+  trainer,
+)
+from tests.t5x import small_models, toy_task
+
+
+class NoisyTable(small_models.TableModel):
+  """Learns one text; dropout adds noise to what it is asked for."""
+
+  # A last axis that two and four devices divide.
+  SHAPE = ((6, 384), ('length', 'vocab'))
+
+  def loss_fn(self, params, batch, dropout_rng):
+    noise = 0.1 * jax.random.normal(dropout_rng, params['table'].shape)
+    noisy = {'table': params['table'] + noise}
+    rows = batch['decoder_target_tokens'].shape[0]
+    loss = -self.score_batch(noisy, batch).sum() / rows
+    return loss, {'loss': metrics.AveragePerStep.from_model_output(loss)}
+
+
+def data_config(split, batch_size=8, shuffle=True, **options):
+  return datasets.DatasetConfig(
+    mixture_or_task_name=toy_task.NAME,
+    task_feature_lengths=toy_task.LENGTHS,
+    split=split,
+    batch_size=batch_size,
+    shuffle=shuffle,
+    seed=3,
+    **options,
+  )
+
+
+def call(
+  folder,
+  total_steps=8,
+  period=2,
+  eval_period=100,
+  evaluate=False,
+  num_partitions=1,
+  num_microbatches=None,
+  devices=None,
+  batch_size=8,
+  data_shards=1,
+  keep=None,
+  model=None,
+  max_skipped_steps=5,
+  accept_other_run=False,
+  restore=None,
+  **options,
+):
+  """Trains; returns the last step and state."""
+  return train.train(
+    model=model or NoisyTable(),
+    train_dataset_cfg=data_config(
+      'train', batch_size=batch_size, data_shards=data_shards
+    ),
+    train_eval_dataset_cfg=(
+      data_config('validation', shuffle=False) if evaluate else None
+    ),
+    infer_eval_dataset_cfg=(
+      data_config('test', shuffle=False) if evaluate else None
+    ),
+    checkpoint_cfg=checkpoint_config.CheckpointConfig(
+      save=checkpoint_config.SaveCheckpointConfig(period=period, keep=keep),
+      restore=restore,
+      accept_other_run=accept_other_run,
+    ),
+    partitioner=partitioning.PjitPartitioner(
+      num_partitions=num_partitions,
+      devices=jax.devices()[:devices] if devices else None,
+    ),
+    trainer_cls=functools.partial(
+      trainer.Trainer,
+      num_microbatches=num_microbatches,
+      learning_rate_fn=lambda step: 0.1,
+      max_skipped_steps=max_skipped_steps,
+    ),
+    model_dir=str(folder),
+    total_steps=total_steps,
+    eval_steps=4,
+    eval_period=eval_period,
+    stats_period=1,
+    random_seed=options.pop('random_seed', 0),
+    summarize_config_fn=lambda *_: None,
+    inference_evaluator_cls=functools.partial(
+      seqio.Evaluator, logger_cls=[seqio.JSONLogger]
+    ),
+    **options,
+  )
+
+
+def losses(folder) -> list[float]:
+  """The loss of each step, as the run logged it."""
+  path = os.path.join(str(folder), 'train', 'metrics.jsonl')
+  with open(path, encoding='utf-8') as file:
+    lines = [json.loads(line) for line in file]
+  return [line['loss'] for line in lines if 'loss' in line]
+
+
+def main(argv):
+  """Runs `call` with the JSON of the command line; `say` prints steps."""
+  options = json.loads(argv[1])
+  distributed = options.pop('distributed', None)
+  if distributed:
+    processes.start(*distributed)
+  if options.pop('slow_steps', False):
+    # Long enough for signals to meet a run that is under way.
+    options['actions'] = {'TRAIN': [_Slowly()]}
+  call(**options)
+
+
+class _Slowly:
+  """Says each step and waits a little."""
+
+  def run(self, train_state, metrics_by_task):
+    print('step', int(train_state.step), flush=True)
+    time.sleep(0.2)
+    return False
+
+
+if __name__ == '__main__':
+  gin_utils.run(main)
