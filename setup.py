@@ -42,8 +42,7 @@ EXTRACT_REQUIRES = [
 
 EXTRAS_REQUIRE = {
   'extract': EXTRACT_REQUIRES,
-  # A real server to test it with, of which some releases of torch are too
-  # large for a machine without accelerators.
+  # `transformers serve`, a real server to test it with.
   'extract-test': [
     *EXTRACT_REQUIRES,
     'torch==2.13.0',

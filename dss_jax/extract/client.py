@@ -319,6 +319,7 @@ class Client:
   def _failure(self, status: int, data: bytes, wait: float | None) -> Failure:
     """Returns what to raise for a status that is not 200."""
     said, code = _said(data)
+    said = said.removesuffix('.')
     message = f'HTTP {status}: {self.clean(said)}' if said else f'HTTP {status}'
     if code == 'insufficient_quota':
       return Final(message, status)

@@ -118,8 +118,7 @@ def scan(path: pathlib.Path) -> Iterator[tuple[int, Entry | None]]:
   with path.open('rb') as file:
     offset = 0
     while line := file.readline(MAX_LINE):
-      # A torn line has no end yet: it may be whole JSON of a part of a number.
-      yield offset, parse(line) if line.endswith(b'\n') else None
+      yield offset, parse(line)
       offset += len(line)
 
 

@@ -94,7 +94,8 @@ def refuse(
       ' that the server has; --endpoint chooses chat or completion.'
     )
   raise errors.DataError(
-    f'{client.url}: the server did not answer {of_rows}: {failure}. Where the'
+    f'{client.url}, model {service.model!r}: the server did not answer'
+    f' {of_rows}: {failure}. Where --model is not known, correct it; where the'
     ' prompt is too long for the model, use fewer exemplars (--prompt) or a'
     ' smaller --max-tokens; where a parameter is not known, --param NAME=null'
     ' leaves it out.'

@@ -166,6 +166,8 @@ def summary(found: Mapping[str, Any], unusable: list[dict[str, Any]]) -> None:
   if words:
     shown = ', '.join(f'{p}%: {words[p]}' for p in words)
     out.print(f'words in a rationale, percentiles  {shown}')
+  else:
+    out.print('No row has a rationale: there is nothing to learn from this.')
   usage = found['usage']
   if usage:
     shown = ', '.join(f'{name} {_count(n)}' for name, n in usage.items())

@@ -91,6 +91,8 @@ class Server:
     self.bodies = []
     self.flying = self.most_flying = 0
     self.faults = collections.Counter()
+    # From which request on nothing but errors come.
+    self.fail_after = None
 
   def app(self):
     """Returns the application."""
@@ -147,6 +149,8 @@ class Server:
     prompt = body['messages'][-1]['content'] if chat else body['prompt']
     question = prompt[prompt.rfind('Q: ') :]
     refused = self.refuse(request) or self._refused(body, prompt)
+    if self.fail_after is not None and self.requests > self.fail_after:
+      refused = _error(500, 'Down for good')
     if refused is not None:
       return refused
     plan = self.plan
