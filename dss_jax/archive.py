@@ -22,8 +22,14 @@ from etils import epath
 
 from dss_jax import errors
 
-# A member that claims to unpack to more is refused.
-MAX_MEMBER_BYTES = 4 * 2**30
+# A member that claims to unpack to more is refused: the largest published file
+# has a quarter of it. Python unpacks no more than what a member claims.
+MAX_MEMBER_BYTES = 2**30
+# Text packs ten times smaller, made-up bombs a thousand times.
+MAX_EXPANSION = 200
+_SMALL_BYTES = 2**24
+# The others unpack by blocks of any size.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # Where a folder or zip may keep a data set; '{}' is its name.
 _PLACES = ('{}/', '', 'datasets/{}/')
@@ -113,15 +119,10 @@ class _ZipFiles(Files):
     return sorted(rest for rest in rests if rest and '/' not in rest)
 
   def read(self, name: str) -> bytes:
-    inner = self._inner(name)
-    size = self._archive.getinfo(inner).file_size
-    if size > MAX_MEMBER_BYTES:
-      raise errors.DataError(
-        f'{self.place(name)}: expected at most {MAX_MEMBER_BYTES} bytes, found'
-        f' {size}. Unpack the archive and give its folder instead.'
-      )
+    info = self._archive.getinfo(self._inner(name))
+    self._check_bounds(name, info)
     try:
-      return self._archive.read(inner)
+      return self._archive.read(info)
     except (
       zipfile.BadZipFile,
       zlib.error,
@@ -133,6 +134,23 @@ class _ZipFiles(Files):
         f'{self.place(name)}: expected a whole, unencrypted member, found:'
         f' {error}. Get the archive again, or unpack it and give the folder.'
       ) from error
+
+  def _check_bounds(self, name: str, info: zipfile.ZipInfo) -> None:
+    """Raises a DataError where reading a member could fill the memory."""
+    size, limit = info.file_size, MAX_MEMBER_BYTES
+    if size > _SMALL_BYTES:
+      limit = min(limit, MAX_EXPANSION * info.compress_size)
+    if size > limit:
+      raise errors.DataError(
+        f'{self.place(name)}: expected a member of at most {limit} bytes,'
+        f' {info.compress_size} packed, found {size}. If you trust it, unpack'
+        ' the archive and give its folder instead.'
+      )
+    if info.compress_type not in _METHODS:
+      raise errors.DataError(
+        f'{self.place(name)}: expected a stored or deflated member, found'
+        f' method {info.compress_type}. Pack it with `zip`, or give its folder.'
+      )
 
 
 def _missing(location: epath.Path, name: str, found: list[str]):

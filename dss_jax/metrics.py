@@ -40,14 +40,17 @@ def bootstrap_interval(correct: int, total: int) -> tuple[float, float]:
   return float(low), float(high)
 
 
-def _accuracy(hits: Sequence[bool]) -> Mapping[str, float]:
-  correct, total = sum(hits), len(hits)
+def _with_interval(name: str, correct: int, total: int) -> dict[str, float]:
   low, high = bootstrap_interval(correct, total)
   return {
-    'accuracy': 100.0 * correct / max(total, 1),
-    'accuracy_low': 100.0 * low,
-    'accuracy_high': 100.0 * high,
+    name: 100.0 * correct / max(total, 1),
+    f'{name}_low': 100.0 * low,
+    f'{name}_high': 100.0 * high,
   }
+
+
+def _accuracy(hits: Sequence[bool]) -> Mapping[str, float]:
+  return _with_interval('accuracy', sum(hits), len(hits))
 
 
 def label_accuracy(
@@ -95,7 +98,8 @@ def class_accuracy(classes: Sequence[str]):
   Returns:
     A function of targets and predictions. Beside what `label_accuracy` returns
     it has, for each class, `accuracy_of_<class>` (the part of its rows that are
-    predicted right; 0 where there are none) and the numbers of rows
+    predicted right; 0 where there are none) with its interval
+    (`accuracy_of_<class>_low`, `…_high`), and the numbers of rows
     `confusion_<class>_as_<prediction>`, a prediction being a class or
     `no_class`.
   """
@@ -111,7 +115,8 @@ def class_accuracy(classes: Sequence[str]):
     counts = collections.Counter(pairs)
     for gold in classes:
       total = sum(counts[gold, said] for said in (*classes, _NO_CLASS))
-      result[f'accuracy_of_{gold}'] = 100.0 * counts[gold, gold] / max(total, 1)
+      right = counts[gold, gold]
+      result |= _with_interval(f'accuracy_of_{gold}', right, total)
       for said in (*classes, _NO_CLASS):
         result[f'confusion_{gold}_as_{said}'] = counts[gold, said]
     return result

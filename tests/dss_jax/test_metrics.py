@@ -78,3 +78,6 @@ def test_classes_are_told_apart():
   assert found['confusion_yes_as_no'] == 1
   assert found['confusion_no_as_no_class'] == 1
   assert found['confusion_no_as_yes'] == 0
+  assert found['accuracy_of_yes_low'] == 0.0
+  assert found['accuracy_of_yes_high'] == 100.0
+  assert found['accuracy_of_no_high'] == 0.0

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import tracemalloc
 import zipfile
 
 import pytest
@@ -266,6 +267,12 @@ def with_value(column, value):
       r'train_CoT_1\.json, line 1: expected JSON',
     ),
     (
+      'llm/test_CoT_0.json',
+      lambda text: json.dumps(json.loads(text)[:-1]),
+      r'test_CoT_0\.json: expected 6 completions, one a row of'
+      r' .*cqa_test\.json, found 5\. Get the files that belong together',
+    ),
+    (
       'llm/train_CoT_1.json',
       lambda text: '{}',
       r'expected a JSON list of completions, found a dict',
@@ -369,7 +376,46 @@ def test_a_member_that_unpacks_to_too_much_is_refused(
 ):
   path = zipped(write_release())
   monkeypatch.setattr(archive, 'MAX_MEMBER_BYTES', 100)
-  with pytest.raises(errors.DataError, match='expected at most 100 bytes'):
+  with pytest.raises(
+    errors.DataError, match=r'cqa_train\.json: .* at most 100 bytes'
+  ):
+    records.read('cqa', str(path))
+
+
+@pytest.mark.parametrize(
+  ('method', 'message'),
+  [
+    (zipfile.ZIP_DEFLATED, r'at most \d+ bytes, \d+ packed, found 33554432'),
+    (zipfile.ZIP_BZIP2, 'expected a stored or deflated member, found'),
+  ],
+)  # fmt: skip
+def test_a_zip_bomb_takes_no_memory(tmp_path, method, message):
+  path = tmp_path / 'bomb.zip'
+  rows = b' ' * 2**25 if method == zipfile.ZIP_DEFLATED else b'{}'
+  with zipfile.ZipFile(path, 'w', method) as archive_file:
+    archive_file.writestr('cqa/cqa_train.json', rows)
+    archive_file.writestr('cqa/cqa_test.json', '{}')
+  del rows
+  tracemalloc.start()
+  try:
+    with pytest.raises(errors.DataError, match=message):
+      records.read('cqa', str(path), None)
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert peak < 2**21
+
+
+def test_a_member_unpacks_to_no_more_than_it_claims(write_release):
+  path = zipped(write_release())
+  data = path.read_bytes()
+  with zipfile.ZipFile(path) as archive_file:
+    info = archive_file.getinfo('cqa/cqa_train.json')
+  # The size stands twice, in the member's header and in the directory.
+  true, claimed = (n.to_bytes(4, 'little') for n in (info.file_size, 100))
+  assert data.count(true) == 2
+  path.write_bytes(data.replace(true, claimed))
+  with pytest.raises(errors.DataError, match='expected a whole, unencrypted'):
     records.read('cqa', str(path))
 
 
