@@ -88,8 +88,11 @@ def parse_gin_flags(
     errors.UserError: for an absent file, a line that gin can't parse, or a
       macro on the command line that no file knows.
   """
-  for path in [*gin_search_paths, *search_paths()]:
+  places = [*gin_search_paths, *search_paths()]
+  for path in places:
     gin.add_config_file_search_path(path)
+  for path in gin_files:
+    _check_file(path, [os.getcwd(), *places])
   with _as_user_errors():
     gin.parse_config_files_and_bindings(
       gin_files, [], skip_unknown=skip_unknown, finalize_config=False
@@ -124,7 +127,7 @@ def _as_user_errors() -> Iterator[None]:
   except errors.UserError:
     raise
   except OSError as e:
-    raise errors.UserError(_file_message(e)) from e
+    raise errors.UserError(f'Gin file: {e}') from e
   except (ValueError, SyntaxError, RuntimeError, TypeError, KeyError) as e:
     missing = re.match(r'(\w+)/macro\.value set to `%gin\.REQUIRED`', str(e))
     if missing:
@@ -158,14 +161,36 @@ def _close_parameter(message: str) -> str:
   return errors.did_you_mean(parameter, known)
 
 
-def _file_message(error: OSError) -> str:
-  path = re.search(r'open file: ([^\s]+?)\.? ', f'{error} ')
-  missing = path.group(1) if path else str(error)
-  places = list(dict.fromkeys([os.getcwd(), *search_paths()]))
-  return (
-    f'Gin file not found: {missing}.'
-    f'{errors.did_you_mean(missing, _gin_files_near(missing, places))} Looked'
-    f' in {", ".join(places)}.'
+def _check_file(path: str, places: Sequence[str]) -> None:
+  """Raises UserError unless a gin file, and what it includes, is there."""
+  if '://' in path:
+    return  # A file system that gin was taught.
+  places = list(dict.fromkeys(places))
+  paths = (os.path.join(place, path) for place in places)
+  found = [p for p in paths if os.path.isfile(p)]
+  if found:
+    with open(found[0], encoding='utf-8') as f:
+      included = re.findall(r"""^include\s+['"](.+?)['"]""", f.read(), re.M)
+    for other in included:
+      _check_file(other, places)
+  elif not _is_resource(path):
+    raise errors.UserError(
+      f'Gin file not found: {path}.'
+      f'{errors.did_you_mean(path, _gin_files_near(path, places))} Looked in'
+      f' {", ".join(places)}.'
+    )
+
+
+def _is_resource(path: str) -> bool:
+  """Whether gin finds a file within an installed package."""
+  package, name = os.path.split(path)
+  try:
+    spec = importlib.util.find_spec(package.replace(os.sep, '.'))
+  except (ImportError, ValueError):
+    return False
+  origin = spec.origin if spec else None
+  return bool(origin) and os.path.isfile(
+    os.path.join(os.path.dirname(origin), name)
   )
 
 

@@ -115,6 +115,8 @@ def infer(
     errors.UserError: for a configuration that can't work.
   """
   _check(mode, dataset_cfg, checkpoint_period, shard_id, num_shards)
+  # Raises for a batch that the mesh doesn't divide.
+  partitioner.get_data_layout(dataset_cfg.batch_size)
   feature_lengths.check(
     datasets.mixture_or_task(dataset_cfg),
     dataset_cfg,
