@@ -124,17 +124,26 @@ def main(argv):
   distributed = options.pop('distributed', None)
   if distributed:
     processes.start(*distributed)
+  breaks = options.pop('breaks', None)
   if options.pop('slow_steps', False):
     # Long enough for signals to meet a run that is under way.
-    options['actions'] = {'TRAIN': [_Slowly()]}
+    options['actions'] = {'TRAIN': [_Slowly(breaks)]}
   call(**options)
 
 
 class _Slowly:
-  """Says each step and waits a little."""
+  """Says each step and waits a little; fails where it is told to."""
+
+  def __init__(self, breaks=None):
+    self._breaks = breaks
 
   def run(self, train_state, metrics_by_task):
     print('step', int(train_state.step), flush=True)
+    if self._breaks == {
+      'process': jax.process_index(),
+      'at': int(train_state.step),
+    }:
+      raise RuntimeError('broken on purpose')
     time.sleep(0.2)
     return False
 
