@@ -22,7 +22,8 @@ _WHAT_COUNTS = (
   f'a T5X legacy checkpoint (a file named {legacy_checkpoints.INDEX_FILE!r}),'
   f' an Orbax checkpoint ({orbax_checkpoints.STATE_ITEM}/'
   f'{orbax_checkpoints.TREE_FILE}) or a Hugging Face folder'
-  f' ({huggingface.CONFIG_FILE} with {huggingface.WEIGHTS_FILE})'
+  f' ({huggingface.CONFIG_FILE} with {huggingface.WEIGHTS_FILE} or'
+  ' pytorch_model.bin)'
 )
 
 

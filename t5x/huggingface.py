@@ -21,13 +21,19 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from t5x import lazy_arrays
+from t5x import layer_stacks, lazy_arrays, torch_files
 from t5x.errors import UserError
 
 CONFIG_FILE = 'config.json'
 WEIGHTS_FILE = 'model.safetensors'
-INDEX_FILE = 'model.safetensors.index.json'
-_PICKLED_FILES = ('pytorch_model.bin', 'pytorch_model.bin.index.json')
+# Files of weights, the first that a folder has counts: one file, or the index
+# of several, of either kind.
+_WEIGHTS = (
+  WEIGHTS_FILE,
+  'model.safetensors.index.json',
+  'pytorch_model.bin',
+  'pytorch_model.bin.index.json',
+)
 
 _ATTENTION = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
 # For each part of a layer: its norm in T5X, and what it holds.
@@ -54,32 +60,20 @@ _FEED_FORWARD = {
 
 
 def is_huggingface_folder(path: str) -> bool:
-  """Whether `path` is a local folder with a configuration and weights.
-
-  Weights in pickled PyTorch files don't count; `explain` says what to do.
-  """
+  """Whether `path` is a local folder with a configuration and weights."""
   if lazy_arrays.is_remote(path):
     return False
   folder = pathlib.Path(path)
   return (folder / CONFIG_FILE).is_file() and any(
-    (folder / name).is_file() for name in (WEIGHTS_FILE, INDEX_FILE)
+    (folder / name).is_file() for name in _WEIGHTS
   )
 
 
 def explain(path: str) -> UserError:
   """The error for a folder that has a `config.json` and can't be read."""
-  folder = pathlib.Path(path)
-  if any((folder / name).is_file() for name in _PICKLED_FILES):
-    return UserError(
-      f'{path}: its weights lie in a pickled PyTorch file, which is not read'
-      ' here. Expected model.safetensors. Convert it once, where transformers'
-      ' and torch are installed: python -c "from transformers import'
-      f' T5ForConditionalGeneration as T; T.from_pretrained({path!r})'
-      f'.save_pretrained({path!r}, safe_serialization=True)"'
-    )
   return UserError(
     f'{path}: this Hugging Face folder has {CONFIG_FILE} but no weights: looked'
-    f' for {WEIGHTS_FILE} and {INDEX_FILE}. Download the folder again.'
+    f' for {", ".join(_WEIGHTS)}. Download the folder again.'
   )
 
 
@@ -154,14 +148,16 @@ def open_folder(path: str) -> dict[str, Any]:
   """Opens a folder; no array is read yet.
 
   Args:
-    path: a local folder with `config.json` and safetensors weights, in one
-      file or in several with an index.
+    path: a local folder with `config.json` and weights, in one file or in
+      several with an index: safetensors, or PyTorch's, whose pickled code is
+      not executed (see `torch_files`).
 
   Returns:
     The parameters under T5X's names: nested dicts of `LazyArray`.
 
   Raises:
-    UserError: weights are missing, unknown, pickled or damaged.
+    UserError: weights are missing, unknown or damaged, or a PyTorch file holds
+      anything but tensors.
   """
   if lazy_arrays.is_remote(path):
     raise UserError(
@@ -220,19 +216,56 @@ class _Turned:
 
 
 def _open_weights(path: str) -> dict[str, lazy_arrays.LazyArray]:
-  """Every array of the folder's safetensors files, by its name there."""
+  """Every array of the folder's files of weights, by its name there."""
   folder = pathlib.Path(path)
-  files = [WEIGHTS_FILE]
-  if not (folder / WEIGHTS_FILE).is_file():
-    index = json.loads((folder / INDEX_FILE).read_text(encoding='utf-8'))
-    files = sorted(set(index['weight_map'].values()))
+  (name, *_) = (name for name in _WEIGHTS if (folder / name).is_file())
+  files = [name]
+  if name.endswith('.json'):
+    files = _files_of_index(folder / name)
+  is_torch = name.startswith('pytorch')
   stored = {}
-  for name in files:
-    stored.update(_open_file(folder / name))
+  for file in files:
+    if is_torch:
+      opened = torch_files.open_file(folder / file)
+      stored.update({k: _check_type(array) for k, array in opened.items()})
+    else:
+      stored.update(_open_safetensors(folder / file))
   return stored
 
 
-def _open_file(file: pathlib.Path) -> dict[str, lazy_arrays.LazyArray]:
+def _files_of_index(index: pathlib.Path) -> list[str]:
+  try:
+    weight_map = json.loads(index.read_text(encoding='utf-8'))['weight_map']
+    names = sorted(set(weight_map.values()))
+  except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+    raise UserError(
+      f"{index}: expected a JSON object whose 'weight_map' names the files of"
+      f' weights, found another ({error!r}). Download the folder again.'
+    ) from error
+  for name in names:
+    if pathlib.PurePath(name).name != name:
+      raise UserError(
+        f'{index}: expected names of files beside it, found {name!r}. Take the'
+        ' folder from a source that you trust.'
+      )
+  missing = [name for name in names if not (index.parent / name).is_file()]
+  if missing:
+    raise UserError(
+      f'{index.parent}: {missing[0]} is missing, one of the {len(names)} files'
+      f' that {index.name} names. Download the folder again.'
+    )
+  return names
+
+
+def _check_type(array: lazy_arrays.LazyArray) -> lazy_arrays.LazyArray:
+  if array.dtype.name not in _TYPES.values():
+    raise _not_floating(array.name, array.dtype.name)
+  return array
+
+
+def _open_safetensors(
+  file: pathlib.Path,
+) -> dict[str, lazy_arrays.LazyArray]:
   try:
     handle = safetensors.safe_open(file, framework='np')
   except (OSError, safetensors.SafetensorError) as error:
@@ -253,19 +286,25 @@ def _lazy(file: pathlib.Path, handle: Any, name: str) -> lazy_arrays.LazyArray:
   )
 
 
+_TYPES = {
+  'F64': 'float64',
+  'F32': 'float32',
+  'F16': 'float16',
+  'BF16': 'bfloat16',
+}
+
+
 def _numpy_dtype(name: str, where: str) -> np.dtype:
-  known = {
-    'F64': 'float64',
-    'F32': 'float32',
-    'F16': 'float16',
-    'BF16': 'bfloat16',
-  }
-  if name not in known:
-    raise UserError(
-      f'{where}: expected floating-point weights ({", ".join(known)}), found'
-      f' {name}. Quantised folders cannot be loaded; take the original one.'
-    )
-  return lazy_arrays.numpy_dtype(known[name])
+  if name not in _TYPES:
+    raise _not_floating(where, name)
+  return lazy_arrays.numpy_dtype(_TYPES[name])
+
+
+def _not_floating(where: str, name: str) -> UserError:
+  return UserError(
+    f'{where}: expected floating-point weights ({", ".join(_TYPES)}), found'
+    f' {name}. Quantised folders cannot be loaded; take the original one.'
+  )
 
 
 def read(path: str) -> dict[str, Any]:
@@ -290,7 +329,7 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
   The folder appears complete or not at all.
 
   Args:
-    params: nested dicts of arrays under T5X's names, layers not stacked.
+    params: nested dicts of arrays under T5X's names, layers stacked or not.
     config: the network's `T5Config`, or an object with the same attributes.
     path: the folder to make. May exist if it holds no weights.
 
@@ -298,16 +337,14 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
     UserError: `path` holds weights, or `params` don't fit `config`.
   """
   folder = pathlib.Path(path)
-  taken = [
-    name
-    for name in (WEIGHTS_FILE, INDEX_FILE, *_PICKLED_FILES)
-    if (folder / name).exists()
-  ]
+  taken = [name for name in _WEIGHTS if (folder / name).exists()]
   if taken:
     raise UserError(
       f'{path}: holds the weights of a model already ({taken[0]}). Give another'
       ' folder.'
     )
+  if layer_stacks.is_stacked(flax.traverse_util.flatten_dict(params, sep='/')):
+    params = layer_stacks.unstacked(params)
   flat = flax.traverse_util.flatten_dict(dict(params), sep='/')
   names = list(
     _name_map(
@@ -323,7 +360,7 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
       f'{path}: the parameters do not fit the configuration: missing'
       f' {sorted(ours - set(flat))[:4] or "none"}, not expected'
       f' {sorted(set(flat) - ours)[:4] or "none"}. Give the configuration that'
-      ' they were trained with, layers unstacked.'
+      ' they were trained with.'
     )
   weights = {
     there: np.ascontiguousarray(

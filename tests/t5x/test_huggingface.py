@@ -12,7 +12,7 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
-from t5x import huggingface
+from t5x import huggingface, layer_stacks, torch_files
 from t5x.errors import UserError
 from t5x.examples.t5 import network
 from tests import golden_data
@@ -157,12 +157,48 @@ def test_spare_weights_of_old_folders_are_passed_over(tmp_path):
   assert _flat(read).keys() == _flat(_params('hf_1_0')).keys()
 
 
-def test_pickled_weights_are_refused_with_the_way_to_convert_them(tmp_path):
-  folder = _copy('hf_1_1', tmp_path)
-  (folder / 'model.safetensors').rename(folder / 'pytorch_model.bin')
-  assert not huggingface.is_huggingface_folder(str(folder))
-  with pytest.raises(UserError, match=r'pickled.*save_pretrained\(.*safe_seri'):
+TORCH = GOLDEN / 'torch_files'
+
+
+@pytest.mark.parametrize('name', ['one_file', 'sharded'])
+def test_weights_of_pytorch_are_those_of_the_same_model(name):
+  with np.load(TORCH / 'model.npz') as arrays:
+    expected = dict(arrays)
+  read = _flat(huggingface.read(str(TORCH / name)))
+  np.testing.assert_array_equal(
+    read['token_embedder/embedding'], expected['shared.weight']
+  )
+  np.testing.assert_array_equal(
+    read['decoder/logits_dense/kernel'], expected['lm_head.weight'].T
+  )
+  block = 'decoder.block.1.layer.2.DenseReluDense'
+  for kernel in ('wi_0', 'wi_1', 'wo'):
+    np.testing.assert_array_equal(
+      read[f'decoder/layers_1/mlp/{kernel}/kernel'],
+      expected[f'{block}.{kernel}.weight'].T,
+    )
+  # The embedding is there three times, as it is used.
+  assert len(read) == len(expected) - 2
+
+
+def test_a_pytorch_folder_that_lacks_a_file_is_named(tmp_path):
+  folder = pathlib.Path(shutil.copytree(TORCH / 'sharded', tmp_path / 'x'))
+  (folder / 'pytorch_model-00002-of-00002.bin').unlink()
+  with pytest.raises(UserError, match=r'pytorch_model-00002-of-00002\.bin is'):
     huggingface.read(str(folder))
+  index = folder / 'pytorch_model.bin.index.json'
+  index.write_text('{"weight_map": {"a": "../../secret.bin"}}')
+  with pytest.raises(UserError, match=r"files beside it, found '\.\./\.\./sec"):
+    huggingface.read(str(folder))
+  index.write_text('[]')
+  with pytest.raises(UserError, match=r"'weight_map' names the files"):
+    huggingface.read(str(folder))
+
+
+def test_quantised_weights_of_pytorch_are_refused():
+  lazy = torch_files.open_file(TORCH / 'tensors.zip.bin')['int64']
+  with pytest.raises(UserError, match=r'floating-point weights.*found int64'):
+    huggingface._check_type(lazy)
 
 
 def test_a_folder_without_weights_is_named(tmp_path):
@@ -194,6 +230,13 @@ def test_weights_that_do_not_fit_their_configuration_are_named(tmp_path):
   (folder / 'config.json').write_text(json.dumps(config))
   with pytest.raises(UserError, match=r"4 encoder.*missing \['encoder.block.3"):
     huggingface.read(str(folder))
+
+
+def test_stacked_layers_are_written_one_by_one(tmp_path):
+  stacked = layer_stacks.stacked(_params('hf_1_1'))
+  huggingface.write(stacked, _config('hf_1_1'), str(tmp_path))
+  for key, leaf in _flat(huggingface.read(str(tmp_path))).items():
+    np.testing.assert_array_equal(leaf, _flat(_params('hf_1_1'))[key])
 
 
 def test_writing_needs_the_configuration_of_the_parameters(tmp_path):
