@@ -39,6 +39,7 @@ _LAYERS = (
     'orbax_checkpoints',
     'state_utils',
     'initialization',
+    'feature_lengths',
     'datasets',
     'inference',
     'model_info',
@@ -46,8 +47,17 @@ _LAYERS = (
     'evaluators',
   ),
   ('utils',),
-  ('gin_utils', 'entry', 'progress', 'loop', 'infer_files'),
+  (
+    'gin_utils',
+    'entry',
+    'usage',
+    'progress',
+    'loop',
+    'infer_files',
+    'interactive_examples',
+  ),
   ('train', 'commands', 'eval', 'infer', 'precompile', 'interactive_model'),
+  ('main',),
 )
 _STEP_MODULES = (
   't5x.losses',
