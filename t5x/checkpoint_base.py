@@ -15,6 +15,7 @@ from etils import epath
 from t5x import (
   checkpoint_layouts,
   checkpoint_restore,
+  layer_stacks,
   lazy_arrays,
   state_utils,
   storage,
@@ -132,11 +133,14 @@ class Restorer:
     # A run is resumed with its data; without, it is merely looked at.
     resuming = self._dataset_iterator is not None
     storage.check(found)
-    checkpoint = checkpoint_layouts.open_checkpoint(found)
+    model = self._abstract.state_dict()
+    # Layers are stacked, or not, as the model has them: rules and
+    # transformations get to see one form only.
+    checkpoint = layer_stacks.match(
+      checkpoint_layouts.open_checkpoint(found), model
+    )
     for transform in state_transformation_fns:
-      checkpoint = transform(
-        checkpoint, self._abstract.state_dict(), is_resuming=resuming
-      )
+      checkpoint = transform(checkpoint, model, is_resuming=resuming)
     train_state = checkpoint_restore.restore(
       found,
       checkpoint,

@@ -15,7 +15,7 @@ _T5_1_0 = re.compile(r'.*/mlp/wi/kernel')
 _T5_1_1 = re.compile(r'.*/mlp/wi_[01]/kernel')
 _LOGITS = re.compile(r'.*/logits_dense/kernel')
 _LAYER = re.compile(r'(.*/layers)_\d+/.*')
-_STACKED = re.compile(r'.*/layers/.*')
+_STACK = re.compile(r'.*/(\w+)/layers/.*')
 
 
 def differing_shapes(stored: Leaves, expected: Leaves) -> list[str]:
@@ -121,14 +121,21 @@ def _raise_shapes(path: str, names, stored: Leaves, expected: Leaves):
   # The embedding says most about what is wrong, so it is named if it differs.
   name = next((n for n in names if n.endswith('/embedding')), names[0])
   there, here = tuple(stored[name].shape), tuple(expected[name].shape)
-  cause = _cause_of_shapes(names, name, there, here)
+  cause = _cause_of_shapes(names, name, stored, expected)
   raise UserError(
     f'{path}: leaf {name} has shape {there} in the checkpoint and {here} in the'
     f' model ({len(names)} leaves differ). {cause}'
   )
 
 
-def _cause_of_shapes(names, name, there, here) -> str:
+def _cause_of_shapes(names, name, stored: Leaves, expected: Leaves) -> str:
+  there, here = tuple(stored[name].shape), tuple(expected[name].shape)
+  if all(_only_layers_differ(n, stored, expected) for n in names):
+    return (
+      f'Likely cause: the {_STACK.fullmatch(name)[1]} has {there[0]} layers in'
+      f' the checkpoint and {here[0]} in the model. Choose the size file that'
+      ' the checkpoint was trained with.'
+    )
   vocabulary_leaves = all(
     n.endswith('/embedding') or _LOGITS.fullmatch(n) for n in names
   )
@@ -142,6 +149,11 @@ def _cause_of_shapes(names, name, there, here) -> str:
     'Likely cause: a checkpoint of another size of the model. Choose the size'
     ' file that the checkpoint was trained with.'
   )
+
+
+def _only_layers_differ(name, stored: Leaves, expected: Leaves) -> bool:
+  same = tuple(stored[name].shape)[1:] == tuple(expected[name].shape)[1:]
+  return same and _STACK.fullmatch(name) is not None
 
 
 def optimizer_mismatch(path: str, stored: Leaves, expected: Leaves) -> str:

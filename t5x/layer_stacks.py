@@ -52,7 +52,8 @@ def match(
   Raises:
     UserError: layers of one stack differ in shape.
   """
-  flat = state_utils.flatten_state_dict(state, keep_empty_nodes=True)
+  flat = state_utils.flatten_state_dict(state)
+  flat = {name: leaf for name, leaf in flat.items() if leaf is not None}
   wanted = is_stacked(state_utils.flatten_state_dict(model_state))
   found = is_stacked(flat)
   if wanted is None or found is None or wanted == found:
@@ -72,7 +73,7 @@ def unstacked(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _on_host(change, tree):
-  flat = flax.traverse_util.flatten_dict(tree, keep_empty_nodes=True, sep='/')
+  flat = flax.traverse_util.flatten_dict(tree, sep='/')
   return flax.traverse_util.unflatten_dict(
     {
       name: leaf.get() if isinstance(leaf, LazyArray) else leaf
