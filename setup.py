@@ -51,6 +51,7 @@ EXTRAS_REQUIRE = {
   'gpu': ['jax[cuda12]>=0.10.2'],
   'tpu': ['jax[tpu]>=0.10.2'],
   'report': ['matplotlib>=3.9'],
+  'bench': ['matplotlib>=3.9', 'torch>=2.13.0', 'transformers>=4.57'],
   'test': [
     'hypothesis>=6.100',
     'pytest>=8.0',
@@ -63,6 +64,7 @@ EXTRAS_REQUIRE = {
 # `dss_jax`, since a top-level `gin` would collide with gin-config's.
 GIN_PACKAGES = {
   'dss_jax.gin': 'gin',
+  'dss_jax.gin.engine': 'gin/engine',
   'dss_jax.gin.sizes': 'gin/sizes',
   'dss_jax.gin.sizes.t5_1_0': 'gin/sizes/t5_1_0',
 }
