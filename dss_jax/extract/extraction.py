@@ -247,6 +247,11 @@ class _Run:
         if not asking.reason:
           await asking.run(self._jobs(contents), pace.concurrency)
       if isinstance(asking.failure, client.Final):
+        click.echo(
+          f'{counts.done} of {counts.total} completions are in {self.path}.'
+          ' The same command goes on with the others.',
+          err=True,
+        )
         preflight.refuse(connected, asking.failure, None, 'further rows')
     return asking
 

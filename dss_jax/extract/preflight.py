@@ -80,6 +80,11 @@ def refuse(
       f' variable {service.key_variable} {held} one: set it to a key of this'
       ' server (--api-key-env names another variable).'
     )
+  if status in (402, 429):
+    raise errors.DataError(
+      f'{client.url}: the server takes no more requests for now ({failure}).'
+      " See to the account's credit or limits, then run the same command again."
+    )
   if models and service.model not in models:
     near = errors.did_you_mean(service.model, models)
     shown = ', '.join(models[:8]) + (', …' if len(models) > 8 else '')

@@ -216,7 +216,13 @@ def _error(status, message, headers=None):
 
 
 async def _serve(server):
-  runner = web.AppRunner(server.app(), access_log=None)
+  # A client that leaves, or the end of a test, ends what it was waiting for.
+  runner = web.AppRunner(
+    server.app(),
+    access_log=None,
+    handler_cancellation=True,
+    shutdown_timeout=0.1,
+  )
   await runner.setup()
   site = web.TCPSite(runner, '127.0.0.1', 0, backlog=4096)
   await site.start()
@@ -228,7 +234,7 @@ def running(plan):
   """Yields (server, address of its API), served by a thread."""
   server, loop = Server(plan), asyncio.new_event_loop()
   runner, port = loop.run_until_complete(_serve(server))
-  thread = threading.Thread(target=loop.run_forever)
+  thread = threading.Thread(target=loop.run_forever, daemon=True)
   thread.start()
   try:
     yield server, f'http://127.0.0.1:{port}/v1'

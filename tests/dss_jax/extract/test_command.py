@@ -3,8 +3,10 @@
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.dss_jax import conftest as rows_lib
 from tests.dss_jax.extract import fault_server
 from tests.dss_jax.extract.conftest import KEY
 
+_ROOT = pathlib.Path(__file__).parents[3]
 FOLDER = pathlib.Path('runs/teachers/mine/cqa')
 CQA = ('--data-set', 'cqa')
 
@@ -352,6 +355,38 @@ def test_limits_hold(serve, extract, write_release):
   assert max(times) - min(times) > 0.4
 
 
+def test_ctrl_c_waits_for_what_is_paid_for_and_the_next_call_goes_on(
+  serve, extract, write_release, tmp_path
+):
+  server, url = serve(latency=0.05)
+  release = write_release(train=400)
+  command = [sys.executable, '-m', 'dss_jax.cli', 'extract', str(release)]
+  command += [*CQA, '--teacher', 'mine', '--url', url, '--model', 'tiny']
+  command += ['--concurrency', '4']
+  with subprocess.Popen(
+    command,
+    cwd=tmp_path,
+    env={'PYTHONPATH': str(_ROOT), 'PATH': ''},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
+    while sum(server.answered.values()) < 20:
+      assert process.poll() is None, process.communicate()
+      time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, shown = process.communicate()
+  assert process.returncode == 130
+  assert 'Stopped: interrupted.' in shown and 'Traceback' not in shown
+  accepted = len(_accepted())
+  assert 20 <= accepted < 406
+  assert accepted == sum(server.answered.values())
+  assert f'{accepted} of 406 completions' in shown
+  server.plan.latency = 0.0
+  assert extract(release, *CQA, url=url) == 0
+  assert set(server.answered.values()) == {1} and len(server.answered) == 406
+
+
 def test_help_needs_neither_tensorflow_nor_the_extra():
   code = (
     'import sys\n'
@@ -378,13 +413,12 @@ def test_an_extraction_needs_no_tensorflow(serve, write_release, tmp_path):
     "heavy = {'tensorflow', 'jax', 'seqio'} & set(sys.modules)\n"
     'sys.exit(f"loaded: {heavy}" if heavy else 0)'
   )
-  root = str(pathlib.Path(__file__).parents[3])
   done = subprocess.run(
     [sys.executable, '-c', code],
     cwd=tmp_path,
     capture_output=True,
     text=True,
-    env={'PYTHONPATH': root, 'PATH': ''},
+    env={'PYTHONPATH': str(_ROOT), 'PATH': ''},
   )
   assert done.returncode == 0, done.stderr
 

@@ -34,7 +34,9 @@ _PROMPT = {
 def _server(**plan):
   """Yields the address of a server in a process of its own."""
   command = [sys.executable, fault_server.__file__, json.dumps(plan)]
-  with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+  with subprocess.Popen(
+    command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+  ) as process:
     try:
       yield f'http://127.0.0.1:{int(process.stdout.readline())}'
     finally:
@@ -90,7 +92,7 @@ _OWN = ('own.jsonl', '--prompt', 'prompt.json')
 def test_three_kills_lose_nothing_and_pay_nothing_twice(tmp_path):
   """2,000 inputs, a tenth of the requests fail, three `kill -9`."""
   _rows(tmp_path, 2000)
-  plan = {'fault_rate': 0.1, 'latency': 0.25, 'spread': 0.1}
+  plan = {'fault_rate': 0.1, 'latency': 0.8, 'spread': 0.2}
   concurrency = 16
   arguments = (*_OWN, '--concurrency', str(concurrency))
   with _server(**plan) as address:
@@ -293,6 +295,7 @@ def test_training_finds_an_extraction_by_its_name(tmp_path):
   command = [sys.executable, '-m', 't5x.train']
   command += [f'--gin_file={_ROOT}/gin/dss_cqa.gin']
   command += ['--gin.TEACHER="\'mine\'"', '--gin.TRAIN_STEPS=20']
+  command += ['--gin.EVAL_NUM_EXAMPLES=8']
   command += [f'--gin_search_paths={_ROOT}']
   done = subprocess.run(
     command, cwd=tmp_path, env=environment, capture_output=True, text=True

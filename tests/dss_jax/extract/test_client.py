@@ -1,0 +1,152 @@
+"""Tests of one request: what its answer means, and what it never tells."""
+
+import asyncio
+import datetime
+import email.utils
+
+import pytest
+import tenacity
+
+from dss_jax import errors
+from dss_jax.extract import client, engine, limits
+from tests.dss_jax.extract.conftest import KEY
+
+
+def _service(url, **changes):
+  fields = {
+    'url': url,
+    'model': 'tiny',
+    'endpoint': 'chat',
+    'parameters': {},
+    'timeout': 30.0,
+    'connections': 4,
+    'key_variable': 'A_KEY',
+  }
+  return client.Service(**(fields | changes))
+
+
+def _ask(url, **changes):
+  async def ask():
+    async with client.Client(_service(url, **changes)) as connected:
+      return await connected.ask([{'role': 'user', 'content': 'Q: a?'}])
+
+  return asyncio.run(ask())
+
+
+def test_a_completion_is_read(serve):
+  server, url = serve()
+  found = _ask(url, parameters={'temperature': 0.5})
+  assert found.text == 'Because it is so. So the answer is yes.'
+  assert found.finish == 'stop'
+  assert found.usage == {'prompt_tokens': 1, 'completion_tokens': 20}
+  assert server.bodies == [
+    {
+      'model': 'tiny',
+      'messages': [{'role': 'user', 'content': 'Q: a?'}],
+      'temperature': 0.5,
+    }
+  ]
+
+
+@pytest.mark.parametrize(
+  ('status', 'kind'),
+  [
+    (400, client.Failure),
+    (401, client.Final),
+    (403, client.Final),
+    (404, client.Final),
+    (408, client.Passing),
+    (413, client.Failure),
+    (422, client.Failure),
+    (429, client.Passing),
+    (500, client.Passing),
+    (503, client.Passing),
+  ],
+)
+def test_a_status_says_whether_to_ask_again(serve, status, kind):
+  _, url = serve(always=status)
+  with pytest.raises(client.Failure, match=f'HTTP {status}: It is br') as found:
+    _ask(url)
+  assert type(found.value) is kind
+
+
+@pytest.mark.parametrize(
+  'fault', ['drop', 'truncated', 'malformed', 'no choices', 'too many']
+)
+def test_a_broken_answer_is_asked_for_again(serve, fault):
+  _, url = serve(fault_rate=1.0, faults=(fault,), retry_after='7')
+  with pytest.raises(client.Passing) as found:
+    _ask(url)
+  assert found.value.wait == (7.0 if fault == 'too many' else None)
+  assert not found.value.unreachable
+
+
+def test_a_server_that_asks_for_a_long_wait_ends_the_run(serve):
+  _, url = serve(fault_rate=1.0, faults=('too many',), retry_after='3600')
+  with pytest.raises(client.Final, match='asks to wait 3600 s'):
+    _ask(url)
+
+
+def test_a_request_that_takes_too_long_is_given_up(serve):
+  _, url = serve(latency=10.0)
+  with pytest.raises(client.Passing, match=r'no answer within 0\.2 s'):
+    _ask(url, timeout=0.2)
+
+
+def test_nobody_at_the_address_is_told_apart():
+  with pytest.raises(client.Passing) as found:
+    _ask('http://127.0.0.1:9/v1')
+  assert found.value.unreachable
+
+
+def test_retry_after_is_seconds_or_a_date():
+  later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=90)
+  assert client.retry_after(None) is None
+  assert client.retry_after('2.5') == 2.5
+  assert client.retry_after('-1') == 0.0
+  assert client.retry_after('soon') is None
+  assert 60 < client.retry_after(email.utils.format_datetime(later)) <= 90
+  assert client.retry_after('Wed, 21 Oct 2015 07:28:00 GMT') == 0.0
+
+
+def test_the_wait_is_what_the_server_asks_for_and_more():
+  state = tenacity.RetryCallState(None, None, (), {})
+  for wait, least in ((None, 0.0), (5.0, 5.0)):
+    outcome = tenacity.Future(1)
+    outcome.set_exception(client.Passing('busy', wait))
+    state.outcome = outcome
+    found = [engine._pause(state) for _ in range(20)]
+    assert min(found) >= least
+    assert len(set(found)) > 1
+
+
+def test_whatever_comes_back_loses_the_key(monkeypatch):
+  monkeypatch.setenv('A_KEY', KEY)
+  found = client.Client(_service('http://127.0.0.1:9/v1'))
+  assert found.clean(f'a {KEY} b\ud800') == 'a [key] b\ufffd'
+  # What servers take that ask for any key is a word like others.
+  monkeypatch.setenv('A_KEY', 'EMPTY')
+  found = client.Client(_service('http://127.0.0.1:9/v1'))
+  assert found.clean('an EMPTY box') == 'an EMPTY box'
+
+
+def test_an_address_with_a_secret_is_refused_without_telling_it():
+  for url in ('http://a:secret@b/v1', 'http://b/v1?key=secret'):
+    with pytest.raises(errors.DataError) as found:
+      client.check_url(url)
+    assert 'secret' not in str(found.value)
+
+
+def test_a_minute_never_has_more_than_was_allowed():
+  """The burst and a minute of the steady flow make up the limit."""
+
+  async def make():
+    return [limits._Bucket(n, n / 60) for n in (2, 10, 60, 1000, 60000)]
+
+  for bucket, allowed in zip(
+    asyncio.run(make()), (2, 10, 60, 1000, 60000), strict=True
+  ):
+    limiter = bucket._limiter
+    flow = limiter.max_rate / limiter.time_period
+    assert limiter.max_rate + 60 * flow <= allowed * (1 + 1e-9)
+    assert limiter.max_rate + 60 * flow > 0.7 * allowed
