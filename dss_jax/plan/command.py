@@ -1,0 +1,131 @@
+r"""The command `dss plan`: how a run fits accelerators that aren't there.
+
+dss plan --gin_file=gin/dss_cqa.gin --gin_file=gin/sizes/xxl.gin \
+    --topology v5e:16x16
+"""
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from dss_jax.errors import DataError
+
+
+def _default_cache() -> str:
+  base = os.environ.get('XDG_CACHE_HOME') or os.path.expanduser('~/.cache')
+  return os.path.join(base, 'dss_jax', 'plan.jsonl')
+
+
+@click.command(
+  context_settings={'ignore_unknown_options': True, 'allow_extra_args': True}
+)
+@click.option(
+  '--gin_file',
+  'gin_files',
+  multiple=True,
+  required=True,
+  help='A gin file of the run; repeatable, later ones win.',
+)
+@click.option(
+  '--gin_bindings',
+  multiple=True,
+  help='A gin binding; macros are shorter as --gin.NAME=VALUE.',
+)
+@click.option(
+  '--topology',
+  required=True,
+  help='The chips: v5e:4x4, v5p:2x2x1, v6e:16x16, …, or gpu:h200.',
+)
+@click.option(
+  '--batch_size', type=click.IntRange(1), help='Rows; else BATCH_SIZE.'
+)
+@click.option('--decode', is_flag=True, help='Plan decoding, not training.')
+@click.option(
+  '--limit',
+  default=4,
+  show_default=True,
+  type=click.IntRange(0),
+  help='Compilations at most; 0 for all that may fit.',
+)
+@click.option(
+  '--example_tokens',
+  default=150,
+  show_default=True,
+  type=click.IntRange(1),
+  help='Tokens of an example, both sides, for examples a second.',
+)
+@click.option(
+  '--cache',
+  type=click.Path(dir_okay=False),
+  help='File of finished compilations, with which a killed plan goes on.'
+  '  [default: ~/.cache/dss_jax/plan.jsonl]',
+)
+@click.option(
+  '--write',
+  type=click.Path(dir_okay=False),
+  help="Writes the best one's gin lines to a file.",
+)
+@click.pass_context
+def plan(
+  context: click.Context,
+  gin_files: Sequence[str],
+  gin_bindings: Sequence[str],
+  topology: str,
+  batch_size: int | None,
+  decode: bool,
+  limit: int,
+  example_tokens: int,
+  cache: str | None,
+  write: str | None,
+) -> None:
+  """Finds how a run fits a TPU topology, without one.
+
+  Compiles the run's real training step with TPU's own compiler (extra 'plan')
+  for the promising ways to split it, and prints what fits, what it takes, and
+  the gin lines of the best. Needs no accelerator, data or weights.
+  """
+  from dss_jax.plan import child, counting, hardware, search, table
+
+  chips = hardware.parse(topology)
+  options = {
+    'gin_files': list(gin_files),
+    'gin_bindings': [*gin_bindings, *_macros(context)],
+    'topology': topology,
+    'cache': cache or _default_cache(),
+  }
+  with child.Child(options) as worker:
+    described = worker.call('describe')
+    model = counting.Model(**described['model'])
+    rows = batch_size or described['decode_rows' if decode else 'rows']
+    if rows is None:
+      raise DataError(
+        'The gin files set no EVAL_BATCH_SIZE: give --batch_size.'
+      )
+    make = search.decode_candidates if decode else search.candidates
+    choices = make(model, chips, rows)
+    if not chips.is_tpu:
+      found = search.count_only(model, chips, choices, decode)
+    else:
+
+      def compile_step(candidate):
+        click.echo(f'Compiling {candidate} …', err=True)
+        return worker.call('plan', candidate=vars(candidate), decode=decode)
+
+      found = search.search(model, chips, choices, compile_step, limit, decode)
+  click.echo(table.report(model, chips, found, example_tokens, decode))
+  if write and found[0].fits:
+    with open(write, 'w', encoding='utf-8') as f:
+      f.write(found[0].candidate.gin(decode))
+    click.echo(f'\nWritten to {write}.')
+
+
+def _macros(context: click.Context) -> list[str]:
+  """Turns `--gin.NAME=VALUE`, the only further options, into bindings."""
+  bindings = []
+  for argument in context.args:
+    name, equals, value = argument.partition('=')
+    if not name.startswith('--gin.') or not equals:
+      raise click.NoSuchOption(argument.partition('=')[0], ctx=context)
+    bindings.append(f'{name.removeprefix("--gin.")} = {value}')
+  return bindings

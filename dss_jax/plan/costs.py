@@ -1,0 +1,455 @@
+"""Estimates what a compiled program costs on one chip, from its text.
+
+Every computation is costed once and multiplied by how often it runs: a loop's
+body by the loop's trip count. Times come from replaying the schedule that the
+compiler chose: one instruction after the other, while asynchronous copies and
+transfers between chips go on beside them until the program waits for them.
+
+Two clocks:
+
+- `seconds`: an instruction takes the cycles that TPU's compiler wrote beside
+  it, or, where it wrote none, the time of the second clock;
+- `bound_seconds`: it takes the longer of its matrix FLOPs at the chip's peak
+  and its traffic at the memory's peak: no program with these instructions and
+  this schedule is faster.
+
+Transfers take, on both clocks, their bytes at the published rate of the links
+that their group of chips can use. Nothing here was measured on a chip.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from dss_jax.plan import hardware, hlo
+
+COLLECTIVES = (
+  'all-gather',
+  'reduce-scatter',
+  'all-reduce',
+  'all-to-all',
+  'ragged-all-to-all',
+  'collective-permute',
+  'collective-broadcast',
+)
+# Instructions that do nothing at run time, or what their users are costed for.
+_FREE = frozenset(
+  (
+    'parameter',
+    'constant',
+    'get-tuple-element',
+    'tuple',
+    'bitcast',
+    'after-all',
+    'partition-id',
+    'replica-id',
+    'opt-barrier',
+    'add-dependency',
+    'custom-call',
+    'iota',
+  )
+)
+
+
+@dataclasses.dataclass
+class Costs:
+  """Of one run of a computation, on one chip.
+
+  Attributes:
+    seconds: on the compiler's clock.
+    bound_seconds: on the clock of peaks.
+    flops: of matrix products.
+    hbm_bytes: read and written in main memory.
+    collective_bytes: kind to bytes that a chip takes in from others.
+    unknown_loops: loops whose number of trips the text doesn't tell.
+  """
+
+  seconds: float = 0.0
+  bound_seconds: float = 0.0
+  flops: float = 0.0
+  hbm_bytes: float = 0.0
+  collective_bytes: dict[str, float] = dataclasses.field(default_factory=dict)
+  unknown_loops: int = 0
+
+  def add(self, other: 'Costs', times: int = 1) -> None:
+    """Adds what runs `times` times; the times are the caller's business."""
+    self.flops += times * other.flops
+    self.hbm_bytes += times * other.hbm_bytes
+    for kind, size in other.collective_bytes.items():
+      self.add_transfer(kind, times * size)
+    self.unknown_loops += other.unknown_loops
+
+  def add_transfer(self, kind: str, size: float) -> None:
+    """Adds bytes that a chip takes in."""
+    self.collective_bytes[kind] = self.collective_bytes.get(kind, 0.0) + size
+
+
+class _Timeline:
+  """When things end, on one clock."""
+
+  def __init__(self):
+    self.now = 0.0
+    self._free: dict[str, float] = collections.defaultdict(float)
+    self._ends: dict[str, float] = {}
+
+  def start(self, name: str, lanes: Sequence[str], seconds: float) -> None:
+    """Begins something that goes on beside the program, on lanes of its own."""
+    begin = max(self.now, *(self._free[lane] for lane in lanes))
+    for lane in lanes:
+      self._free[lane] = begin + seconds
+    self._ends[name] = begin + seconds
+
+  def wait(self, name: str) -> None:
+    """Waits for what was begun under a name."""
+    self.now = max(self.now, self._ends.pop(name, 0.0))
+
+  def rename(self, old: str, new: str) -> None:
+    """A step in between ('async-update') hands the wait on."""
+    if old in self._ends:
+      self._ends[new] = self._ends.pop(old)
+
+
+# Instructions that read a part of their first operand.
+_PARTS = ('slice', 'dynamic-slice', 'gather')
+# What asynchronous work takes turns on.
+_COPIES = ('copy',)
+_LINKS = ('link+', 'link-')
+
+
+class Estimator:
+  """Costs the computations of a program.
+
+  Args:
+    module: the program that one chip runs.
+    topology: the chips.
+    coordinates: where the chip of each partition sits.
+    unknown_trips: what to take for a loop whose end depends on data.
+  """
+
+  def __init__(
+    self,
+    module: hlo.Module,
+    topology: hardware.Topology,
+    coordinates: Sequence[Sequence[int]],
+    unknown_trips: int = 1,
+  ):
+    self._module = module
+    self._topology = topology
+    self._coordinates = coordinates
+    self._unknown_trips = unknown_trips
+    self._known: dict[str, Costs] = {}
+
+  def estimate(self) -> Costs:
+    """Returns the costs of the program."""
+    return self._cost(self._module.entry)
+
+  def _cost(self, name: str) -> Costs:
+    if name not in self._known:
+      self._known[name] = self._replay(self._module.computations[name])
+    return self._known[name]
+
+  def _replay(self, computation: hlo.Computation) -> Costs:
+    costs = Costs()
+    clocks = (_Timeline(), _Timeline())
+    for instruction in computation.instructions.values():
+      if instruction.opcode not in _FREE:
+        self._step(computation, instruction, costs, clocks)
+    costs.seconds, costs.bound_seconds = (clock.now for clock in clocks)
+    return costs
+
+  def _step(self, computation, instruction, costs, clocks) -> None:
+    opcode = instruction.opcode
+    if opcode == 'while':
+      self._loop(computation, instruction, costs, clocks)
+    elif opcode == 'conditional':
+      self._branches(instruction, costs, clocks)
+    elif opcode == 'call':
+      self._call(instruction.called('to_apply'), costs, clocks)
+    elif opcode.endswith('-update'):
+      for clock in clocks:
+        clock.rename(instruction.operands[0], instruction.name)
+    elif opcode.endswith('-done'):
+      for clock in clocks:
+        clock.wait(instruction.operands[0])
+    elif opcode.endswith('-start'):
+      self._start(computation, instruction, costs, clocks)
+    else:
+      self._operation(computation, instruction, costs, clocks)
+
+  # ---- Control flow ---------------------------------------------------------
+
+  def _loop(self, computation, loop, costs, clocks) -> None:
+    trips = hlo.trip_count(self._module, computation, loop)
+    if trips is None:
+      costs.unknown_loops += 1
+      trips = self._unknown_trips
+    body = self._cost(loop.called('body'))
+    costs.add(body, trips)
+    clocks[0].now += trips * body.seconds
+    clocks[1].now += trips * body.bound_seconds
+
+  def _branches(self, instruction, costs, clocks) -> None:
+    names = re.search(
+      r'branch_computations=\{([^}]*)\}', instruction.attributes
+    )
+    if names:
+      branches = re.findall(r'%?([\w.\-]+)', names.group(1))
+    else:
+      branches = [
+        instruction.called(f'{which}_computation')
+        for which in ('true', 'false')
+      ]
+    # The dearest one.
+    worst = max((self._cost(b) for b in branches), key=lambda c: c.seconds)
+    costs.add(worst)
+    clocks[0].now += worst.seconds
+    clocks[1].now += worst.bound_seconds
+
+  def _call(self, name, costs, clocks) -> None:
+    called = self._cost(name)
+    costs.add(called)
+    clocks[0].now += called.seconds
+    clocks[1].now += called.bound_seconds
+
+  # ---- What goes on beside the program --------------------------------------
+
+  def _start(self, computation, instruction, costs, clocks) -> None:
+    opcode = instruction.opcode.removesuffix('-start')
+    if opcode == 'async':
+      inner = self._module.computations[instruction.called('calls')]
+      found = [
+        (inner, i)
+        for i in inner.instructions.values()
+        if i.opcode in COLLECTIVES
+      ]
+      if not found:
+        # Computation on another unit of the chip; its traffic is what counts.
+        called = self._cost(inner.name)
+        costs.add(called)
+        for clock in clocks:
+          clock.start(instruction.name, _COPIES, called.bound_seconds)
+        return
+    elif opcode in COLLECTIVES:
+      found = [(computation, instruction)]
+    else:  # A copy, or a slice, between the memories of the chip.
+      size = _moved(instruction)
+      costs.hbm_bytes += size
+      seconds = size / self._topology.chip.hbm_bandwidth
+      for clock in clocks:
+        clock.start(instruction.name, _COPIES, seconds)
+      return
+    seconds, lanes = 0.0, _LINKS
+    for where, collective in found:
+      kind, size, time, lanes = self._transfer(where, collective)
+      costs.add_transfer(kind, size)
+      seconds += time
+    for clock in clocks:
+      clock.start(instruction.name, lanes, seconds)
+
+  def _transfer(self, computation, instruction):
+    """Returns kind, bytes a chip takes in, seconds and links of a transfer."""
+    kind = instruction.opcode.removesuffix('-start')
+    results = [s.bytes for s in instruction.shapes if s.dims]
+    inputs = sum(
+      shape.bytes
+      for name in instruction.operands
+      for shape in computation.instructions[name].shapes
+    )
+    if kind == 'collective-permute':
+      return self._permute(instruction, inputs)
+    places = self._group(instruction.attributes)
+    n = max(len(places), 1)
+    # Of an asynchronous one, the result holds its operands as well.
+    whole = {'all-gather': max(sum(results) - inputs, inputs * n)}.get(
+      kind, inputs
+    )
+    if instruction.opcode == 'all-gather':
+      whole = sum(results)
+    size = whole * (n - 1) / n * (2 if kind == 'all-reduce' else 1)
+    seconds = size / self._topology.group_bandwidth(places)
+    return kind, size, seconds, _LINKS
+
+  def _permute(self, instruction, size):
+    pairs = [
+      (int(a), int(b))
+      for a, b in re.findall(
+        r'\{(\d+),(\d+)\}',
+        instruction.attributes.partition('source_target_pairs=')[2],
+      )
+    ]
+    hops = max(
+      (
+        self._topology.distance(self._coordinates[a], self._coordinates[b])
+        for a, b in pairs
+      ),
+      default=0,
+    )
+    seconds = size * hops / self._topology.chip.link_bandwidth
+    # Neighbours to the one and to the other side use links of their own.
+    forward = sum(b > a for a, b in pairs) * 2 >= len(pairs)
+    lane = _LINKS[0] if forward else _LINKS[1]
+    return 'collective-permute', float(size), seconds, (lane,)
+
+  def _group(self, attributes: str) -> list[Sequence[int]]:
+    """Places of the chips of the first group of a collective."""
+    ids = first_group(attributes, len(self._coordinates))
+    return [self._coordinates[i] for i in ids]
+
+  # ---- What the program itself does -----------------------------------------
+
+  def _operation(self, computation, instruction, costs, clocks) -> None:
+    if instruction.opcode in COLLECTIVES:
+      kind, size, seconds, lanes = self._transfer(computation, instruction)
+      costs.add_transfer(kind, size)
+      for clock in clocks:
+        clock.start(instruction.name, lanes, seconds)
+        clock.wait(instruction.name)
+      return
+    chip = self._topology.chip
+    flops = self._flops(computation, instruction)
+    size = self._traffic(computation, instruction)
+    bound = max(flops / chip.flops, size / chip.hbm_bandwidth)
+    costs.flops += flops
+    costs.hbm_bytes += size
+    cycles = instruction.cycles
+    clocks[0].now += bound if cycles is None else cycles / chip.clock
+    clocks[1].now += bound
+    if instruction.opcode == 'fusion':
+      self._fused_collectives(instruction, costs, clocks)
+
+  def _fused_collectives(self, instruction, costs, clocks) -> None:
+    """Transfers that the compiler put into a fusion, beside its computation."""
+    inner = self._module.computations[instruction.called('calls')]
+    for each in inner.instructions.values():
+      if each.opcode.removesuffix('-start') in COLLECTIVES:
+        kind, size, seconds, lanes = self._transfer(inner, each)
+        costs.add_transfer(kind, size)
+        for clock in clocks:
+          clock.start(each.name, lanes, seconds)
+          clock.wait(each.name)
+
+  def _flops(self, computation, instruction) -> float:
+    if instruction.opcode != 'fusion':
+      return hlo.matmul_flops(computation, instruction)
+    inner = self._module.computations[instruction.called('calls')]
+    return sum(self._flops(inner, i) for i in inner.instructions.values())
+
+  def _traffic(self, computation, instruction) -> int:
+    """Bytes that an instruction reads and writes in main memory."""
+    inner = None
+    if instruction.opcode == 'fusion':
+      inner = self._module.computations[instruction.called('calls')]
+    size = 0
+    for i, name in enumerate(instruction.operands):
+      operand = computation.instructions[name]
+      if len(operand.shapes) == 1 and operand.shapes[0].space == 0:
+        size += _read(instruction, i, inner, operand.bytes)
+    written = sum(s.bytes for s in instruction.shapes if s.space == 0)
+    return size + min(written, _written(instruction, computation, inner))
+
+
+def _moved(instruction: hlo.Instruction) -> int:
+  """Bytes of an asynchronous copy or slice: those of its destination."""
+  sizes = [shape.bytes for shape in instruction.shapes if shape.dims]
+  # copy-start is (destination, source, …), slice-start ((source), result, …).
+  return min(sizes[:2], default=0)
+
+
+def _read(
+  instruction: hlo.Instruction,
+  index: int,
+  inner: hlo.Computation | None,
+  size: int,
+) -> int:
+  """Bytes read of an operand: of a slice, only its part."""
+  if inner is None:
+    if instruction.opcode == 'dynamic-update-slice' and index == 0:
+      return 0
+    if instruction.opcode in _PARTS and index == 0:
+      return min(size, instruction.bytes)
+    return size
+  users = inner.users(inner.parameters[index].name)
+  part = 0
+  for user in users:
+    first = user.operands[0] == inner.parameters[index].name
+    if user.opcode in _PARTS and first:
+      part += user.bytes
+    elif not (user.opcode == 'dynamic-update-slice' and first):
+      return size
+  return min(size, part)
+
+
+def _written(
+  instruction: hlo.Instruction,
+  computation: hlo.Computation,
+  inner: hlo.Computation | None,
+) -> int:
+  """Bytes written of a result: of an update in place, only its part."""
+  if inner is None:
+    if instruction.opcode == 'dynamic-update-slice':
+      return computation.instructions[instruction.operands[1]].bytes
+    return instruction.bytes
+  root = inner.instructions[inner.root]
+  results = (
+    [inner.instructions[name] for name in root.operands]
+    if root.opcode == 'tuple'
+    else [root]
+  )
+  size = 0
+  for result in results:
+    while result.opcode == 'bitcast':
+      result = inner.instructions[result.operands[0]]
+    if result.opcode == 'dynamic-update-slice':
+      size += inner.instructions[result.operands[1]].bytes
+    else:
+      size += result.bytes
+  return size
+
+
+def first_group(attributes: str, partitions: int) -> list[int]:
+  """Members of the first group of a collective's `replica_groups`.
+
+  `{{0,2},{1,3}}` is [0, 2]; `[2,2]<=[2,2]T(1,0)`, which numbers a transposed
+  array, is [0, 2] as well; so is `mesh['a'=2,'b'=2] {'a'}`, the chips along a
+  mesh axis. Without groups, all partitions form one.
+
+  Args:
+    attributes: of the instruction.
+    partitions: how many there are.
+  """
+  text = attributes.partition('replica_groups=')[2]
+  lists = re.match(r'\{\{([\d,]*)\}', text)
+  if lists:
+    return [int(i) for i in lists.group(1).split(',') if i]
+  iota = re.match(r'\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', text)
+  if iota:
+    shape, dims, order = (
+      [int(i) for i in (part or '').split(',') if i] for part in iota.groups()
+    )
+    return _numbered(dims, order)[: shape[-1]]
+  named = re.match(r'mesh\[([^\]]*)\]\s*\{([^}]*)\}', text)
+  if named:
+    axes = re.findall(r"'([^']+)'=(\d+)", named.group(1))
+    chosen = re.findall(r"'([^']+)'", named.group(2))
+    order = [i for i, (name, _) in enumerate(axes) if name not in chosen]
+    order += [i for i, (name, _) in enumerate(axes) if name in chosen]
+    dims = [int(extent) for _, extent in axes]
+    size = 1
+    for name, extent in axes:
+      size *= int(extent) if name in chosen else 1
+    return _numbered(dims, order)[:size]
+  return list(range(partitions))
+
+
+def _numbered(dims: Sequence[int], order: Sequence[int]) -> list[int]:
+  """Numbers of an array's elements, in the order of its transposed axes."""
+  strides = [1] * len(dims)
+  for i in range(len(dims) - 2, -1, -1):
+    strides[i] = strides[i + 1] * dims[i + 1]
+  numbers = [0]
+  for axis in order or range(len(dims)):
+    numbers = [
+      n + i * strides[axis] for n in numbers for i in range(dims[axis])
+    ]
+  return numbers

@@ -1,0 +1,328 @@
+"""Makes the very step that a run would compile, for devices that aren't there.
+
+The configuration is the run's own gin files, followed by the few lines of the
+plan; model, partitioner, trainer and step are the engine's. State and batch are
+shapes only.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+import gin
+from dss_jax.errors import DataError
+from t5x import gin_utils, partitioning, train_state, utils
+from t5x.train import train
+
+# Decoding stops early where every row has ended; its compiled program doesn't
+# depend on which token ends a row.
+_EOS_ID = 1
+
+
+class PaperPartitioner(partitioning.PjitPartitioner):
+  """Lays out shapes. Nothing moves: there are no devices to move it to."""
+
+  def move_params_to_devices(self, train_state, train_state_axes):
+    """Returns the state, which is one of shapes."""
+    del train_state_axes
+    return train_state
+
+  def shardings(self, axis_resources):
+    """As the base class; a key, which has no axes, stays on this machine."""
+    if axis_resources is None:
+      return jax.sharding.SingleDeviceSharding(jax.devices('cpu')[0])
+    return super().shardings(axis_resources)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """A step, lowered.
+
+  Attributes:
+    lowered: to be compiled.
+    parameter_bytes: of the parameters on one device.
+    optimizer_bytes: of the optimizer's state on one device.
+    batch_bytes: of the batch on one device.
+    mesh: (data, model) extents.
+    coordinates: where each partition's device sits, in the program's order.
+  """
+
+  lowered: jax.stages.Lowered
+  parameter_bytes: int
+  optimizer_bytes: int
+  batch_bytes: int
+  mesh: tuple[int, int]
+  coordinates: Sequence[tuple[int, ...]]
+
+
+@contextlib.contextmanager
+def configured(
+  gin_files: Sequence[str], gin_bindings: Sequence[str], plan: str = ''
+) -> Iterator[Mapping[str, Any]]:
+  """Parses a run's configuration, and forgets it at the end.
+
+  Args:
+    gin_files: of the run.
+    gin_bindings: of the run.
+    plan: lines of a further gin file, which come after the run's files.
+
+  Yields:
+    What the configuration binds of `train`, references not resolved.
+
+  Raises:
+    DataError: it doesn't configure `t5x.train.train`.
+  """
+  gin.clear_config()
+  with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, 'plan.gin')
+    with open(path, 'w', encoding='utf-8') as f:
+      f.write(plan or '# Nothing to change.\n')
+    gin_utils.parse_gin_flags([], [*gin_files, path], gin_bindings)
+  try:
+    try:
+      bound = gin.get_bindings(train, resolve_references=False)
+    except ValueError:
+      bound = {}
+    missing = {'model', 'partitioner', 'trainer_cls'} - set(bound)
+    if missing:
+      raise DataError(
+        'The gin files configure no training: expected bindings of'
+        f' train.{", train.".join(sorted(missing))}. Give the gin files of a'
+        ' run, such as --gin_file=gin/dss_cqa.gin.'
+      )
+    yield bound
+  finally:
+    gin.clear_config()
+
+
+def macro(name: str) -> Any:
+  """Value of a macro of the configuration that is in force.
+
+  Args:
+    name: BATCH_SIZE, ….
+
+  Raises:
+    DataError: no gin file sets it.
+  """
+  try:
+    value = gin.query_parameter(f'%{name}')
+  except ValueError as error:
+    raise DataError(
+      f'The gin files set no {name}. Give --gin.{name}=VALUE.'
+    ) from error
+  return copy.deepcopy(value)
+
+
+def macro_or(name: str, default: Any) -> Any:
+  """As `macro`, with a value for where no gin file sets it."""
+  try:
+    return macro(name)
+  except DataError:
+    return default
+
+
+def resolve(bound: Mapping[str, Any], name: str) -> Any:
+  """Makes what the configuration binds to an argument of `train`."""
+  # Gin's references are resolved by copying them.
+  return copy.deepcopy(bound[name])
+
+
+def batch_shapes(
+  model: Any, rows: int, lengths: Mapping[str, int], pack: bool
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes of a global batch, as the model's feature converter makes it.
+
+  Args:
+    model: names the converter.
+    rows: B.
+    lengths: of the task's features.
+    pack: whether rows hold several examples.
+  """
+  converter = model.FEATURE_CONVERTER_CLS(pack=pack)
+  return {
+    name: jax.ShapeDtypeStruct((rows, length), np.int32)
+    for name, length in converter.get_model_feature_lengths(lengths).items()
+  }
+
+
+def state_bytes(model: Any, lengths: Mapping[str, int]) -> tuple[int, int]:
+  """Bytes of all parameters, and of the optimizer's state.
+
+  Args:
+    model: what is trained.
+    lengths: of the task's features.
+  """
+  batch = batch_shapes(model, 1, lengths, False)
+
+  def initialize(rng):
+    variables = model.get_initial_variables(
+      rng, {k: v.shape for k, v in batch.items()}
+    )
+    return train_state.FlaxOptimTrainState.create(
+      model.optimizer_def, variables
+    )
+
+  state = jax.eval_shape(initialize, jax.random.key(0))
+  total, parameters = (
+    sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+    for tree in (state, state.params)
+  )
+  return parameters, total - parameters
+
+
+def is_packed() -> bool:
+  """Whether the training data of the configuration in force are packed."""
+  with gin.config_scope('train'):
+    bound = gin.get_bindings(utils.DatasetConfig, resolve_references=False)
+  return bool(bound.get('pack', False))
+
+
+def train_step(
+  bound: Mapping[str, Any], devices: Sequence[Any], rows: int
+) -> Step:
+  """Lowers the training step of the configuration in force.
+
+  Args:
+    bound: from `configured`.
+    devices: of the topology.
+    rows: B, of the global batch.
+
+  Raises:
+    DataError: it is a configuration that can't be laid out.
+  """
+  model = resolve(bound, 'model')
+  batch = batch_shapes(model, rows, macro('TASK_FEATURE_LENGTHS'), is_packed())
+  partitioner = _partitioner(devices)
+  initializer = _initializer(model, model.optimizer_def, batch, partitioner)
+  state = initializer.global_train_state_shape
+  axes = initializer.train_state_axes
+  hardware = bool(_or(bound, 'use_hardware_rng', False))
+  rng = jax.random.key(0, impl='unsafe_rbg' if hardware else 'threefry2x32')
+  trainer = resolve(bound, 'trainer_cls')(
+    model=model,
+    train_state=state,
+    partitioner=partitioner,
+    eval_names=[],
+    summary_dir=None,
+    train_state_axes=axes,
+    rng=rng,
+  )
+  try:
+    trainer._check_batch(rows)
+    lowered = trainer._partitioned_train_step.lower(
+      state, batch, jax.eval_shape(lambda: rng)
+    )
+  finally:
+    trainer.close()
+  on_device = _bytes_on_device(state, axes, partitioner)
+  parameters = _bytes_on_device(state.params, axes.params, partitioner)
+  return _step(lowered, parameters, on_device - parameters, batch, partitioner)
+
+
+def decode_step(
+  bound: Mapping[str, Any], devices: Sequence[Any], rows: int
+) -> Step:
+  """Lowers the decoding of one batch, from its inputs to its last token.
+
+  Args:
+    bound: from `configured`.
+    devices: of the topology.
+    rows: B, of the batch.
+  """
+  model = resolve(bound, 'model')
+  batch = batch_shapes(model, rows, macro('TASK_FEATURE_LENGTHS'), False)
+  partitioner = _partitioner(devices)
+  partitioner.check_batch_size(rows)
+  initializer = _initializer(model, None, batch, partitioner)
+  params = initializer.global_train_state_shape.params
+  axes = initializer.train_state_axes.params
+
+  def decode(params, batch, rng):
+    return model.predict_batch_with_aux(
+      params, batch, rng=rng, decoder_params={'eos_id': _EOS_ID}
+    )
+
+  partitioned = partitioner.partition(
+    decode,
+    in_axis_resources=(axes, partitioner.data_partition_spec, None),
+    out_axis_resources=(None, None),
+  )
+  lowered = partitioned.lower(
+    params, batch, jax.eval_shape(lambda: jax.random.key(0))
+  )
+  parameters = _bytes_on_device(params, axes, partitioner)
+  return _step(lowered, parameters, 0, batch, partitioner)
+
+
+def _or(bound: Mapping[str, Any], name: str, default: Any) -> Any:
+  return resolve(bound, name) if name in bound else default
+
+
+def _partitioner(devices: Sequence[Any]) -> PaperPartitioner:
+  bound = gin.get_bindings(partitioning.PjitPartitioner)
+  return PaperPartitioner(**{**bound, 'devices': devices})
+
+
+def _initializer(
+  model: Any,
+  optimizer_def: Any,
+  batch: Mapping[str, jax.ShapeDtypeStruct],
+  partitioner: PaperPartitioner,
+) -> Any:
+  return utils.TrainStateInitializer(
+    optimizer_def=optimizer_def,
+    init_fn=model.get_initial_variables,
+    input_shapes={k: v.shape for k, v in batch.items()},
+    input_types={k: v.dtype for k, v in batch.items()},
+    partitioner=partitioner,
+  )
+
+
+def _bytes_on_device(tree: Any, axes: Any, partitioner: Any) -> int:
+  """Bytes that one device holds of a tree of shapes."""
+
+  def on_device(spec, below):
+    sharding = partitioner.shardings((spec,))[0]
+    return sum(
+      int(np.prod(sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+      for leaf in jax.tree.leaves(below)
+    )
+
+  # A spec, or None, may stand for a whole subtree.
+  sizes = jax.tree.map(
+    on_device,
+    axes,
+    tree,
+    is_leaf=lambda x: x is None or isinstance(x, jax.sharding.PartitionSpec),
+  )
+  return sum(jax.tree.leaves(sizes))
+
+
+def _step(
+  lowered: jax.stages.Lowered,
+  parameters: int,
+  optimizer: int,
+  batch: Mapping[str, jax.ShapeDtypeStruct],
+  partitioner: PaperPartitioner,
+) -> Step:
+  shards = partitioner.data_mesh_size
+  return Step(
+    lowered=lowered,
+    parameter_bytes=parameters,
+    optimizer_bytes=optimizer,
+    batch_bytes=sum(
+      int(np.prod(x.shape)) * x.dtype.itemsize // shards for x in batch.values()
+    ),
+    mesh=(shards, partitioner.mesh.shape['model']),
+    coordinates=[
+      tuple(getattr(device, 'coords', (device.id,)))
+      for device in partitioner.mesh.devices.flat
+    ],
+  )

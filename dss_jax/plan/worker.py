@@ -1,0 +1,291 @@
+"""The process that holds TPU's compiler: `python -m dss_jax.plan.worker`.
+
+It alone loads libtpu, with JAX itself on the CPU, so that nothing else ever
+meets it. Requests come as lines of JSON on standard input, answers go as lines
+of JSON to standard output; whatever libraries print goes to standard error.
+"""
+
+import os
+import sys
+
+if __name__ == '__main__':
+  # First, since libraries look for their settings while they are imported.
+  os.environ.update(
+    JAX_PLATFORMS='cpu',
+    TPU_SKIP_MDS_QUERY='1',
+    ALLOW_MULTIPLE_LIBTPU_LOAD='1',
+    TPU_MIN_LOG_LEVEL='3',
+  )
+  from t5x import entry as _entry
+
+  _entry.load_tensorflow()
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from dss_jax.errors import DataError
+from dss_jax.plan import costs, counting, hardware, hlo, program
+
+# The gin files of a run bind `train` in the main module.
+from t5x.train import train  # noqa: F401
+
+_UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
+
+
+def devices(topology: hardware.Topology) -> Sequence[Any]:
+  """Devices of a topology that isn't there, from TPU's compiler.
+
+  Args:
+    topology: which chips.
+
+  Raises:
+    DataError: the compiler isn't installed, or knows no such topology.
+  """
+  try:
+    import libtpu  # noqa: F401
+  except ImportError as error:
+    raise DataError(
+      "dss plan needs TPU's compiler, which is not installed: pip install"
+      " 'dss-jax[plan]'."
+    ) from error
+  from jax.experimental import topologies
+
+  try:
+    found = topologies.get_topology_desc(
+      platform='tpu', topology_name=topology.name
+    )
+  except Exception as error:  # Whatever the plug-in raises is its own.
+    raise DataError(
+      f"--topology {topology.name}: TPU's compiler knows no such topology:"
+      f' {str(error).splitlines()[0]}'
+    ) from error
+  return found.devices
+
+
+class Worker:
+  """Answers the requests of one plan.
+
+  Args:
+    gin_files: of the run.
+    gin_bindings: of the run.
+    topology: the chips.
+    cache: file of finished compilations, JSON lines; None keeps none.
+  """
+
+  def __init__(
+    self,
+    gin_files: Sequence[str],
+    gin_bindings: Sequence[str],
+    topology: str,
+    cache: str | None = None,
+  ):
+    self._config = gin_files, gin_bindings
+    self._topology = hardware.parse(topology)
+    self._cache = cache
+    self._devices: Sequence[Any] | None = None
+
+  def describe(self) -> Mapping[str, Any]:
+    """Returns the sizes of the model, and the configured batch sizes."""
+    with program.configured(*self._config) as bound:
+      model = program.resolve(bound, 'model')
+      config = getattr(model.module, 'config', None)
+      lengths = program.macro('TASK_FEATURE_LENGTHS')
+      needed = ('emb_dim', 'num_encoder_layers', 'scan_layers')
+      if not all(hasattr(config, name) for name in needed):
+        raise DataError(
+          'dss plan counts on the network t5x.examples.t5.network.Transformer;'
+          f' found {type(model.module).__name__}.'
+        )
+      shapes = program.state_bytes(model, lengths)
+      return {
+        'model': {
+          'embed': config.emb_dim,
+          'heads': config.num_heads,
+          'head_dim': config.head_dim,
+          'mlp': config.mlp_dim,
+          'gates': len(config.mlp_activations),
+          'encoder_layers': config.num_encoder_layers,
+          'decoder_layers': config.num_decoder_layers,
+          'vocab': config.vocab_size,
+          'inputs': lengths['inputs'],
+          'targets': lengths['targets'],
+          'parameter_bytes': shapes[0],
+          'optimizer_bytes': shapes[1],
+        },
+        'rows': program.macro('BATCH_SIZE'),
+        'decode_rows': program.macro_or('EVAL_BATCH_SIZE', None),
+      }
+
+  def plan(
+    self, candidate: Mapping[str, Any], decode: bool = False
+  ) -> Mapping[str, Any]:
+    """Compiles a step and returns what it takes.
+
+    Args:
+      candidate: fields of a `counting.Candidate`.
+      decode: whether it is decoding, and not a training step.
+    """
+    chosen = counting.Candidate(**candidate)
+    if self._devices is None:
+      self._devices = devices(self._topology)
+    with program.configured(*self._config, chosen.gin(decode)) as bound:
+      make = program.decode_step if decode else program.train_step
+      step = make(bound, self._devices, chosen.rows)
+      targets = program.macro('TASK_FEATURE_LENGTHS')['targets']
+    key = self._key(step)
+    known = self._look_up(key)
+    if known is not None:
+      return known
+    result = {
+      'key': key,
+      'topology': self._topology.name,
+      'candidate': dict(candidate),
+      'decode': decode,
+      'parameters': step.parameter_bytes,
+      'optimizer': step.optimizer_bytes,
+      'batch': step.batch_bytes,
+      **compiled_costs(step, self._topology, targets),
+    }
+    self._keep(result)
+    return result
+
+  def _key(self, step: program.Step) -> str:
+    """What the result depends on: the program, the chips, the compilers."""
+    import libtpu
+
+    text = '\n'.join(
+      (
+        self._topology.name,
+        str(getattr(libtpu, '__version__', '')),
+        jax.__version__,
+        step.lowered.as_text(),
+      )
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+  def _look_up(self, key: str) -> Mapping[str, Any] | None:
+    if self._cache is None or not os.path.exists(self._cache):
+      return None
+    with open(self._cache, encoding='utf-8') as f:
+      for line in f:
+        # A line that a killed plan left half written is no result.
+        if line.endswith('}\n') and key in line:
+          return json.loads(line)
+    return None
+
+  def _keep(self, result: Mapping[str, Any]) -> None:
+    if self._cache is None:
+      return
+    os.makedirs(os.path.dirname(os.path.abspath(self._cache)), exist_ok=True)
+    with open(self._cache, 'a', encoding='utf-8') as f:
+      f.write('\n' * _is_torn(self._cache) + json.dumps(result) + '\n')
+
+
+def _is_torn(path: str) -> bool:
+  """Whether a file ends in the middle of a line."""
+  with open(path, 'rb') as f:
+    f.seek(0, os.SEEK_END)
+    if not f.tell():
+      return False
+    f.seek(-1, os.SEEK_END)
+    return f.read() != b'\n'
+
+
+def compiled_costs(
+  step: program.Step, topology: hardware.Topology, unknown_trips: int
+) -> Mapping[str, Any]:
+  """Compiles a step; returns whether it fits, and what it costs.
+
+  Args:
+    step: lowered.
+    topology: its chips.
+    unknown_trips: what to take for a loop that ends when its data say so.
+  """
+  start = time.perf_counter()
+  try:
+    compiled = step.lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    found = exhausted(str(error))
+    if found is None:
+      raise
+    used, limit = found
+    return {'fits': False, 'needed': used, 'limit': limit}
+  memory = compiled.memory_analysis()
+  module = hlo.parse(compiled.as_text())
+  found = costs.Estimator(
+    module, topology, step.coordinates, unknown_trips
+  ).estimate()
+  return {
+    'fits': True,
+    'needed': memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    - memory.alias_size_in_bytes
+    + memory.temp_size_in_bytes
+    + memory.generated_code_size_in_bytes,
+    'temporaries': memory.temp_size_in_bytes,
+    'limit': topology.chip.hbm_bytes,
+    'compile_seconds': time.perf_counter() - start,
+    **vars(found),
+  }
+
+
+def exhausted(message: str) -> tuple[int, int] | None:
+  """Bytes used and there, from what the compiler says if memory is too small.
+
+  Args:
+    message: such as `… Used 20.50G of 15.75G hbm. Exceeded hbm capacity by …`.
+
+  Returns:
+    None if the message is about something else.
+  """
+  found = re.search(
+    r'Used\s+([\d.]+)([KMGT]?)\w*\s+of\s+([\d.]+)([KMGT]?)\w*\s+hbm', message
+  )
+  if found is None:
+    return None
+  used, used_unit, limit, limit_unit = found.groups()
+  return (
+    round(float(used) * _UNITS[used_unit]),
+    round(float(limit) * _UNITS[limit_unit]),
+  )
+
+
+def serve(requests: Any, answers: Any, options: Mapping[str, Any]) -> None:
+  """Answers requests until there are no more.
+
+  Args:
+    requests: lines of JSON: {'call': 'describe' or 'plan', arguments …}.
+    answers: file to write to.
+    options: arguments of `Worker`.
+  """
+  worker = Worker(**options)
+  calls = {'describe': worker.describe, 'plan': worker.plan}
+  for line in requests:
+    request = json.loads(line)
+    try:
+      answer = {'result': calls[request.pop('call')](**request)}
+    except Exception as error:
+      # A mistake of the user's ends the plan; anything else, this candidate.
+      answer = {
+        'error': str(error),
+        'exit_code': getattr(error, 'exit_code', None),
+      }
+    answers.write(json.dumps(answer) + '\n')
+    answers.flush()
+
+
+def main() -> None:
+  """Serves the process that started this one."""
+  answers = os.fdopen(os.dup(1), 'w', encoding='utf-8')
+  os.dup2(2, 1)
+  serve(sys.stdin, answers, json.loads(sys.argv[1]))
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,162 @@
+"""What a compiled program is estimated to cost."""
+
+import pytest
+
+from dss_jax.plan import costs, hardware, hlo
+from tests.dss_jax.plan import program_text
+
+TOPOLOGY = hardware.parse('v5e:2x2')
+PLACES = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0)]
+HBM = TOPOLOGY.chip.hbm_bandwidth
+LINK = TOPOLOGY.chip.link_bandwidth
+
+
+def _estimate(text: str, unknown_trips: int = 1) -> costs.Costs:
+  return costs.Estimator(
+    hlo.parse(text), TOPOLOGY, PLACES, unknown_trips
+  ).estimate()
+
+
+def test_a_loops_body_counts_as_often_as_it_runs():
+  found = _estimate(program_text.LOOP)
+  # A product [8, 16] x [16, 32], three times.
+  assert found.flops == 3 * 2 * 8 * 16 * 32
+  # Three of four parts of [16, 32] in bfloat16, three times.
+  assert found.collective_bytes['all-gather'] == 3 * 768
+  # The sum of 1024 bytes over two chips: half is sent on, and half comes back.
+  assert found.collective_bytes['all-reduce'] == 1024
+  assert found.unknown_loops == 0
+
+
+def test_time_is_the_schedules_cycles_and_what_it_waits_for():
+  found = _estimate(program_text.LOOP)
+  # Counter, row and slice have no cycles; their traffic is what they take. The
+  # gathering is hidden behind the copy of 1,500 cycles.
+  traffic = 3 * (12 + 4 + 512 + 512) + 2 * 1024
+  assert found.seconds == pytest.approx(
+    3 * (1500 + 3000) / 1.5e9 + traffic / HBM + 1024 / LINK, rel=1e-9
+  )
+
+
+def test_a_transfer_that_takes_longer_than_what_it_hides_behind_is_waited_for():
+  text = program_text.LOOP.replace('"estimated_cycles":"1500"', '')
+  found = _estimate(text)
+  traffic = 3 * (12 + 4 + 512 + 512) + 2 * 1024
+  gather = 768 / (2 * LINK)
+  copy = (256 + 256) / HBM
+  assert copy < gather
+  assert found.seconds == pytest.approx(
+    3 * (gather + 3000 / 1.5e9) + traffic / HBM + 1024 / LINK, rel=1e-9
+  )
+
+
+def test_the_bound_takes_peaks_and_not_cycles():
+  found = _estimate(program_text.LOOP)
+  product = max(2 * 8 * 16 * 32 / TOPOLOGY.chip.flops, (256 + 512) / HBM)
+  gather = 768 / (2 * LINK)
+  traffic = 3 * (12 + 4 + 512 + 512) + 2 * 1024
+  assert found.bound_seconds == pytest.approx(
+    3 * (gather + product) + traffic / HBM + 1024 / LINK, rel=1e-9
+  )
+  assert found.bound_seconds < found.seconds
+
+
+def test_a_loop_without_a_known_end_counts_as_told():
+  text = program_text.LOOP.replace('direction=LT', 'direction=EQ')
+  once, often = _estimate(text), _estimate(text, unknown_trips=5)
+  assert (once.unknown_loops, often.unknown_loops) == (1, 1)
+  assert often.flops == 5 * once.flops
+
+
+@pytest.mark.parametrize(
+  ('groups', 'expected'),
+  [
+    ('replica_groups={{0,2},{1,3}}', [0, 2]),
+    ('replica_groups=[2,2]<=[4], x', [0, 1]),
+    ('replica_groups=[2,2]<=[2,2]T(1,0)', [0, 2]),
+    ("replica_groups=mesh['a'=2,'b'=2] {'b'}", [0, 1]),
+    ("replica_groups=mesh['a'=2,'b'=2] {'a'}", [0, 2]),
+    ("replica_groups=mesh['a'=2,'b'=2] {'a','b'}", [0, 1, 2, 3]),
+    ('replica_groups={}', [0, 1, 2, 3]),
+    ('', [0, 1, 2, 3]),
+  ],
+)
+def test_the_first_group_is_read_in_every_notation(groups, expected):
+  assert costs.first_group(groups, 4) == expected
+
+
+def _operation(line: str, *operands: str) -> costs.Costs:
+  lines = [
+    f'  %o{i} = {shape} parameter({i})' for i, shape in enumerate(operands)
+  ]
+  return _estimate(
+    '\n'.join(['ENTRY %main () -> f32[] {', *lines, f'  ROOT %r = {line}', '}'])
+  )
+
+
+def test_neighbours_on_both_sides_send_at_the_same_time():
+  pair = '\n'.join(
+    [
+      '  %{0} = (f32[9]{{0}}, f32[9]{{0}}) collective-permute-start(%o0),'
+      ' source_target_pairs={1}',
+    ]
+  )
+  there = pair.format('a', '{{0,1},{2,3}}')
+  back = pair.format('b', '{{1,0},{3,2}}')
+  waits = [f'  %{n}d = f32[9]{{0}} collective-permute-done(%{n})' for n in 'ab']
+  head = ['ENTRY %main () -> f32[] {', '  %o0 = f32[9] parameter(0)']
+  both = _estimate('\n'.join([*head, there, back, *waits, '}']))
+  same = _estimate(
+    '\n'.join([*head, there, there.replace('%a', '%b'), *waits, '}'])
+  )
+  assert both.seconds == pytest.approx(36 / LINK)
+  assert same.seconds == pytest.approx(2 * 36 / LINK)
+  assert both.collective_bytes == {'collective-permute': 72.0}
+
+
+def test_a_permutation_over_two_links_takes_twice_as_long():
+  found = _operation(
+    'f32[9]{0} collective-permute(%o0), source_target_pairs={{0,3}}', 'f32[9]'
+  )
+  assert found.seconds == pytest.approx(2 * 36 / LINK)
+
+
+def test_values_in_the_chips_fast_memory_are_no_traffic():
+  found = _operation('f32[8]{0:S(1)} add(%o0, %o1)', 'f32[8]', 'f32[8]{0:S(1)}')
+  assert found.hbm_bytes == 32
+
+
+def test_a_copy_between_memories_goes_on_beside_the_program():
+  text = '\n'.join(
+    [
+      'ENTRY %main () -> f32[] {',
+      '  %o0 = f32[100] parameter(0)',
+      '  %c = (f32[100]{0:S(1)}, f32[100]{0}, u32[]) copy-start(%o0)',
+      '  %w = f32[50] negate(%o0)',
+      '  ROOT %d = f32[100]{0:S(1)} copy-done(%c)',
+      '}',
+    ]
+  )
+  found = _estimate(text)
+  assert found.seconds == pytest.approx(600 / HBM)
+  assert found.hbm_bytes == 400 + 600
+
+
+def test_the_dearest_branch_counts():
+  branch = (
+    '%{0} (p: f32[{1}]) -> f32[{1}] {{\n'
+    '  %p = f32[{1}] parameter(0)\n'
+    '  ROOT %n = f32[{1}] negate(%p)\n}}\n'
+  )
+  text = branch.format('one', 10) + branch.format('two', 1000)
+  text += '\n'.join(
+    [
+      'ENTRY %main () -> f32[] {',
+      '  %i = s32[] parameter(0)',
+      '  %x = f32[10] parameter(1)',
+      '  ROOT %c = f32[] conditional(%i, %x, %x),'
+      ' branch_computations={%one, %two}',
+      '}',
+    ]
+  )
+  assert _estimate(text).hbm_bytes == 8000

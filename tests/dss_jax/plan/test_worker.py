@@ -1,0 +1,165 @@
+"""The process that compiles, and who talks to it; no compiler of TPU's."""
+
+import io
+import json
+
+import jax
+import pytest
+
+from dss_jax.errors import DataError
+from dss_jax.plan import child, costs, counting, hardware, program, worker
+from t5x import train
+from tests.t5x import entry_points
+
+FILES = ['gin/dss_cqa.gin']
+FINE = counting.Candidate(2, 2, 'full', 2, 16)
+
+
+@pytest.fixture(scope='module')
+def step():
+  """The tiny model's training step, on eight CPU devices."""
+  with (
+    entry_points.main_module(train),
+    program.configured(FILES, ['BATCH_SIZE = 16'], FINE.gin()) as bound,
+  ):
+    return program.train_step(bound, jax.devices(), FINE.rows)
+
+
+def test_the_step_is_laid_out_as_the_candidate_says(step):
+  assert step.mesh == (4, 2)
+  text = step.lowered.as_text()
+  # Two microbatches; a layer of the encoder and of the decoder in loops.
+  assert text.count('stablehlo.while') >= 5
+  assert len(step.coordinates) == 8
+
+
+def test_memory_of_the_state_is_that_of_one_device(step):
+  with (
+    entry_points.main_module(train),
+    program.configured(FILES, [], FINE.gin()) as bound,
+  ):
+    model = program.resolve(bound, 'model')
+    parameters, optimizer = program.state_bytes(
+      model, program.macro('TASK_FEATURE_LENGTHS')
+    )
+  assert parameters / 8 <= step.parameter_bytes < parameters / 4
+  # AdamW keeps two moments of each parameter.
+  assert optimizer == pytest.approx(2 * parameters, rel=1e-3)
+  assert step.optimizer_bytes == pytest.approx(
+    2 * step.parameter_bytes, rel=1e-3
+  )
+
+
+def test_the_worker_describes_the_model_of_the_gin_files():
+  with entry_points.main_module(train):
+    found = worker.Worker(FILES, ['BATCH_SIZE = 16'], 'gpu:l4').describe()
+  model = counting.Model(**found['model'])
+  assert found['rows'] == 16
+  assert model.parameter_bytes == 4 * _parameters(model)
+
+
+def _parameters(model: counting.Model) -> int:
+  attention = 4 * model.embed * model.joined
+  mlp = (model.gates + 1) * model.embed * model.mlp
+  encoder = attention + mlp + 2 * model.embed
+  decoder = 2 * attention + mlp + 3 * model.embed
+  relative = 2 * 32 * model.heads
+  return (
+    model.encoder_layers * encoder
+    + model.decoder_layers * decoder
+    + 2 * model.embed
+    + relative
+    + 2 * model.vocab * model.embed
+  )
+
+
+def test_gin_files_without_a_training_run_are_refused(tmp_path):
+  path = tmp_path / 'other.gin'
+  path.write_text('NAME = 1\n')
+  with (
+    entry_points.main_module(train),
+    pytest.raises(DataError, match='configure no training'),
+    program.configured([str(path)], []),
+  ):
+    pass
+
+
+def test_a_macro_that_is_not_set_is_named():
+  with pytest.raises(DataError, match=r'--gin\.NO_SUCH=VALUE'):
+    program.macro('NO_SUCH')
+
+
+@pytest.mark.parametrize(
+  ('message', 'expected'),
+  [
+    (
+      'RESOURCE_EXHAUSTED: … Ran out of memory in memory space hbm. Used'
+      ' 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G.',
+      (round(20.5 * 2**30), round(15.75 * 2**30)),
+    ),
+    ('Used 512.5M of 256K hbm', (round(512.5 * 2**20), 2**18)),
+    ('Ran out of memory in memory space vmem. Used 20M of 16M vmem', None),
+    ('INTERNAL: something else', None),
+  ],
+)
+def test_what_the_compiler_says_of_memory_is_read(message, expected):
+  assert worker.exhausted(message) == expected
+
+
+def test_results_are_kept_and_found_again_behind_a_torn_line(tmp_path):
+  path = tmp_path / 'folder' / 'plan.jsonl'
+  one = worker.Worker(FILES, [], 'v5e:2x2', str(path))
+  one._keep({'key': 'abc', 'fits': True})
+  with path.open('a') as f:
+    f.write('{"key": "torn", "fi')  # The plan was killed here.
+  one._keep({'key': 'def', 'fits': False})
+  again = worker.Worker(FILES, [], 'v5e:2x2', str(path))
+  assert again._look_up('abc') == {'key': 'abc', 'fits': True}
+  assert again._look_up('def') == {'key': 'def', 'fits': False}
+  assert again._look_up('torn') is None
+
+
+def test_requests_are_answered_one_by_one_and_errors_are_answers():
+  requests = io.StringIO(
+    '{"call": "plan", "candidate": {}}\n{"call": "plan", "candidate": {}}\n'
+  )
+  answers = io.StringIO()
+  options = {'gin_files': [], 'gin_bindings': [], 'topology': 'v5e:2x2'}
+  worker.serve(requests, answers, options)
+  lines = [json.loads(line) for line in answers.getvalue().splitlines()]
+  assert len(lines) == 2
+  assert all('partitions' in line['error'] for line in lines)
+
+
+def test_a_worker_that_ends_leaves_its_last_words(monkeypatch):
+  monkeypatch.setattr(child, '_MODULE', 'dss_jax.no_such_module')
+  with child.Child({}) as process:
+    for _ in range(2):  # Another one is started each time.
+      with pytest.raises(DataError, match=r'exit code 1:\n.*no_such_module'):
+        process.call('describe')
+
+
+@pytest.mark.slow
+def test_tpus_compiler_plans_the_tiny_model_within_its_chips(tmp_path):
+  pytest.importorskip('libtpu')
+  options = {
+    'gin_files': FILES,
+    'gin_bindings': ['BATCH_SIZE = 16'],
+    'topology': 'v5e:2x2',
+    'cache': str(tmp_path / 'plan.jsonl'),
+  }
+  candidate = counting.Candidate(1, 2, 'full', 1, 16)
+  with child.Child(options) as process:
+    model = counting.Model(**process.call('describe')['model'])
+    found = process.call('plan', candidate=vars(candidate))
+    again = process.call('plan', candidate=vars(candidate))
+  assert found == again
+  assert found['fits']
+  assert found['unknown_loops'] == 0
+  # Everything inside the layers is computed once more than the model needs.
+  needed = model.step_flops(16) / 4
+  assert needed < found['flops'] < 1.5 * needed
+  assert found['seconds'] > found['bound_seconds'] > 0
+  assert sum(found['collective_bytes'].values()) > found['parameters']
+  assert set(found['collective_bytes']) <= set(costs.COLLECTIVES)
+  assert found['needed'] < hardware.parse('v5e:2x2').chip.hbm_bytes
