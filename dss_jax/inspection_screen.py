@@ -34,7 +34,7 @@ def show(
   own = isinstance(experiment.rows, own_data.OwnData)
   said = experiment.uses_teacher
   if not own:
-    console.print(_counts('In the files', found.released, said))
+    console.print(_counts('In the files', found.released, said, outside=True))
   drawn = {name: split.report for name, split in found.splits.items()}
   console.print(_counts('Drawn for training and evaluation', drawn, said))
   console.print(_lengths(found))
@@ -68,10 +68,15 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _counts(
-  title: str, reports: Mapping[str, records.Report], uses_teacher: bool
+  title: str,
+  reports: Mapping[str, records.Report],
+  uses_teacher: bool,
+  outside: bool = False,
 ) -> table.Table:
   result = _table(
     title, 'split', 'rows', 'inputs again', 'no rationale', 'no teacher label',
+    # A label, but none of the choices or classes, or no equation.
+    *(['no such answer'] if outside else []),
     'teacher is right',
   )  # fmt: skip
   for name, report in reports.items():
@@ -82,6 +87,7 @@ def _counts(
       str(report.duplicates),
       str(report.empty_rationales) if uses_teacher else '-',
       str(report.empty_labels) if uses_teacher else '-',
+      *([str(report.outside_labels) if says else '-'] if outside else []),
       f'{100.0 * report.teacher_accuracy:.3f}%' if says else '-',
     )
   return result

@@ -234,7 +234,8 @@ def _no_teacher(
 def _no_split(files: archive.Files, name: str, split: str) -> errors.DataError:
   return errors.DataError(
     f'{files.place(name)}: expected the {split} rows there, found no such'
-    ' file. Add it.'
+    " file. Add it from the published archive, or give DATA = 'release', which"
+    ' fetches that.'
   )
 
 

@@ -3,7 +3,9 @@
 import json
 import pathlib
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from dss_jax import errors, own_data
 
@@ -72,6 +74,70 @@ def test_csv_and_columns_of_other_names_are_read(tmp_path):
   assert rows[0].rationale == own_data.SEPARATOR.join(
     (f'why {number}', f'how {number}')
   )
+
+
+def write_parquet(path, columns):
+  parquet.write_table(pyarrow.table(columns), path)
+  return str(path)
+
+
+def test_parquet_is_read_with_lists_and_missing_values(tmp_path):
+  path = write_parquet(
+    tmp_path / 'rows.parquet',
+    {
+      'input': [f'What is {n}?' for n in range(9)],
+      'label': list(range(9)),
+      'rationale': [['a', 'b'], None, [], *[['c']] * 6],
+    },
+  )
+  release = own_data.read(own_data.OwnData(path))
+  rows = {
+    row.input: (row, place)
+    for split, found in release.splits.items()
+    for row, place in zip(found, release.places[split], strict=True)
+  }
+  first, place = rows['What is 0?']
+  assert (first.label, first.rationale) == ('0', 'a\x1eb')
+  assert place == f'{path}, row 1'
+  assert rows['What is 1?'][0].rationale == ''
+  assert rows['What is 2?'][0].rationale == ''
+
+
+@pytest.mark.parametrize(
+  ('columns', 'message'),
+  [
+    ({'inputs': ['a'] * 9, 'label': ['b'] * 9},
+     r"row 1: expected the column 'input' \(input\), found only inputs, label\."
+     r" Did you mean 'inputs'\? Add it, or say with COLUMNS"),
+    ({'input': ['a'] * 9, 'label': [{'x': 1}] * 9},
+     "row 1: expected 'label' to be a text, found {'x': 1}. Correct it"),
+    ({'input': [b'a'] * 9, 'label': ['b'] * 9},
+     "row 1: expected 'input' to be a text, found b'a'"),
+    ({'input': ['a', '  ', 'b'], 'label': ['b'] * 3},
+     "row 2: expected a text in 'input', found none. Write one or remove"),
+    ({'input': [], 'label': []}, 'expected rows, found none. Write at least'),
+  ],
+)  # fmt: skip
+def test_a_parquet_file_with_wrong_columns_is_named(tmp_path, columns, message):
+  path = write_parquet(tmp_path / 'rows.parquet', columns)
+  with pytest.raises(errors.DataError, match=rf'rows\.parquet.*{message}'):
+    own_data.read(own_data.OwnData(path))
+
+
+def test_what_is_no_parquet_is_named(tmp_path):
+  path = tmp_path / 'rows.parquet'
+  path.write_bytes(b'PAR1 and no more')
+  with pytest.raises(errors.DataError, match='expected a Parquet file, found'):
+    own_data.read(own_data.OwnData(str(path)))
+
+
+def test_a_csv_row_of_another_width_is_named(tmp_path):
+  path = tmp_path / 'rows.csv'
+  path.write_text('input,label\na,b\nc\n')
+  with pytest.raises(
+    errors.DataError, match=r'line 3: expected 2 columns .* found 1\. Quote'
+  ):
+    own_data.read(own_data.OwnData(str(path)))
 
 
 def test_files_of_their_own_are_the_other_splits(write):

@@ -98,7 +98,11 @@ def test_inputs_of_inference_sets_join_premise_and_hypothesis(tmp_path):
     0, 'u', 'A dog.</s>A pet.', 'entailment', 'Dogs are pets.', 'entailment'
   )
   assert release.reports['validation'].teacher_accuracy == 1.0
-  with pytest.raises(errors.DataError, match=r'anli1_train\.json: expected'):
+  with pytest.raises(
+    errors.DataError,
+    match=r'anli1_train\.json: expected the train rows there, found no such'
+    r" file\. Add it from the published archive, or give DATA = 'release'",
+  ):
     records.read('anli1', str(tmp_path))
 
 

@@ -77,10 +77,15 @@ def test_default_names_are_registered(lines):
 def test_the_list_has_a_line_for_every_mixture_and_task(lines):
   shown = after(lines, 'mixture  ')
   assert (
-    'dss_cqa_sample_gold_palm: cqa_sample_label_gold'
-    ' + cqa_sample_rationale_palm'
+    'dss_cqa_sample_gold_palm: train on labels and rationales; gold labels,'
+    ' rationales of palm; cqa, packaged sample; mixes cqa_sample_label_gold +'
+    ' cqa_sample_rationale_palm'
   ) in shown
   assert len(shown) == len({name.split(':')[0] for name in shown})
+  assert len(shown) == len(set(after(lines, 'registered: ')))
   tasks = after(lines, 'task     ')
-  assert 'cqa_sample_label_gold: train, validation, test' in tasks
-  assert 'cqa_sample_label_test: eval' in tasks
+  assert (
+    'cqa_sample_label_gold: splits train, validation, test; gives inputs,'
+    ' targets, task_id'
+  ) in tasks
+  assert 'cqa_sample_label_test: splits eval; gives inputs, targets' in tasks
