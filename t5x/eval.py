@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 import seqio
+from etils import epath
 
 from t5x import (
   checkpoint_config,
@@ -31,6 +32,7 @@ from t5x import (
   gin_utils,
   initialization,
   partitioning,
+  storage,
 )
 from t5x import trainer as trainer_lib
 
@@ -97,8 +99,9 @@ def evaluate(
       'evaluate: both inference_evaluator_cls and training_evaluator_cls are'
       ' None, so there is nothing to compute. Set one of them.'
     )
-  os.makedirs(output_dir, exist_ok=True)
-  summarize_config_fn(output_dir, None, 0)
+  with storage.errors_named(output_dir):
+    epath.Path(output_dir).mkdir(parents=True, exist_ok=True)
+    summarize_config_fn(output_dir, None, 0)
   loss_data = {}
   if training_evaluator_cls is not None:
     loss_data = _loss_data(

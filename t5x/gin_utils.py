@@ -5,6 +5,7 @@ import glob
 import importlib.metadata
 import importlib.util
 import inspect
+import logging as std_logging
 import os
 import re
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import jax
 from absl import app, flags, logging
+from etils import epath
 
 import gin
 from t5x import errors, processes
@@ -93,7 +95,7 @@ def parse_gin_flags(
     gin.add_config_file_search_path(path)
   for path in gin_files:
     _check_file(path, [os.getcwd(), *places])
-  with _as_user_errors():
+  with _as_user_errors(), _without_gins_search():
     gin.parse_config_files_and_bindings(
       gin_files, [], skip_unknown=skip_unknown, finalize_config=False
     )
@@ -117,6 +119,21 @@ def _check_macros(bindings: Sequence[str]) -> None:
         f'{errors.did_you_mean(name, known)} Known:'
         f' {", ".join(sorted(n for n in known if n.isupper()))}.'
       )
+
+
+@contextlib.contextmanager
+def _without_gins_search() -> Iterator[None]:
+  """Keeps gin from logging an error for each place where a file is not."""
+
+  def keep(record: std_logging.LogRecord) -> bool:
+    return record.module != 'resource_reader'
+
+  root = std_logging.getLogger()
+  root.addFilter(keep)
+  try:
+    yield
+  finally:
+    root.removeFilter(keep)
 
 
 @contextlib.contextmanager
@@ -223,12 +240,11 @@ def summarize_gin_config(
   if jax.process_index() != 0:
     return
   config = gin.config_str()
-  os.makedirs(model_dir, exist_ok=True)
-  path = os.path.join(model_dir, 'config.gin')
-  partial = f'{path}.{os.getpid()}.tmp'
-  with open(partial, 'w', encoding='utf-8') as f:
-    f.write(config)
-  os.replace(partial, path)
+  folder = epath.Path(model_dir)
+  folder.mkdir(parents=True, exist_ok=True)
+  partial = folder / f'config.gin.{os.getpid()}.tmp'
+  partial.write_text(config)
+  partial.replace(folder / 'config.gin')
   if summary_writer is not None:
     summary_writer.write_texts(step, {'config': gin.markdown(config)})
     summary_writer.flush()

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 import seqio
 import tensorflow as tf
+from etils import epath
 from jax.experimental import multihost_utils
 from rich import console as rich_console
 from rich import progress as rich_progress
@@ -38,6 +39,7 @@ from t5x import (
   inference,
   initialization,
   partitioning,
+  storage,
   tools,
 )
 
@@ -124,8 +126,9 @@ def infer(
   )
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(dataset_cfg, model)
-  tf.io.gfile.makedirs(output_dir)
-  summarize_config_fn(output_dir, None, 0)
+  with storage.errors_named(output_dir):
+    epath.Path(output_dir).mkdir(parents=True, exist_ok=True)
+    summarize_config_fn(output_dir, None, 0)
   suffix = f'{file_extension}-{shard_id:05}-of-{num_shards:05}'
   jobs = [
     _Job(

@@ -19,6 +19,7 @@ from t5x.precompile import precompile
 from t5x.train import train
 
 __all__ = [
+  'MODES',
   'evaluate',
   'infer',
   'merge_chunks_to_file',
@@ -27,12 +28,12 @@ __all__ = [
   'write_inferences_to_file',
 ]
 
+MODES = {
+  'train': train,
+  'eval': evaluate,
+  'infer': infer,
+  'precompile': precompile,
+}
+
 if __name__ == '__main__':
-  commands.run_any(
-    {
-      'train': train,
-      'eval': evaluate,
-      'infer': infer,
-      'precompile': precompile,
-    }
-  )
+  commands.run_any(MODES)

@@ -1,9 +1,9 @@
 """The table of a model's parameters that a run leaves as `model-info.txt`."""
 
-import os
 from typing import Any
 
 import jax
+from etils import epath
 from flax import core, traverse_util
 
 from t5x import train_state as train_state_lib
@@ -58,9 +58,9 @@ def log_model_info(
   ]
   text = '\n'.join(lines) + '\n'
   if log_file is not None and jax.process_index() == 0:
-    os.makedirs(os.path.dirname(log_file) or '.', exist_ok=True)
-    with open(log_file, 'w', encoding='utf-8') as f:
-      f.write(text)
+    path = epath.Path(log_file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
   return text
 
 

@@ -21,8 +21,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
-from t5x import commands, datasets, partitioning, utils
+from t5x import commands, datasets, partitioning, storage, utils
 from t5x import trainer as trainer_lib
 
 # The gin files of a run bind `train` in the main module. Having the name here
@@ -81,7 +82,8 @@ def precompile(
   Raises:
     errors.UserError: for a configuration that can't work.
   """
-  os.makedirs(model_dir, exist_ok=True)
+  with storage.errors_named(model_dir):
+    epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(train_dataset_cfg, model)
   layout = partitioner.get_data_layout(train_dataset_cfg.batch_size)
@@ -158,8 +160,7 @@ def _compile(trainer, batch, model_dir: str) -> Mapping[str, float]:
 
 def _write(path: str, text: str | None) -> None:
   if jax.process_index() == 0 and text is not None:
-    with open(path, 'w', encoding='utf-8') as f:
-      f.write(text)
+    epath.Path(path).write_text(text)
 
 
 if __name__ == '__main__':

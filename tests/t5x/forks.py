@@ -100,7 +100,10 @@ def _become(mode: str, argv: list[str], env: dict, output: str) -> None:
     module = importlib.import_module(f't5x.{mode}')
     # Gin files look up their functions there.
     sys.modules['__main__'] = module
-    commands.run(getattr(module, _FUNCTIONS.get(mode, mode)), mode)
+    if mode == 'main':
+      commands.run_any(module.MODES)
+    else:
+      commands.run(getattr(module, _FUNCTIONS.get(mode, mode)), mode)
     code = 0
   except SystemExit as e:
     code = e.code if isinstance(e.code, int) else int(e.code is not None)

@@ -85,6 +85,16 @@ _MISTAKES = {
     lambda folder: [*_train(folder), '--run_mode=eval'],
     r'--run_mode=eval: this is t5x\.train.*python -m t5x\.eval',
   ),
+  'no run mode': (
+    'main',
+    _train,
+    '--run_mode: expected one of train, eval, infer, precompile, found none',
+  ),
+  'a misspelt run mode': (
+    'main',
+    lambda _: ['--run_mode=evl'],
+    r'--run_mode=evl: value should be one of <train\|eval',
+  ),
   'a misspelt binding': (
     'train',
     lambda folder: [*_train(folder), '--gin.network.T5Config.emb_dmi=8'],
@@ -152,6 +162,16 @@ _MISTAKES = {
     ),
     "names 'target'.*Did you mean 'targets'",
   ),
+  'results where a file is': (
+    'infer',
+    lambda folder: _after(
+      'infer',
+      folder,
+      CHECKPOINT_PATH=str(folder / 'run' / 'checkpoint_3'),
+      INFER_OUTPUT_DIR=str(folder / 'toy.gin' / 'out'),
+    ),
+    r'toy\.gin.*cannot be written.*A file is in the way',
+  ),
   'vocabularies that differ': (
     'train',
     lambda folder: _train(folder, MIXTURE_OR_TASK_NAME=toy_task.IN_PIECES),
@@ -207,6 +227,13 @@ def test_a_batch_that_the_mesh_does_not_divide(mode, processes, folder):
     r'6 is not divisible by 4.*such as 8', ' '.join(text.split())
   )
   assert 'Traceback' not in text
+
+
+def test_main_does_what_run_mode_says(processes, folder):
+  flags = [*_after('eval', folder, CHECKPOINT_PATH='there'), '--dry_run']
+  code, text = processes.run('main', '--run_mode=eval', *flags)
+  assert code == 0, text[-3000:]
+  assert "CHECKPOINT_PATH = 'there'" in text and 'evaluate:' in text
 
 
 @pytest.mark.parametrize('mode', ['train', 'eval', 'infer', 'precompile'])

@@ -69,6 +69,26 @@ def test_an_absent_file_names_where_it_was_looked_for():
     gin_utils.parse_gin_flags([], ['gin/none.gin'], [])
 
 
+def test_stock_files_are_found_from_any_folder_without_a_word(
+  tmp_path, monkeypatch, caplog
+):
+  monkeypatch.chdir(tmp_path)
+  mine = tmp_path / 'mine.gin'
+  mine.write_text("include 't5x/examples/t5/t5_1_1/tiny.gin'\n")
+  gin_utils.parse_gin_flags([], ['mine.gin'], [])
+  assert 'emb_dim = 8' in gin.config_str()
+  assert not [r for r in caplog.records if r.levelname == 'ERROR']
+
+
+def test_an_absent_include_is_named(tmp_path):
+  mine = tmp_path / 'mine.gin'
+  mine.write_text("include 't5x/examples/t5/t5_1_1/tny.gin'\n")
+  with pytest.raises(
+    errors.UserError, match=r"not found: .*tny\.gin.*mean '.*/tiny\.gin'"
+  ):
+    gin_utils.parse_gin_flags([], [str(mine)], [])
+
+
 def test_a_syntax_error_names_file_and_line(tmp_path):
   path = tmp_path / 'broken.gin'
   path.write_text('LENGTH = 3\nmeasure.length = = 4\n')

@@ -55,6 +55,21 @@ def test_one_example_is_learnt_saved_and_still_known(tmp_path):
   )
 
 
+def test_texts_alone_are_enough_to_train_ask_and_score(tmp_path):
+  """Every call takes a list of strings; they have empty targets."""
+  model = _model(tmp_path, add_eos=False)
+  model.train_step(['a', 'b', 'c'])
+  assert model.step == 1
+  pairs, aux = model.predict_with_aux(['a', 'b'])
+  assert [example['inputs_pretokenized'] for example, _ in pairs] == ['a', 'b']
+  assert model.predict(['a', 'b']) == pairs and len(aux['scores']) == 2
+  # No token of a target, no loss.
+  assert [score for _, score in model.score(['a', 'b'])] == [0, 0]
+  metrics = model.evaluate(['a', 'b'], [toy_task.exact_match])
+  said = [text for _, text in pairs]
+  assert metrics == {'exact_match': 50.0 * sum(text == '' for text in said)}
+
+
 def test_own_preprocessors_and_postprocessor(tmp_path):
   @seqio.map_over_dataset
   def question(row):

@@ -44,6 +44,7 @@ BATCH_SIZE = 2
 TRAIN_STEPS = 2
 RANDOM_SEED = 0
 MODEL_DIR = 'the same'
+train_script.train.get_dataset_fn = @entry_points.shared_dataset
 train_script.train.train_eval_dataset_cfg = None
 utils.CheckpointConfig.save = None
 partitioning.PjitPartitioner.devices = @entry_points.one_device()
@@ -57,6 +58,12 @@ _BYTES = """
 MIXTURE_OR_TASK_NAME = 'toy_backwards'
 """
 _runs: dict[str, int] = {}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _compilation(tmp_path_factory):
+  with entry_points.shared_compilation(tmp_path_factory.mktemp('compiled')):
+    yield
 
 
 def _name(path):
