@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+from etils import epath
 
-from dss_jax import errors, records, sample
+from dss_jax import errors, records, release, sample
 from dss_jax.extract import estimate, prompts
 from dss_jax.extract import rows as rows_lib
 
@@ -67,20 +68,11 @@ def _parameters(
   return {k: v for k, v in result.items() if v is not None}
 
 
-def _release(data_set: str) -> str:
+def _release() -> str:
   """Returns where the published release lies, fetching it if need be."""
-  # TensorFlow comes with these: they are for this DATA alone.
-  import tensorflow_datasets as tfds
-
-  from dss_jax import builders
-
-  config = builders.find_config(data_set, 'release', None)
-  builder = builders.BUILDERS[data_set](
-    config=config, data_dir=builders.data_dir()
-  )
-  root = builder.data_dir_root
-  manager = tfds.download.DownloadManager(download_dir=str(root / 'downloads'))
-  return builders._release_location(root, manager)
+  # TFDS' own rule, without TensorFlow.
+  root = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
+  return str(release.fetch(epath.Path(root).expanduser()))
 
 
 @contextlib.contextmanager
@@ -110,9 +102,9 @@ def _rows(data: str, options: dict[str, Any]) -> Iterator[rows_lib.Rows]:
   records.check_data_set(data_set)
   location = data
   if data == 'sample':
-    location = os.path.join(os.path.dirname(sample.__file__), 'data')
+    location = sample.DATA_DIR
   elif data == 'release':
-    location = _release(data_set)
+    location = _release()
   with tempfile.TemporaryDirectory(prefix='dss-extract-') as folder:
     yield rows_lib.fetch(data_set, location, pathlib.Path(folder))
 

@@ -38,9 +38,9 @@ class Survey:
   Attributes:
     sizes: rows of each split.
     asked: rows of each split that are asked about.
-    prompts: the fingerprint of what is asked of each of these, in order.
-    longest: split and index of the longest prompt.
-    tokens: about how many tokens all prompts have together.
+    prompts: the fingerprint of what is or would be asked of each row, in order.
+    longest: split and index of the longest prompt that is asked.
+    tokens: about how many tokens these prompts have together.
     most: about how many the longest has.
   """
 
@@ -52,8 +52,8 @@ class Survey:
   most: int = 0
 
   def prompt(self, split: str, index: int) -> int | None:
-    """Returns what is asked of a row, None where it is not asked about."""
-    if index >= self.asked.get(split, 0):
+    """Returns what is or would be asked of a row, None without such a row."""
+    if index >= self.sizes.get(split, 0):
       return None
     return self.prompts[split][index]
 
@@ -85,17 +85,16 @@ def survey(
   result = Survey()
   for split in rows.paths:
     most = (math.inf if limit is None else limit) if split in splits else 0
-    found, size = array.array('Q'), 0
+    found = array.array('Q')
     for row in rows.read(split):
-      size += 1
-      if row.index >= most:
-        continue
       asked = prompt.ask(row.input, endpoint)
       found.append(prompts.fingerprint(asked))
+      if row.index >= most:
+        continue
       count = tokens(prompts.length(asked))
       result.tokens += count
       if count > result.most:
         result.most, result.longest = count, (split, row.index)
-    result.sizes[split], result.asked[split] = size, len(found)
-    result.prompts[split] = found
+    result.sizes[split], result.prompts[split] = len(found), found
+    result.asked[split] = int(min(most, len(found)))
   return result

@@ -126,13 +126,26 @@ class Extraction:
     with _nothing_left_behind(folder):
       rows = rows_lib.keep(self.rows, folder, self.teacher)
       path = folder / 'journal.jsonl'
-      if pace.fresh:
-        journal.Journal(path).close()  # Nobody else writes it.
-        aside = journal.set_aside(path)
-        if aside is not None and aside.stat().st_size == 0:
-          aside.unlink()
-      with journal.Journal(path) as log:
+      with (
+        _aside(path) if pace.fresh else contextlib.nullcontext(),
+        journal.Journal(path) as log,
+      ):
         return _Run(self, rows, folder, path, log, service, pace).run()
+
+
+@contextlib.contextmanager
+def _aside(path: pathlib.Path) -> Iterator[None]:
+  """Sets a journal aside; a mistake before any completion puts it back."""
+  journal.Journal(path).close()  # Nobody else writes it.
+  aside = journal.set_aside(path)
+  try:
+    yield
+  except errors.DataError:
+    if not path.exists() or path.stat().st_size == 0:
+      aside.replace(path)
+    raise
+  if aside.stat().st_size == 0:
+    aside.unlink()
 
 
 @contextlib.contextmanager
@@ -165,7 +178,9 @@ class _Run:
   def run(self) -> int:
     contents = self._contents()
     survey, samples = self.what.survey, self.what.samples
-    counts = engine.Counts(survey.total * samples, contents.index.count())
+    counts = engine.Counts(
+      survey.total * samples, contents.index.count(survey.asked)
+    )
     begun = counts.done
     if begun or contents.unreadable:
       lines = contents.unreadable
@@ -184,7 +199,7 @@ class _Run:
     survey = self.what.survey
     contents = journal.contents(
       self.path,
-      journal.Index(survey.asked, self.what.samples),
+      journal.Index(survey.sizes, self.what.samples),
       self.service.model,
       engine.parameters(self.service),
       survey.prompt,

@@ -182,9 +182,14 @@ class Index:
     """Says whether there is a completion."""
     return self._done[split][index * self.samples + sample] != _NONE
 
-  def count(self) -> int:
-    """Returns how many samples have a completion."""
-    return sum(len(t) - t.count(_NONE) for t in self._done.values())
+  def count(self, rows: Mapping[str, int]) -> int:
+    """Returns how many samples have a completion.
+
+    Args:
+      rows: how many rows of each split to look at.
+    """
+    parts = (self._done[s][: n * self.samples] for s, n in rows.items())
+    return sum(len(part) - part.count(_NONE) for part in parts)
 
   def completions(self, split: str, index: int) -> list[int]:
     """Returns where a row's completions are."""
@@ -250,8 +255,8 @@ def contents(
     index: an empty one.
     model: that is asked for now.
     parameters: of the requests now.
-    prompt: returns the fingerprint of what is asked of a row now, None for a
-      row that is not asked about.
+    prompt: returns the fingerprint of what would be asked of a row now, None
+      without such a row.
 
   Returns:
     The index of entries that were asked just so, and what was asked otherwise.

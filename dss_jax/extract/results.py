@@ -27,7 +27,7 @@ class Outcome:
 
   Attributes:
     row: the row.
-    asked: whether it was asked about.
+    asked: whether it was asked about, now or before.
     entries: its completions, in the order of the samples.
     replies: their texts, cleaned for reading.
     parsed: rationale and label of each.
@@ -80,12 +80,10 @@ def outcomes(
   """
   for split in rows.paths:
     for row in rows.read(split):
-      asked = row.index < survey.asked[split]
-      found, failed = (), ()
-      if asked:
-        index = contents.index
-        found = journal.read(path, index.completions(split, row.index))
-        failed = journal.read(path, index.failures(split, row.index))
+      index = contents.index
+      found = journal.read(path, index.completions(split, row.index))
+      failed = journal.read(path, index.failures(split, row.index))
+      asked = row.index < survey.asked[split] or bool(found or failed)
       replies = tuple(prompt.reply(entry.text) for entry in found)
       parsed = tuple(map(prompt.parse, replies))
       yield Outcome(

@@ -91,6 +91,11 @@ def test_rows_that_were_not_asked_about_are_blank(
   filled = [bool(r.rationale) for r in found.splits['train']]
   assert filled == [True] * 5 + [False] * 19
   assert found.reports['test'].empty_rationales == 6
+  # What is there already stays in the result, whatever is asked about now.
+  assert extract(release, *CQA, '--split', 'test', url=url) == 0
+  found = records.read('cqa', str(release), 'mine')
+  assert found.reports['train'].empty_rationales == 19
+  assert found.reports['test'].empty_rationales == 0
 
 
 def test_what_is_asked_otherwise_does_not_mix(
@@ -111,6 +116,11 @@ def test_what_is_asked_otherwise_does_not_mix(
     assert extract(release, *CQA, *more, url=url, **arguments) == 2
     assert message in capsys.readouterr().err
   assert server.requests == begun
+  # A mistake leaves the old journal where it was.
+  assert extract(release, *CQA, '--fresh', url=url, model='none') == 2
+  assert "--model 'none'" in capsys.readouterr().err
+  assert len(_accepted()) == 30
+  begun = server.requests
   assert extract(release, *CQA, '--fresh', url=url, model='big') == 0
   assert server.requests == begun + 30
   assert len(_json_lines(FOLDER / 'journal.1.jsonl')) == 30
@@ -345,6 +355,19 @@ def test_an_extraction_of_other_rows_is_not_paired(
     records.read('cqa', str(other), 'mine')
 
 
+def test_the_release_is_found_where_training_keeps_it(
+  serve, extract, write_release, tmp_path, monkeypatch, capsys
+):
+  _, url = serve()
+  place = tmp_path / 'tfds' / 'downloads' / 'dss_release'
+  place.parent.mkdir(parents=True)
+  write_release().rename(place)
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'tfds'))
+  assert extract('release', *CQA, url=url) == 0
+  assert '--gin.DATA="\'release\'"' in capsys.readouterr().out
+  assert len(_accepted()) == 30
+
+
 def test_limits_hold(serve, extract, write_release):
   """Thirty requests at 1,200 a minute: a second's worth at once."""
   _, url = serve()
@@ -358,11 +381,11 @@ def test_limits_hold(serve, extract, write_release):
 def test_ctrl_c_waits_for_what_is_paid_for_and_the_next_call_goes_on(
   serve, extract, write_release, tmp_path
 ):
-  server, url = serve(latency=0.05)
-  release = write_release(train=400)
+  server, url = serve(latency=0.1)
+  release = write_release(train=90)
   command = [sys.executable, '-m', 'dss_jax.cli', 'extract', str(release)]
   command += [*CQA, '--teacher', 'mine', '--url', url, '--model', 'tiny']
-  command += ['--concurrency', '4']
+  command += ['--concurrency', '3']
   with subprocess.Popen(
     command,
     cwd=tmp_path,
@@ -379,12 +402,12 @@ def test_ctrl_c_waits_for_what_is_paid_for_and_the_next_call_goes_on(
   assert process.returncode == 130
   assert 'Stopped: interrupted.' in shown and 'Traceback' not in shown
   accepted = len(_accepted())
-  assert 20 <= accepted < 406
+  assert 20 <= accepted < 96
   assert accepted == sum(server.answered.values())
-  assert f'{accepted} of 406 completions' in shown
+  assert f'{accepted} of 96 completions' in shown
   server.plan.latency = 0.0
   assert extract(release, *CQA, url=url) == 0
-  assert set(server.answered.values()) == {1} and len(server.answered) == 406
+  assert set(server.answered.values()) == {1} and len(server.answered) == 96
 
 
 def test_help_needs_neither_tensorflow_nor_the_extra():
