@@ -111,7 +111,7 @@ def restore(
   )
   state_dict = _fill(expected_tree, {**expected, **chosen, **values})
   restored = abstract.restore_state(state_dict)
-  return _with_fresh_optimizer_state(restored) if fresh else restored
+  return restored.restart_optimizer() if fresh else restored
 
 
 def _part(leaves: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -220,18 +220,3 @@ def _fill(node: Any, leaves: Mapping[str, Any], prefix: str = '') -> Any:
       for key, child in node.items()
     }
   return None if node is None else leaves[prefix]
-
-
-def _with_fresh_optimizer_state(train_state: Any) -> Any:
-  """Initialises the optimizer for parameters that are restored already.
-
-  Args:
-    train_state: real parameters; the optimizer's leaves still abstract.
-  """
-  optimizer = train_state._optimizer
-  places = jax.tree.map(lambda leaf: leaf.sharding, optimizer.state)
-  initialise = jax.jit(optimizer.optimizer_def.init_state, out_shardings=places)
-  state = initialise(optimizer.target)
-  step = train_state.step
-  fresh = train_state.replace(_optimizer=optimizer.replace(state=state))
-  return fresh.replace_step(step)

@@ -8,7 +8,14 @@ from typing import Any
 
 import jax
 
-from t5x import checkpoint_layouts, datasets, evaluators, numerics, stopping
+from t5x import (
+  checkpoint_layouts,
+  datasets,
+  evaluators,
+  numerics,
+  run_identity,
+  stopping,
+)
 from t5x import progress as progress_lib
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
@@ -77,6 +84,7 @@ class TrainLoop:
     actions: Actions,
     progress: progress_lib.Progress,
     signals: stopping.StopSignals,
+    evaluated: run_identity.Evaluated,
   ):
     """Takes the parts of a run.
 
@@ -92,6 +100,7 @@ class TrainLoop:
       actions: what to call after which part.
       progress: shows what goes on.
       signals: says when to stop early.
+      evaluated: remembers the last step whose evaluation was completed.
     """
     self._trainer = trainer
     self._train_iter = train_iter
@@ -104,6 +113,7 @@ class TrainLoop:
     self._actions = actions
     self._progress = progress
     self._signals = signals
+    self._evaluated = evaluated
     self._pending_metrics: Any = None
     trainer.stop_when = signals.reached
 
@@ -116,6 +126,10 @@ class TrainLoop:
         state from before them is saved.
     """
     position = self._train_iter.get_state()
+    # What the run had saved, and had not evaluated when it was cut short.
+    evaluate_first |= self._periods.due('evaluate', start, end) and (
+      self._evaluated.is_missing(start)
+    )
     with self._collecting_garbage_by_steps():
       try:
         step = self._run(start, end, evaluate_first)
@@ -189,7 +203,9 @@ class TrainLoop:
   def _evaluate(self) -> bool:
     """Measures the loss and the metrics; returns whether to stop."""
     with self._signals.interruptible():
-      return self._evaluate_all()
+      stopped = self._evaluate_all()
+    self._evaluated.remember(int(self._trainer.train_state.step))
+    return stopped
 
   def _evaluate_all(self) -> bool:
     stopped = False

@@ -119,7 +119,10 @@ def read(path: str) -> dict[str, Any]:
     elif kind in ('Dict', 'List', 'Tuple', 'NamedTuple'):
       leaves[keys] = flax.traverse_util.empty_node
     elif kind in _ARRAY_TYPES:
-      opened[keys] = (name, _open(path, keys, tree, context))
+      try:
+        opened[keys] = (name, _open(path, keys, tree, context))
+      except (ValueError, TypeError) as error:
+        raise lazy_arrays.unreadable(name, error) from error
     else:
       raise UserError(
         f'{name}: expected an array, found a {kind}. Only'

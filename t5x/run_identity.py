@@ -7,6 +7,7 @@ on other data would give a result that belongs to neither.
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from flax import traverse_util
 from t5x import checkpoint_layouts, datasets, errors
 
 FILE = 'run.json'
+EVALUATED_FILE = 'evaluated_step'
 # Differences that a message lists; a model of another size has hundreds.
 _MAX_LISTED = 8
 
@@ -70,7 +72,8 @@ def stored_seed(model_dir: str) -> int | None:
   stored = _read(model_dir)
   if stored is None or checkpoint_layouts.latest_step(model_dir) is None:
     return None
-  return stored.get('seed')
+  seed = stored.get('seed')
+  return seed if isinstance(seed, int) else None
 
 
 def check(model_dir: str, identity: Mapping[str, Any], accept: bool) -> None:
@@ -102,14 +105,47 @@ def check(model_dir: str, identity: Mapping[str, Any], accept: bool) -> None:
     _write(model_dir, identity)
 
 
+class Evaluated:
+  """Remembers, in a run's folder, the last step that was evaluated.
+
+  A run that is cut short between the checkpoint and the evaluation of a step
+  makes up for it when it goes on.
+  """
+
+  def __init__(self, model_dir: str):
+    self._path = os.path.join(model_dir, EVALUATED_FILE)
+    self._resumed = checkpoint_layouts.latest_step(model_dir) is not None
+    self._step = -1
+    if os.path.exists(self._path):
+      with open(self._path, 'rb') as file:
+        found = re.fullmatch(rb'(\d{1,18})\s*', file.read(64))
+      self._step = int(found[1]) if found else -1
+
+  def is_missing(self, step: int) -> bool:
+    """Whether the run was saved at `step` and never evaluated there."""
+    return self._resumed and step > self._step
+
+  def remember(self, step: int) -> None:
+    """Takes note that the evaluation of `step` is done."""
+    self._step = step
+    if jax.process_index() == 0:
+      partial = f'{self._path}.tmp'
+      with open(partial, 'w', encoding='utf-8') as file:
+        file.write(f'{step}\n')
+      os.replace(partial, self._path)
+
+
 def _differences(
   stored: Mapping[str, Any], identity: Mapping[str, Any]
 ) -> Iterator[str]:
   """Yields lines such as `data/batch_size: 8 there, 16 here`."""
   there, here = (
-    traverse_util.flatten_dict(
-      {part: tree.get(part, {}) for part in ('data', 'model')}, sep='/'
-    )
+    {
+      f'{part}/{name}': value
+      for part in ('data', 'model')
+      if isinstance(tree.get(part), dict)
+      for name, value in tree[part].items()
+    }
     for tree in (stored, identity)
   )
   for name in [*here, *(name for name in there if name not in here)]:
@@ -129,7 +165,7 @@ def _read(model_dir: str) -> dict[str, Any] | None:
       stored = json.load(file)
     if not isinstance(stored, dict):
       raise ValueError(f'found a {type(stored).__name__}')
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise errors.UserError(
       f'{path}: expected the JSON object that says which experiment this folder'
       f' belongs to; {error}. Remove the file if you are sure that MODEL_DIR is'

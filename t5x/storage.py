@@ -105,7 +105,7 @@ def check(folder: str) -> None:
   mine = sorted(expected)[jax.process_index() :: jax.process_count()]
   for name in mine:
     file, (size, crc) = os.path.join(folder, name), expected[name]
-    if not os.path.exists(file):
+    if not os.path.isfile(file):
       if name.startswith(_MAY_GO):
         continue
       raise errors.DamagedError(f'{file}: missing from the checkpoint. {_COPY}')
@@ -131,7 +131,7 @@ def _read_checksums(path: str) -> dict[str, tuple[int, int]]:
     found = {
       str(name): (int(size), int(crc)) for name, (size, crc) in entries.items()
     }
-  except (ValueError, TypeError, AttributeError) as error:
+  except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
     raise errors.DamagedError(
       f'{path}: expected file names with their sizes and checksums, found'
       f' something else ({error}). {_COPY}'

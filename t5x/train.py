@@ -26,6 +26,7 @@ import seqio
 from t5x import (
   checkpoint_config,
   commands,
+  data_checks,
   datasets,
   errors,
   evaluators,
@@ -146,6 +147,8 @@ def train(
   run.check_vocabularies(configs[:2], verify_matching_vocabs_fn)
   with contextlib.ExitStack() as stack:
     stack.enter_context(storage.errors_named(model_dir))
+    stack.enter_context(data_checks.damage_named(configs))
+    data_checks.check_files(configs)
     signals = stack.enter_context(stopping.StopSignals())
     train_iter = run.training_data(configs[0], get_dataset_fn)
     stack.callback(train_iter.close)
@@ -189,6 +192,7 @@ def train(
       actions=_actions_by_mode(actions),
       progress=stack.enter_context(progress),
       signals=signals,
+      evaluated=run_identity.Evaluated(model_dir),
     )
     step = run_loop.run(start, end, run_eval_before_training)
   return step, trainer.train_state

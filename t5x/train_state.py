@@ -68,6 +68,14 @@ class TrainState(Protocol):
     """Returns the state at another step."""
     ...
 
+  def restart_optimizer(self) -> 'TrainState':
+    """Returns the state with what the optimizer keeps as at the beginning.
+
+    The parameters are arrays; what the optimizer keeps may be shapes with
+    shardings, on which the new arrays then lie. The step stays.
+    """
+    ...
+
   def apply_gradient(
     self,
     grads: Any,
@@ -223,6 +231,16 @@ class FlaxOptimTrainState(struct.PyTreeNode):
     state = self._optimizer.state.replace(step=jnp.asarray(step, jnp.int32))
     return self.replace(_optimizer=self._optimizer.replace(state=state))
 
+  def restart_optimizer(self) -> 'FlaxOptimTrainState':
+    optimizer = self._optimizer
+    places = jax.tree.map(lambda leaf: leaf.sharding, optimizer.state)
+    initialise = jax.jit(
+      optimizer.optimizer_def.init_state, out_shardings=places
+    )
+    state = initialise(optimizer.target)
+    restarted = self.replace(_optimizer=optimizer.replace(state=state))
+    return restarted.replace_step(self.step)
+
   def as_logical_axes(self) -> 'FlaxOptimTrainState':
     optimizer = self._optimizer.optimizer_def.derive_logical_axes(
       self._optimizer, _logical_axes(self.params, self.params_axes)
@@ -267,6 +285,9 @@ class InferenceState(struct.PyTreeNode):
     raise NotImplementedError(
       'InferenceState has no optimizer. Use FlaxOptimTrainState to train.'
     )
+
+  def restart_optimizer(self) -> 'InferenceState':
+    return self  # It has none.
 
   def state_dict(self) -> MutableMapping[str, Any]:
     return _with_mutables(

@@ -40,6 +40,7 @@ _LAYERS = (
     'state_utils',
     'initialization',
     'feature_lengths',
+    'data_checks',
     'datasets',
     'inference',
     'model_info',

@@ -1,0 +1,128 @@
+r"""Trains, evaluates and saves for a long time; says what the process gathers.
+
+    JAX_PLATFORMS=cpu python benchmarks/soak.py --minutes=60 --folder=/tmp/soak
+
+The run is the packaged sample's, with the tiny model, as `python -m t5x.train`
+does it in a process of its own, with an evaluation and a checkpoint every few
+steps. Once a minute this program reads, from /proc, the memory (RSS), threads
+and open files of that process. Linux only. It prints a line a minute and, at
+the end, the growth after the first ten minutes (or the first sixth, of a run
+that is shorter than an hour); it fails if memory grew by more than 5%, or
+threads or files at all.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_MAX_GROWTH = 0.05
+# Readings at either end that are taken together, against the noise.
+_SMOOTHED = 3
+
+
+def main() -> int:
+  """Runs the soak; returns the exit code."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--minutes', type=float, default=60)
+  parser.add_argument('--folder', default='runs/soak')
+  parser.add_argument('--every', type=float, default=60, help='seconds')
+  options = parser.parse_args()
+  run = pathlib.Path(options.folder)
+  shutil.rmtree(run, ignore_errors=True)
+  run.parent.mkdir(parents=True, exist_ok=True)
+  with open(f'{run}.log', 'w', encoding='utf-8') as log:
+    process = subprocess.Popen(
+      _command(run), cwd=_ROOT, stdout=log, stderr=subprocess.STDOUT
+    )
+  try:
+    _wait_for(run / 'evaluated_step', process)
+    readings = _readings(process, run, options.minutes, options.every)
+  finally:
+    process.send_signal(signal.SIGTERM)
+    process.wait()
+  return _report(readings, process.returncode)
+
+
+def _command(run: pathlib.Path) -> list[str]:
+  macros = {
+    'MODEL_DIR': str(run.absolute()),
+    'TRAIN_STEPS': 10_000_000,
+    'EVAL_PERIOD': 40,
+    'SAVE_PERIOD': 20,
+    'STATS_PERIOD': 5,
+    'EVAL_NUM_EXAMPLES': 8,
+  }
+  return [
+    sys.executable,
+    '-m',
+    't5x.train',
+    '--gin_file=gin/dss_cqa.gin',
+    *(f'--gin.{name}={value!r}' for name, value in macros.items()),
+  ]
+
+
+def _wait_for(file: pathlib.Path, process: subprocess.Popen) -> None:
+  """Waits until all that is compiled once is compiled."""
+  while not file.exists():
+    if process.poll() is not None:
+      raise SystemExit(f'The run ended with {process.returncode}; see its log.')
+    time.sleep(1)
+
+
+def _readings(process, run, minutes, every) -> list[dict[str, int]]:
+  readings, start = [], time.monotonic()
+  while time.monotonic() - start < minutes * 60:
+    if process.poll() is not None:
+      raise SystemExit(f'The run ended with {process.returncode}; see its log.')
+    found = _read(process.pid)
+    found['evaluated'] = int((run / 'evaluated_step').read_text())
+    found['minutes'] = round((time.monotonic() - start) / 60, 1)
+    print(json.dumps(found), flush=True)
+    readings.append(found)
+    time.sleep(every)
+  return readings
+
+
+def _read(pid: int) -> dict[str, int]:
+  """Memory in KiB, threads and open files of a process."""
+  status = pathlib.Path(f'/proc/{pid}/status').read_text()
+  fields = dict(
+    line.split(':\t', 1) for line in status.splitlines() if ':\t' in line
+  )
+  return {
+    'rss_kib': int(fields['VmRSS'].split()[0]),
+    'threads': int(fields['Threads']),
+    'files': len(os.listdir(f'/proc/{pid}/fd')),
+  }
+
+
+def _report(readings: list[dict[str, int]], code: int) -> int:
+  total = readings[-1]['minutes']
+  settled = [r for r in readings if r['minutes'] >= min(10, total / 6)]
+  first, last = settled[:_SMOOTHED], settled[-_SMOOTHED:]
+  failed = code != 143
+  print(f'{total} minutes; the run ended with {code} (143 is expected).')
+  for name, allowed in (
+    ('rss_kib', _MAX_GROWTH),
+    ('threads', 0),
+    ('files', 0),
+  ):
+    before, after = (
+      statistics.median(r[name] for r in part) for part in (first, last)
+    )
+    growth = after / before - 1
+    failed |= growth > allowed
+    print(f'{name}: {before:.0f} to {after:.0f}, {growth:+.2%}')
+  return int(failed)
+
+
+if __name__ == '__main__':
+  sys.exit(main())
