@@ -50,6 +50,20 @@ def test_memory_of_the_state_is_that_of_one_device(step):
   )
 
 
+def test_adafactor_keeps_less_than_adamw():
+  files = [*FILES, 'gin/adafactor.gin']
+  with (
+    entry_points.main_module(train),
+    program.configured(files, []) as bound,
+  ):
+    model = program.resolve(bound, 'model')
+    parameters, optimizer = program.state_bytes(
+      model, program.macro('TASK_FEATURE_LENGTHS')
+    )
+  # The tiny model is too narrow for factors; a second moment is all there is.
+  assert optimizer == pytest.approx(parameters, rel=1e-2)
+
+
 def test_the_worker_describes_the_model_of_the_gin_files():
   with entry_points.main_module(train):
     found = worker.Worker(FILES, ['BATCH_SIZE = 16'], 'gpu:l4').describe()

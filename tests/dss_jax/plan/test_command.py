@@ -1,0 +1,107 @@
+"""The command `dss plan`."""
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import pytest
+from click import testing
+
+from dss_jax.plan import child, command, worker
+from t5x import train
+from tests.t5x import entry_points
+
+RUN = ['--gin_file=gin/dss_cqa.gin', '--topology=gpu:l4']
+
+
+class _SameProcess(contextlib.nullcontext):
+  """The worker, in this process: another one costs seconds to start."""
+
+  def __init__(self, options):
+    self._worker = worker.Worker(**options)
+    super().__init__(self)
+
+  def call(self, name, **arguments):
+    with entry_points.main_module(train):
+      return getattr(self._worker, name)(**arguments)
+
+
+@pytest.fixture
+def plan(monkeypatch, tmp_path):
+  monkeypatch.setattr(child, 'Child', _SameProcess)
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+
+  def run(*arguments):
+    return testing.CliRunner().invoke(command.plan, arguments)
+
+  return run
+
+
+def test_a_gpu_gets_a_counted_plan_of_the_configured_batch(plan):
+  done = plan(*RUN, '--gin.BATCH_SIZE=24')
+  assert done.exit_code == 0, done.output
+  assert '24 rows' in done.output
+  assert 'counted and not compiled' in done.output
+
+
+def test_batch_size_replaces_the_configured_one(plan):
+  done = plan(*RUN, '--batch_size=48')
+  assert '48 rows' in done.output
+
+
+def test_decoding_takes_the_batch_of_evaluation(plan):
+  done = plan(*RUN, '--decode', '--gin.EVAL_BATCH_SIZE=96')
+  assert 'decoding of 96 rows' in done.output
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['--topology=v5e:2x2'], 'gin_file'),
+    ([*RUN, '--btach_size=3'], 'No such option'),
+    ([*RUN, '--gin.BATCH_SIZE'], 'No such option'),
+    ([*RUN, 'more'], 'No such option'),
+    ([*RUN, '--batch_size=0'], 'batch_size'),
+  ],
+)
+def test_a_wrong_option_is_refused(plan, arguments, message):
+  done = plan(*arguments)
+  assert done.exit_code == 2
+  assert message in done.output
+
+
+def test_a_misspelt_macro_is_named(plan):
+  done = plan(*RUN, '--gin.BACH_SIZE=3')
+  assert 'BATCH_SIZE' in str(done.exception)
+
+
+def test_a_topology_that_does_not_exist_is_refused(plan):
+  done = plan('--gin_file=gin/dss_cqa.gin', '--topology=v7:2x2')
+  assert 'expected a TPU of v4' in str(done.exception)
+
+
+@pytest.mark.slow
+def test_the_command_plans_as_a_user_calls_it(tmp_path):
+  pytest.importorskip('libtpu')
+  path = tmp_path / 'best.gin'
+  done = subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'dss_jax.cli',
+      'plan',
+      '--gin_file=gin/dss_cqa.gin',
+      '--gin.BATCH_SIZE=16',
+      '--topology=v5e:2x2',
+      '--limit=1',
+      f'--cache={tmp_path / "plan.jsonl"}',
+      f'--write={path}',
+    ],
+    capture_output=True,
+    text=True,
+    env={**os.environ, 'XLA_FLAGS': ''},
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'Best:' in done.stdout
+  assert 'num_partitions' in path.read_text()
