@@ -11,6 +11,7 @@ import email.utils
 import json
 import os
 import re
+import resource
 from collections.abc import Mapping
 from typing import Any, Self
 from urllib import parse
@@ -30,6 +31,8 @@ _FINAL = frozenset({401, 402, 403, 404, 405})
 _MAX_BODY = 64 * 2**20
 # The length from which a key is searched for in what comes back.
 _SECRET = 8
+# Files that are open beside connections.
+_OTHER_FILES = 64
 # Where a server asks for a longer wait, it is better to come back later.
 MAX_WAIT_S = 900.0
 
@@ -201,6 +204,7 @@ class Client:
 
   async def __aenter__(self) -> Self:
     """Returns the client."""
+    _allow_connections(self.service.connections)
     headers = {'Accept': 'application/json'}
     if self._key:
       headers['Authorization'] = f'Bearer {self._key}'
@@ -330,6 +334,23 @@ class Client:
     if status in _FINAL or 300 <= status < 400:
       return Final(message, status)
     return Failure(message)
+
+
+def _allow_connections(count: int) -> None:
+  """Has the system let this process open so many connections.
+
+  Raises:
+    DataError: it does not.
+  """
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  needed = count + _OTHER_FILES
+  if resource.RLIM_INFINITY not in (soft, hard) and hard < needed:
+    raise errors.DataError(
+      f'--concurrency {count}: expected at most {hard - _OTHER_FILES}, since'
+      ' the system lets a process open no more files (ulimit -Hn). Lower it.'
+    )
+  if soft != resource.RLIM_INFINITY and soft < needed:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

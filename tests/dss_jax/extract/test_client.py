@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import email.utils
+import resource
 
 import pytest
 import tenacity
@@ -150,3 +151,17 @@ def test_a_minute_never_has_more_than_was_allowed():
     flow = limiter.max_rate / limiter.time_period
     assert limiter.max_rate + 60 * flow <= allowed * (1 + 1e-9)
     assert limiter.max_rate + 60 * flow > 0.7 * allowed
+
+
+def test_the_system_is_asked_for_room_for_all_connections(serve):
+  _, url = serve()
+  before = resource.getrlimit(resource.RLIMIT_NOFILE)
+  try:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+    _ask(url, connections=400)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 400
+    if before[1] != resource.RLIM_INFINITY:
+      with pytest.raises(errors.DataError, match='expected at most'):
+        _ask(url, connections=before[1] + 1)
+  finally:
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -287,6 +287,7 @@ def test_mistakes_of_the_service_are_told_at_once(
     (('sample', *CQA, '--param', 'top_p'), 'expected NAME=VALUE'),
     (('sample', *CQA, '--column', 'input=x'), 'a .jsonl file of your own'),
     (('sample', *CQA, '--prompt', 'no.yaml'), 'Correct the path of --prompt'),
+    (('sample', *CQA, '--prompt', 'half.json'), "expected the field 'rational"),
     (('rows.jsonl',), 'expected --prompt with a file'),
     (('rows.jsonl', '--prompt', 'prompt.json'), 'found no such file'),
     (('bad.jsonl', '--prompt', 'prompt.json'), 'bad.jsonl, line 2: expected'),
@@ -298,6 +299,8 @@ def test_mistakes_of_the_user_are_told_before_anything_is_sent(
   extract, tmp_path, capsys, arguments, message
 ):
   exemplar = {'input': 'a', 'rationale': 'b', 'label': 'c'}
+  half = _prompt_file(tmp_path, exemplars=[{'input': 'a', 'label': 'c'}])
+  half.rename(tmp_path / 'half.json')
   _prompt_file(tmp_path, exemplars=[exemplar])
   (tmp_path / 'bad.jsonl').write_text('{"input": "x"}\n{"input": \n')
   (tmp_path / 'own.jsonl').write_text('{"text": "x"}\n')
