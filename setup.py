@@ -50,6 +50,8 @@ EXTRAS_REQUIRE = {
   ],
   'gpu': ['jax[cuda12]>=0.10.2'],
   'tpu': ['jax[tpu]>=0.10.2'],
+  # TPU's compiler, for `dss plan`; see `dss_jax/plan/worker.py`.
+  'plan': ['libtpu>=0.0.52'],
   'report': ['matplotlib>=3.9'],
   'bench': ['matplotlib>=3.9', 'torch>=2.13.0', 'transformers>=4.57'],
   'test': [
