@@ -1,6 +1,8 @@
 """A user's mistake is one clear message and exit code 2, in a real process."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -254,3 +256,15 @@ def test_help_teaches(mode):
   assert files
   for file in files:
     assert (forks.ROOT / file).is_file(), file
+
+
+def test_help_is_answered_by_the_command_itself():
+  done = subprocess.run(
+    [sys.executable, '-m', 't5x.infer', '--help'],
+    cwd=forks.ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.startswith('Predicts or scores')
+  assert '--gin_file=gin/dss_infer.gin' in done.stdout
