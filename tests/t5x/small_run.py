@@ -1,12 +1,15 @@
 """Whole runs of a model without a network on the toy task, in seconds.
 
-As a program, `python -m tests.t5x.small_run '{"folder": "…"}'` is one such run
-in a process of its own, with the exit codes of `t5x.train`.
+`process` is one such run in a process of its own, forked from one that has
+imported all; it ends with the exit codes of `t5x.train`.
 """
 
+import atexit
 import functools
 import json
+import multiprocessing
 import os
+import sys
 import time
 
 import jax
@@ -32,10 +35,11 @@ class NoisyTable(small_models.TableModel):
   SHAPE = ((6, 384), ('length', 'vocab'))
 
   def loss_fn(self, params, batch, dropout_rng):
-    noise = 0.1 * jax.random.normal(dropout_rng, params['table'].shape)
-    noisy = {'table': params['table'] + noise}
+    if dropout_rng is not None:
+      noise = jax.random.normal(dropout_rng, params['table'].shape)
+      params = {'table': params['table'] + 0.1 * noise}
     rows = batch['decoder_target_tokens'].shape[0]
-    loss = -self.score_batch(noisy, batch).sum() / rows
+    loss = -self.score_batch(params, batch).sum() / rows
     return loss, {'loss': metrics.AveragePerStep.from_model_output(loss)}
 
 
@@ -118,9 +122,37 @@ def losses(folder) -> list[float]:
   return [line['loss'] for line in lines if 'loss' in line]
 
 
-def main(argv):
-  """Runs `call` with the JSON of the command line; `say` prints steps."""
-  options = json.loads(argv[1])
+def start_process(options, log, devices=1):
+  """Starts a run in a process of its own; returns it.
+
+  Args:
+    options: of `call`, and of `_run`.
+    log: file for what it prints.
+    devices: how many it has.
+  """
+  context = multiprocessing.get_context('forkserver')
+  context.set_forkserver_preload(['tests.t5x.small_run'])
+  started = context.Process(
+    target=_process, args=(json.dumps(options), str(log), devices)
+  )
+  started.start()
+  return started
+
+
+def _process(options, log, devices):
+  with open(log, 'wb') as file:
+    for descriptor in (1, 2):
+      os.dup2(file.fileno(), descriptor)
+  jax.config.update('jax_num_cpu_devices', devices)
+  sys.argv = ['small_run', options]
+  try:
+    gin_utils.run(lambda argv: _run(json.loads(argv[1])))
+  finally:
+    atexit._run_exitfuncs()  # A forked process does not do so by itself.
+
+
+def _run(options):
+  """Runs `call`; `distributed` are the arguments of `processes.start`."""
   distributed = options.pop('distributed', None)
   if distributed:
     processes.start(*distributed)
@@ -146,7 +178,3 @@ class _Slowly:
       raise RuntimeError('broken on purpose')
     time.sleep(0.2)
     return False
-
-
-if __name__ == '__main__':
-  gin_utils.run(main)

@@ -1,7 +1,5 @@
 """A run that is killed again and again ends in the same bits."""
 
-import json
-import multiprocessing
 import random
 import signal
 import time
@@ -17,28 +15,15 @@ _KILLS = 30
 _STEPS = 120
 
 
-@pytest.fixture
-def start():
-  """Starts the run in a process of its own, forked from one with imports."""
-  context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload(['tests.t5x.small_run'])
-
-  def begin(folder):
-    options = {
-      'folder': str(folder),
-      'total_steps': _STEPS,
-      'period': 1,
-      'keep': 3,
-      'devices': 1,
-      'slow_steps': True,
-    }
-    process = context.Process(
-      target=small_run.main, args=(['', json.dumps(options)],)
-    )
-    process.start()
-    return process
-
-  return begin
+def _start(folder):
+  options = {
+    'folder': str(folder),
+    'total_steps': _STEPS,
+    'period': 1,
+    'keep': 3,
+    'slow_steps': True,
+  }
+  return small_run.start_process(options, f'{folder}.log')
 
 
 def _latest(folder):
@@ -46,12 +31,12 @@ def _latest(folder):
 
 
 @pytest.mark.slow
-def test_thirty_kills_change_no_bit(tmp_path, start):
+def test_thirty_kills_change_no_bit(tmp_path):
   """Every step is saved, so that many a kill falls into a save."""
   rng = random.Random(0)
   folder, cut_short = tmp_path / 'run', 0
   for number in range(_KILLS):
-    before, process = _latest(folder), start(folder)
+    before, process = _latest(folder), _start(folder)
     while _latest(folder) == before:
       assert process.is_alive()
       time.sleep(0.05)
@@ -67,7 +52,7 @@ def test_thirty_kills_change_no_bit(tmp_path, start):
       flush=True,
     )
   assert _latest(folder) < _STEPS, 'It ended before it was killed so often.'
-  process = start(folder)
+  process = _start(folder)
   process.join()
   assert process.exitcode == 0
   print(f'{_KILLS} kills survived, {cut_short} of them during a save.')

@@ -10,18 +10,13 @@ import pathlib
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 
-import t5x
 from t5x import checkpoint_layouts, checkpoints, errors, processes
 from tests.t5x import small_run
-
-_ROOT = pathlib.Path(t5x.__file__).parents[1]
 
 
 def _port():
@@ -33,44 +28,32 @@ def _port():
 def _start(folder, count=2, devices=2, **options):
   """Starts `count` processes of a small run; each logs to a file."""
   port = _port()
-  environment = {
-    **os.environ,
-    'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
-  }
   started = []
   for i in range(count):
     given = {'folder': str(folder), 'slow_steps': True, **options}
     if count > 1:
       given['distributed'] = [f'localhost:{port}', count, i]
-    log = open(f'{folder}-{i}.log', 'w', encoding='utf-8')  # noqa: SIM115
-    with log:
-      started.append(
-        subprocess.Popen(
-          [sys.executable, '-m', 'tests.t5x.small_run', json.dumps(given)],
-          cwd=_ROOT,
-          env=environment,
-          stdout=log,
-          stderr=subprocess.STDOUT,
-        )
-      )
+    started.append(small_run.start_process(given, f'{folder}-{i}.log', devices))
   return started
 
 
 def _log(folder, i=0):
-  return pathlib.Path(f'{folder}-{i}.log').read_text(encoding='utf-8')
+  path = pathlib.Path(f'{folder}-{i}.log')
+  return path.read_text(encoding='utf-8') if path.exists() else ''
 
 
 def _wait_for(folder, text, started, i=0):
   deadline = time.monotonic() + 300
   while text not in _log(folder, i):
-    assert all(p.poll() is None for p in started), _log(folder, i)[-3000:]
+    assert all(p.is_alive() for p in started), _log(folder, i)[-3000:]
     assert time.monotonic() < deadline
     time.sleep(0.1)
 
 
 def _codes(started):
-  return [p.wait(timeout=300) for p in started]
+  for process in started:
+    process.join()
+  return [process.exitcode for process in started]
 
 
 def _finish(folder, started):
@@ -92,7 +75,7 @@ def test_two_processes_stop_together_and_one_goes_on_as_if_alone(tmp_path):
   options = {'total_steps': 60, 'period': 100}
   started = _start(folder, count=2, devices=2, **options)
   _wait_for(folder, 'step 2\n', started)
-  started[1].send_signal(signal.SIGTERM)
+  os.kill(started[1].pid, signal.SIGTERM)
   assert _codes(started) == [143, 143], _log(folder) + _log(folder, 1)
   (step,) = checkpoint_layouts.all_steps(folder)
   assert 2 <= step < 60
@@ -167,7 +150,8 @@ def test_the_loss_of_one_process_ends_the_other_and_both_resume(tmp_path):
     time.sleep(2)
     started[victim].kill()
     begin = time.monotonic()
-    assert started[1 - victim].wait(timeout=200) not in (0, None)
+    (code,) = _codes(started[1 - victim : 2 - victim])
+    assert code
     seconds = time.monotonic() - begin
     print(f'Process {1 - victim} ended {seconds:.1f} s after the other.')
     print(_log(folder, 1 - victim)[-1500:])
@@ -185,10 +169,9 @@ def test_an_exception_on_one_process_ends_the_other(tmp_path, broken):
   started = _start(
     folder, total_steps=4000, period=1000, breaks={'process': broken, 'at': 3}
   )
-  begin = None
-  assert started[broken].wait(timeout=300) == 1
+  assert _codes([started[broken]]) == [1]
   begin = time.monotonic()
-  assert started[1 - broken].wait(timeout=200) not in (0, None)
+  assert _codes([started[1 - broken]]) != [0]
   assert time.monotonic() - begin < 60
   assert 'RuntimeError: broken on purpose' in _log(folder, broken)
   assert re.search(f'Process {broken} of 2 failed', _log(folder, broken))

@@ -130,6 +130,7 @@ def test_what_was_cut_short_is_evaluated_when_the_run_goes_on(tmp_path):
   """As after a kill between the save and the evaluation of a step."""
   options = {'total_steps': 4, 'devices': 1, 'eval_period': 2}
   small_run.call(tmp_path, **options)
+  (tmp_path / 'evaluated_step').write_text('2\n')
   small_run.call(tmp_path, evaluate=True, **options)
   (file,) = tmp_path.glob('inference_eval/*-metrics.jsonl')
   assert '"step": 4' in file.read_text()
