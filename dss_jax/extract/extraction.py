@@ -324,10 +324,20 @@ class _Run:
 @contextlib.contextmanager
 def _interrupts(asking: engine.Engine) -> Iterator[None]:
   """Has Ctrl-C and a polite kill stop the run."""
+
+  def interrupt() -> None:
+    if not asking.reason and asking.counts.flying:
+      click.echo(
+        f'Stopping: waiting for {asking.counts.flying} requests that are on'
+        ' their way. Ctrl-C again gives them up.',
+        err=True,
+      )
+    asking.interrupt()
+
   loop = asyncio.get_running_loop()
   signals = (signal.SIGINT, signal.SIGTERM)
   for number in signals:
-    loop.add_signal_handler(number, asking.interrupt)
+    loop.add_signal_handler(number, interrupt)
   try:
     yield
   finally:

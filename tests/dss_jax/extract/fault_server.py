@@ -38,7 +38,7 @@ class Plan:
 
   Attributes:
     fault_rate: how many requests fail.
-    faults: in which ways, drawn evenly.
+    faults: in which ways, one after the other.
     latency: seconds before an answer.
     spread: up to how much longer it may take, so that answers change order.
     retry_after: what a 429 asks for.
@@ -164,7 +164,7 @@ class Server:
       'usage': {'prompt_tokens': len(prompt) // 4, 'completion_tokens': 20},
     }
     if self.random.random() < plan.fault_rate:
-      fault = self.random.choice(plan.faults)
+      fault = plan.faults[sum(self.faults.values()) % len(plan.faults)]
       self.faults[fault] += 1
       return await self._fail(fault, request, json.dumps(found).encode())
     self.answered[question] += 1

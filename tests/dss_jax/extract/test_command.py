@@ -403,6 +403,7 @@ def test_ctrl_c_waits_for_what_is_paid_for_and_the_next_call_goes_on(
     process.send_signal(signal.SIGINT)
     _, shown = process.communicate()
   assert process.returncode == 130
+  assert 'that are on their way' in shown
   assert 'Stopped: interrupted.' in shown and 'Traceback' not in shown
   accepted = len(_accepted())
   assert 20 <= accepted < 96

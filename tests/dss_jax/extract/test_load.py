@@ -294,7 +294,7 @@ def test_training_finds_an_extraction_by_its_name(tmp_path):
   environment.pop('XLA_FLAGS', None)
   command = [sys.executable, '-m', 't5x.train']
   command += [f'--gin_file={_ROOT}/gin/dss_cqa.gin']
-  command += ['--gin.TEACHER="\'mine\'"', '--gin.TRAIN_STEPS=20']
+  command += ["--gin.TEACHER='mine'", '--gin.TRAIN_STEPS=20']
   command += ['--gin.WARMUP_STEPS=5', '--gin.EVAL_NUM_EXAMPLES=8']
   done = subprocess.run(
     command, cwd=tmp_path, env=environment, capture_output=True, text=True
