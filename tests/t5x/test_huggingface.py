@@ -4,6 +4,7 @@ import functools
 import json
 import pathlib
 import shutil
+import types
 
 import jax
 import ml_dtypes
@@ -12,7 +13,14 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
-from t5x import huggingface, layer_stacks, torch_files
+from t5x import (
+  adafactor,
+  decoding,
+  huggingface,
+  layer_stacks,
+  models,
+  torch_files,
+)
 from t5x.errors import UserError
 from t5x.examples.t5 import network
 from tests import golden_data
@@ -73,6 +81,26 @@ def test_the_weights_give_the_logits_of_transformers(name):
   np.testing.assert_allclose(
     np.asarray(logits)[real], expected[real], rtol=1e-4, atol=1e-5 * scale
   )
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_greedy_generations_are_those_of_transformers(name):
+  with np.load(GOLDEN / name / 'arrays.npz') as arrays:
+    inputs, expected = arrays['predict_inputs'][0], arrays['greedy'][:, 1:]
+  vocabulary = types.SimpleNamespace(eos_id=1, vocab_size=384)
+  model = models.EncoderDecoderModel(
+    network.Transformer(_config(name)),
+    vocabulary,
+    vocabulary,
+    adafactor.Adafactor(),
+    decode_fn=decoding.temperature_sample,
+  )
+  batch = {
+    'encoder_input_tokens': inputs,
+    'decoder_input_tokens': np.zeros_like(expected, np.int32),
+  }
+  found = jax.jit(model.predict_batch)(_params(name), batch)
+  np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize('name', NAMES)

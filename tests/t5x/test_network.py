@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from flax import traverse_util
 from t5x import losses
 from t5x.examples.t5 import network
 from tests import golden_data
+from tests.t5x import tiny_model
 
 NAMES = ['t5x_1_1', 't5x_1_0']
 TOKENS = (
@@ -95,43 +97,6 @@ def test_parameter_names_shapes_and_axes_equal_t5x(name):
   assert {k: list(v.shape) for k, v in shapes.items()} == facts['param_shapes']
   assert {k: list(v.names) for k, v in axes.items()} == facts['param_axes']
   assert {v.dtype for v in shapes.values()} == {jnp.dtype('float32')}
-
-
-def dimensions(emb_dim, num_heads, layers, mlp_dim):
-  return dict(
-    emb_dim=emb_dim,
-    num_heads=num_heads,
-    num_encoder_layers=layers,
-    num_decoder_layers=layers,
-    mlp_dim=mlp_dim,
-  )
-
-
-T5_1_1 = dict(mlp_activations=('gelu', 'linear'), logits_via_embedding=False)
-T5_1_0 = dict(mlp_activations=('relu',), logits_via_embedding=True)
-
-
-@pytest.mark.parametrize(
-  'config, expected',
-  [
-    (dimensions(512, 6, 8, 1024) | T5_1_1, 76_961_152),
-    (dimensions(768, 12, 12, 2048) | T5_1_1, 247_577_856),
-    (dimensions(1024, 16, 24, 2816) | T5_1_1, 783_150_080),
-    (dimensions(512, 8, 6, 2048) | T5_1_0, 60_506_624),
-    (dimensions(768, 12, 12, 3072) | T5_1_0, 222_903_552),
-  ],
-  ids=['1.1 small', '1.1 base', '1.1 large', '1.0 small', '1.0 base'],
-)
-def test_published_sizes_have_the_published_number_of_parameters(
-  config, expected
-):
-  module = network.Transformer(network.T5Config(vocab_size=32128, **config))
-  tokens = jnp.ones((1, 2), jnp.int32)
-  params = jax.eval_shape(
-    lambda key: module.init(key, tokens, tokens, tokens, enable_dropout=False),
-    jax.random.key(0),
-  )['params']
-  assert sum(x.size for x in jax.tree.leaves(params)) == expected
 
 
 def test_a_position_has_no_gradient_from_later_inputs():
@@ -310,6 +275,44 @@ def test_dropout_of_rate_zero_adds_no_operation_and_else_changes_the_logits():
   )
   assert np.all(np.isfinite(dropped))
   assert relative_error(dropped, golden.logits) > 0.05
+
+
+def equations(jaxpr):
+  """All equations of a program, those of its parts included."""
+  for equation in jaxpr.eqns:
+    yield equation
+    for part in jax.extend.core.jaxprs_in_params(equation.params):
+      yield from equations(part)
+
+
+# Where bfloat16 loses what matters: softmax, norms and the loss.
+_FLOAT32 = {'exp', 'log', 'rsqrt', 'sqrt', 'reduce_sum', 'log1p'}
+
+
+@pytest.mark.parametrize('scan', [False, True])
+def test_bfloat16_networks_compute_softmax_norms_and_loss_in_float32(scan):
+  model = tiny_model.model(
+    config={'dtype': jnp.bfloat16, 'dropout_rate': 0.1, 'scan_layers': scan},
+    z_loss=1e-4,
+    label_smoothing=0.1,
+  )
+  params = jax.eval_shape(lambda: tiny_model.initial_variables(model))
+  program = jax.make_jaxpr(
+    lambda p: model.loss_fn(p, tiny_model.batch(), jax.random.key(0))[0]
+  )(params['params'])
+  (loss,) = program.out_avals
+  assert loss.dtype == jnp.float32
+  found = {}
+  for equation in equations(program.jaxpr):
+    types = {v.aval.dtype.name for v in equation.invars}
+    floats = frozenset(t for t in types if 'float' in t)
+    found.setdefault(equation.primitive.name, set()).add(floats)
+  # The products are of bfloat16, and so is what a layer hands on.
+  assert found['dot_general'] == {frozenset({'bfloat16'})}
+  assert frozenset({'bfloat16'}) in found['add']
+  for name in _FLOAT32 & found.keys():
+    assert found[name] <= {frozenset({'float32'}), frozenset()}, name
+  assert {'exp', 'log', 'rsqrt', 'reduce_sum'} <= found.keys()
 
 
 def test_bfloat16_activations_give_float32_logits_and_gradients():

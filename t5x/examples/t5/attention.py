@@ -45,7 +45,8 @@ def dot_product_attention(
       head at once (T5 broadcasts the dropout over the query axis).
     deterministic: True turns dropout off.
     dtype: type of the operands and of the result.
-    float32_logits: logits and softmax in float32 (sums included), not `dtype`.
+    float32_logits: logits in float32 (sums included), not `dtype`; the softmax
+      is in float32 anyhow.
     mask: broadcastable to [B, H, Q, L]; pairs that are 0 or False are masked.
 
   Returns:
@@ -100,8 +101,35 @@ def _attend(query, key, value, bias, mask, dtype, float32_logits, kv_axes):
     logits = logits + bias.astype(logits.dtype)
   if mask is not None:
     logits = jnp.where(mask > 0, logits, jnp.asarray(_MASKED, logits.dtype))
-  weights = jax.nn.softmax(logits, axis=-1).astype(dtype)
+  weights = _softmax(logits, dtype)
   return jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value.astype(dtype))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _softmax(logits: jax.Array, dtype: dense.DType) -> jax.Array:
+  """Softmax over the last axis, computed in float32 and kept in `dtype`.
+
+  The backward pass starts from the rounded weights, so that no second copy of
+  them in float32 waits for it.
+  """
+  return jax.nn.softmax(logits.astype(jnp.float32), axis=-1).astype(dtype)
+
+
+def _softmax_fwd(logits, dtype):
+  weights = _softmax(logits, dtype)
+  return weights, (weights, jnp.zeros((), logits.dtype))
+
+
+def _softmax_bwd(dtype, saved, cotangent):
+  del dtype
+  weights, like_logits = saved
+  weights = weights.astype(jnp.float32)
+  change = weights * cotangent.astype(jnp.float32)
+  change -= weights * jnp.sum(change, axis=-1, keepdims=True)
+  return (change.astype(like_logits.dtype),)
+
+
+_softmax.defvjp(_softmax_fwd, _softmax_bwd)
 
 
 def _scaled_query_init(
@@ -134,7 +162,7 @@ class MultiHeadDotProductAttention(nn.Module):
     dropout_rate: dropout of the attention weights.
     kernel_init: initialiser of the projections; the query's is divided by
       sqrt(K).
-    float32_logits: attention logits and softmax in float32.
+    float32_logits: see `dot_product_attention`.
   """
 
   num_heads: int

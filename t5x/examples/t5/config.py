@@ -40,7 +40,8 @@ class T5Config:
     mlp_activations: see `layers.MlpBlock`.
     dropout_rate: of every dropout.
     logits_via_embedding: computes the logits with the token embedding.
-    float32_attention_logits: attention logits and softmax in float32.
+    float32_attention_logits: attention logits in float32 and not `dtype`.
+      Softmax, norms and loss are in float32 always.
     scan_layers: compiles one encoder and one decoder layer and runs each in a
       loop, for a compile time that does not grow with the number of layers.
       The parameters of all layers of a stack lie in one array (`layers/…` with
