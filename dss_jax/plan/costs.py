@@ -19,6 +19,7 @@ that their group of chips can use. Nothing here was measured on a chip.
 
 import collections
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 
@@ -430,16 +431,29 @@ def first_group(attributes: str, partitions: int) -> list[int]:
     return _numbered(dims, order)[: shape[-1]]
   named = re.match(r'mesh\[([^\]]*)\]\s*\{([^}]*)\}', text)
   if named:
-    axes = re.findall(r"'([^']+)'=(\d+)", named.group(1))
-    chosen = re.findall(r"'([^']+)'", named.group(2))
-    order = [i for i, (name, _) in enumerate(axes) if name not in chosen]
-    order += [i for i, (name, _) in enumerate(axes) if name in chosen]
-    dims = [int(extent) for _, extent in axes]
-    size = 1
-    for name, extent in axes:
-      size *= int(extent) if name in chosen else 1
-    return _numbered(dims, order)[:size]
+    return _axis_group(*named.groups())
   return list(range(partitions))
+
+
+def _axis_group(mesh: str, axes: str) -> list[int]:
+  """The first group along mesh axes, or along parts of axes.
+
+  `'a':(2)3` is a part of the axis 'a': if that has 12 places, they are numbered
+  as an array [2, 3, 2], of which the part is the middle.
+  """
+  extents = {n: int(e) for n, e in re.findall(r"'([^']+)'=(\d+)", mesh)}
+  parts = {
+    name: (int(before or 1), int(size or extents[name]))
+    for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", axes)
+  }
+  dims, chosen, others = [], [], []
+  for name, extent in extents.items():
+    before, size = parts.get(name, (extent, 1))
+    chosen.append(len(dims) + 1)
+    others += [len(dims), len(dims) + 2]
+    dims += [before, size, extent // (before * size)]
+  members = math.prod(dims[axis] for axis in chosen)
+  return _numbered(dims, [*others, *chosen])[:members]
 
 
 def _numbered(dims: Sequence[int], order: Sequence[int]) -> list[int]:

@@ -116,19 +116,24 @@ def row(
     _gib(kept),
     _gib(result['temporaries'] - kept),
     _gib(result['needed']),
-    f'{got["seconds"]:.3f}',
-    f'{got["bound_seconds"]:.3f}',
+    _number(got['seconds']),
+    _number(got['bound_seconds']),
     f'{got["mfu"]:.0%}',
     f'{got["bound_mfu"]:.0%}',
-    f'{result["flops"] / 1e12:,.1f}',
-    f'{sum(got["collective_bytes"].values()) / 1e9:,.1f}',
-    f'{got["tokens"]:,.0f}',
-    f'{got["examples"]:,.0f}',
+    _number(result['flops'] / 1e12),
+    _number(sum(got['collective_bytes'].values()) / 1e9),
+    _number(got['tokens']),
+    _number(got['examples']),
   )
 
 
 def _gib(size: float) -> str:
   return f'{size / _GIB:.2f}'
+
+
+def _number(value: float) -> str:
+  """Three digits that count, or all before the point."""
+  return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
 
 
 def layout(rows: Sequence[Sequence[str]]) -> str:
@@ -162,7 +167,7 @@ def report(
   what = 'decoding' if decode else 'a training step'
   chip = topology.chip
   lines = [
-    f'{model.parameter_bytes / 4e9:.2f} billion parameters, {what} of {rows}'
+    f'{model.parameter_bytes / 4e6:,.0f} million parameters, {what} of {rows}'
     f' rows of {model.inputs}/{model.targets} tokens on {topology.name}:'
     f' {topology.count} x {chip.hbm_bytes / _GIB:.0f} GiB,'
     f' {chip.flops / 1e12:.0f} TFLOP/s.',
@@ -202,14 +207,15 @@ def _verdict(model, topology, founds, example_tokens, decode) -> list[str]:
     ]
   got = figures(model, topology, best, example_tokens, decode)
   kinds = ', '.join(
-    f'{kind} {size / 1e9:,.1f} GB'
+    f'{kind} {_number(size / 1e9)} GB'
     for kind, size in sorted(got['collective_bytes'].items())
-    if size >= 5e7
+    if size >= 1e6
   )
   lines = [
-    f'Best: {got["seconds"]:.3f} s a step by the cycles that the compiler'
-    f' expects (MFU {got["mfu"]:.0%}), {got["bound_seconds"]:.3f} s if every'
-    f" instruction reached the chip's peaks (MFU {got['bound_mfu']:.0%}).",
+    f'Best: {_number(got["seconds"])} s a step by the cycles that the compiler'
+    f' expects (MFU {got["mfu"]:.0%}), {_number(got["bound_seconds"])} s if'
+    f" every instruction reached the chip's peaks"
+    f' (MFU {got["bound_mfu"]:.0%}).',
     f'Between chips: {kinds or "next to nothing"}.',
   ]
   if best.result['unknown_loops']:

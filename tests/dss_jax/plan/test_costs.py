@@ -77,6 +77,8 @@ def test_a_loop_without_a_known_end_counts_as_told():
     ("replica_groups=mesh['a'=2,'b'=2] {'b'}", [0, 1]),
     ("replica_groups=mesh['a'=2,'b'=2] {'a'}", [0, 2]),
     ("replica_groups=mesh['a'=2,'b'=2] {'a','b'}", [0, 1, 2, 3]),
+    ("replica_groups=mesh['a'=4] {'a':(1)2}", [0, 2]),
+    ("replica_groups=mesh['a'=4] {'a':(2)2}", [0, 1]),
     ('replica_groups={}', [0, 1, 2, 3]),
     ('', [0, 1, 2, 3]),
   ],

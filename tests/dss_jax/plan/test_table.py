@@ -67,14 +67,14 @@ def test_a_row_shows_memory_by_kind_and_figures():
     '2.00',
     '3.40',
   )
-  assert cells['moved GB'] == '2.0'
-  assert cells['TFLOP'] == '4.0'
+  assert cells['moved GB'] == '2'
+  assert cells['TFLOP'] == '4'
 
 
 def test_the_report_ends_with_the_gin_file_of_the_best():
   text = table.report(BASE, POD, [FITS, FAILS], 128)
   assert text.endswith(CANDIDATE.gin().rstrip())
-  assert 'all-gather 2.0 GB' in text
+  assert 'all-gather 2 GB' in text
   assert 'all-reduce' not in text.partition('Between chips')[2]
   assert '4.25 too much' in text
 
