@@ -1,16 +1,21 @@
-"""Every stock gin file of a run parses, and does what it is for."""
+"""Every stock gin file of a run does what it is for, in a T5X user's hands.
+
+The user's own gin files are here as they would be for T5X: they include the
+stock ones, and bind options of the engine.
+"""
 
 import json
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 import t5x.eval
 import t5x.infer
 import t5x.precompile
 import t5x.train
-from t5x import errors
+from t5x import checkpoints, errors
 from tests.t5x import entry_points, toy_task
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -50,14 +55,116 @@ def test_a_missing_macro_is_named(run):
     )
 
 
-# The five files in the order of a user's work. Each run is one of two steps, or
-# of two batches.
+# The five files in the order of a user's work. Each run is one of two steps.
+
+_OWN_PRETRAIN = """
+include 't5x/configs/runs/pretrain.gin'
+"""
+_OWN_FINETUNE = """
+from __gin__ import dynamic_registration
+
+import __main__ as train_script
+import seqio
+from t5x import adafactor
+from t5x import models
+from t5x import partitioning
+from t5x import trainer
+from t5x import utils
+from t5x.examples.t5 import network
+
+include 't5x/configs/runs/finetune.gin'
+
+DROPOUT_RATE = 0.1
+LABEL_SMOOTHING = 0.1
+LOSS_NORMALIZING_FACTOR = 'NUM_REAL_TARGET_TOKENS'
+TRAIN_STEPS = 4
+EVAL_PERIOD = 2
+RANDOM_SEED = 1  # Other fresh parameters than pretraining began with.
+
+# Everything but the last layer comes from the checkpoint.
+utils.RestoreCheckpointConfig:
+  assignment_map = (
+      (r'^.*logits_dense.*$', None),
+      (r'^(.*)$', r'\\1'),
+  )
+  fallback_to_scratch = False
+utils.SaveCheckpointConfig:
+  period = 1
+  keep = 2
+utils.create_learning_rate_scheduler:
+  factors = 'constant * linear_warmup'
+  base_learning_rate = 0.01
+  warmup_steps = 1
+adafactor.Adafactor:
+  step_offset = 2
+  clipping_threshold = 0.5
+trainer.Trainer.num_microbatches = 2
+train/utils.DatasetConfig.pack = False
+partitioning.PjitPartitioner:
+  logical_axis_rules = @partitioning.standard_logical_axis_rules()
+partitioning.standard_logical_axis_rules.parameter_partitioning_dims = 2
+network.T5Config.float32_attention_logits = True
+models.EncoderDecoderModel.predict_batch_with_aux.num_decodes = 2
+seqio.Evaluator.logger_cls = [@seqio.JSONLogger]
+train_script.train.run_eval_before_training = False
+"""
+_OWN_EVAL = """
+from __gin__ import dynamic_registration
+
+from t5x import models
+from t5x import utils
+from t5x.examples.t5 import network
+
+include 't5x/configs/runs/eval.gin'
+
+utils.RestoreCheckpointConfig.mode = 'all'
+network.T5Config.float32_attention_logits = True
+models.EncoderDecoderModel.predict_batch_with_aux.num_decodes = 2
+"""
+_OWN_INFER = """
+from __gin__ import dynamic_registration
+
+from t5x import decoding
+from t5x import models
+
+include 't5x/configs/runs/infer.gin'
+
+INFER_MODE = 'predict_with_aux'
+SPLIT = 'validation'
+models.EncoderDecoderModel.decode_fn = @decoding.beam_search
+decoding.beam_search.alpha = 0.8
+models.EncoderDecoderModel.predict_batch_with_aux:
+  num_decodes = 4
+  return_all_decodes = True
+"""
+_OWN_PRECOMPILE = """
+from __gin__ import dynamic_registration
+
+from t5x import utils
+
+include 't5x/configs/runs/precompile.gin'
+
+# The schedule of the pretraining, whose step it is to compile.
+utils.create_learning_rate_scheduler:
+  factors = 'constant * rsqrt_decay'
+  base_learning_rate = 1.0
+  warmup_steps = 10000
+"""
+_OWN = {
+  'pretrain': _OWN_PRETRAIN,
+  'finetune': _OWN_FINETUNE,
+  'eval': _OWN_EVAL,
+  'infer': _OWN_INFER,
+  'precompile': _OWN_PRECOMPILE,
+}
 
 
 def _run(run, folder, **macros):
+  own = folder / f'my_{run}.gin'
+  own.write_text(_OWN[run])
   return entry_points.call(
     _FUNCTIONS[run],
-    [entry_points.TINY, _RUNS / f'{run}.gin', entry_points.toy_file(folder)],
+    [entry_points.TINY, own, entry_points.toy_file(folder)],
     **macros,
   )
 
@@ -94,9 +201,6 @@ def finetuned(workplace, pretrained):
     workplace,
     MODEL_DIR=str(folder),
     INITIAL_CHECKPOINT_PATH=str(pretrained),
-    TRAIN_STEPS=4,
-    EVAL_STEPS=1,
-    RANDOM_SEED=0,
   )
   assert step == int(state.step) == 4
   return folder
@@ -115,46 +219,78 @@ def test_pretrain_trains_measures_and_saves(pretrained):
 
 
 def test_finetune_goes_on_from_a_checkpoint_and_evaluates(finetuned):
-  assert (finetuned / 'checkpoint_4').is_dir()
+  assert sorted(p.name for p in finetuned.glob('checkpoint_*')) == [
+    'checkpoint_3',
+    'checkpoint_4',
+  ]
   (line,) = _lines(finetuned / 'inference_eval' / f'{_TASK}-metrics.jsonl')
   assert line.keys() == {'step', 'exact_match', 'mean_score'}
   assert _lines(finetuned / 'train' / 'metrics.jsonl')[-1]['step'] == 4
 
 
-def test_eval_finds_what_the_run_found(workplace, finetuned, tmp_path):
+def test_finetune_takes_what_the_assignment_map_says(pretrained, finetuned):
+  def decoder(path):
+    return checkpoints.load_t5x_checkpoint(str(path))['target']['decoder']
+
+  def likeness(*names):
+    values = []
+    for path in (pretrained, finetuned / 'checkpoint_3'):
+      value = decoder(path)
+      for name in names:
+        value = value[name]
+      values.append(np.ravel(value))
+    return np.corrcoef(*values)[0, 1]
+
+  assert likeness('layers_0', 'mlp', 'wo', 'kernel') > 0.98
+  assert abs(likeness('logits_dense', 'kernel')) < 0.2
+
+
+def test_eval_of_all_checkpoints_finds_what_the_run_found(
+  workplace, finetuned, tmp_path
+):
   results = _run(
     'eval',
     workplace,
-    CHECKPOINT_PATH=str(finetuned / 'checkpoint_4'),
+    CHECKPOINT_PATH=str(finetuned),
     EVAL_OUTPUT_DIR=str(tmp_path),
   )
-  ((_, by_task),) = results.items()
-  assert by_task.keys() == {_TASK}
-  for name in (f'{_TASK}-metrics.jsonl', f'{_TASK}-000004.jsonl'):
-    ours = _lines(tmp_path / 'inference_eval' / name)
-    assert ours == _lines(finetuned / 'inference_eval' / name)
-  assert len(ours) == toy_task.ROWS['validation']
-  assert ours[0].keys() >= {'input', 'target', 'prediction'}
+  assert [path.rpartition('_')[2] for path in results] == ['3', '4']
+  lines = _lines(tmp_path / 'inference_eval' / f'{_TASK}-metrics.jsonl')
+  run = _lines(finetuned / 'inference_eval' / f'{_TASK}-metrics.jsonl')
+  assert [line['step'] for line in lines] == [3, 4]
+  assert lines[1] == pytest.approx(run[0], rel=1e-5)
+  name = f'{_TASK}-000004.jsonl'
+  rows = _lines(tmp_path / 'inference_eval' / name)
+  texts = toy_task.texts('validation')
+  assert [row['input']['inputs_pretokenized'] for row in rows] == [
+    inputs for inputs, _ in texts
+  ]
+  assert [row['target'] for row in rows] == [targets for _, targets in texts]
+  assert [row['prediction'] for row in rows] == [
+    row['prediction'] for row in _lines(finetuned / 'inference_eval' / name)
+  ]
 
 
-def test_infer_predicts_what_the_run_predicted(workplace, finetuned, tmp_path):
+def test_infer_writes_all_beams_and_their_scores(
+  workplace, finetuned, tmp_path
+):
   _run(
     'infer',
     workplace,
     CHECKPOINT_PATH=str(finetuned / 'checkpoint_4'),
     INFER_OUTPUT_DIR=str(tmp_path),
-    SPLIT='validation',
   )
-  rows = _lines(tmp_path / f'{_TASK}-predict.jsonl-00000-of-00001')
-  run = _lines(finetuned / 'inference_eval' / f'{_TASK}-000004.jsonl')
-  assert [r['prediction'] for r in rows] == [r['prediction'] for r in run]
-  assert [r['inputs']['inputs_pretokenized'] for r in rows] == [
+  rows = _lines(tmp_path / f'{_TASK}-predict_with_aux.jsonl-00000-of-00001')
+  assert [row['inputs']['inputs_pretokenized'] for row in rows] == [
     text for text, _ in toy_task.texts('validation')
   ]
+  for row in rows:
+    assert len(row['prediction']) == len(row['aux']['scores']) == 4
+    assert row['aux']['scores'] == sorted(row['aux']['scores'])
 
 
 def test_precompile_compiles_the_step_of_the_run(
-  workplace, finetuned, tmp_path
+  workplace, pretrained, tmp_path
 ):
   def programs():
     return {path.name for path in (workplace / 'compiled').glob('*-cache')}
