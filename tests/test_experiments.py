@@ -16,6 +16,7 @@ import gin
 import t5x.eval
 import t5x.infer
 import t5x.train
+from t5x import checkpoints
 from tests.t5x import entry_points
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -132,6 +133,19 @@ def test_an_experiment_trains_two_steps(file, workplace, run):
 def test_an_experiment_trains_at_a_size(size, workplace, run):
   files = [_GIN / 'dss_cqa.gin', size, workplace / 'small.gin']
   assert _train(files, workplace / _name(size).replace('/', '_')) == 2
+
+
+def test_an_experiment_trains_with_all_that_only_our_engine_has(
+  workplace, run
+):
+  engine = sorted((_GIN / 'engine').glob('*.gin'))
+  files = [_GIN / 'dss_cqa.gin', workplace / 'small.gin', *engine]
+  folder = workplace / 'engine'
+  assert _train(files, folder) == 2
+  state = checkpoints.load_t5x_checkpoint(str(folder))
+  # One layer, stacked: gin/engine/scan.gin was heard.
+  kernel = state['target']['encoder']['layers']['mlp']['wo']['kernel']
+  assert kernel.shape == (1, 16, 8)
 
 
 def _lines(path) -> list[dict]:
