@@ -55,6 +55,7 @@ EXTRAS_REQUIRE = {
   'report': ['matplotlib>=3.9'],
   'bench': ['matplotlib>=3.9', 'torch>=2.13.0', 'transformers>=4.57'],
   'test': [
+    *EXTRACT_REQUIRES,
     'hypothesis>=6.100',
     'pytest>=8.0',
     'pytest-xdist>=3.6',

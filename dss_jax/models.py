@@ -288,7 +288,7 @@ class DistillModel(models.EncoderDecoderModel):
     metrics['timing/tokens_per_second'] = (
       t5x_metrics.TimeRate.from_model_output(numerator=real)
     )
-    correct = jnp.argmax(logits, axis=-1) == targets
+    correct = losses.is_argmax(logits, targets)
     for task, mask in masks.items():
       # XLA computes the softmax of these and of the loss once.
       cross_entropy, _, count = losses.compute_weighted_cross_entropy(

@@ -203,7 +203,7 @@ def compute_base_metrics(
   devices = jax.device_count()
   rows, tokens = targets.shape[0], targets.size
   real = jnp.sum(mask)
-  correct = jnp.argmax(logits, axis=-1) == targets
+  correct = losses.is_argmax(logits, targets)
   rate = metrics_lib.TimeRate.from_model_output
   mean = metrics_lib.WeightedMean
   metrics: MetricsMap = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from t5x import errors
 
@@ -168,6 +168,28 @@ def token_cross_entropy(
   )
   z = z_loss * jnp.square(log_z)
   return log_z - agreement - lowest + z, z
+
+
+def is_argmax(
+  logits: Float[Array, '*B V'], targets: Int[Array, '*B']
+) -> Bool[Array, '*B']:
+  """Whether each target is what `argmax` over the vocabulary gives.
+
+  Of equal logits the first counts. Unlike an argmax, this is a plain reduction
+  that fuses with others over the logits. Logits [2., 5., 5.] give True for
+  target 1, False for 0 and 2.
+
+  Args:
+    logits: any scores, [B, T, V] or any leading axes.
+    targets: token ids in [0, V), of the leading axes' shape.
+  """
+  score = jnp.sum(
+    jnp.where(_is_target(logits, targets), logits, 0), axis=-1, keepdims=True
+  )
+  earlier = jnp.arange(logits.shape[-1]) < targets[..., None]
+  ahead = (logits > score) | ((logits == score) & earlier)
+  # No comparison with NaN is true, so that these need a look of their own.
+  return ~jnp.any(ahead | jnp.isnan(logits), axis=-1)
 
 
 def _smoothed_entropy(label_smoothing: float, vocab_size: int) -> float:

@@ -1,21 +1,18 @@
 """What happens to a step whose loss or gradients are not finite.
 
-Inside the compiled step, `keep_finite` leaves the state as it was, but for the
-step counter. On the host, `NonFiniteGuard` writes the examples of the batch to
-a file, and stops the run after several such steps in a row.
+Inside the compiled step, `update_if_finite` leaves the state as it was, but
+for the step counter. On the host, `NonFiniteGuard` writes the examples of the
+batch to a file, and stops the run after several such steps in a row.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
-
-from t5x import metrics as metrics_lib
 
 SKIPPED = 'skipped_steps'
 _FOLDER = 'non_finite'
@@ -37,27 +34,28 @@ class NonFiniteError(Exception):
     self.last_good_step = last_good_step
 
 
-def keep_finite(
-  before: Any, after: Any, metrics: Mapping[str, Any], finite: jax.Array
-) -> tuple[Any, dict[str, Any]]:
-  """Takes back an update unless it is finite.
+def update_if_finite(
+  finite: jax.Array, update: Callable[[Any], Any], train_state: Any
+) -> Any:
+  """Updates a train state, or counts its step and changes nothing else.
+
+  A branch and not a choice for each number: that would read the old state
+  after the new one is written, for which XLA copies all of it.
 
   Args:
-    before: train state before the update.
-    after: and after it.
-    metrics: of the step.
     finite: scalar, whether the loss and all gradients are.
+    update: from a state to the one after a step.
+    train_state: the state.
 
   Returns:
-    `after`, or `before` at the step of `after`, bit by bit: the step, the
-    position in the data, and with them what dropout draws go on. And the
-    metrics with `skipped_steps`, 0 or 1.
+    `update(train_state)`, or `train_state`, bit by bit, at the next step: the
+    position in the data, and what dropout draws, go on.
   """
-  kept = jax.tree.map(
-    lambda old, new: jnp.where(finite, new, old), before, after
-  )
-  skipped = metrics_lib.Sum.from_model_output(1 - finite.astype(jnp.int32))
-  return kept.replace_step(after.step), {**metrics, SKIPPED: skipped}
+
+  def keep(state):
+    return state.replace_step(state.step + 1)
+
+  return jax.lax.cond(finite, update, keep, train_state)
 
 
 class NonFiniteGuard:

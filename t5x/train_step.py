@@ -214,6 +214,7 @@ def apply_grads(
   learning_rate: jax.Array,
   weight_metrics_computer: WeightMetricsComputer | None,
   other_state_variables: Mapping[str, Any] | None = None,
+  finite: jax.Array | None = None,
 ) -> tuple[train_state.TrainState, MetricsMap]:
   """Updates the state.
 
@@ -224,15 +225,23 @@ def apply_grads(
     learning_rate: of this step.
     weight_metrics_computer: if given, adds its metrics.
     other_state_variables: may have new `flax_mutables`.
+    finite: where given and False, the state keeps everything but its step.
 
   Returns:
     The new state, and the metrics with `learning_rate` (the one that the
     optimizer uses) and `grad_norm` (global, before clipping) added.
   """
   used_rate = train_state.next_learning_rate(jnp.asarray(learning_rate))
-  new_train_state = train_state.apply_gradient(
-    grad_accum, learning_rate=learning_rate, **(other_state_variables or {})
-  )
+
+  def update(state):
+    return state.apply_gradient(
+      grad_accum, learning_rate=learning_rate, **(other_state_variables or {})
+    )
+
+  if finite is None:
+    new_train_state = update(train_state)
+  else:
+    new_train_state = numerics.update_if_finite(finite, update, train_state)
   per_step = metrics_lib.AveragePerStep.from_model_output
   metrics = {
     **metrics,
@@ -272,17 +281,18 @@ def train_with_lr(
     data_partition_spec,
   )
   others = {} if mutables is None else {'flax_mutables': mutables}
-  updated, metrics = apply_grads(
+  # The norm is finite only if all gradients are.
+  finite = jnp.isfinite(loss) & jnp.isfinite(global_norm(grads))
+  skipped = metrics_lib.Sum.from_model_output(1 - finite.astype(jnp.int32))
+  return apply_grads(
     train_state,
     grads,
-    metrics,
+    {**metrics, numerics.SKIPPED: skipped},
     learning_rate,
     weight_metrics_computer,
     other_state_variables=others,
+    finite=finite,
   )
-  # The norm is finite only if all gradients are.
-  finite = jnp.isfinite(loss) & jnp.isfinite(global_norm(grads))
-  return numerics.keep_finite(train_state, updated, metrics, finite)
 
 
 def eval_step(

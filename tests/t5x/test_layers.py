@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x.examples.t5 import layers
+from t5x.examples.t5 import dense, layers
 
 
 def random_array(*shape, seed=0):
@@ -353,3 +353,31 @@ def test_a_cache_of_another_batch_is_refused():
   with pytest.raises(ValueError, match='one row for each decode'):
     y = jnp.ones((4, 1, 8))
     layer.apply(variables, y, y, decode=True, mutable=['cache'])
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_product_has_the_gradients_of_a_matrix_product(dtype):
+  keys = jax.random.split(jax.random.key(0), 3)
+  shapes = (3, 5, 8), (8, 6), (3, 5, 6)
+  x, kernel, weights = (
+    jax.random.normal(key, shape, dtype)
+    for key, shape in zip(keys, shapes, strict=True)
+  )
+
+  def total(product, x, kernel):
+    return jnp.sum((product(jnp.tanh(x), kernel) * weights).astype(jnp.float32))
+
+  found, expected = (
+    jax.jit(jax.grad(lambda *args, f=f: total(f, *args), argnums=(0, 1)))(
+      x, kernel
+    )
+    for f in (dense.product, jnp.matmul)
+  )
+  for one, other in zip(found, expected, strict=True):
+    assert one.dtype == dtype
+    np.testing.assert_allclose(
+      np.float32(one),
+      np.float32(other),
+      rtol=1e-5 if dtype == 'float32' else 0.05,
+      atol=1e-5 if dtype == 'float32' else 0.05,
+    )

@@ -213,3 +213,16 @@ def test_shapes_that_do_not_fit_are_refused():
     losses.compute_weighted_cross_entropy(logits, targets, weights[:1])
   with pytest.raises(ValueError, match=r'label_smoothing: expected .*found 1'):
     losses.token_cross_entropy(logits, targets, label_smoothing=1.0)
+
+
+def test_is_argmax_agrees_with_argmax_also_on_ties_and_nan():
+  rng = np.random.default_rng(0)
+  # Few different values, so that most rows have ties.
+  logits = rng.integers(0, 4, (200, 7)).astype(np.float32)
+  logits[:9, 2] = np.nan
+  targets = rng.integers(0, 7, 200)
+  expected = np.argmax(logits, -1) == targets
+  expected[:9] = False  # A NaN is no prediction.
+  found = losses.is_argmax(jnp.asarray(logits), jnp.asarray(targets))
+  np.testing.assert_array_equal(found, expected)
+  assert 0 < expected.sum() < len(expected)

@@ -61,6 +61,46 @@ def _float32_product_bwd(saved, cotangent):
 float32_product.defvjp(_float32_product_fwd, _float32_product_bwd)
 
 
+@jax.custom_vjp
+def product(
+  x: Float[Array, '*B D'], kernel: Float[Array, 'D F']
+) -> Float[Array, '*B F']:
+  """`x @ kernel`, with a gradient of the kernel that is fast on a CPU.
+
+  There, XLA would write a transposed copy of what it computes elementwise
+  before the product (an activation times a mask), column by column: half of
+  the time of a backward pass.
+  """
+  return jnp.matmul(x, kernel)
+
+
+def _product_fwd(x, kernel):
+  return product(x, kernel), (x, kernel)
+
+
+def _product_bwd(saved, cotangent):
+  x, kernel = saved
+  rows = x.reshape(-1, x.shape[-1])
+  cotangent_rows = cotangent.reshape(-1, cotangent.shape[-1])
+  grad_kernel = lax.platform_dependent(
+    rows, cotangent_rows, cpu=_product_of_finished_rows, default=_row_product
+  )
+  return jnp.matmul(cotangent, kernel.T), grad_kernel
+
+
+def _row_product(x, y):
+  """x.T @ y."""
+  return lax.dot_general(x, y, (((0,), (0,)), ((), ())))
+
+
+def _product_of_finished_rows(x, y):
+  """The same, of operands that nothing is fused with."""
+  return _row_product(*lax.optimization_barrier((x, y)))
+
+
+product.defvjp(_product_fwd, _product_bwd)
+
+
 def _as_tuple(x: Iterable[int] | int) -> tuple[int, ...]:
   return tuple(x) if isinstance(x, Iterable) else (x,)
 
@@ -115,8 +155,8 @@ class DenseGeneral(nn.Module):
     )
     x = inputs.astype(self.dtype).reshape(kept + (fan_in,))
     kernel = kernel.astype(self.dtype)
-    product = float32_product if self.float32_output else jnp.matmul
-    return product(x, kernel).reshape(kept + features)
+    multiply = float32_product if self.float32_output else product
+    return multiply(x, kernel).reshape(kept + features)
 
 
 class Embed(nn.Module):

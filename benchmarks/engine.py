@@ -1,0 +1,78 @@
+"""This project's side of the benchmarks: a trainer of a given size."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dss_jax import models, optimization
+from t5x import partitioning, train_state, trainer
+from t5x.examples.t5 import network
+
+# T5 1.1: embedding, heads, layers a side, mlp.
+SIZES = {
+  'tiny': (64, 4, 2, 128),
+  'small': (512, 6, 8, 1024),
+  'base': (768, 12, 12, 2048),
+  'large': (1024, 16, 24, 2816),
+}
+VOCAB_SIZE = 32128
+
+
+def config(size: str, dtype: str, **more: Any) -> network.T5Config:
+  """Returns the network of a size, as gin/sizes describes it."""
+  emb_dim, num_heads, layers, mlp_dim = SIZES[size]
+  return network.T5Config(
+    vocab_size=VOCAB_SIZE,
+    emb_dim=emb_dim,
+    num_heads=num_heads,
+    head_dim=64,
+    num_encoder_layers=layers,
+    num_decoder_layers=layers,
+    mlp_dim=mlp_dim,
+    mlp_activations=('gelu', 'linear'),
+    dropout_rate=0.1,
+    logits_via_embedding=False,
+    dtype=dtype,
+    **more,
+  )
+
+
+def make_model(network_config: network.T5Config) -> models.DistillModel:
+  """Returns the model of the published recipe: AdamW, clipped at 1.0."""
+  return models.DistillModel(
+    module=network.Transformer(network_config),
+    input_vocabulary=None,
+    output_vocabulary=None,
+    optimizer_def=optimization.adamw(5e-5, clip_norm=1.0),
+  )
+
+
+def make_trainer(
+  model: models.DistillModel,
+  batch: dict[str, np.ndarray],
+  rng_kind: str = 'threefry2x32',
+) -> trainer.Trainer:
+  """Returns a trainer with random weights, for batches of that shape."""
+  partitioner = partitioning.PjitPartitioner(num_partitions=1)
+  shapes = {k: v.shape for k, v in batch.items()}
+
+  def init(rng):
+    variables = model.get_initial_variables(rng, shapes)
+    return train_state.FlaxOptimTrainState.create(
+      model.optimizer_def, variables
+    )
+
+  state = jax.jit(init)(jax.random.key(0))
+  return trainer.Trainer(
+    model=model,
+    train_state=state,
+    partitioner=partitioner,
+    eval_names=[],
+    summary_dir=None,
+    train_state_axes=partitioner.get_mesh_axes(state),
+    rng=jax.random.key(0, impl=rng_kind),
+    learning_rate_fn=lambda step: jnp.float32(5e-5),
+    num_microbatches=None,
+  )

@@ -1,0 +1,98 @@
+"""Work of real lengths for the benchmarks, without the data themselves.
+
+`lengths/cqa.json` holds, for 4,096 rows of CommonsenseQA's training file, how
+many tokens four texts have, EOS included: the question after `predict: `, the
+question after `explain: `, the label, and PaLM's rationale (0 where there is
+none). They were counted with a SentencePiece model of 4,000 pieces trained on
+the same texts, which gives 16 rows 2,129 tokens, within 1 % of T5's vocabulary.
+Token ids are drawn at random: no step takes longer for one than for another.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from dss_jax import packing
+
+_LENGTHS = pathlib.Path(__file__).with_name('lengths') / 'cqa.json'
+_FIRST_ID = 3  # After padding, EOS and UNK.
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """One row of the data set as tokens."""
+
+  predict: np.ndarray
+  explain: np.ndarray
+  label: np.ndarray
+  rationale: np.ndarray
+
+  @property
+  def tokens(self) -> int:
+    """Real tokens of both tasks, both sides."""
+    used = [self.predict, self.label]
+    if self.rationale.size:
+      used += [self.explain, self.rationale]
+    return sum(x.size for x in used)
+
+
+def examples(vocab_size: int, count: int | None = None) -> list[Example]:
+  """Returns rows of real lengths and random tokens, always the same ones."""
+  rng = np.random.default_rng(0)
+  lengths = json.loads(_LENGTHS.read_text())[:count]
+
+  def tokens(length):
+    ids = rng.integers(_FIRST_ID, vocab_size, length, np.int32)
+    ids[-1:] = 1  # EOS.
+    return ids
+
+  return [Example(*map(tokens, row)) for row in lengths]
+
+
+def packed_batches(
+  rows: list[Example], batch_size: int, row_shape: tuple[int, int]
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields batches as the feature converter packs them, in windows of 1024.
+
+  Args:
+    rows: examples; both tasks of each are used, as separate segments.
+    batch_size: rows of a batch.
+    row_shape: (L, T), positions of a packed row.
+  """
+  segments = []
+  for row in rows:
+    segments.append((row.predict, row.label, packing.LABEL_TASK))
+    if row.rationale.size:
+      segments.append((row.explain, row.rationale, packing.RATIONALE_TASK))
+  window = 1024
+  for start in range(0, len(segments), window):
+    inputs, targets, tasks = zip(*segments[start : start + window], strict=True)
+    batch = packing.pack(
+      _ragged(inputs),
+      _ragged(targets),
+      np.array(tasks, np.int32)[:, None],
+      row_shape,
+      np.random.default_rng(start),
+    )
+    full = len(batch['decoder_target_tokens']) // batch_size * batch_size
+    for first in range(0, full, batch_size):
+      yield {k: v[first : first + batch_size] for k, v in batch.items()}
+
+
+def real_tokens(batch: dict[str, np.ndarray]) -> int:
+  """Counts the positions of a packed batch that are no padding."""
+  return int(
+    (batch['encoder_segment_ids'] > 0).sum()
+    + (batch['decoder_segment_ids'] > 0).sum()
+  )
+
+
+def _ragged(sequences) -> packing.Ragged:
+  lengths = np.array([len(x) for x in sequences])
+  starts = np.cumsum(lengths) - lengths
+  return packing.Ragged(
+    np.concatenate(sequences), starts[:, None], lengths[:, None]
+  )
