@@ -1,6 +1,7 @@
 """Talks to the process that holds TPU's compiler."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,16 +14,17 @@ _MODULE = 'dss_jax.plan.worker'
 
 
 class Child:
-  """Starts a worker, and another one should the compiler take it down.
+  """Starts a worker, and another one after each compilation.
 
   Args:
     options: arguments of `dss_jax.plan.worker.Worker`.
   """
 
   def __init__(self, options: Mapping[str, Any]):
-    self._options = json.dumps(dict(options))
+    self._options = dict(options)
     self._process: subprocess.Popen | None = None
     self._errors: Any = None
+    self._dump: tempfile.TemporaryDirectory | None = None
 
   def __enter__(self) -> 'Child':
     return self
@@ -34,10 +36,12 @@ class Child:
     """Ends the worker."""
     if self._process is not None:
       self._process.stdin.close()
-      self._process.terminate()
+      # The compiler, where it is at work, doesn't end at a milder word.
+      self._process.kill()
       self._process.wait()
       self._process.stdout.close()
       self._errors.close()
+      self._dump.cleanup()
       self._process = None
 
   def call(self, name: str, **arguments: Any) -> Any:
@@ -62,19 +66,32 @@ class Child:
     if not line:
       raise DataError(self._last_words())
     answer = json.loads(line)
+    if answer['last']:
+      self.close()
     if 'error' in answer:
       raise DataError(answer['error'])
     return answer['result']
 
   def _start(self) -> None:
-    # Closed by `close`, with the process that writes to it.
+    # Both are closed by `close`, with the process that writes to them.
+    self._dump = tempfile.TemporaryDirectory(prefix='dss_plan_')
     self._errors = tempfile.TemporaryFile('w+', encoding='utf-8')  # noqa: SIM115
     self._process = subprocess.Popen(
-      [sys.executable, '-m', _MODULE, self._options],
+      [
+        sys.executable,
+        '-m',
+        _MODULE,
+        json.dumps({**self._options, 'dump': self._dump.name}),
+      ],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=self._errors,
       encoding='utf-8',
+      env={
+        **os.environ,
+        'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} --xla_dump_hlo_as_text'
+        f' --xla_dump_to={self._dump.name}',
+      },
     )
 
   def _last_words(self) -> str:

@@ -5,16 +5,10 @@ body by the loop's trip count. Times come from replaying the schedule that the
 compiler chose: one instruction after the other, while asynchronous copies and
 transfers between chips go on beside them until the program waits for them.
 
-Two clocks:
-
-- `seconds`: an instruction takes the cycles that TPU's compiler wrote beside
-  it, or, where it wrote none, the time of the second clock;
-- `bound_seconds`: it takes the longer of its matrix FLOPs at the chip's peak
-  and its traffic at the memory's peak: no program with these instructions and
-  this schedule is faster.
-
-Transfers take, on both clocks, their bytes at the published rate of the links
-that their group of chips can use. Nothing here was measured on a chip.
+An instruction takes the longer of its matrix FLOPs at the chip's peak and its
+traffic at the memory's peak; a transfer takes its bytes at the published rate
+of the links that its group of chips can use. So the time is that of a chip that
+always runs at its peaks. Nothing here was measured on one.
 """
 
 import collections
@@ -58,8 +52,7 @@ class Costs:
   """Of one run of a computation, on one chip.
 
   Attributes:
-    seconds: on the compiler's clock.
-    bound_seconds: on the clock of peaks.
+    seconds: at the chip's peaks.
     flops: of matrix products.
     hbm_bytes: read and written in main memory.
     collective_bytes: kind to bytes that a chip takes in from others.
@@ -67,7 +60,6 @@ class Costs:
   """
 
   seconds: float = 0.0
-  bound_seconds: float = 0.0
   flops: float = 0.0
   hbm_bytes: float = 0.0
   collective_bytes: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -87,7 +79,7 @@ class Costs:
 
 
 class _Timeline:
-  """When things end, on one clock."""
+  """When things end."""
 
   def __init__(self):
     self.now = 0.0
@@ -105,10 +97,18 @@ class _Timeline:
     """Waits for what was begun under a name."""
     self.now = max(self.now, self._ends.pop(name, 0.0))
 
+  def has(self, name: str) -> bool:
+    """Whether something begun under a name was not waited for yet."""
+    return name in self._ends
+
   def rename(self, old: str, new: str) -> None:
     """A step in between ('async-update') hands the wait on."""
     if old in self._ends:
       self._ends[new] = self._ends.pop(old)
+
+  def wait_for_all(self) -> None:
+    """Waits for what is still under way."""
+    self.now = max(self.now, *self._ends.values(), 0.0)
 
 
 # Instructions that read a part of their first operand.
@@ -152,45 +152,43 @@ class Estimator:
 
   def _replay(self, computation: hlo.Computation) -> Costs:
     costs = Costs()
-    clocks = (_Timeline(), _Timeline())
+    clock = _Timeline()
     for instruction in computation.instructions.values():
       if instruction.opcode not in _FREE:
-        self._step(computation, instruction, costs, clocks)
-    costs.seconds, costs.bound_seconds = (clock.now for clock in clocks)
+        self._step(computation, instruction, costs, clock)
+    clock.wait_for_all()
+    costs.seconds = clock.now
     return costs
 
-  def _step(self, computation, instruction, costs, clocks) -> None:
+  def _step(self, computation, instruction, costs, clock) -> None:
     opcode = instruction.opcode
     if opcode == 'while':
-      self._loop(computation, instruction, costs, clocks)
+      self._loop(computation, instruction, costs, clock)
     elif opcode == 'conditional':
-      self._branches(instruction, costs, clocks)
+      self._branches(instruction, costs, clock)
     elif opcode == 'call':
-      self._call(instruction.called('to_apply'), costs, clocks)
+      self._call(instruction.called('to_apply'), costs, clock)
     elif opcode.endswith('-update'):
-      for clock in clocks:
-        clock.rename(instruction.operands[0], instruction.name)
+      clock.rename(instruction.operands[0], instruction.name)
     elif opcode.endswith('-done'):
-      for clock in clocks:
-        clock.wait(instruction.operands[0])
+      clock.wait(instruction.operands[0])
     elif opcode.endswith('-start'):
-      self._start(computation, instruction, costs, clocks)
+      self._start(computation, instruction, costs, clock)
     else:
-      self._operation(computation, instruction, costs, clocks)
+      self._operation(computation, instruction, costs, clock)
 
   # ---- Control flow ---------------------------------------------------------
 
-  def _loop(self, computation, loop, costs, clocks) -> None:
+  def _loop(self, computation, loop, costs, clock) -> None:
     trips = hlo.trip_count(self._module, computation, loop)
     if trips is None:
       costs.unknown_loops += 1
       trips = self._unknown_trips
     body = self._cost(loop.called('body'))
     costs.add(body, trips)
-    clocks[0].now += trips * body.seconds
-    clocks[1].now += trips * body.bound_seconds
+    clock.now += trips * body.seconds
 
-  def _branches(self, instruction, costs, clocks) -> None:
+  def _branches(self, instruction, costs, clock) -> None:
     names = re.search(
       r'branch_computations=\{([^}]*)\}', instruction.attributes
     )
@@ -204,18 +202,16 @@ class Estimator:
     # The dearest one.
     worst = max((self._cost(b) for b in branches), key=lambda c: c.seconds)
     costs.add(worst)
-    clocks[0].now += worst.seconds
-    clocks[1].now += worst.bound_seconds
+    clock.now += worst.seconds
 
-  def _call(self, name, costs, clocks) -> None:
+  def _call(self, name, costs, clock) -> None:
     called = self._cost(name)
     costs.add(called)
-    clocks[0].now += called.seconds
-    clocks[1].now += called.bound_seconds
+    clock.now += called.seconds
 
   # ---- What goes on beside the program --------------------------------------
 
-  def _start(self, computation, instruction, costs, clocks) -> None:
+  def _start(self, computation, instruction, costs, clock) -> None:
     opcode = instruction.opcode.removesuffix('-start')
     if opcode == 'async':
       inner = self._module.computations[instruction.called('calls')]
@@ -228,8 +224,7 @@ class Estimator:
         # Computation on another unit of the chip; its traffic is what counts.
         called = self._cost(inner.name)
         costs.add(called)
-        for clock in clocks:
-          clock.start(instruction.name, _COPIES, called.bound_seconds)
+        clock.start(instruction.name, _COPIES, called.seconds)
         return
     elif opcode in COLLECTIVES:
       found = [(computation, instruction)]
@@ -237,16 +232,18 @@ class Estimator:
       size = _moved(instruction)
       costs.hbm_bytes += size
       seconds = size / self._topology.chip.hbm_bandwidth
-      for clock in clocks:
-        clock.start(instruction.name, _COPIES, seconds)
+      clock.start(instruction.name, _COPIES, seconds)
       return
+    self._send(instruction.name, found, costs, clock)
+
+  def _send(self, name, found, costs, clock) -> None:
+    """Starts transfers, (computation, collective) pairs, under one name."""
     seconds, lanes = 0.0, _LINKS
     for where, collective in found:
       kind, size, time, lanes = self._transfer(where, collective)
       costs.add_transfer(kind, size)
       seconds += time
-    for clock in clocks:
-      clock.start(instruction.name, lanes, seconds)
+    clock.start(name, lanes, seconds)
 
   def _transfer(self, computation, instruction):
     """Returns kind, bytes a chip takes in, seconds and links of a transfer."""
@@ -299,36 +296,38 @@ class Estimator:
 
   # ---- What the program itself does -----------------------------------------
 
-  def _operation(self, computation, instruction, costs, clocks) -> None:
+  def _operation(self, computation, instruction, costs, clock) -> None:
+    name = instruction.name
     if instruction.opcode in COLLECTIVES:
-      kind, size, seconds, lanes = self._transfer(computation, instruction)
-      costs.add_transfer(kind, size)
-      for clock in clocks:
-        clock.start(instruction.name, lanes, seconds)
-        clock.wait(instruction.name)
+      self._send(name, [(computation, instruction)], costs, clock)
+      clock.wait(name)
       return
     chip = self._topology.chip
+    inner = self._inner(instruction)
+    role, collectives = _role(inner) if inner else (None, [])
+    if role == _START:
+      found = [(inner, each) for each in collectives]
+      self._send(_channel(collectives), found, costs, clock)
+      return
+    if role == _DONE:
+      clock.wait(_channel(collectives))
+      return
     flops = self._flops(computation, instruction)
     size = self._traffic(computation, instruction)
-    bound = max(flops / chip.flops, size / chip.hbm_bandwidth)
     costs.flops += flops
     costs.hbm_bytes += size
-    cycles = instruction.cycles
-    clocks[0].now += bound if cycles is None else cycles / chip.clock
-    clocks[1].now += bound
-    if instruction.opcode == 'fusion':
-      self._fused_collectives(instruction, costs, clocks)
+    if collectives and not clock.has(_channel(collectives)):
+      # The compiler put the whole transfer into a fusion, beside its products.
+      found = [(inner, each) for each in collectives]
+      self._send(name, found, costs, clock)
+    clock.now += max(flops / chip.flops, size / chip.hbm_bandwidth)
+    clock.wait(name)
 
-  def _fused_collectives(self, instruction, costs, clocks) -> None:
-    """Transfers that the compiler put into a fusion, beside its computation."""
-    inner = self._module.computations[instruction.called('calls')]
-    for each in inner.instructions.values():
-      if each.opcode.removesuffix('-start') in COLLECTIVES:
-        kind, size, seconds, lanes = self._transfer(inner, each)
-        costs.add_transfer(kind, size)
-        for clock in clocks:
-          clock.start(each.name, lanes, seconds)
-          clock.wait(each.name)
+  def _inner(self, instruction: hlo.Instruction) -> hlo.Computation | None:
+    """What a fusion consists of."""
+    if instruction.opcode != 'fusion':
+      return None
+    return self._module.computations[instruction.called('calls')]
 
   def _flops(self, computation, instruction) -> float:
     if instruction.opcode != 'fusion':
@@ -338,16 +337,90 @@ class Estimator:
 
   def _traffic(self, computation, instruction) -> int:
     """Bytes that an instruction reads and writes in main memory."""
-    inner = None
-    if instruction.opcode == 'fusion':
-      inner = self._module.computations[instruction.called('calls')]
     size = 0
     for i, name in enumerate(instruction.operands):
       operand = computation.instructions[name]
       if len(operand.shapes) == 1 and operand.shapes[0].space == 0:
-        size += _read(instruction, i, inner, operand.bytes)
-    written = sum(s.bytes for s in instruction.shapes if s.space == 0)
-    return size + min(written, _written(instruction, computation, inner))
+        size += self._read(instruction, i, operand.bytes)
+    return size + self._written(computation, instruction)
+
+  def _read(self, instruction: hlo.Instruction, index: int, size: int) -> int:
+    """Bytes read of an operand: of a slice, only its part."""
+    inner = self._inner(instruction)
+    if inner is None:
+      if instruction.opcode == 'dynamic-update-slice' and index == 0:
+        return 0
+      if instruction.opcode in _PARTS and index == 0:
+        return min(size, instruction.bytes)
+      # Handed on, or moved by a transfer, which is timed on its own.
+      if instruction.opcode in ('tuple', *COLLECTIVES):
+        return 0
+      return size
+    name = inner.parameters[index].name
+    part = 0
+    for user in inner.users(name):
+      for i, operand in enumerate(user.operands):
+        if operand == name:
+          part += self._read(user, i, size)
+    return min(size, part)
+
+  def _written(self, computation, instruction) -> int:
+    """Bytes written of results: of an update in place, only its part."""
+    inner = self._inner(instruction)
+    if inner is None:
+      return sum(s.bytes for s in instruction.shapes if s.space == 0) and (
+        self._updated(computation, instruction)
+      )
+    root = inner.instructions[inner.root]
+    results = (
+      [inner.instructions[name] for name in root.operands]
+      if root.opcode == 'tuple'
+      else [root]
+    )
+    if len(results) != len(instruction.shapes):
+      return sum(s.bytes for s in instruction.shapes if s.space == 0)
+    return sum(
+      self._updated(inner, result)
+      for result, shape in zip(results, instruction.shapes, strict=True)
+      if shape.space == 0
+    )
+
+  def _updated(self, computation, result) -> int:
+    """Bytes that computing a value takes, of what is written to."""
+    while result.opcode == 'bitcast':
+      result = computation.instructions[result.operands[0]]
+    if result.opcode in ('parameter', *COLLECTIVES):
+      return 0
+    if result.opcode == 'dynamic-update-slice':
+      return computation.instructions[result.operands[1]].bytes
+    inner = self._inner(result)
+    if inner is not None and inner.instructions[inner.root].opcode != 'tuple':
+      return self._updated(inner, inner.instructions[inner.root])
+    return result.bytes
+
+
+# TPU's compiler writes an asynchronous gathering as a fusion that starts it,
+# fusions of other work that carry it on, and one that ends it; each holds the
+# same collective.
+_START, _DONE = 'AsyncCollectiveStart', 'AsyncCollectiveDone'
+
+
+def _role(inner: hlo.Computation) -> tuple[str | None, list[hlo.Instruction]]:
+  """Whether a fusion starts or ends a transfer; the collectives in it."""
+  role, collectives = None, []
+  for each in inner.instructions.values():
+    if each.opcode.removesuffix('-start') in COLLECTIVES:
+      collectives.append(each)
+    for target in (_START, _DONE):
+      if f'custom_call_target="{target}"' in each.attributes:
+        role = target
+  return role, collectives
+
+
+def _channel(collectives: Sequence[hlo.Instruction]) -> str:
+  """What the fusions of one transfer have in common."""
+  found = re.search(r'channel_id=\d+', collectives[0].attributes)
+  return found.group(0) if found else collectives[0].name
 
 
 def _moved(instruction: hlo.Instruction) -> int:
@@ -355,57 +428,6 @@ def _moved(instruction: hlo.Instruction) -> int:
   sizes = [shape.bytes for shape in instruction.shapes if shape.dims]
   # copy-start is (destination, source, …), slice-start ((source), result, …).
   return min(sizes[:2], default=0)
-
-
-def _read(
-  instruction: hlo.Instruction,
-  index: int,
-  inner: hlo.Computation | None,
-  size: int,
-) -> int:
-  """Bytes read of an operand: of a slice, only its part."""
-  if inner is None:
-    if instruction.opcode == 'dynamic-update-slice' and index == 0:
-      return 0
-    if instruction.opcode in _PARTS and index == 0:
-      return min(size, instruction.bytes)
-    return size
-  users = inner.users(inner.parameters[index].name)
-  part = 0
-  for user in users:
-    first = user.operands[0] == inner.parameters[index].name
-    if user.opcode in _PARTS and first:
-      part += user.bytes
-    elif not (user.opcode == 'dynamic-update-slice' and first):
-      return size
-  return min(size, part)
-
-
-def _written(
-  instruction: hlo.Instruction,
-  computation: hlo.Computation,
-  inner: hlo.Computation | None,
-) -> int:
-  """Bytes written of a result: of an update in place, only its part."""
-  if inner is None:
-    if instruction.opcode == 'dynamic-update-slice':
-      return computation.instructions[instruction.operands[1]].bytes
-    return instruction.bytes
-  root = inner.instructions[inner.root]
-  results = (
-    [inner.instructions[name] for name in root.operands]
-    if root.opcode == 'tuple'
-    else [root]
-  )
-  size = 0
-  for result in results:
-    while result.opcode == 'bitcast':
-      result = inner.instructions[result.operands[0]]
-    if result.opcode == 'dynamic-update-slice':
-      size += inner.instructions[result.operands[1]].bytes
-    else:
-      size += result.bytes
-  return size
 
 
 def first_group(attributes: str, partitions: int) -> list[int]:

@@ -21,7 +21,6 @@ class Chip:
     hbm_bandwidth: bytes/s.
     link_bandwidth: bytes/s of one inter-chip link in one direction; 0 where
       plans don't look at them.
-    clock: Hz of the matrix units: what their number makes of the peak.
     rank: dimensions of the torus.
     wraps_at: extents that are a multiple of this close to a ring.
   """
@@ -31,19 +30,17 @@ class Chip:
   flops: float
   hbm_bandwidth: float
   link_bandwidth: float = 0.0
-  clock: float = 0.0
   rank: int = 0
   wraps_at: int = 0
 
 
-def _tpu(name, gib, tflops, hbm_gb, link_gb, ghz, rank, wraps_at):
+def _tpu(name, gib, tflops, hbm_gb, link_gb, rank, wraps_at):
   return Chip(
     name,
     gib * GIB,
     tflops * 1e12,
     hbm_gb * 1e9,
     link_gb * 1e9,
-    ghz * 1e9,
     rank,
     wraps_at,
   )
@@ -54,10 +51,10 @@ def _tpu(name, gib, tflops, hbm_gb, link_gb, ghz, rank, wraps_at):
 TPUS = {
   chip.name: chip
   for chip in (
-    _tpu('v4', 32, 275, 1228, 45, 1.05, 3, 4),
-    _tpu('v5e', 16, 197, 819, 45, 1.5, 2, 16),
-    _tpu('v5p', 95, 459, 2765, 90, 1.75, 3, 4),
-    _tpu('v6e', 32, 918, 1640, 90, 1.75, 2, 16),
+    _tpu('v4', 32, 275, 1228, 45, 3, 4),
+    _tpu('v5e', 16, 197, 819, 45, 2, 16),
+    _tpu('v5p', 95, 459, 2765, 90, 3, 4),
+    _tpu('v6e', 32, 918, 1640, 90, 2, 16),
   )
 }
 

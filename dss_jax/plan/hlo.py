@@ -91,12 +91,6 @@ class Instruction:
     found = re.search(rf'\b{attribute}=%?([\w.\-]+)', self.attributes)
     return found.group(1) if found else None
 
-  @functools.cached_property
-  def cycles(self) -> int | None:
-    """What TPU's compiler expects this instruction to take, if it says."""
-    found = re.search(r'"estimated_cycles":"(\d+)"', self.attributes)
-    return int(found.group(1)) if found and int(found.group(1)) else None
-
   @property
   def bytes(self) -> int:
     """Size of the result."""
@@ -200,7 +194,7 @@ def _parse_instruction(line: str) -> tuple[Instruction, bool] | None:
 
 
 def parse(text: str) -> Module:
-  """Parses the text of a module, as `Compiled.as_text()` gives it.
+  """Parses the text of a module, as XLA dumps it.
 
   Args:
     text: HLO text.

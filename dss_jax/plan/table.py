@@ -19,9 +19,7 @@ HEADER = (
   'temp.',
   'total',
   'step s',
-  '(bound)',
   'MFU',
-  '(bound)',
   'TFLOP',
   'moved GB',
   'tokens/s',
@@ -47,19 +45,17 @@ def figures(
     decode: whether it is decoding, with an example a row.
 
   Returns:
-    seconds, bound_seconds, mfu, bound_mfu (of the chips' peak), tokens and
-    examples a second, collective bytes by kind.
+    seconds, mfu (of the chips' peak), tokens and examples a second, collective
+    bytes by kind.
   """
   result, rows = found.result, found.candidate.rows
   flops = model.decode_flops(rows) if decode else model.step_flops(rows)
   peak = topology.chip.flops * topology.count
-  seconds, bound = result['seconds'], result['bound_seconds']
+  seconds = result['seconds']
   tokens = rows * (model.targets + (0 if decode else model.inputs)) / seconds
   return {
     'seconds': seconds,
-    'bound_seconds': bound,
     'mfu': flops / peak / seconds,
-    'bound_mfu': flops / peak / bound,
     'tokens': tokens,
     'examples': rows / seconds if decode else tokens / example_tokens,
     'collective_bytes': result['collective_bytes'],
@@ -91,7 +87,7 @@ def row(
       _gib(found.counted['activations']),
       _gib(found.counted['gradients'] + found.counted['working']),
       _gib(counted),
-      *[''] * 8,
+      *[''] * 6,
     )
   memory = (_gib(result['parameters']), _gib(result['optimizer']))
   if not result['fits']:
@@ -103,7 +99,7 @@ def row(
       '',
       '',
       _gib(result['needed']),
-      *[''] * 8,
+      *[''] * 6,
     )
   got = figures(model, topology, found, example_tokens, decode)
   # Of the compiler's temporary values, what the backward pass waits for is
@@ -117,9 +113,7 @@ def row(
     _gib(result['temporaries'] - kept),
     _gib(result['needed']),
     _number(got['seconds']),
-    _number(got['bound_seconds']),
     f'{got["mfu"]:.0%}',
-    f'{got["bound_mfu"]:.0%}',
     _number(result['flops'] / 1e12),
     _number(sum(got['collective_bytes'].values()) / 1e9),
     _number(got['tokens']),
@@ -172,7 +166,8 @@ def report(
     f' {topology.count} x {chip.hbm_bytes / _GIB:.0f} GiB,'
     f' {chip.flops / 1e12:.0f} TFLOP/s.',
     'Memory in GiB a chip; FLOPs and bytes moved between chips are those of one'
-    ' chip and step.',
+    ' chip and step. Times and MFU are those of chips that always run at their'
+    ' peaks: no run is faster.',
     '',
     layout(
       [
@@ -212,10 +207,8 @@ def _verdict(model, topology, founds, example_tokens, decode) -> list[str]:
     if size >= 1e6
   )
   lines = [
-    f'Best: {_number(got["seconds"])} s a step by the cycles that the compiler'
-    f' expects (MFU {got["mfu"]:.0%}), {_number(got["bound_seconds"])} s if'
-    f" every instruction reached the chip's peaks"
-    f' (MFU {got["bound_mfu"]:.0%}).',
+    f"Best: {_number(got['seconds'])} s a step at the chips' peaks (MFU"
+    f' {got["mfu"]:.0%}).',
     f'Between chips: {kinds or "next to nothing"}.',
   ]
   if best.result['unknown_loops']:

@@ -3,6 +3,10 @@
 It alone loads libtpu, with JAX itself on the CPU, so that nothing else ever
 meets it. Requests come as lines of JSON on standard input, answers go as lines
 of JSON to standard output; whatever libraries print goes to standard error.
+
+Most of a compilation is code generation, which no plan needs. Before it, XLA
+writes the program with its schedule and memory to a folder: as soon as that is
+there it is read, and the process ends with the compiler in it.
 """
 
 import os
@@ -22,9 +26,11 @@ if __name__ == '__main__':
 
 import hashlib
 import json
+import pathlib
 import re
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -35,6 +41,8 @@ from dss_jax.plan import costs, counting, hardware, hlo, program
 # The gin files of a run bind `train` in the main module.
 from t5x.train import train  # noqa: F401
 
+# Changes with what is read from a compiled program.
+_FORMAT = 'peaks'
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 
 
@@ -76,6 +84,10 @@ class Worker:
     gin_bindings: of the run.
     topology: the chips.
     cache: file of finished compilations, JSON lines; None keeps none.
+    dump: folder that XLA_FLAGS tells XLA to write programs to.
+
+  Attributes:
+    is_spent: whether it has compiled, which it does once only.
   """
 
   def __init__(
@@ -84,11 +96,13 @@ class Worker:
     gin_bindings: Sequence[str],
     topology: str,
     cache: str | None = None,
+    dump: str | None = None,
   ):
     self._config = gin_files, gin_bindings
     self._topology = hardware.parse(topology)
     self._cache = cache
-    self._devices: Sequence[Any] | None = None
+    self._dump = dump
+    self.is_spent = False
 
   def describe(self) -> Mapping[str, Any]:
     """Returns the sizes of the model, and the configured batch sizes."""
@@ -132,16 +146,16 @@ class Worker:
       decode: whether it is decoding, and not a training step.
     """
     chosen = counting.Candidate(**candidate)
-    if self._devices is None:
-      self._devices = devices(self._topology)
+    chips = devices(self._topology)
     with program.configured(*self._config, chosen.gin(decode)) as bound:
       make = program.decode_step if decode else program.train_step
-      step = make(bound, self._devices, chosen.rows)
+      step = make(bound, chips, chosen.rows)
       targets = program.macro('TASK_FEATURE_LENGTHS')['targets']
     key = self._key(step)
     known = self._look_up(key)
     if known is not None:
       return known
+    self.is_spent = True
     result = {
       'key': key,
       'topology': self._topology.name,
@@ -150,7 +164,7 @@ class Worker:
       'parameters': step.parameter_bytes,
       'optimizer': step.optimizer_bytes,
       'batch': step.batch_bytes,
-      **compiled_costs(step, self._topology, targets),
+      **compiled_costs(step, self._topology, targets, self._dump),
     }
     self._keep(result)
     return result
@@ -164,6 +178,7 @@ class Worker:
         self._topology.name,
         str(getattr(libtpu, '__version__', '')),
         jax.__version__,
+        _FORMAT,
         step.lowered.as_text(),
       )
     )
@@ -198,41 +213,104 @@ def _is_torn(path: str) -> bool:
 
 
 def compiled_costs(
-  step: program.Step, topology: hardware.Topology, unknown_trips: int
+  step: program.Step,
+  topology: hardware.Topology,
+  unknown_trips: int,
+  dump: str,
 ) -> Mapping[str, Any]:
-  """Compiles a step; returns whether it fits, and what it costs.
+  """Compiles a step up to its code; returns whether it fits and what it costs.
 
   Args:
     step: lowered.
     topology: its chips.
     unknown_trips: what to take for a loop that ends when its data say so.
+    dump: folder that XLA writes programs to.
   """
   start = time.perf_counter()
   try:
-    compiled = step.lowered.compile()
+    text, report = compiled_text(step.lowered.compile, dump)
   except jax.errors.JaxRuntimeError as error:
     found = exhausted(str(error))
     if found is None:
       raise
     used, limit = found
     return {'fits': False, 'needed': used, 'limit': limit}
-  memory = compiled.memory_analysis()
-  module = hlo.parse(compiled.as_text())
   found = costs.Estimator(
-    module, topology, step.coordinates, unknown_trips
+    hlo.parse(text), topology, step.coordinates, unknown_trips
   ).estimate()
+  needed = memory_bytes(report)
+  arguments = step.parameter_bytes + step.optimizer_bytes + step.batch_bytes
   return {
-    'fits': True,
-    'needed': memory.argument_size_in_bytes
-    + memory.output_size_in_bytes
-    - memory.alias_size_in_bytes
-    + memory.temp_size_in_bytes
-    + memory.generated_code_size_in_bytes,
-    'temporaries': memory.temp_size_in_bytes,
+    'fits': needed <= topology.chip.hbm_bytes,
+    'needed': needed,
+    'temporaries': max(0, needed - arguments),
     'limit': topology.chip.hbm_bytes,
     'compile_seconds': time.perf_counter() - start,
     **vars(found),
   }
+
+
+def compiled_text(
+  compile_step: Callable[[], Any], dump: str, interval: float = 0.5
+) -> tuple[str, str]:
+  """Waits for a program with its schedule, and for its memory report.
+
+  Args:
+    compile_step: compiles, with XLA writing to the folder; goes on in the
+      background where the program is there before it ends.
+    dump: the folder.
+    interval: seconds between looks at it.
+
+  Raises:
+    RuntimeError: the compiler ended without them; or what it raised.
+  """
+  raised: list[Exception] = []
+
+  def run():
+    try:
+      compile_step()
+    except Exception as error:  # Raised again below.
+      raised.append(error)
+
+  thread = threading.Thread(target=run, daemon=True)
+  thread.start()
+  size = 0
+  while True:
+    is_over = not thread.is_alive()
+    if raised:
+      raise raised[0]
+    found = [
+      sorted(pathlib.Path(dump).glob(f'*.after_optimizations{end}.txt'))
+      for end in ('_after_buffer_assignment', '-memory-usage-report')
+    ]
+    if all(found):
+      text, report = (f[-1].read_text(encoding='utf-8') for f in found)
+      # Half of it may be written as yet.
+      if is_over or (len(text) == size and text.rstrip().endswith('}')):
+        return text, report
+      size = len(text)
+    elif is_over:
+      raise RuntimeError(
+        f"TPU's compiler left no program in {dump}: expected"
+        ' *.after_optimizations_after_buffer_assignment.txt.'
+      )
+    thread.join(interval)
+
+
+def memory_bytes(report: str) -> int:
+  """Bytes of main memory that a program is allotted, arguments included.
+
+  Args:
+    report: XLA's, such as `Memory Space: default (color=0)` and, on the next
+      line, `Total bytes: 1234 (1.2KiB)`.
+
+  Raises:
+    ValueError: it says nothing of the main memory.
+  """
+  found = re.search(r'\(color=0\)\s+Total bytes:\s*(\d+)', report)
+  if found is None:
+    raise ValueError('Memory report: found no total of the main memory.')
+  return int(found.group(1))
 
 
 def exhausted(message: str) -> tuple[int, int] | None:
@@ -257,7 +335,7 @@ def exhausted(message: str) -> tuple[int, int] | None:
 
 
 def serve(requests: Any, answers: Any, options: Mapping[str, Any]) -> None:
-  """Answers requests until there are no more.
+  """Answers requests until there are no more, or until one was compiled.
 
   Args:
     requests: lines of JSON: {'call': 'describe' or 'plan', arguments …}.
@@ -276,8 +354,11 @@ def serve(requests: Any, answers: Any, options: Mapping[str, Any]) -> None:
         'error': str(error),
         'exit_code': getattr(error, 'exit_code', None),
       }
+    answer['last'] = worker.is_spent
     answers.write(json.dumps(answer) + '\n')
     answers.flush()
+    if worker.is_spent:
+      return
 
 
 def main() -> None:
@@ -285,6 +366,8 @@ def main() -> None:
   answers = os.fdopen(os.dup(1), 'w', encoding='utf-8')
   os.dup2(2, 1)
   serve(sys.stdin, answers, json.loads(sys.argv[1]))
+  # Not at the end of the compiler's work, which other threads go on with.
+  os._exit(0)
 
 
 if __name__ == '__main__':

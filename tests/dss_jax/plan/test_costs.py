@@ -1,5 +1,7 @@
 """What a compiled program is estimated to cost."""
 
+import dataclasses
+
 import pytest
 
 from dss_jax.plan import costs, hardware, hlo
@@ -28,37 +30,93 @@ def test_a_loops_body_counts_as_often_as_it_runs():
   assert found.unknown_loops == 0
 
 
-def test_time_is_the_schedules_cycles_and_what_it_waits_for():
-  found = _estimate(program_text.LOOP)
-  # Counter, row and slice have no cycles; their traffic is what they take. The
-  # gathering is hidden behind the copy of 1,500 cycles.
-  traffic = 3 * (12 + 4 + 512 + 512) + 2 * 1024
-  assert found.seconds == pytest.approx(
-    3 * (1500 + 3000) / 1.5e9 + traffic / HBM + 1024 / LINK, rel=1e-9
-  )
+PRODUCT = max(2 * 8 * 16 * 32 / TOPOLOGY.chip.flops, (256 + 512) / HBM)
+# Counter, row and slice.
+TRAFFIC = 3 * (12 + 4 + 512 + 512) + 2 * 1024
 
 
 def test_a_transfer_that_takes_longer_than_what_it_hides_behind_is_waited_for():
-  text = program_text.LOOP.replace('"estimated_cycles":"1500"', '')
-  found = _estimate(text)
-  traffic = 3 * (12 + 4 + 512 + 512) + 2 * 1024
   gather = 768 / (2 * LINK)
   copy = (256 + 256) / HBM
   assert copy < gather
+  assert _estimate(program_text.LOOP).seconds == pytest.approx(
+    3 * (gather + PRODUCT) + TRAFFIC / HBM + 1024 / LINK, rel=1e-9
+  )
+
+
+def test_a_transfer_is_hidden_behind_work_that_takes_longer():
+  chip = dataclasses.replace(TOPOLOGY.chip, link_bandwidth=100 * HBM)
+  found = costs.Estimator(
+    hlo.parse(program_text.LOOP),
+    dataclasses.replace(TOPOLOGY, chip=chip),
+    PLACES,
+  ).estimate()
+  copy = (256 + 256) / HBM
   assert found.seconds == pytest.approx(
-    3 * (gather + 3000 / 1.5e9) + traffic / HBM + 1024 / LINK, rel=1e-9
+    3 * (copy + PRODUCT) + TRAFFIC / HBM + 1024 / (100 * HBM), rel=1e-9
   )
 
 
-def test_the_bound_takes_peaks_and_not_cycles():
-  found = _estimate(program_text.LOOP)
-  product = max(2 * 8 * 16 * 32 / TOPOLOGY.chip.flops, (256 + 512) / HBM)
-  gather = 768 / (2 * LINK)
-  traffic = 3 * (12 + 4 + 512 + 512) + 2 * 1024
-  assert found.bound_seconds == pytest.approx(
-    3 * (gather + product) + traffic / HBM + 1024 / LINK, rel=1e-9
+def _carried(middle: str) -> costs.Costs:
+  text = program_text.CARRIED
+  assert 'MIDDLE' in text
+  return _estimate(text.replace('MIDDLE', middle))
+
+
+def test_a_gathering_that_fusions_carry_on_is_one_transfer_beside_their_work():
+  found = _carried('%carry')
+  # Three of four parts of [512, 512] in bfloat16, once, not in each fusion.
+  gathered = 512 * 512 * 2
+  assert found.collective_bytes == {'all-gather': 0.75 * gathered}
+  assert found.flops == 2 * 4096 * 512 * 512
+  # What the transfer writes is not the carrying fusion's traffic.
+  read_and_written = 2 * 4096 * 512 * 2 + gathered
+  assert found.hbm_bytes == read_and_written
+  gather = 0.75 * gathered / (2 * LINK)
+  product = max(found.flops / TOPOLOGY.chip.flops, read_and_written / HBM)
+  assert product > gather
+  assert found.seconds == pytest.approx(product, rel=1e-9)
+
+
+def test_the_program_waits_where_such_a_gathering_ends():
+  # Little to do meanwhile.
+  found = _carried('%tiny')
+  assert found.seconds == pytest.approx(
+    0.75 * 512 * 512 * 2 / (2 * LINK), rel=1e-9
   )
-  assert found.bound_seconds < found.seconds
+
+
+def test_a_transfer_that_nothing_waits_for_ends_with_its_computation():
+  text = program_text.CARRIED.replace('MIDDLE', '%tiny')
+  lines = [line for line in text.splitlines() if 'calls=%done' not in line]
+  found = _estimate('\n'.join(lines))
+  assert found.seconds == pytest.approx(
+    0.75 * 512 * 512 * 2 / (2 * LINK), rel=1e-9
+  )
+
+
+def test_a_slice_that_a_fusion_within_a_fusion_reads_is_all_that_is_read():
+  text = """
+%cut (a: f32[24,100], i: s32[]) -> f32[1,100] {
+  %a = f32[24,100] parameter(0)
+  %i = s32[] parameter(1)
+  ROOT %d = f32[1,100] dynamic-slice(%a, %i, %i), dynamic_slice_sizes={1,100}
+}
+
+%outer (b: f32[24,100], j: s32[]) -> f32[1,100] {
+  %b = f32[24,100] parameter(0)
+  %j = s32[] parameter(1)
+  %f = f32[1,100] fusion(%b, %j), kind=kLoop, calls=%cut
+  ROOT %n = f32[1,100] negate(%f)
+}
+
+ENTRY %main (x: f32[24,100], k: s32[]) -> f32[1,100] {
+  %x = f32[24,100] parameter(0)
+  %k = s32[]{:S(2)} parameter(1)
+  ROOT %r = f32[1,100] fusion(%x, %k), kind=kLoop, calls=%outer
+}
+"""
+  assert _estimate(text).hbm_bytes == 400 + 400
 
 
 def test_a_loop_without_a_known_end_counts_as_told():

@@ -35,7 +35,7 @@ def test_the_program_is_read_in_its_order_with_operands_and_calls():
   assert body.root == 'out'
   y = body.instructions['y']
   assert (y.opcode, y.operands) == ('fusion', ('other', 'gathered'))
-  assert (y.called('calls'), y.cycles) == ('product', 3000)
+  assert y.called('calls') == 'product'
   keep = module.computations['keep'].instructions['dus']
   assert keep.operands == ('q0', 'row', 'q2', 'zero', 'zero')
 

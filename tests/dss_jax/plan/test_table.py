@@ -25,7 +25,6 @@ FITS = search.Found(
     'needed': 3.4 * GIB,
     'limit': 16 * GIB,
     'seconds': 0.5,
-    'bound_seconds': 0.25,
     'flops': 4e12,
     'collective_bytes': {'all-gather': 2e9, 'all-reduce': 1e3},
     'unknown_loops': 0,
@@ -48,7 +47,6 @@ FAILS = search.Found(
 def test_utilisation_is_of_model_flops_at_the_peak_of_all_chips():
   got = table.figures(BASE, POD, FITS, example_tokens=128)
   assert got['mfu'] == pytest.approx(BASE.step_flops(256) / 16 / 197e12 / 0.5)
-  assert got['bound_mfu'] == 2 * got['mfu']
   assert got['tokens'] == 256 * (512 + 256) / 0.5
   assert got['examples'] == got['tokens'] / 128
 
@@ -69,6 +67,7 @@ def test_a_row_shows_memory_by_kind_and_figures():
   )
   assert cells['moved GB'] == '2'
   assert cells['TFLOP'] == '4'
+  assert cells['step s'] == '0.5'
 
 
 def test_the_report_ends_with_the_gin_file_of_the_best():
