@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from t5x import errors
+from t5x.examples.t5 import dense
 
 # What is kept of a layer's forward pass for its backward pass; everything else
 # is computed again. 'none' rematerialises nothing.
@@ -15,7 +16,7 @@ REMAT_POLICIES = {
   'none': None,
   # The results of the products with parameters: what is computed again is
   # element-wise, or attention.
-  'minimal': jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+  'minimal': jax.checkpoint_policies.save_only_these_names(dense.PRODUCT),
   # Only what a layer starts from.
   'full': jax.checkpoint_policies.nothing_saveable,
 }

@@ -14,11 +14,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import partitioning
-from jax import lax
+from jax import ad_checkpoint, lax
 from jaxtyping import Array, Float, Int
 
 Initializer = Callable[..., jax.Array]
 DType = Any
+
+# What products with kernels are called where a rematerialisation policy chooses
+# what to keep: it does not see the matrix products inside them.
+PRODUCT = 'product'
 
 default_kernel_init = nn.initializers.variance_scaling(
   1.0, 'fan_in', 'truncated_normal'
@@ -156,7 +160,8 @@ class DenseGeneral(nn.Module):
     x = inputs.astype(self.dtype).reshape(kept + (fan_in,))
     kernel = kernel.astype(self.dtype)
     multiply = float32_product if self.float32_output else product
-    return multiply(x, kernel).reshape(kept + features)
+    y = ad_checkpoint.checkpoint_name(multiply(x, kernel), PRODUCT)
+    return y.reshape(kept + features)
 
 
 class Embed(nn.Module):
