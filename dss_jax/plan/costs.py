@@ -97,10 +97,6 @@ class _Timeline:
     """Waits for what was begun under a name."""
     self.now = max(self.now, self._ends.pop(name, 0.0))
 
-  def has(self, name: str) -> bool:
-    """Whether something begun under a name was not waited for yet."""
-    return name in self._ends
-
   def rename(self, old: str, new: str) -> None:
     """A step in between ('async-update') hands the wait on."""
     if old in self._ends:
@@ -140,6 +136,13 @@ class Estimator:
     self._coordinates = coordinates
     self._unknown_trips = unknown_trips
     self._known: dict[str, Costs] = {}
+    self._roles = {
+      name: _role(computation)
+      for name, computation in module.computations.items()
+    }
+    self._started = {
+      _channel(found) for role, found in self._roles.values() if role == _START
+    }
 
   def estimate(self) -> Costs:
     """Returns the costs of the program."""
@@ -304,7 +307,7 @@ class Estimator:
       return
     chip = self._topology.chip
     inner = self._inner(instruction)
-    role, collectives = _role(inner) if inner else (None, [])
+    role, collectives = self._roles[inner.name] if inner else (None, [])
     if role == _START:
       found = [(inner, each) for each in collectives]
       self._send(_channel(collectives), found, costs, clock)
@@ -316,7 +319,7 @@ class Estimator:
     size = self._traffic(computation, instruction)
     costs.flops += flops
     costs.hbm_bytes += size
-    if collectives and not clock.has(_channel(collectives)):
+    if collectives and _channel(collectives) not in self._started:
       # The compiler put the whole transfer into a fusion, beside its products.
       found = [(inner, each) for each in collectives]
       self._send(name, found, costs, clock)
@@ -400,8 +403,8 @@ class Estimator:
 
 
 # TPU's compiler writes an asynchronous gathering as a fusion that starts it,
-# fusions of other work that carry it on, and one that ends it; each holds the
-# same collective.
+# fusions of other work that carry it on (also in a loop), and one that ends it;
+# each holds the same collective.
 _START, _DONE = 'AsyncCollectiveStart', 'AsyncCollectiveDone'
 
 

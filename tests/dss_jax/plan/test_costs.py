@@ -78,6 +78,40 @@ def test_a_gathering_that_fusions_carry_on_is_one_transfer_beside_their_work():
   assert found.seconds == pytest.approx(product, rel=1e-9)
 
 
+def test_a_gathering_may_be_carried_on_in_a_loop():
+  text = program_text.CARRIED.replace('MIDDLE', '%carry')
+  state = (
+    '(s32[], bf16[128,512]{1,0:S(1)}, bf16[512,512]{1,0}, u32[]{:S(2)},'
+    ' bf16[4096,512]{1,0}, bf16[512,512]{1,0})'
+  )
+  elements = '\n'.join(
+    f'  %e{i} = {shape} get-tuple-element(%state), index={i}'
+    for i, shape in enumerate(
+      ('s32[]', 'bf16[128,512]{1,0:S(1)}', 'bf16[512,512]', 'u32[]{:S(2)}')
+      + ('bf16[4096,512]', 'bf16[512,512]')
+    )
+  )
+  head, entry, main = text.partition('ENTRY')
+  lines = main.splitlines()
+  at = next(i for i, line in enumerate(lines) if 'calls=%carry' in line)
+  fusion = lines[at].replace('%s0, %s1, %s2, %x, /*index=4*/%w', 'ARGS')
+  fusion = fusion.replace('ARGS', '%e1, %e2, %e3, %e4, %e5')
+  body = (
+    f'%body (state: {state}) -> {state} {{\n  %state = {state} parameter(0)\n'
+    f'{elements}\n{fusion}\n'
+    f'  ROOT %out = {state} tuple(%e0, %e1, %e2, %e3, %e4, %e5)\n}}\n\n'
+  )
+  lines[at] = (
+    '  %zero = s32[] constant(0)\n'
+    f'  %init = {state} tuple(%zero, %s0, %s1, %s2, %x, %w)\n'
+    f'  %m = {state} while(%init), condition=%body, body=%body,'
+    ' backend_config={"known_trip_count":{"n":"5"}}'
+  )
+  found = _estimate(head + body + entry + '\n'.join(lines))
+  assert found.collective_bytes == {'all-gather': 0.75 * 512 * 512 * 2}
+  assert found.flops == 5 * 2 * 4096 * 512 * 512
+
+
 def test_the_program_waits_where_such_a_gathering_ends():
   # Little to do meanwhile.
   found = _carried('%tiny')
