@@ -45,8 +45,9 @@ def candidates(
 ) -> list[counting.Candidate]:
   """All sensible ways to lay a training step out.
 
-  Powers of two of the chips share a replica, as far as they divide the heads,
-  the mlp and the vocabulary and leave each chip whole rows. Batches are halved
+  The chips along whole directions of the torus share a replica (JAX splits no
+  direction), as far as their number divides the heads, the mlp and the
+  vocabulary and leaves each chip whole rows. Batches are halved
   into microbatches as long as a chip has a row in each. Parameters are split
   over 'data' only where there is such an axis.
 
@@ -84,11 +85,13 @@ def _partitions(
   model: counting.Model, topology: hardware.Topology, rows: int
 ) -> list[int]:
   chips = topology.count
+  along = {1}
+  for extent in topology.extents:
+    along |= {extent * each for each in along}
   found = [
     p
-    for p in (2**i for i in range(chips.bit_length()))
-    if chips % p == 0
-    and rows % (chips // p) == 0
+    for p in sorted(along)
+    if rows % (chips // p) == 0
     and not any(n % p for n in (model.heads, model.mlp, model.vocab))
   ]
   if not found:

@@ -317,13 +317,17 @@ def exhausted(message: str) -> tuple[int, int] | None:
   """Bytes used and there, from what the compiler says if memory is too small.
 
   Args:
-    message: such as `… Used 20.50G of 15.75G hbm. Exceeded hbm capacity by …`.
+    message: such as `… Used 20.50G of 15.75G hbm. Exceeded hbm capacity by …`
+      or `… HLO temporaries (20.50G) exceeds available HBM (15.75G) …`.
 
   Returns:
     None if the message is about something else.
   """
+  size = r'([\d.]+)([KMGT]?)\w*'
   found = re.search(
-    r'Used\s+([\d.]+)([KMGT]?)\w*\s+of\s+([\d.]+)([KMGT]?)\w*\s+hbm', message
+    rf'Used\s+{size}\s+of\s+{size}\s+hbm', message
+  ) or re.search(
+    rf'\({size}\)\s+exceeds\s+available\s+HBM\s+\({size}\)', message
   )
   if found is None:
     return None

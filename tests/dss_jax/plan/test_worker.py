@@ -113,6 +113,11 @@ def test_a_macro_that_is_not_set_is_named():
       ' 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G.',
       (round(20.5 * 2**30), round(15.75 * 2**30)),
     ),
+    (
+      'RESOURCE_EXHAUSTED: … the total memory required for HLO temporaries'
+      ' (24.89G) exceeds available HBM (15.75G). HLO module: jit_step.',
+      (round(24.89 * 2**30), round(15.75 * 2**30)),
+    ),
     ('Used 512.5M of 256K hbm', (round(512.5 * 2**20), 2**18)),
     ('Ran out of memory in memory space vmem. Used 20M of 16M vmem', None),
     ('INTERNAL: something else', None),
