@@ -248,6 +248,32 @@ def seconds(
   return max(compute, time) + 0.2 * min(compute, time) + update
 
 
+def decode_seconds(
+  model: Model, candidate: Candidate, topology: hardware.Topology
+) -> float:
+  """A rough time of decoding a batch, for choosing among candidates.
+
+  Each token reads all parameters, which are gathered for it first where they
+  are split over 'data'.
+
+  Args:
+    model: what decodes.
+    candidate: how it is laid out.
+    topology: the chips.
+  """
+  chip, m = topology.chip, candidate.partitions
+  data = topology.count // m
+  flops = model.decode_flops(candidate.rows) / topology.count
+  weights = model.parameter_bytes * _ACTIVATION / 4 / m
+  token = weights / chip.hbm_bandwidth
+  if chip.link_bandwidth and candidate.parameter_dims == 2:
+    token += weights * (data - 1) / data / _bandwidth(topology, data)
+  if chip.link_bandwidth and m > 1:
+    sums = 3 * model.decoder_layers * model.embed * candidate.rows / data
+    token += 2 * _ACTIVATION * sums * (m - 1) / m / _bandwidth(topology, m)
+  return flops / (chip.flops * _EFFICIENCY) + model.targets * token
+
+
 def _bandwidth(topology: hardware.Topology, chips: int) -> float:
   """Bytes/s of a group of so many neighbours."""
   place, left = [], chips

@@ -155,18 +155,17 @@ def search(
   counted = {
     c: counted_bytes(model, c, topology.count, decode) for c in choices
   }
+  rough = _rough(model, topology, decode)
   promising = sorted(
     (c for c in choices if sum(counted[c].values()) <= hbm * _SLACK),
-    key=lambda c: counting.seconds(model, c, topology),
+    key=rough,
   )
   if not promising:
     # Let the compiler say by how much the smallest one is too large.
     promising = [min(choices, key=lambda c: sum(counted[c].values()))]
   found: list[Found] = []
   for candidate in promising:
-    if (limit and len(found) >= limit) or _is_hopeless(
-      model, topology, candidate, found, limit
-    ):
+    if limit and (len(found) >= limit or _is_hopeless(rough, candidate, found)):
       break
     if _needs_more_than_failed(candidate, counted, found):
       continue
@@ -185,17 +184,23 @@ def _rank(found: Found) -> tuple:
   return 1, needed
 
 
-def _is_hopeless(model, topology, candidate, found, limit) -> bool:
+def _rough(
+  model: counting.Model, topology: hardware.Topology, decode: bool
+) -> Callable[[counting.Candidate], float]:
+  """The rough time of a candidate."""
+  count = counting.decode_seconds if decode else counting.seconds
+  return lambda candidate: count(model, candidate, topology)
+
+
+def _is_hopeless(rough, candidate, found) -> bool:
   """Whether a candidate promises no gain over the best that fits."""
   fitting = [f for f in found if f.fits]
-  if not fitting or not limit:
+  if not fitting:
     return False
   best = min(fitting, key=_rank)
   # Arithmetic is off by much the same factor for all.
-  factor = best.result['seconds'] / counting.seconds(
-    model, best.candidate, topology
-  )
-  promised = factor * counting.seconds(model, candidate, topology)
+  factor = best.result['seconds'] / rough(best.candidate)
+  promised = factor * rough(candidate)
   return promised > best.result['seconds'] * (1 - _GAIN)
 
 
@@ -230,6 +235,5 @@ def count_only(
   ]
   if not fitting:
     return [min(founds, key=lambda f: sum(f.counted.values()))]
-  return sorted(
-    fitting, key=lambda f: counting.seconds(model, f.candidate, topology)
-  )[:8]
+  rough = _rough(model, topology, decode)
+  return sorted(fitting, key=lambda f: rough(f.candidate))[:8]

@@ -141,3 +141,16 @@ def test_decoding_holds_a_cache_and_no_optimizer():
   assert kinds['optimizer'] == kinds['gradients'] == 0
   # 4 rows a chip; keys and values; bfloat16; 12 layers of 768; 512 + 256.
   assert kinds['activations'] == 4 * 2 * 2 * 12 * 768 * (512 + 256)
+
+
+def test_decoding_keeps_parameters_where_they_fit_and_gathers_none():
+  seen = []
+  search.search(
+    BASE,
+    POD,
+    search.decode_candidates(BASE, POD, 64),
+    _compiler(lambda c: True, seen=seen),
+    limit=1,
+    decode=True,
+  )
+  assert [c.parameter_dims for c in seen] == [1]
