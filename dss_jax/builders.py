@@ -20,6 +20,7 @@ import numpy as np
 import seqio
 import tensorflow_datasets as tfds
 from absl import logging
+from etils import epath
 
 from dss_jax import errors, own_data, records, release
 
@@ -121,12 +122,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _read(self) -> tuple[str, records.Release, str]:
     """Returns where the rows are, the rows, and what stands for them."""
     config = self.builder_config
-    if config.data == 'release':
-      location = str(release.fetch(self.data_dir_root))
-    elif config.data == 'sample':
-      location = sample_location()
-    else:
-      location = config.data
+    location = _location(config, self.data_dir_root)
     rows = records.read(self.DATA_SET, location, config.teacher)
     if config.data == 'release':
       release.check_rows(self.DATA_SET, location, rows)
@@ -279,12 +275,26 @@ def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
   return builder.data_path.exists() and builder.is_prepared()
 
 
+def _location(config: Config, root: epath.Path) -> str:
+  """Returns where the files are, fetching the release if need be."""
+  if config.data == 'release':
+    return str(release.fetch(root))
+  return sample_location() if config.data == 'sample' else config.data
+
+
 def _stale(builder: tfds.core.DatasetBuilder) -> bool:
-  """Says whether the packaged sample changed since it was prepared."""
+  """Says whether the files changed since they were prepared.
+
+  Names of local data tell their content, and the published release doesn't
+  change; the packaged sample and an extraction may.
+  """
   config = builder.builder_config
-  return config.data == 'sample' and builder.info.metadata.get(
-    'content'
-  ) != content(builder.DATA_SET, 'sample', config.teacher)
+  extracted = config.teacher not in (None, 'palm', 'gpt_neox')
+  if config.data != 'sample' and not (config.data == 'release' and extracted):
+    return False
+  location = _location(config, builder.data_dir_root)
+  found = content(builder.DATA_SET, location, config.teacher)
+  return builder.info.metadata.get('content') != found
 
 
 def _prepare(

@@ -2,6 +2,8 @@
 
 import http.server
 import io
+import json
+import shutil
 import threading
 import zipfile
 
@@ -145,3 +147,21 @@ def test_a_release_that_lacks_rows_is_refused(
     r" {'train': 24, 'test': 6}\. Remove it and get the archive again",
   ):
     prepare()
+
+
+def test_an_extraction_that_changed_is_prepared_again(
+  serve, archive, rows, write_release, tfds_dir, tmp_path, monkeypatch
+):
+  serve(archive)
+  monkeypatch.setenv('DSS_TEACHERS', str(tmp_path / 'teachers'))
+  extraction = tmp_path / 'teachers/mine/cqa'
+  shutil.copytree(write_release() / 'cqa', extraction)
+  (extraction / 'llm').rename(extraction / 'mine')
+  before = prepare(teacher='mine').info.metadata['reports']['train']
+
+  file = extraction / 'mine/train_CoT_0.json'
+  said = json.loads(file.read_text())
+  file.write_text(json.dumps([''] * len(said)))
+  builders._PREPARED.clear()
+  after = prepare(teacher='mine').info.metadata['reports']['train']
+  assert before != after
