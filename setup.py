@@ -6,29 +6,31 @@ import setuptools
 
 VERSION = '0.1.0'
 
-# Lower bounds are the oldest releases that the test suite was run with.
+# Lower bounds are the oldest releases that README's first command was run with,
+# all of them together.
 INSTALL_REQUIRES = [
   'absl-py>=2.1',
   'click>=8.1',
   'clu>=0.0.12',
+  'etils[epath]>=1.15',
   'flax>=0.12.8',
   'gin-config>=0.5.0',
   'jax>=0.10.2',
   'jaxtyping>=0.3',
-  'numpy>=2.0',
+  'numpy>=2.1',
   'optax>=0.2.8',
   'orbax-checkpoint>=0.12.8',
   'rich>=13.7',
   'rouge-score>=0.1.2',
   'sacrebleu>=2.4',
-  'safetensors>=0.4.5',
+  'safetensors>=0.8.0',
   'sentencepiece>=0.2.0',
   'seqio>=0.0.20',
-  'tensorboard>=2.18',
-  'tensorflow>=2.19',
-  'tensorflow-datasets>=4.9.9',
-  'tensorflow-text>=2.19',
-  'tensorstore>=0.1.71',
+  'tensorboard>=2.19',
+  'tensorflow>=2.21',
+  'tensorflow-datasets>=4.9.10',
+  'tensorflow-text>=2.21',
+  'tensorstore>=0.1.86',
 ]
 
 # What `dss extract` needs.
