@@ -37,7 +37,6 @@ _FIXES = {
 # What TensorStore and TensorFlow say in place of a number.
 _PHRASES = {
   'No space left': errno.ENOSPC,
-  'RESOURCE_EXHAUSTED': errno.ENOSPC,
   'Disk quota': errno.EDQUOT,
   'File too large': errno.EFBIG,
   'Read-only file system': errno.EROFS,

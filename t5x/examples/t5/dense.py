@@ -72,8 +72,8 @@ def product(
   """`x @ kernel`, with a gradient of the kernel that is fast on a CPU.
 
   There, XLA would write a transposed copy of what it computes elementwise
-  before the product (an activation times a mask), column by column: half of
-  the time of a backward pass.
+  before the product (an activation times a mask), column by column, which
+  takes longer than many of the products.
   """
   return jnp.matmul(x, kernel)
 
