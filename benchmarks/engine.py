@@ -12,7 +12,6 @@ from t5x.examples.t5 import network
 
 # T5 1.1: embedding, heads, layers a side, mlp.
 SIZES = {
-  'tiny': (64, 4, 2, 128),
   'small': (512, 6, 8, 1024),
   'base': (768, 12, 12, 2048),
   'large': (1024, 16, 24, 2816),
