@@ -389,7 +389,7 @@ class Experiment:
       tokenize = prep.tokenize_parts
     cache = seqio.CacheDatasetPlaceholder()
     if not isinstance(self.rows, own_data.OwnData):
-      return [preprocessor, tokenize, prep.keep_small, cache]
+      return [preprocessor, tokenize, cache]
     if drawn:
       return [cache, prep.draw_rationale, preprocessor, tokenize]
     return [prep.first_rationale, preprocessor, tokenize, cache]

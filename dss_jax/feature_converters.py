@@ -17,6 +17,9 @@ TASK_ID = 'task_id'
 RATIONALE_INPUTS = 'rationale_inputs'
 RATIONALE_TARGETS = 'rationale_targets'
 
+# Behind the tokens of the shorter examples of a window; 0 may be a token.
+_NO_TOKEN = -1
+
 
 class DistillFeatureConverter(seqio.FeatureConverter):
   """Encoder-decoder features, with the task of every target token.
@@ -104,10 +107,13 @@ class DistillFeatureConverter(seqio.FeatureConverter):
     super().__init__(
       pack=pack,
       use_custom_packing_ops=use_custom_packing_ops,
-      apply_length_check=apply_length_check,
+      # SeqIO looks at one example after the other, which takes longer than to
+      # pack them; windows are looked at here.
+      apply_length_check=apply_length_check and not pack,
       bos_id=bos_id,
       passthrough_features=passthrough_features,
     )
+    self._check_windows = apply_length_check and pack
 
   def __call__(
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
@@ -150,12 +156,11 @@ class DistillFeatureConverter(seqio.FeatureConverter):
       )
     paired = any(present)
 
+    if self.pack:
+      return self._pack_windows(ds, task_feature_lengths)
+
     def select(example):
       return self._select(example, paired)
-
-    if self.pack:
-      ds = ds.map(select, num_parallel_calls=tf.data.AUTOTUNE)
-      return self._pack_windows(ds, task_feature_lengths)
 
     def pad(example):
       return self._pad(select(example), paired, task_feature_lengths)
@@ -200,26 +205,30 @@ class DistillFeatureConverter(seqio.FeatureConverter):
     """Packs windows of examples into rows."""
     row_shape = task_feature_lengths['inputs'], task_feature_lengths['targets']
     lengths = self.get_model_feature_lengths(task_feature_lengths)
+    names = [
+      name
+      for name in ('inputs', 'targets', RATIONALE_INPUTS, RATIONALE_TARGETS)
+      if name in ds.element_spec
+    ]
+    paired = len(names) == 4
 
-    def pack(window, task_ids, *flat):
+    def pack(window, task_ids, *padded):
       rng = np.random.default_rng(window)
       rows = packing.pack(
-        *_segments(task_ids, flat), row_shape, rng, self.bos_id
+        *_segments(task_ids, padded), row_shape, rng, self.bos_id
       )
       return [rows[name] for name in lengths]
 
     def pack_window(window, batch):
-      flat = []
-      for name in ('inputs', 'targets', RATIONALE_INPUTS, RATIONALE_TARGETS):
-        if name in batch:
-          ragged = batch[name]
-          if not isinstance(ragged, tf.RaggedTensor):
-            ragged = tf.RaggedTensor.from_tensor(ragged)
-          flat += [ragged.values, ragged.row_lengths()]
+      if self._check_windows:
+        _check_lengths(batch, task_feature_lengths)
+      task_ids = batch.get(TASK_ID)
+      if task_ids is None or paired:
+        task_ids = tf.fill(tf.shape(batch['inputs'])[:1], LABEL_TASK)
       # Not stateful: upstream T5X saves the position of a `tf.data` pipeline.
       rows = tf.numpy_function(
         pack,
-        [window, batch[TASK_ID], *flat],
+        [window, tf.cast(task_ids, tf.int32), *(batch[n] for n in names)],
         [tf.int32] * len(lengths),
         stateful=False,
       )
@@ -228,9 +237,21 @@ class DistillFeatureConverter(seqio.FeatureConverter):
         row.set_shape([None, lengths[name]])
       return rows
 
-    ds = ds.ragged_batch(self.WINDOW).enumerate()
+    wanted = {*names, TASK_ID}
+    if not wanted.issuperset(ds.element_spec):
+      ds = ds.map(lambda x: {k: v for k, v in x.items() if k in wanted})
+    # Ragged batches would be made with a map of each example.
+    ds = ds.padded_batch(
+      self.WINDOW,
+      padding_values={
+        name: tf.constant(_NO_TOKEN, spec.dtype)
+        for name, spec in ds.element_spec.items()
+      },
+    )
     # One packer, in the background, in order.
-    ds = ds.map(pack_window, num_parallel_calls=1, deterministic=True)
+    ds = ds.enumerate().map(
+      pack_window, num_parallel_calls=1, deterministic=True
+    )
     return ds.prefetch(1).unbatch()
 
   def _pad(self, example, paired, task_feature_lengths):
@@ -288,28 +309,42 @@ def _fit(tokens: tf.Tensor, length: int) -> tf.Tensor:
   return padded
 
 
+def _check_lengths(
+  batch: Mapping[str, tf.Tensor], limits: Mapping[str, int]
+) -> None:
+  """Checks that no example of a window is longer than its feature may be."""
+  for name, limit in limits.items():
+    tf.debugging.assert_less_equal(
+      tf.shape(batch[name])[1],
+      limit,
+      f"Feature '{name}' has an example longer than its length of {limit}:"
+      ' trim it (trim_output_features), or give it a greater length.',
+    )
+
+
 def _segments(
-  task_ids: np.ndarray, flat: Sequence[np.ndarray]
+  task_ids: np.ndarray, padded: Sequence[np.ndarray]
 ) -> tuple[packing.Ragged, packing.Ragged, np.ndarray]:
   """Arranges a window's features as the packer takes them.
 
   Args:
     task_ids: the task of each example, [units].
-    flat: values and row lengths of `inputs` and of `targets`, and for pairs
-      of the rationale's.
+    padded: tokens of `inputs` and of `targets`, and for pairs of the
+      rationale's, [units, length], with `_NO_TOKEN` behind each example's.
 
   Returns:
     Inputs, targets and the [units, segments a unit] task of each segment.
   """
   sides = []
-  for offset in (0, 2):
-    values = [*flat[offset::4]]
-    lengths = np.stack(flat[offset + 1 :: 4])
+  for side in (padded[::2], padded[1::2]):
+    used = [tokens != _NO_TOKEN for tokens in side]
+    values = [tokens[u] for tokens, u in zip(side, used, strict=True)]
+    lengths = np.stack([u.sum(1) for u in used])
     # The second feature's values lie behind the first one's.
     ends = lengths.cumsum().reshape(lengths.shape)
     sides.append(
       packing.Ragged(np.concatenate(values), (ends - lengths).T, lengths.T)
     )
-  if len(flat) > 4:
+  if len(padded) > 2:
     task_ids = np.full(sides[0].lengths.shape, (LABEL_TASK, RATIONALE_TASK))
   return *sides, task_ids.reshape(sides[0].lengths.shape)

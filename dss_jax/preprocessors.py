@@ -18,9 +18,6 @@ RATIONALE_PREFIX = 'explain: '
 # Between rationale and label in the single-task target.
 ANSWER_PHRASE = 'So the answer is'
 
-# Rows; SeqIO keeps data sets of fewer in memory.
-_SMALL = 10_000
-
 # A paired example's rationale side is as long as its label side.
 _SAME_LENGTH = {'rationale_inputs': 'inputs', 'rationale_targets': 'targets'}
 
@@ -245,14 +242,3 @@ def stripped(text: str, **unused_kwargs) -> str:
 def answer_only(text: str, **unused_kwargs) -> str:
   """Returns the label in a single-task target or prediction."""
   return answer_of(text)
-
-
-def keep_small(dataset: tf.data.Dataset) -> tf.data.Dataset:
-  """Keeps the examples of a small data set in memory, as they are now.
-
-  Later epochs then need not make the tokens again. A data set is small where
-  SeqIO keeps its rows in memory too, and with them their order, so that no
-  example comes at another place than it would otherwise.
-  """
-  small = 0 <= dataset.cardinality() < _SMALL
-  return dataset.cache() if small else dataset

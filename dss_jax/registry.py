@@ -5,7 +5,7 @@ from typing import Any
 
 import seqio
 
-from dss_jax import errors, sources
+from dss_jax import errors, kept, sources
 
 # What was registered under a name, for telling a repetition from a clash.
 _MEANINGS: dict[str, Any] = {}
@@ -46,7 +46,7 @@ def add_task(
     DataError: the name stands for something else.
   """
   if _is_new(seqio.TaskRegistry, name, (kind, *source.meaning)):
-    seqio.TaskRegistry.add(name, source, *args, **kwargs)
+    seqio.TaskRegistry.add(name, source, *args, task_cls=kept.Task, **kwargs)
 
 
 def add_mixture(name: str, tasks: Sequence[tuple[str, float]]) -> None:
@@ -60,4 +60,4 @@ def add_mixture(name: str, tasks: Sequence[tuple[str, float]]) -> None:
     DataError: the name stands for something else.
   """
   if _is_new(seqio.MixtureRegistry, name, tuple(tasks)):
-    seqio.MixtureRegistry.add(name, tasks)
+    seqio.MixtureRegistry.add(name, tasks, mixture_cls=kept.Mixture)

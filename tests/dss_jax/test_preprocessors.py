@@ -118,24 +118,3 @@ def test_the_task_id_is_a_scalar():
   assert first['task_id'] == 2
   assert first['task_id'].shape == ()
   assert first['task_id'].dtype == 'int32'
-
-
-def test_a_small_data_set_is_made_once_and_a_large_one_in_every_epoch():
-  made = []
-
-  def make(row):
-    made.append(int(row))
-    return row
-
-  def rows(count):
-    return tf.data.Dataset.range(count).map(
-      lambda row: tf.numpy_function(make, [row], tf.int64)
-    )
-
-  kept = preprocessors.keep_small(rows(3)).repeat(2)
-  assert list(kept.as_numpy_iterator()) == [0, 1, 2, 0, 1, 2]
-  assert made == [0, 1, 2]
-  large = preprocessors.keep_small(rows(10_000)).take(2).repeat(2)
-  made.clear()
-  assert list(large.as_numpy_iterator()) == [0, 1, 0, 1]
-  assert made.count(0) == 2
