@@ -17,6 +17,7 @@ from t5x import (
   checkpoint_restore,
   layer_stacks,
   lazy_arrays,
+  position_files,
   state_utils,
   storage,
 )
@@ -153,7 +154,7 @@ class Restorer:
       ),
     )
     if self._dataset_iterator is not None:
-      self._dataset_iterator.set_state(_position(found))
+      position_files.restore(self._dataset_iterator, found, _position(found))
     logging.info('Restored %s.', found)
     return train_state
 

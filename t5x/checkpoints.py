@@ -8,7 +8,9 @@ project's own, and a Hugging Face T5 folder.
 
 A state is saved as `{'target': parameters, 'state': {'step', 'param_states'}}`,
 with 'flax_mutables' if the model has any. The data position is a small dict
-that `dataset_iterator.get_state()` gives and `set_state` takes.
+that `dataset_iterator.get_state()` gives and `set_state` takes. An iterator may
+also give a snapshot, from which it is a shorter way to the position; see
+`position_files`.
 """
 
 import os
@@ -28,6 +30,7 @@ from t5x import (
   lazy_arrays,
   legacy_checkpoints,
   orbax_checkpoints,
+  position_files,
   storage,
 )
 from t5x.checkpoint_base import (
@@ -219,8 +222,8 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
     )
     items = {orbax_checkpoints.STATE_ITEM: ocp.args.PyTreeSave(state)}
     if self._dataset_iterator is not None:
-      items[orbax_checkpoints.DATASET_ITEM] = ocp.args.JsonSave(
-        dict(self._dataset_iterator.get_state())
+      items[orbax_checkpoints.DATASET_ITEM] = position_files.PositionSave.of(
+        self._dataset_iterator
       )
     with checkpoint_base.save_errors_named(self._directory):
       manager = self._opened()

@@ -1,16 +1,13 @@
 """From a SeqIO task or mixture to batches on the devices of a mesh.
 
 `DatasetConfig` says what to read, `get_dataset` and
-`get_training_eval_datasets` build the `tf.data` pipelines, `TrainIterator`
-feeds a run: it counts what the run has consumed, so that a resumed run goes on
-with the very next batch, and copies ahead to the devices.
+`get_training_eval_datasets` build the `tf.data` pipelines, and `TrainIterator`
+(of `train_iterator`) feeds a run with them.
 """
 
 import dataclasses
 import importlib
 import itertools
-import queue
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,14 +15,12 @@ import jax
 import numpy as np
 import seqio
 import tensorflow as tf
-from absl import logging
 from jax.experimental import multihost_utils
 
-from t5x import errors, feature_lengths
+from t5x import errors, feature_lengths, train_iterator
 
-# Batches that wait on the devices while a step runs: one to start at once, one
-# for a hiccup of the input. More would only hold memory.
-_PREFETCH_BATCHES = 2
+TrainIterator = train_iterator.TrainIterator
+
 _UINT31 = 2**31 - 1
 
 
@@ -364,107 +359,6 @@ def _pad_last_batch(dataset: tf.data.Dataset, rows: int) -> tf.data.Dataset:
   return dataset.concatenate(blank).batch(rows, drop_remainder=True)
 
 
-class TrainIterator(Iterator[Mapping[str, jax.Array]]):
-  """Batches on the devices, with a position that can be saved and restored.
-
-  A background thread reads and copies ahead. The position counts the batches
-  that were handed out, not those read ahead. A position is restored by reading
-  the (seeded, deterministic) pipeline again up to it.
-  """
-
-  def __init__(
-    self,
-    dataset: tf.data.Dataset,
-    shard_batch: Callable[[Mapping[str, np.ndarray]], Mapping[str, jax.Array]],
-  ):
-    """Wraps a dataset; nothing is read before the first batch is asked for.
-
-    Args:
-      dataset: one host's batches.
-      shard_batch: puts a host's rows on the mesh, as a partitioner does.
-    """
-    self._dataset = dataset
-    self._shard_batch = shard_batch
-    self._batches = 0
-    self._reader: _ReadAhead | None = None
-
-  @property
-  def element_spec(self) -> Mapping[str, tf.TensorSpec]:
-    """Shapes and types of one host's batch."""
-    return self._dataset.element_spec
-
-  def get_state(self) -> dict[str, int]:
-    """Returns the position: `{'batches': batches handed out}`."""
-    return {'batches': self._batches}
-
-  def set_state(self, state: Mapping[str, int]) -> None:
-    """Goes to a position that `get_state` gave."""
-    self.close()
-    self._batches = int(state['batches'])
-
-  def __next__(self) -> Mapping[str, jax.Array]:
-    if self._reader is None:
-      if self._batches:
-        logging.info('Input: going on after %d batches.', self._batches)
-      self._reader = _ReadAhead(
-        self._dataset.skip(self._batches), self._shard_batch
-      )
-    batch = self._reader.get()
-    self._batches += 1
-    return batch
-
-  def close(self) -> None:
-    """Ends the background thread; the position stays."""
-    if self._reader is not None:
-      self._reader.close()
-      self._reader = None
-
-
-class _ReadAhead:
-  """A thread that fills a short queue with batches on the devices."""
-
-  def __init__(self, dataset: tf.data.Dataset, shard_batch):
-    self._queue = queue.Queue(maxsize=_PREFETCH_BATCHES)
-    self._stopped = threading.Event()
-    self._thread = threading.Thread(
-      target=self._fill, args=(dataset, shard_batch), daemon=True
-    )
-    self._thread.start()
-
-  def get(self):
-    kind, value = self._queue.get()
-    if kind == 'batch':
-      return value
-    # Stays in the queue, so that every further call ends in the same way.
-    self._queue.put((kind, value))
-    raise value
-
-  def close(self):
-    self._stopped.set()
-    while self._thread.is_alive():
-      try:
-        self._queue.get_nowait()
-      except queue.Empty:
-        self._thread.join(timeout=0.05)
-
-  def _fill(self, dataset, shard_batch):
-    try:
-      for batch in dataset.as_numpy_iterator():
-        self._put(('batch', shard_batch(batch)))
-        if self._stopped.is_set():
-          return
-      self._put(('end', StopIteration()))
-    except Exception as e:  # Raised again where the batch is asked for.
-      self._put(('error', e))
-
-  def _put(self, item):
-    while not self._stopped.is_set():
-      try:
-        return self._queue.put(item, timeout=0.1)
-      except queue.Full:
-        continue
-
-
 def prepare_train_iter(
   train_iter: tf.data.Dataset | TrainIterator,
   *,
@@ -478,15 +372,20 @@ def prepare_train_iter(
     train_iter: a dataset of one host's batches, or an iterator already made.
     partitioner: puts batches on its mesh (`shard_batch`).
     checkpoint_cfg: of no use here: every checkpoint holds the position.
-    data_layout: of no use here: the dataset is one host's part already.
+    data_layout: says which part of the data the dataset is.
 
   Returns:
     An iterator with `element_spec`, `get_state` and `set_state`.
   """
-  del checkpoint_cfg, data_layout
+  del checkpoint_cfg
   if isinstance(train_iter, TrainIterator):
     return train_iter
-  return TrainIterator(train_iter, partitioner.shard_batch)
+  return TrainIterator(
+    train_iter,
+    partitioner.shard_batch,
+    part=f'{data_layout.shard_id}-of-{data_layout.num_shards}',
+    saves=data_layout.is_first_host_in_replica_set,
+  )
 
 
 def take_batches(

@@ -22,6 +22,9 @@ CHECKSUMS_FILE = 'checksums.json'
 _NOT_CHECKED = (CHECKSUMS_FILE, '_CHECKPOINT_METADATA')
 # The data position, which `keep_dataset_checkpoints` removes.
 _MAY_GO = 'dataset'
+# Snapshots of the input hold a checksum of their own: one that is damaged costs
+# the run some time, and not a checkpoint.
+_SNAPSHOTS = os.path.join('dataset', 'part_')
 _CHUNK = 1 << 20
 
 _FIXES = {
@@ -147,8 +150,9 @@ def _files(folder: str) -> Iterator[str]:
   """Yields the names of all files below a folder, relative to it."""
   for place, _, names in os.walk(folder):
     for name in names:
-      if name not in _NOT_CHECKED:
-        yield os.path.relpath(os.path.join(place, name), folder)
+      path = os.path.relpath(os.path.join(place, name), folder)
+      if name not in _NOT_CHECKED and not path.startswith(_SNAPSHOTS):
+        yield path
 
 
 def _crc32(path: str) -> int:

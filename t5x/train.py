@@ -215,18 +215,21 @@ class _Run:
 
   def training_data(self, cfg, get_dataset_fn) -> datasets.TrainIterator:
     layout = self.partitioner.get_data_layout(cfg.batch_size)
-    dataset = get_dataset_fn(
+    make = functools.partial(
+      get_dataset_fn,
       cfg,
       layout.shard_id,
       layout.num_shards,
       self.model.FEATURE_CONVERTER_CLS,
     )
-    return datasets.prepare_train_iter(
-      dataset,
+    train_iter = datasets.prepare_train_iter(
+      make(),
       partitioner=self.partitioner,
       checkpoint_cfg=self.checkpoint_cfg,
       data_layout=layout,
     )
+    train_iter.make_again = make
+    return train_iter
 
   def training_eval_data(self, cfg, eval_steps, get_datasets_fn):
     """Task to batches on which the loss is measured; {} without a config."""

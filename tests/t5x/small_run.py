@@ -21,6 +21,7 @@ from t5x import (
   gin_utils,
   metrics,
   partitioning,
+  pipeline_snapshots,
   processes,
   train,
   trainer,
@@ -152,10 +153,14 @@ def _process(options, log, devices):
 
 
 def _run(options):
-  """Runs `call`; `distributed` are the arguments of `processes.start`."""
+  """Runs `call`; `distributed` are the arguments of `processes.start`.
+
+  `snapshot_period` are the seconds between snapshots of the input.
+  """
   distributed = options.pop('distributed', None)
   if distributed:
     processes.start(*distributed)
+  pipeline_snapshots.PERIOD_SECONDS = options.pop('snapshot_period', 30)
   breaks = options.pop('breaks', None)
   if options.pop('slow_steps', False):
     # Long enough for signals to meet a run that is under way.

@@ -22,6 +22,7 @@ def _start(folder):
     'period': 1,
     'keep': 3,
     'slow_steps': True,
+    'snapshot_period': 0,
   }
   return small_run.start_process(options, f'{folder}.log')
 
@@ -32,7 +33,10 @@ def _latest(folder):
 
 @pytest.mark.slow
 def test_thirty_kills_change_no_bit(tmp_path):
-  """Every step is saved, so that many a kill falls into a save."""
+  """Every step is saved, so that many a kill falls into a save.
+
+  With each goes a snapshot of the input, from which the next start goes on.
+  """
   rng = random.Random(0)
   folder, cut_short = tmp_path / 'run', 0
   for number in range(_KILLS):
