@@ -2,19 +2,37 @@
 
 import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import seqio
 import tensorflow as tf
 from jaxtyping import Int64
 
-from dss_jax import builders, experiments, fields, own_data, records, sources
+from dss_jax import (
+  builders,
+  experiments,
+  fields,
+  own_data,
+  records,
+  row_shapes,
+  sources,
+)
 from dss_jax import preprocessors as prep
 
 SPLITS = ('train', 'validation', 'test')
 PERCENTILES = (50, 90, 99, 100)
 EXAMPLES = 5
+# Lengths of packed rows to choose from.
+ROW_LENGTHS = (256, 512, 1024)
+# Rows of a task whose tokens are counted for that, and examples packed.
+_COUNTED = 1024
+_PACKED = 2048
+# The segments of an example, on both sides of a row.
+_SEGMENTS = (
+  ('inputs', 'rationale_inputs'),
+  ('targets', 'rationale_targets'),
+)
 # A text's side: `inputs` and `targets` have lengths of their own.
 SIDES = {'input': 'inputs', 'label': 'targets', 'rationale': 'targets'}
 
@@ -73,12 +91,17 @@ class Findings:
     overlaps: for two splits, how many rows of the second have an input that the
       first has too.
     examples: by task, the first ones of the train split.
+    packed: how full packed rows of the lengths asked for would be.
+    shapes: the same for the row shapes that suit the train split best, by
+      their length; none where there is nothing to pack.
   """
 
   released: Mapping[str, records.Report]
   splits: Mapping[str, Split]
   overlaps: Mapping[tuple[str, str], int]
   examples: Mapping[str, Sequence[Example]]
+  packed: row_shapes.Fill | None
+  shapes: Sequence[row_shapes.Fill]
 
 
 def read(experiment: experiments.Experiment) -> records.Release:
@@ -127,11 +150,19 @@ def inspect(
     known = {row.input for row in drawn[one][0]}
     for other in list(drawn)[i + 1 :]:
       overlaps[one, other] = sum(r.input in known for r in drawn[other][0])
+  train = drawn['train'][0]
+  units = _units(experiment, train)
+  packed, shapes = None, []
+  if units is not None:
+    packed = row_shapes.fill(units, (lengths['inputs'], lengths['targets']))
+    shapes = [row_shapes.best(units, length) for length in ROW_LENGTHS]
   return Findings(
     release.reports,
     findings,
     overlaps,
-    _examples(experiment, drawn['train'][0], lengths),
+    _examples(experiment, train, lengths),
+    packed,
+    shapes,
   )
 
 
@@ -243,24 +274,72 @@ def _examples(
   result = {}
   for name, _ in experiment.train_tasks():
     task = seqio.TaskRegistry.get(name)
-    needs = task.source.draw.needs
-    kept = [r for r in rows if all(getattr(r, need) for need in needs)]
-    columns = {
-      column: [
-        getattr(row, column).split(own_data.SEPARATOR)[0]
-        for row in kept[:EXAMPLES]
-      ]
-      for column in builders.COLUMNS
-    }
-    dataset = tf.data.Dataset.from_tensor_slices(
-      {name: tf.constant(texts, tf.string) for name, texts in columns.items()}
-    )
-    dataset = task.preprocess_precache(dataset)
-    dataset = task.preprocess_postcache(dataset, sequence_length=lengths)
+    first = [
+      dataclasses.replace(
+        row, rationale=row.rationale.split(own_data.SEPARATOR)[0]
+      )
+      for row in _filled(task, rows)[:EXAMPLES]
+    ]
     result[name] = [
-      _example(task, example) for example in dataset.as_numpy_iterator()
+      _example(task, example) for example in _tokenised(task, first, lengths)
     ]
   return result
+
+
+def _filled(
+  task: seqio.Task, rows: list[records.Record]
+) -> list[records.Record]:
+  """Leaves out the rows that the task leaves out."""
+  needs = task.source.draw.needs
+  return [row for row in rows if all(getattr(row, need) for need in needs)]
+
+
+def _tokenised(
+  task: seqio.Task,
+  rows: list[records.Record],
+  lengths: Mapping[str, int] | None,
+) -> Iterator[Mapping[str, np.ndarray]]:
+  """Yields the examples that a task makes of rows; None cuts nothing."""
+  columns = {
+    column: tf.constant([getattr(row, column) for row in rows], tf.string)
+    for column in builders.COLUMNS
+  }
+  dataset = tf.data.Dataset.from_tensor_slices(columns)
+  dataset = task.preprocess_precache(dataset)
+  dataset = task.preprocess_postcache(dataset, sequence_length=lengths, seed=0)
+  return dataset.as_numpy_iterator()
+
+
+def _units(
+  experiment: experiments.Experiment, rows: list[records.Record]
+) -> row_shapes.Lengths | None:
+  """Draws what training would pack: lengths of examples of all its tasks."""
+  rng = np.random.default_rng(0)
+  counted, rates = [], []
+  for name, rate in experiment.train_tasks():
+    task = seqio.TaskRegistry.get(name)
+    filled = _filled(task, rows)
+    if not filled:
+      continue
+    chosen = rng.permutation(len(filled))[:_COUNTED]
+    sides = [
+      [name for name in side if name in task.output_features]
+      for side in _SEGMENTS
+    ]
+    counted.append(
+      np.array(
+        [
+          [[len(example[name]) for name in side] for side in sides]
+          for example in _tokenised(task, [filled[i] for i in chosen], None)
+        ]
+      )
+    )
+    rates.append(rate)
+  if not counted:
+    return None
+  drawn = rng.choice(len(counted), _PACKED, p=np.array(rates) / sum(rates))
+  units = np.stack([rng.choice(counted[task]) for task in drawn])
+  return row_shapes.Lengths(units[:, 0], units[:, 1])
 
 
 def _example(task: seqio.Task, example: Mapping[str, np.ndarray]) -> Example:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import rich.console
 from rich import box, table, text
 
-from dss_jax import experiments, inspection, own_data, records
+from dss_jax import experiments, inspection, own_data, records, row_shapes
 
 _PLACES = 10
 _LABELS = 5
@@ -44,6 +44,7 @@ def show(
     + ('' if own_vocabulary else ' Give --vocabulary for those of a T5.'),
     soft_wrap=True,
   )
+  _show_shapes(console, found)
   console.print(_labels(found))
   _show_overlaps(console, found)
   _show_faults(console, found)
@@ -110,6 +111,34 @@ def _lengths(found: inspection.Findings) -> table.Table:
         _percent(length.cut_tokens, length.tokens),
       )
   return result
+
+
+def _show_shapes(
+  console: rich.console.Console, found: inspection.Findings
+) -> None:
+  if found.packed is None:
+    return
+  result = _table(
+    'Packed rows of the train split', 'inputs', 'targets',
+    'inputs filled', 'targets filled', 'examples a row', '',
+  )  # fmt: skip
+  best = row_shapes.recommended([found.packed, *found.shapes])
+  for shape in (found.packed, *found.shapes):
+    marks = ['as given'] * (shape is found.packed) + ['best'] * (shape is best)
+    result.add_row(
+      *map(str, shape.row_shape),
+      f'{100.0 * shape.encoder:.1f}%',
+      f'{100.0 * shape.decoder:.1f}%',
+      f'{shape.units_a_row:.1f}',
+      ', '.join(marks),
+    )
+  console.print(result)
+  length, targets = best.row_shape
+  lengths = {'inputs': length, 'targets': targets}
+  console.print(
+    text.Text(f'To train on them: --gin.TASK_FEATURE_LENGTHS="{lengths}"'),
+    soft_wrap=True,
+  )
 
 
 def _labels(found: inspection.Findings) -> table.Table:

@@ -34,6 +34,7 @@ def test_inspect_shows_what_training_sees(rows, tfds_dir, capsys):
   assert 'dss_custom_local_' in shown
   assert 'test rows whose input is in train too: 0' in shown
   assert '5\n  inputs, 4 tokens' in shown
+  assert "--gin.TASK_FEATURE_LENGTHS=\"{'inputs': " in shown
   assert not tfds_dir.exists()
 
 
