@@ -22,6 +22,9 @@ from t5x import errors, feature_lengths, train_iterator
 TrainIterator = train_iterator.TrainIterator
 
 _UINT31 = 2**31 - 1
+# Parts of the data by default, at most: one host alone reads all of them, each
+# with its own buffers.
+_MAX_PARTS = 16
 
 
 @dataclasses.dataclass
@@ -50,6 +53,7 @@ class DatasetConfig:
       that its rows come from, so the batches don't depend on how many hosts
       there are. With 1, every host reads the data and keeps its rows of each
       batch; with as many as there are hosts, each reads its own part alone.
+      None chooses by the files of the data, see `data_parts`.
   """
 
   mixture_or_task_name: str | seqio.Task | seqio.Mixture
@@ -67,7 +71,7 @@ class DatasetConfig:
   runtime_preprocessors: Sequence[Any] | None = None
   num_prefetch_threads: int | None = None
   num_workers: int | None = 0
-  data_shards: int = 1
+  data_shards: int | None = None
 
   def __post_init__(self):
     for option in (
@@ -85,7 +89,8 @@ class DatasetConfig:
         'DatasetConfig.batch_size: expected a positive number of rows, found'
         f' {self.batch_size}.'
       )
-    if self.data_shards < 1 or self.batch_size % self.data_shards:
+    parts = 1 if self.data_shards is None else self.data_shards
+    if parts < 1 or self.batch_size % parts:
       raise errors.UserError(
         'DatasetConfig.data_shards: expected a divisor of batch_size'
         f' {self.batch_size}, found {self.data_shards}.'
@@ -193,11 +198,18 @@ def get_dataset(
       ' data position is saved with every checkpoint and restored with it.'
     )
   mine = _rows_of_host(cfg, shard_id, num_shards)
+  cfg = dataclasses.replace(
+    cfg, data_shards=data_parts(cfg), seed=shared_seed(cfg.seed)
+  )
   each = cfg.batch_size // cfg.data_shards
   parts = range(mine.start // each, (mine.stop - 1) // each + 1)
   batches = [
     _examples(
-      cfg, part, cfg.data_shards, feature_converter_cls, num_epochs
+      dataclasses.replace(cfg, seed=_seed_of_part(cfg, part)),
+      part,
+      cfg.data_shards,
+      feature_converter_cls,
+      num_epochs,
     ).batch(each, drop_remainder=True)
     for part in parts
   ]
@@ -210,6 +222,53 @@ def get_dataset(
     dataset, slice(mine.start - first, mine.stop - first), len(parts) * each
   )
   return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def data_parts(cfg: DatasetConfig) -> int:
+  """Says in how many parts a dataset is read, for any number of hosts.
+
+  That is `cfg.data_shards`; if it is None, the largest power of two, up to 16,
+  that divides the batch and for which each part has files of its own: with a
+  batch of 24, `train-00000-of-00010` to `train-00009-of-00010` are read in 8
+  parts, a data set in one file as a whole. SeqIO's offline cache is read as a
+  whole.
+
+  Args:
+    cfg: what to read.
+  """
+  if cfg.data_shards is not None:
+    return cfg.data_shards
+  files = min((_files(s, cfg) for s in _sources(cfg)), default=1)
+  most = 1 if cfg.use_cached else min(files, _MAX_PARTS)
+  parts = 1
+  while 2 * parts <= most and cfg.batch_size % (2 * parts) == 0:
+    parts *= 2
+  return parts
+
+
+def _sources(cfg: DatasetConfig) -> list[seqio.DataSource]:
+  tasks = seqio.get_subtasks(mixture_or_task(cfg))
+  return [task.source for task in tasks if cfg.split in task.splits]
+
+
+def _files(source: seqio.DataSource, cfg: DatasetConfig) -> int:
+  return len(source.list_shards(cfg.split))
+
+
+def _seed_of_part(cfg: DatasetConfig, part: int) -> int:
+  """A seed for each part: with one for all, all would mix tasks in step.
+
+  Where a source can't be cut into the parts by its files, SeqIO cuts it by
+  examples after it has shuffled them; all parts then need the same order.
+  """
+  apart = not cfg.use_cached and all(
+    source.supports_arbitrary_sharding or _files(source, cfg) >= cfg.data_shards
+    for source in _sources(cfg)
+  )
+  if cfg.data_shards == 1 or not apart:
+    return cfg.seed
+  drawn = np.random.SeedSequence((cfg.seed % 2**32, part)).generate_state(1)
+  return int(drawn[0] & _UINT31)
 
 
 def get_training_eval_datasets(

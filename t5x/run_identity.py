@@ -57,7 +57,7 @@ def describe(
       'seed': cfg.seed,
       'pack': cfg.pack,
       'use_cached': cfg.use_cached,
-      'data_shards': cfg.data_shards,
+      'data_shards': datasets.data_parts(cfg),
     },
   }
 

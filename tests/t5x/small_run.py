@@ -66,7 +66,7 @@ def call(
   num_microbatches=None,
   devices=None,
   batch_size=8,
-  data_shards=1,
+  data_shards=None,
   keep=None,
   model=None,
   max_skipped_steps=5,

@@ -118,6 +118,94 @@ def test_hosts_read_disjoint_parts_that_make_up_the_whole():
   assert sorted(seen) == sorted(f'row {i}' for i in range(50))
 
 
+def _task_in_files(folder, name, files):
+  """A task in files of ten rows, which say in which file they are."""
+  for i in range(files):
+    rows = [f'{name}{i:02} row {row}' for row in range(10)]
+    (folder / f'{name}-{i:02}.txt').write_text('\n'.join(rows))
+  return seqio.Task(
+    f'toy_{name}_in_files',
+    source=seqio.TextLineDataSource({'train': f'{folder}/{name}-*.txt'}),
+    preprocessors=[
+      lambda lines: lines.map(lambda line: {'targets': line}),
+      seqio.preprocessors.tokenize,
+    ],
+    output_features={'targets': seqio.Feature(_VOCABULARY, add_eos=False)},
+  )
+
+
+@pytest.fixture(scope='module')
+def in_files(tmp_path_factory):
+  """The config of a mixture of two tasks in files, and their folder."""
+  folder = tmp_path_factory.mktemp('files')
+  tasks = [_task_in_files(folder, 'a', 2), _task_in_files(folder, 'b', 3)]
+  mixture = seqio.Mixture('toy_in_files', tasks, default_rate=1)
+  config = _config(
+    mixture_or_task_name=mixture, task_feature_lengths={'targets': 12}
+  )
+  return config, folder
+
+
+def _rows_of_host(config, host, hosts):
+  """The rows of 60 batches, as text."""
+  dataset = datasets.get_dataset(config, host, hosts, seqio.LMFeatureConverter)
+  return [
+    [_VOCABULARY.decode(row) for row in batch['decoder_target_tokens'].tolist()]
+    for batch in dataset.take(60).as_numpy_iterator()
+  ]
+
+
+@pytest.fixture(scope='module')
+def of_two_hosts(in_files):
+  return [_rows_of_host(in_files[0], host, 2) for host in range(2)]
+
+
+def _files_read(batches):
+  return {row[:3] for batch in batches for row in batch}
+
+
+def test_hosts_with_files_of_their_own_have_the_batches_of_one(
+  in_files, of_two_hosts
+):
+  first, second = of_two_hosts
+  one = _rows_of_host(in_files[0], 0, 1)
+  assert [a + b for a, b in zip(first, second, strict=True)] == one
+  assert not _files_read(first) & _files_read(second)
+  assert _files_read(one) == {'a00', 'a01', 'b00', 'b01', 'b02'}
+
+
+def test_a_host_does_not_read_another_hosts_files(in_files, of_two_hosts):
+  config, folder = in_files
+  for name in _files_read(of_two_hosts[1]):
+    (folder / f'{name[0]}-{name[1:]}.txt').write_text('never read')
+  assert _rows_of_host(config, 0, 2) == of_two_hosts[0]
+
+
+def test_each_part_of_a_batch_draws_its_tasks_itself(of_two_hosts):
+  drawn = [[row[0] for batch in part for row in batch] for part in of_two_hosts]
+  assert set(drawn[0]) == set(drawn[1]) == {'a', 'b'}
+  assert drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize(
+  ('batch_size', 'parts'), [(4, 4), (16, 16), (64, 16), (24, 8), (9, 1)]
+)
+def test_files_and_batch_say_in_how_many_parts_data_is_read(
+  tmp_path, batch_size, parts
+):
+  task = _task_in_files(tmp_path, 'c', 20)
+  config = _config(mixture_or_task_name=task, batch_size=batch_size)
+  assert datasets.data_parts(config) == parts
+  assert datasets.data_parts(dataclasses.replace(config, data_shards=1)) == 1
+
+
+def test_the_task_in_the_fewest_files_counts(in_files):
+  assert (
+    datasets.data_parts(dataclasses.replace(in_files[0], batch_size=8)) == 2
+  )
+  assert datasets.data_parts(_config()) == 1  # One file.
+
+
 def test_a_finite_dataset_ends_with_stop_iteration():
   dataset = datasets.get_dataset(
     _config(), 0, 1, seqio.EncDecFeatureConverter, num_epochs=1
