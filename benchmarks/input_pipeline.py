@@ -1,0 +1,198 @@
+r"""Examples a second of the input pipeline alone, and how full its rows are.
+
+    python -m benchmarks.input_pipeline
+    python -m benchmarks.input_pipeline --data=PATH --row-shape 256 96 \
+        --vocabulary=spiece.model
+
+The first reads the packaged sample. PATH is a release in the published layout
+(or `release`, which is fetched), the vocabulary a T5's SentencePiece model, on
+which the number of tokens and so everything else depends.
+
+What is measured is what a training run reads: both tasks mixed, shuffled,
+trimmed, packed, in batches. The first pass makes the tokens; later ones of a
+data set with fewer than 10,000 rows find them in memory. A CPU-second is one of
+any of the process' threads.
+
+The last line is what the paper's own way fills with the same examples: each
+task in batches of 16, both sides padded to the longest example.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import resource
+import time
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import rich.console
+import rich.table
+
+from dss_jax import quiet
+
+_PAPER_ROWS = 16
+_SIDES = ('encoder', 'decoder')
+
+Batch = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+  """What a part of the batches took, and what they held."""
+
+  seconds: float
+  cpu_seconds: float
+  batches: int
+  examples: int
+  encoder_fill: float
+  decoder_fill: float
+
+
+def batches(options: argparse.Namespace, row_shape: tuple[int, int]):
+  """Returns a dataset of batches, as a training run reads them."""
+  from dss_jax import feature_converters, mixtures, vocabularies
+  from t5x import datasets
+
+  name = mixtures.train_mixture(
+    options.data_set,
+    options.data,
+    options.method,
+    paired=options.paired,
+    vocabulary=vocabularies.vocabulary(options.vocabulary),
+  )
+  config = datasets.DatasetConfig(
+    mixture_or_task_name=name,
+    task_feature_lengths=dict(
+      zip(('inputs', 'targets'), row_shape, strict=True)
+    ),
+    split='train',
+    batch_size=options.rows,
+    shuffle=True,
+    seed=options.seed,
+    pack=True,
+  )
+  converter = feature_converters.DistillFeatureConverter
+  return name, datasets.get_dataset(config, 0, 1, converter)
+
+
+def measure(upcoming: Iterator[Batch], examples: int) -> Rates:
+  """Reads batches until they held so many examples."""
+  seen = count = 0
+  fills = []
+  start, cpu_start = time.perf_counter(), _cpu_seconds()
+  while seen < examples:
+    batch = next(upcoming)
+    seen += int(batch['encoder_segment_ids'].max(1).sum())
+    fills.append([np.count_nonzero(batch[f'{s}_segment_ids']) for s in _SIDES])
+    count += 1
+  seconds, cpu_seconds = (
+    time.perf_counter() - start, _cpu_seconds() - cpu_start
+  )  # fmt: skip
+  sizes = [count * batch[f'{s}_segment_ids'].size for s in _SIDES]
+  encoder, decoder = np.sum(fills, 0) / sizes
+  return Rates(seconds, cpu_seconds, count, seen, encoder, decoder)
+
+
+def padded_fill(name: str, seed: int, rows: int) -> tuple[float, float]:
+  """Says how full batches of 16 are that are padded to their longest example.
+
+  Args:
+    name: of a mixture; its tasks are padded apart, as the paper's code does.
+    seed: of shuffling.
+    rows: examples of each task to look at.
+
+  Returns:
+    The parts of the encoder's and of the decoder's positions that are real.
+  """
+  import seqio
+
+  used, all_positions = np.zeros(2), np.zeros(2)
+  for task in seqio.get_mixture_or_task(name).tasks:
+    dataset = task.get_dataset(None, 'train', seed=seed).take(rows)
+    examples = dataset.as_numpy_iterator()
+    while group := list(itertools.islice(examples, _PAPER_ROWS)):
+      for inputs, targets in (
+        ('inputs', 'targets'),
+        ('rationale_inputs', 'rationale_targets'),
+      ):
+        if inputs not in group[0]:
+          continue
+        lengths = np.array([[len(x[inputs]), len(x[targets])] for x in group])
+        used += lengths.sum(0)
+        all_positions += lengths.max(0) * len(group)
+  return tuple(used / all_positions)
+
+
+def _cpu_seconds() -> float:
+  used = resource.getrusage(resource.RUSAGE_SELF)
+  return used.ru_utime + used.ru_stime
+
+
+def _table() -> rich.table.Table:
+  table = rich.table.Table(caption='Parts of positions that are no padding')
+  for column in (
+    'rows', 'pass', 'examples/s', 'a CPU-s', 'batches/s', 'encoder', 'decoder'
+  ):  # fmt: skip
+    table.add_column(column, justify='right')
+  return table
+
+
+def _add(table: rich.table.Table, shape: str, name: str, found: Rates) -> None:
+  table.add_row(
+    shape,
+    name,
+    f'{found.examples / found.seconds:,.0f}',
+    f'{found.examples / found.cpu_seconds:,.0f}',
+    f'{found.batches / found.seconds:,.1f}',
+    f'{100 * found.encoder_fill:.1f}%',
+    f'{100 * found.decoder_fill:.1f}%',
+  )
+
+
+def _options() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--data', default='sample')
+  parser.add_argument('--data-set', default='cqa')
+  parser.add_argument('--method', default='dss')
+  parser.add_argument('--paired', action='store_true')
+  parser.add_argument('--vocabulary', help="without it, the sample's")
+  parser.add_argument(
+    '--row-shape', type=int, nargs=2, action='append', metavar=('L', 'T')
+  )
+  parser.add_argument('--rows', type=int, default=32, help='rows of a batch')
+  parser.add_argument('--examples', type=int, default=200_000)
+  parser.add_argument('--seed', type=int, default=0)
+  return parser.parse_args()
+
+
+def main() -> None:
+  """Measures and prints a table."""
+  options = _options()
+  quiet.load_tensorflow()
+  import seqio
+
+  table = _table()
+  for row_shape in options.row_shape or [(256, 96), (512, 192)]:
+    name, dataset = batches(options, tuple(row_shape))
+    rows = seqio.get_mixture_or_task(name).num_input_examples('train')
+    rows = min(rows, options.examples)
+    upcoming = dataset.as_numpy_iterator()
+    shape = '/'.join(map(str, row_shape))
+    _add(table, shape, 'first', measure(upcoming, rows))
+    # Tasks are drawn at random: the first pass of one ends after the other's.
+    measure(upcoming, rows)
+    _add(table, shape, 'later', measure(upcoming, options.examples))
+  console = rich.console.Console()
+  console.print(table)
+  encoder, decoder = padded_fill(name, options.seed, rows)
+  console.print(
+    f'Padded to the longest of {_PAPER_ROWS}, each task apart: encoder'
+    f' {100 * encoder:.1f}%, decoder {100 * decoder:.1f}%.',
+    soft_wrap=True,
+  )
+
+
+if __name__ == '__main__':
+  main()
