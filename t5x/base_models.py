@@ -96,6 +96,17 @@ class BaseModel(abc.ABC):
     """
     return batch
 
+  def padded_features(self, mode: str) -> tuple[str, ...]:
+    """Beginnings of the names of features whose padding inference may cut off.
+
+    Such a feature ends with zeros without which the results are the same. None
+    by default; inference then always sees batches of the full length.
+
+    Args:
+      mode: 'predict', 'predict_with_aux' or 'score'.
+    """
+    return ()
+
   @abc.abstractmethod
   def loss_fn(
     self, params: Params, batch: Batch, dropout_rng: jax.Array | None

@@ -257,8 +257,12 @@ def beam_search(
     ),
     initial_index=initial_index,
   )
-  state = lax.while_loop(
-    search.goes_on, lambda s: search.step(s, tokens_to_logits), state
+  state = decode_cache.decode_loop(
+    search.goes_on,
+    lambda s: search.step(s, tokens_to_logits),
+    state,
+    may_be_short=initial_index is None
+    and isinstance(tokens_to_logits, decode_cache.ShortCacheModel),
   )
   any_finished = jnp.any(state.finished_flags, axis=1)[:, None]
   sequences = jnp.where(

@@ -3,6 +3,7 @@
 Axes: B batch, N decodes of each input, T decoder length.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 from flax.core import frozen_dict
+from jax import lax
 from jaxtyping import Array, Int
 
 Cache = Mapping[str, Any]
@@ -39,6 +41,26 @@ class DecodingState:
 
 
 TokensToLogits = Callable[[DecodingState], tuple[jax.Array, Cache]]
+
+# Entries whose last axis is the position, and how much of it a loop starts
+# with. Most labels end within it, and most rationales don't.
+_BY_POSITION = ('cached_key', 'cached_value')
+_SHORT = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class ShortCacheModel:
+  """A model, as `TokensToLogits`, that a cache of any length will do for.
+
+  Its cache has the entries `cached_key` and `cached_value` [..., T]. Only as
+  many of the T positions are needed as have been decoded.
+  """
+
+  tokens_to_logits: TokensToLogits
+
+  def __call__(self, state: DecodingState) -> tuple[jax.Array, Cache]:
+    """See `TokensToLogits`."""
+    return self.tokens_to_logits(state)
 
 
 def flat_batch_beam_expand(
@@ -132,3 +154,56 @@ def started_sequences(
   """The prompts up to `start`, zeros behind, and room for one more token."""
   given = jnp.arange(prompts.shape[1]) <= start[:, None]
   return jnp.pad(jnp.where(given, prompts, 0), ((0, 0), (0, 1)))
+
+
+def decode_loop(
+  goes_on: Callable[[Any], jax.Array],
+  step: Callable[[Any], Any],
+  state: Any,
+  may_be_short: bool,
+) -> Any:
+  """`lax.while_loop`, with a short cache for as long as that is enough.
+
+  Attention reads the whole cache at every step, written or not.
+
+  Args:
+    goes_on: state -> whether another step is needed.
+    step: state -> state with `cur_index` [...] greater by 1 in some rows.
+    state: has `cur_index`, of zeros where the cache may be short, and `cache`.
+    may_be_short: whether the cache is empty and of a `ShortCacheModel`.
+
+  Returns:
+    The last state; without its cache, which no result needs.
+  """
+  length = _cache_length(state.cache) if may_be_short else 0
+  if length > _SHORT:
+    state = state.replace(cache=_resized(state.cache, _SHORT))
+    state = lax.while_loop(
+      lambda s: goes_on(s) & (jnp.max(s.cur_index) < _SHORT), step, state
+    )
+
+  def rest(state):
+    if length > _SHORT:
+      state = state.replace(cache=_resized(state.cache, length))
+    return lax.while_loop(goes_on, step, state).replace(cache={})
+
+  if length <= _SHORT:
+    return rest(state)
+  return lax.cond(goes_on(state), rest, lambda s: s.replace(cache={}), state)
+
+
+def _cache_length(cache: Cache) -> int:
+  flat = traverse_util.flatten_dict(frozen_dict.unfreeze(cache))
+  lengths = {x.shape[-1] for k, x in flat.items() if k[-1] in _BY_POSITION}
+  return lengths.pop() if len(lengths) == 1 else 0
+
+
+def _resized(cache: Cache, length: int) -> Cache:
+  """The cache with its first `length` positions, or zeros behind it."""
+  flat = traverse_util.flatten_dict(frozen_dict.unfreeze(cache))
+  for key, x in flat.items():
+    if key[-1] in _BY_POSITION:
+      more = max(0, length - x.shape[-1])
+      pad = [(0, 0)] * (x.ndim - 1) + [(0, more)]
+      flat[key] = jnp.pad(x[..., :length], pad)
+  return same_kind(traverse_util.unflatten_dict(flat), cache)

@@ -61,11 +61,23 @@ def _take(x: jax.Array, index: jax.Array) -> jax.Array:
   return jnp.take_along_axis(x, index[:, None], axis=-1)[:, 0]
 
 
+def _argmax(logits: jax.Array) -> jax.Array:
+  """The first of the greatest in each row, in two passes.
+
+  A CPU takes several times as long to carry value and place together.
+  """
+  last = logits.shape[-1] - 1
+  greatest = jnp.max(logits, axis=-1, keepdims=True)
+  places = jnp.arange(last + 1, dtype=jnp.int32)
+  # Where there is NaN nothing equals the greatest.
+  return jnp.min(jnp.where(logits == greatest, places, last), axis=-1)
+
+
 def _sampler(temperature, topk: int, topp: float, rescale_log_probs: bool):
   """Returns (logits [R, V], rng) -> (token [R], log probability [R])."""
 
   def greedy(logits, _):
-    token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    token = _argmax(logits)
     if rescale_log_probs:
       return token, jnp.zeros(token.shape, jnp.float32)
     return token, _take(jax.nn.log_softmax(logits), token)
@@ -231,7 +243,13 @@ def temperature_sample(
     rng=jax.random.key(0) if decode_rng is None else decode_rng,
     log_prob=jnp.zeros((rows * num_decodes,), jnp.float32),
   )
-  state = lax.while_loop(lambda s: ~jnp.all(s.ended), body, state)
+  state = decode_cache.decode_loop(
+    lambda s: ~jnp.all(s.ended),
+    body,
+    state,
+    may_be_short=initial_index is None
+    and isinstance(tokens_to_logits, decode_cache.ShortCacheModel),
+  )
   log_probs = state.log_prob.reshape(rows, num_decodes)
   sequences = state.sequences.reshape(rows, num_decodes, -1)[:, :, 1:]
   order = jnp.argsort(log_probs, axis=1, stable=True)

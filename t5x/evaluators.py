@@ -108,6 +108,7 @@ class InferenceEvaluator:
             self._batch_size,
             train_state_axes,
             self._partitioner,
+            padded_features=self._model.padded_features(name),
           )
         return self._infer_fns[name](dataset, train_state)
 

@@ -156,6 +156,7 @@ def infer(
     axes,
     partitioner,
     keep_aux_as_numpy,
+    model.padded_features(mode),
   )
   identity = {
     'checkpoint': path,
@@ -213,9 +214,7 @@ class _Job:
       infer_files.open_tmp_dir(self.tmp_dir, identity, resume)
       self.done = infer_files.finished_chunks(self.tmp_dir, self.output_fname)
     if jax.process_count() > 1:
-      self.done = int(
-        multihost_utils.broadcast_one_to_all(np.int32(self.done))
-      )
+      self.done = int(multihost_utils.broadcast_one_to_all(np.int32(self.done)))
 
   def run(self, infer_rows, rows_of_chunk: int, write) -> None:
     """Infers on the chunks that are not done."""

@@ -1,20 +1,21 @@
 """Runs a model's inference over a whole dataset, on every host alike."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-import tensorflow as tf
 
+from t5x import length_batches
 from t5x import train_state as train_state_lib
 
 InferStepCallable = Callable[..., Any]
 InferFnCallable = Callable[..., Any]
 
-# Rows that only fill up the last batch carry this index.
-_FILLER = -1
+# Shapes of batches that are compiled for. A padded position costs a CPU much;
+# compiling costs an accelerator more.
+_MOST_LENGTHS = {'cpu': 6}
+_MOST_LENGTHS_ELSEWHERE = 2
 
 
 def get_infer_fn(
@@ -23,6 +24,7 @@ def get_infer_fn(
   train_state_axes: train_state_lib.TrainState,
   partitioner: Any,
   keep_aux_as_numpy: bool = False,
+  padded_features: Sequence[str] = (),
 ) -> InferFnCallable:
   """Returns a function that infers over an enumerated, unbatched dataset.
 
@@ -33,9 +35,13 @@ def get_infer_fn(
     train_state_axes: mesh axes of the train state.
     partitioner: compiles the step for its mesh.
     keep_aux_as_numpy: whether aux values stay arrays instead of lists.
+    padded_features: beginnings of the names of features whose padding may be
+      cut off (`BaseModel.padded_features`). Rows of like length then share a
+      batch; see `length_batches`.
 
   Returns:
-    `infer_fn(dataset, train_state, rng=None)`, which gives a list of
+    `infer_fn(dataset, train_state, rng=None)`, for a `tf.data.Dataset` of
+    (index, features) or any other iterable of them. It gives a list of
     `(index, output)` in the dataset's order or, for a pair, that list and a
     mapping of name to a value for each row. All hosts get all results.
   """
@@ -51,15 +57,22 @@ def get_infer_fn(
   )
 
   def infer_fn(
-    dataset: tf.data.Dataset,
+    dataset: Any,
     train_state: train_state_lib.TrainState,
     rng: jax.Array | None = None,
   ):
     if rng is None:
       rng = jax.random.key(0)
-    indices, outputs = [], []
+    indices, outputs, running = [], [], None
+
+    def collect(result):
+      index, output = jax.tree.map(np.asarray, result)
+      real = index != length_batches.FILLER
+      indices.append(index[real])
+      outputs.append(jax.tree.map(lambda x: x[real], output))
+
     for step, (index, batch) in enumerate(
-      _host_batches(dataset, batch_size, partitioner)
+      _host_batches(dataset, batch_size, partitioner, padded_features)
     ):
       placed = partitioner.shard_batch({'index': index, 'batch': batch})
       result = partitioned_step(
@@ -68,32 +81,36 @@ def get_infer_fn(
         placed['batch'],
         jax.random.fold_in(rng, step),
       )
-      result = jax.tree.map(np.asarray, result)
-      real = result[0] != _FILLER
-      indices.append(result[0][real])
-      outputs.append(jax.tree.map(lambda x, real=real: x[real], result[1]))
+      # The devices work on this batch while the one before is fetched.
+      if running is not None:
+        collect(running)
+      running = result
+    if running is not None:
+      collect(running)
     return _gather(indices, outputs, keep_aux_as_numpy)
 
   return infer_fn
 
 
-def _host_batches(dataset: tf.data.Dataset, batch_size: int, partitioner: Any):
+def _host_batches(
+  dataset: Any,
+  batch_size: int,
+  partitioner: Any,
+  padded_features: Sequence[str],
+) -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]:
   """Yields this host's (indices, batch); each host the same number of times."""
   layout = partitioner.get_data_layout(batch_size)
-  total = int(dataset.cardinality())
-  if total < 0:
-    total = sum(1 for _ in dataset)
-  rows = batch_size // layout.num_shards
-  index_spec, spec = dataset.element_spec
-  filler = tf.data.Dataset.from_tensors(
-    (
-      tf.constant(_FILLER, index_spec.dtype),
-      {k: tf.zeros(v.shape, v.dtype) for k, v in spec.items()},
-    )
-  ).repeat(math.ceil(total / batch_size) * batch_size - total)
-  dataset = dataset.concatenate(filler)
-  dataset = dataset.shard(layout.num_shards, layout.shard_id)
-  return dataset.batch(rows).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+  if hasattr(dataset, 'as_numpy_iterator'):
+    dataset = dataset.as_numpy_iterator()
+  # All hosts read all rows, and so agree on the batches and their shapes.
+  for index, batch in length_batches.batches(
+    dataset,
+    batch_size,
+    padded_features,
+    _MOST_LENGTHS.get(jax.default_backend(), _MOST_LENGTHS_ELSEWHERE),
+  ):
+    own = slice(layout.shard_id, None, layout.num_shards)
+    yield index[own], {name: x[own] for name, x in batch.items()}
 
 
 def _gather(

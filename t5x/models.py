@@ -11,7 +11,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from t5x import base_models, decoding, errors, losses, optimizers
+from t5x import (
+  base_models,
+  decode_cache,
+  decoding,
+  errors,
+  losses,
+  optimizers,
+)
 
 BaseModel = base_models.BaseModel
 BaseTransformerModel = base_models.BaseTransformerModel
@@ -83,6 +90,10 @@ class EncoderDecoderModel(BaseTransformerModel):
       z_loss=z_loss,
       loss_normalizing_factor=loss_normalizing_factor,
     )
+
+  def padded_features(self, mode: str) -> tuple[str, ...]:
+    """See `BaseModel`; the decoder's length bounds what is predicted."""
+    return ('encoder_', 'decoder_') if mode == 'score' else ('encoder_',)
 
   def get_initial_variables(
     self,
@@ -187,14 +198,17 @@ class EncoderDecoderModel(BaseTransformerModel):
     shapes = jax.eval_shape(make_cache, variables, encoded)
     cache = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     # Our network projects keys and values of cross attention once, for all
-    # decodes of a row; other networks get a row of the encoder for each.
+    # decodes of a row, and takes a cache of any length; other networks get a
+    # row of the encoder for each, and the length.
     cache_encoded = getattr(self.module, 'cache_encoded', None)
     if cache_encoded is not None:
       _, made = self.module.apply(
         variables, encoded, method=cache_encoded, mutable=['encoded_cache']
       )
       variables = {**variables, **made}
+      max_decode_length = None
     else:
+      max_decode_length = decoder_inputs.shape[1]
       encoded = decoding.flat_batch_beam_expand(encoded, num_decodes)
       inputs = decoding.flat_batch_beam_expand(inputs, num_decodes)
 
@@ -207,12 +221,14 @@ class EncoderDecoderModel(BaseTransformerModel):
         state.cur_token,
         decode=True,
         enable_dropout=False,
-        max_decode_length=decoder_inputs.shape[1],
+        max_decode_length=max_decode_length,
         method=self.module.decode,
         mutable=['cache'],
       )
       return jnp.squeeze(logits, axis=1), updated['cache']
 
+    if cache_encoded is not None:
+      tokens_to_logits = decode_cache.ShortCacheModel(tokens_to_logits)
     return tokens_to_logits, cache
 
   def predict_batch_with_aux(
