@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from t5x.errors import UserError
 
@@ -89,7 +90,7 @@ class Retention:
     parts = self.metric.split('/')
     for i in range(len(parts) - 1, 0, -1):
       folder = os.path.join(self.directory, *parts[:i])
-      if os.path.isdir(folder):
+      if epath.Path(folder).is_dir():
         return read_scalars(folder, '/'.join(parts[i:]))
     return {}
 

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import logging
+from etils import epath
 
 SKIPPED = 'skipped_steps'
 _FOLDER = 'non_finite'
@@ -120,19 +121,20 @@ class NonFiniteGuard:
   def _write(self, step: int, batch: Any) -> str:
     if self._folder is None:
       return 'not written, since the run has no folder'
-    os.makedirs(self._folder, exist_ok=True)
-    if len(os.listdir(self._folder)) >= _MAX_FILES:
+    folder = epath.Path(self._folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if sum(1 for _ in folder.iterdir()) >= _MAX_FILES:
       return f'not written: {self._folder} has {_MAX_FILES} files already'
     process = jax.process_index()
     suffix = f'-process_{process}' if process else ''
-    path = os.path.join(self._folder, f'step_{step}{suffix}.jsonl')
-    partial = f'{path}.tmp'
-    with open(partial, 'w', encoding='utf-8') as file:
+    path = folder / f'step_{step}{suffix}.jsonl'
+    partial = path.with_name(f'{path.name}.tmp')
+    with partial.open('w', encoding='utf-8') as file:
       for row in _rows(batch):
         line = {'step': step, **row, **self._texts(row)}
         file.write(json.dumps(line, ensure_ascii=False) + '\n')
-    os.replace(partial, path)
-    return path
+    partial.replace(path)
+    return os.fspath(path)
 
   def _texts(self, row: Mapping[str, Any]) -> dict[str, str]:
     texts = {}

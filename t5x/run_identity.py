@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import seqio
+from etils import epath
 from flax import traverse_util
 
 from t5x import checkpoint_layouts, datasets, errors
@@ -113,11 +114,11 @@ class Evaluated:
   """
 
   def __init__(self, model_dir: str):
-    self._path = os.path.join(model_dir, EVALUATED_FILE)
+    self._path = epath.Path(model_dir) / EVALUATED_FILE
     self._resumed = checkpoint_layouts.latest_step(model_dir) is not None
     self._step = -1
-    if os.path.exists(self._path):
-      with open(self._path, 'rb') as file:
+    if self._path.exists():
+      with self._path.open('rb') as file:
         found = re.fullmatch(rb'(\d{1,18})\s*', file.read(64))
       self._step = int(found[1]) if found else -1
 
@@ -129,10 +130,9 @@ class Evaluated:
     """Takes note that the evaluation of `step` is done."""
     self._step = step
     if jax.process_index() == 0:
-      partial = f'{self._path}.tmp'
-      with open(partial, 'w', encoding='utf-8') as file:
-        file.write(f'{step}\n')
-      os.replace(partial, self._path)
+      partial = self._path.with_name(f'{EVALUATED_FILE}.tmp')
+      partial.write_text(f'{step}\n')
+      partial.replace(self._path)
 
 
 def _differences(
@@ -157,12 +157,11 @@ def _differences(
 
 
 def _read(model_dir: str) -> dict[str, Any] | None:
-  path = os.path.join(model_dir, FILE)
-  if not os.path.exists(path):
+  path = epath.Path(model_dir) / FILE
+  if not path.exists():
     return None
   try:
-    with open(path, encoding='utf-8') as file:
-      stored = json.load(file)
+    stored = json.loads(path.read_bytes())
     if not isinstance(stored, dict):
       raise ValueError(f'found a {type(stored).__name__}')
   except (ValueError, RecursionError) as error:
@@ -175,8 +174,7 @@ def _read(model_dir: str) -> dict[str, Any] | None:
 
 
 def _write(model_dir: str, identity: Mapping[str, Any]) -> None:
-  path = os.path.join(model_dir, FILE)
-  partial = f'{path}.{os.getpid()}.tmp'
-  with open(partial, 'w', encoding='utf-8') as file:
-    json.dump(identity, file, indent=2)
-  os.replace(partial, path)
+  path = epath.Path(model_dir) / FILE
+  partial = path.with_name(f'{FILE}.{os.getpid()}.tmp')
+  partial.write_text(json.dumps(identity, indent=2))
+  partial.replace(path)

@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import seqio
+from etils import epath
 
 from t5x import (
   checkpoint_config,
@@ -133,7 +134,7 @@ def train(
     jax.random.key(seed, impl=_RNG_KINDS[use_hardware_rng])
   )
   with storage.errors_named(model_dir):
-    os.makedirs(model_dir, exist_ok=True)
+    epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
     summarize_config_fn(model_dir, None, 0)
   run = _Run(model, partitioner, checkpoint_cfg, model_dir, use_orbax)
   configs = [
