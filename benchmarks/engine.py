@@ -52,9 +52,17 @@ def make_trainer(
   model: models.DistillModel,
   batch: dict[str, np.ndarray],
   rng_kind: str = 'threefry2x32',
+  partitioner: partitioning.PjitPartitioner | None = None,
 ) -> trainer.Trainer:
-  """Returns a trainer with random weights, for batches of that shape."""
-  partitioner = partitioning.PjitPartitioner(num_partitions=1)
+  """Returns a trainer with random weights, for batches of that shape.
+
+  Args:
+    model: of `make_model`.
+    batch: only its shapes count.
+    rng_kind: of dropout.
+    partitioner: by default, data parallel over all devices.
+  """
+  partitioner = partitioner or partitioning.PjitPartitioner(num_partitions=1)
   shapes = {k: v.shape for k, v in batch.items()}
 
   def init(rng):
@@ -63,14 +71,17 @@ def make_trainer(
       model.optimizer_def, variables
     )
 
-  state = jax.jit(init)(jax.random.key(0))
+  axes = partitioner.get_mesh_axes(jax.eval_shape(init, jax.random.key(0)))
+  state = partitioner.partition(
+    init, in_axis_resources=(None,), out_axis_resources=axes
+  )(jax.random.key(0))
   return trainer.Trainer(
     model=model,
     train_state=state,
     partitioner=partitioner,
     eval_names=[],
     summary_dir=None,
-    train_state_axes=partitioner.get_mesh_axes(state),
+    train_state_axes=axes,
     rng=jax.random.key(0, impl=rng_kind),
     learning_rate_fn=lambda step: jnp.float32(5e-5),
     num_microbatches=None,

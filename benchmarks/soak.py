@@ -4,11 +4,13 @@ r"""Trains, evaluates and saves for a long time; says what the process gathers.
 
 The run is the packaged sample's, with the tiny model, as `python -m t5x.train`
 does it in a process of its own, with an evaluation and a checkpoint every few
-steps. Once a minute this program reads, from /proc, the memory (RSS), threads
-and open files of that process. Linux only. It prints a line a minute and, at
-the end, the growth after the first ten minutes (or the first sixth, of a run
-that is shorter than an hour); it fails if memory grew by more than 5%, or
-threads or files at all.
+steps. Every few seconds this program reads, from /proc, the memory (RSS),
+threads and open files of that process. Linux only. It prints a line a reading
+and, at the end, the growth after the first ten minutes (or the first sixth, of
+a run that is shorter than an hour), from the first ten minutes (sixth) then to
+the last: of memory the median, which may grow by 5%; of threads and files the
+least, which may not grow. (A save or an evaluation under way has some of its
+own, so that single readings go up and down.)
 """
 
 import argparse
@@ -24,8 +26,6 @@ import time
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _MAX_GROWTH = 0.05
-# Readings at either end that are taken together, against the noise.
-_SMOOTHED = 3
 
 
 def main() -> int:
@@ -33,7 +33,7 @@ def main() -> int:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--minutes', type=float, default=60)
   parser.add_argument('--folder', default='runs/soak')
-  parser.add_argument('--every', type=float, default=60, help='seconds')
+  parser.add_argument('--every', type=float, default=10, help='seconds')
   options = parser.parse_args()
   run = pathlib.Path(options.folder)
   shutil.rmtree(run, ignore_errors=True)
@@ -106,18 +106,17 @@ def _read(pid: int) -> dict[str, int]:
 
 def _report(readings: list[dict[str, int]], code: int) -> int:
   total = readings[-1]['minutes']
-  settled = [r for r in readings if r['minutes'] >= min(10, total / 6)]
-  first, last = settled[:_SMOOTHED], settled[-_SMOOTHED:]
+  part = min(10, total / 6)
+  first = [r for r in readings if part <= r['minutes'] < 2 * part]
+  last = [r for r in readings if r['minutes'] > total - part]
   failed = code != 143
   print(f'{total} minutes; the run ended with {code} (143 is expected).')
-  for name, allowed in (
-    ('rss_kib', _MAX_GROWTH),
-    ('threads', 0),
-    ('files', 0),
+  for name, level, allowed in (
+    ('rss_kib', statistics.median, _MAX_GROWTH),
+    ('threads', min, 0),
+    ('files', min, 0),
   ):
-    before, after = (
-      statistics.median(r[name] for r in part) for part in (first, last)
-    )
+    before, after = (level(r[name] for r in those) for those in (first, last))
     growth = after / before - 1
     failed |= growth > allowed
     print(f'{name}: {before:.0f} to {after:.0f}, {growth:+.2%}')
