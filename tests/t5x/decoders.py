@@ -40,6 +40,7 @@ class T5Decoder:
     self.variables = {'params': golden.params}
     self.tokens = golden.batch['encoder_input_tokens']
     self.inputs = np.zeros_like(golden.batch['decoder_input_tokens'])
+    self.max_decode_length = self.inputs.shape[1]
     self.encoded, self.cache, made = jax.jit(self._prepare)()
     if per_step:
       self.encoded, self.tokens = (
@@ -76,7 +77,7 @@ class T5Decoder:
       state.cur_token,
       enable_dropout=False,
       decode=True,
-      max_decode_length=self.inputs.shape[1],
+      max_decode_length=self.max_decode_length,
       mutable=['cache'],
       method=self.module.decode,
     )

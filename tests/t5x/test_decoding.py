@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax.core import frozen_dict
 
-from t5x import decoding
+from t5x import decode_cache, decoding
 from tests import golden_data
 from tests.t5x.decoders import (
   EOS,
@@ -54,6 +54,53 @@ def test_one_beam_and_greedy_equal_t5x(name):
   taken = np.take_along_axis(np.asarray(full), greedy[..., None], -1)[..., 0]
   said = np.cumsum(np.cumsum(greedy == EOS, -1), -1) <= 1
   np.testing.assert_allclose(log_probs, np.sum(taken * said, -1), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+  'decode_fn, name',
+  [
+    (decoding.temperature_sample, 'greedy_sequences'),
+    pytest.param(
+      decoding.beam_search, 'beam1_sequences', marks=pytest.mark.slow
+    ),
+  ],
+)
+def test_a_cache_that_starts_short_gives_the_same(decode_fn, name, monkeypatch):
+  model = T5Decoder('t5x_1_1')
+  # One row ends while the cache is short, the others don't.
+  monkeypatch.setattr(decode_cache, '_SHORT', 3)
+  # The network checks the length of the cache where it is told of one.
+  model.max_decode_length = None
+  lengths = []
+
+  def spy(state):
+    cache = state.cache['decoder']['layers_0']['self_attention']
+    lengths.append(cache['cached_key'].shape[-1])
+    return model(state)
+
+  sequences, _ = jax.jit(
+    lambda: decode_fn(
+      model.inputs,
+      model.cache,
+      decode_cache.ShortCacheModel(spy),
+      EOS,
+      num_decodes=1,
+    )
+  )()
+  assert set(lengths) == {3, model.inputs.shape[1]}
+  expected = golden_data.load('t5x_1_1').decode[name]
+  np.testing.assert_array_equal(sequences[:, 0], expected)
+
+
+def test_the_first_of_the_greatest_is_taken():
+  logits = jnp.array([[0.0, 3.0, 3.0], [-1.0, -2.0, -1.0], [2.0, 1.0, jnp.nan]])
+  model = TableModel(jnp.exp(logits))
+  sequences, _ = temperature_sample(
+    jnp.zeros((1, 1), jnp.int32), {}, model, EOS
+  )
+  assert sequences[0, 0].tolist() == [1]
+  found = decoding._argmax(logits)
+  assert found[:2].tolist() == [1, 0] and 0 <= found[2] < 3
 
 
 def test_sampling_stops_when_every_row_has_ended():
