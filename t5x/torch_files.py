@@ -15,6 +15,7 @@ for.
 import os
 import pathlib
 import pickle
+import pickletools
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -27,6 +28,9 @@ from t5x.errors import UserError
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
+# The largest T5 has some thousand tensors of some ten objects each.
+_MAX_OBJECTS = 10**7
+_MAX_DEPTH = 40
 
 # Classes of storages, by the type of their numbers.
 _STORAGES = {
@@ -156,6 +160,49 @@ class _TensorUnpickler(pickle.Unpickler):
     return _Storage(str(key), self._storages[kind], int(size))
 
 
+def _load(file) -> Any:
+  """Loads one pickle, once it is known not to break the loader itself.
+
+  A loader makes room for as many objects as the largest number says under which
+  one is put aside, and follows an object that lies in itself a million times
+  to the end of its own stack.
+
+  Args:
+    file: stands at the pickle's start, and afterwards behind its end.
+  """
+  start = file.tell()
+  stack: list[int | None] = []  # How deep each object is; None is a mark.
+  aside: dict[int, int | None] = {}
+  for code, argument, _ in pickletools.genops(file):
+    if code.name in ('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'):
+      number = len(aside) if argument is None else argument
+      if number > _MAX_OBJECTS:
+        raise _Refused(f'it has room for {number} objects')
+      aside[number] = stack[-1]
+    elif code.name in ('GET', 'BINGET', 'LONG_BINGET'):
+      stack.append(aside[argument])
+    elif code.name == 'MARK':
+      stack.append(None)
+    else:
+      depth = _depth_of_taken(stack, code) + 1
+      if depth > _MAX_DEPTH:
+        raise _Refused(f'it has objects in objects, {depth} deep')
+      stack.extend([depth] * len(code.stack_after))
+  file.seek(start)
+  return _TensorUnpickler(file).load()
+
+
+def _depth_of_taken(stack: list[int | None], code: Any) -> int:
+  """Takes off the stack what an instruction does; returns how deep it is."""
+  taken, singly = [0], len(code.stack_before)
+  if pickletools.markobject in code.stack_before:
+    singly = code.stack_before.index(pickletools.markobject)
+    while (found := stack.pop()) is not None:
+      taken.append(found)
+  taken += [stack.pop() or 0 for _ in range(singly)]
+  return max(taken)
+
+
 def open_file(path: str | os.PathLike) -> dict[str, lazy_arrays.LazyArray]:
   """Opens a dict of tensors that `torch.save` wrote; reads no number yet.
 
@@ -236,7 +283,7 @@ def _open_zip(
       if order != 'little':
         raise ValueError(f'its byte order is {order}, expected little')
     with archive.open(pickled) as stream:
-      content = _tensors(_TensorUnpickler(stream).load())
+      content = _tensors(_load(stream))
     places = {
       name.removeprefix(f'{root}data/'): _place_of_member(file, info)
       for name, info in members.items()
@@ -259,15 +306,15 @@ def _open_legacy(
 ) -> tuple[dict[str, _Tensor], dict[str, _Place]]:
   """The format of torch before 1.6: pickles, then the storages in turn."""
   with path.open('rb') as file:
-    if _TensorUnpickler(file).load() != _MAGIC_NUMBER:
+    if _load(file) != _MAGIC_NUMBER:
       raise ValueError('it is neither a zip archive nor a pickle of torch')
-    if _TensorUnpickler(file).load() != _LEGACY_PROTOCOL:
+    if _load(file) != _LEGACY_PROTOCOL:
       raise ValueError('it is a pickle of an unknown version of torch')
-    system = _TensorUnpickler(file).load()
+    system = _load(file)
     if not system.get('little_endian', True):
       raise ValueError('its byte order is big, expected little')
-    content = _tensors(_TensorUnpickler(file).load())
-    keys = _TensorUnpickler(file).load()
+    content = _tensors(_load(file))
+    keys = _load(file)
     sizes = {
       tensor.storage.key: lazy_arrays.numpy_dtype(tensor.storage.dtype).itemsize
       for tensor in content.values()

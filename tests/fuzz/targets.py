@@ -1,0 +1,242 @@
+"""What is read from outside, one function a reader: bytes in, no surprise out.
+
+A target returns, whatever the bytes are, or raises: that is a finding. Errors
+that name what is wrong with the bytes are what the readers promise, so targets
+catch them. `python -m tests.fuzz.run` tries inputs by the million.
+"""
+
+import fractions
+import io
+import json
+import os
+import pathlib
+import tempfile
+import zipfile
+from collections.abc import Callable
+
+# A file system in memory where there is one: targets write a file each time.
+_MEMORY = '/dev/shm'
+
+
+def _folder() -> tempfile.TemporaryDirectory:
+  place = _MEMORY if os.path.isdir(_MEMORY) else None
+  return tempfile.TemporaryDirectory(dir=place, prefix='fuzz-')
+
+
+def equation(content: bytes) -> None:
+  """A label of an arithmetic set: a number, or nothing."""
+  from dss_jax import equations
+
+  text = content.decode(errors='replace')
+  value = equations.evaluate(text)
+  assert value is None or isinstance(value, fractions.Fraction)
+  equations.same_value(text, '12')
+
+
+def journal(content: bytes) -> None:
+  """An extraction's journal: entries that can be written again, or none."""
+  from dss_jax.extract import journal as journal_lib
+
+  with _folder() as folder:
+    path = pathlib.Path(folder, 'journal.jsonl')
+    path.write_bytes(content)
+    for offset, entry in journal_lib.scan(path):
+      assert 0 <= offset < max(len(content), 1)
+      if entry is not None:
+        assert journal_lib.parse(entry.line()) is not None
+
+
+def release(content: bytes) -> None:
+  """Files of the published layout: rows, and what the teacher wrote."""
+  from dss_jax import errors, records
+
+  parts = content.split(b'\0', 2)
+  with _folder() as folder:
+    place = pathlib.Path(folder, 'svamp')
+    (place / 'llm').mkdir(parents=True)
+    for split in ('train', 'test'):
+      (place / f'svamp_{split}.json').write_bytes(parts[0])
+      (place / 'llm' / f'{split}_CoT_0.json').write_bytes(parts[-1])
+    try:
+      found = records.read('svamp', folder)
+      assert len(found.splits['train']) == len(found.splits['test'])
+    except errors.DataError as error:
+      assert 'svamp' in str(error)
+
+
+def release_zip(content: bytes) -> None:
+  """The same in a zip, which is any bytes."""
+  from dss_jax import errors, records
+
+  with _folder() as folder:
+    path = pathlib.Path(folder, 'release.zip')
+    path.write_bytes(content)
+    try:
+      records.read('svamp', str(path))
+    except errors.DataError as error:
+      assert 'svamp' in str(error) or str(path) in str(error)
+    assert os.listdir(folder) == ['release.zip']
+
+
+def own_data(content: bytes) -> None:
+  """Rows of the user's own, as JSON lines and as separated values."""
+  from dss_jax import errors
+  from dss_jax import own_data as own_data_lib
+
+  with _folder() as folder:
+    for name in ('rows.jsonl', 'rows.csv', 'rows.tsv'):
+      path = pathlib.Path(folder, name)
+      path.write_bytes(content)
+      try:
+        own_data_lib.read_one(str(path))
+      except errors.DataError as error:
+        assert name in str(error)
+
+
+def torch_pickle(content: bytes) -> None:
+  """The pickle in a PyTorch file, in either layout."""
+  from t5x import errors, torch_files
+
+  packed = io.BytesIO()
+  with zipfile.ZipFile(packed, 'w') as archive:
+    archive.writestr('archive/data.pkl', content)
+    archive.writestr('archive/data/0', bytes(24))
+  with _folder() as folder:
+    path = pathlib.Path(folder, 'pytorch_model.bin')
+    for file in (packed.getvalue(), content):
+      path.write_bytes(file)
+      try:
+        tensors = torch_files.open_file(path)
+        for tensor in tensors.values():
+          assert all(n >= 0 for n in tensor.shape)
+      except errors.UserError as error:
+        assert str(path) in str(error)
+
+
+def orbax_metadata(content: bytes) -> None:
+  """The description of a checkpoint, and the position beside it."""
+  from t5x import checkpoint_layouts, errors, orbax_checkpoints
+
+  with _folder() as folder:
+    path = os.path.join(folder, 'checkpoint_1')
+    for part, name in (('state', '_METADATA'), ('dataset', 'metadata')):
+      os.makedirs(os.path.join(path, part))
+      with open(os.path.join(path, part, name), 'wb') as file:
+        file.write(content)
+    with open(os.path.join(path, 'state', 'manifest.ocdbt'), 'wb'):
+      pass
+    checkpoint_layouts.all_steps(folder)
+    for read in (orbax_checkpoints.read, orbax_checkpoints.read_position):
+      try:
+        read(path)
+      except errors.UserError as error:
+        assert path in str(error)
+
+
+def legacy_index(content: bytes) -> None:
+  """The msgpack index of a legacy checkpoint."""
+  from t5x import errors, legacy_checkpoints
+
+  with _folder() as folder:
+    with open(os.path.join(folder, 'checkpoint'), 'wb') as file:
+      file.write(content)
+    try:
+      legacy_checkpoints.read(folder)
+    except errors.UserError as error:
+      assert folder in str(error)
+
+
+def snapshot(content: bytes) -> None:
+  """A snapshot of the input."""
+  from t5x import pipeline_snapshots
+
+  try:
+    found = pipeline_snapshots.Snapshot.from_bytes(content)
+    again = pipeline_snapshots.Snapshot.from_bytes(found.to_bytes())
+    assert again == found
+  except pipeline_snapshots.UnusableError:
+    pass
+
+
+def macro(content: bytes) -> None:
+  """`--gin.NAME=VALUE`: taken or refused, and never run."""
+  import gin
+  from t5x import errors, gin_utils
+
+  name, _, value = content.decode(errors='replace').partition('\0')
+  gin.clear_config()
+  try:
+    args = gin_utils.rewrite_gin_args([f'--gin.{name}={value}'])
+    gin_utils.parse_gin_flags([], [], [a.split('=', 1)[1] for a in args])
+  except errors.UserError as error:
+    assert str(error)
+  finally:
+    gin.clear_config()
+
+
+_ROW = {
+  'split': 'train',
+  'index': 0,
+  'id': 'a',
+  'sample': 0,
+  'prompt': '00000000000000ff',
+  'model': 'm',
+  'parameters': {'n': 1},
+  'text': 'So the answer is (a).',
+  'finish': 'stop',
+  'usage': {'n': 3},
+  'error': '',
+  'time': 1.5,
+}
+_TREE = {
+  'use_ocdbt': True,
+  'tree_metadata': {
+    "('target', 'w')": {
+      'key_metadata': [{'key': 'target', 'key_type': 2}],
+      'value_metadata': {'value_type': 'jax.Array', 'skip_deserialize': False},
+    }
+  },
+}
+_PROBLEM = {'Body': 'A.', 'Question': 'B?', 'Equation': '( 1 + 2 )', 'ID': '1'}
+
+
+def _zip() -> bytes:
+  packed = io.BytesIO()
+  with zipfile.ZipFile(packed, 'w') as archive:
+    for split in ('train', 'test'):
+      archive.writestr(f'svamp/svamp_{split}.json', json.dumps(_PROBLEM) + '\n')
+      archive.writestr(f'svamp/llm/{split}_CoT_0.json', '["The answer is 3."]')
+  return packed.getvalue()
+
+
+# What each target starts from.
+SEEDS: dict[Callable[[bytes], None], list[bytes]] = {
+  equation: [b'( 10.0 * 45.0 )', b'-2 ** 3 and (4 - 1) / .5', b'((((1))))'],
+  journal: [json.dumps(_ROW).encode() + b'\n' + json.dumps(_ROW).encode()],
+  release: [json.dumps(_PROBLEM).encode() + b'\n\0["The answer is (1 + 2)."]'],
+  release_zip: [_zip()],
+  own_data: [
+    b'{"input": "a", "label": "b", "rationale": ["c", "d"]}\n',
+    b'input,label,rationale\na,b,"c\nd"\n',
+    b'input\tlabel\na\tb\n',
+  ],
+  torch_pickle: [
+    # {} ; a dict of one tensor of six numbers in rows of three.
+    b'\x80\x02}q\x00.',
+    b'\x80\x02}q\x00X\x01\x00\x00\x00wq\x01ctorch._utils\n_rebuild_tensor_v2\n'
+    b'q\x02((X\x07\x00\x00\x00storageq\x03ctorch\nFloatStorage\nq\x04X\x01\x00'
+    b'\x00\x000q\x05X\x03\x00\x00\x00cpuq\x06K\x06tq\x07QK\x00K\x02K\x03\x86q'
+    b'\x08K\x03K\x01\x86q\x09\x89ccollections\nOrderedDict\nq\x0a)Rq\x0btq\x0c'
+    b'Rq\x0ds.',
+  ],
+  orbax_metadata: [json.dumps(_TREE).encode(), b'{"batches": 12}'],
+  legacy_index: [
+    b'\x82\xa7version\x03\xa9optimizer\x81\xa6target\x81\xa1w\xc0',
+  ],
+  snapshot: [
+    b'{"batches": 1, "format": 1, "next_batch": 2, "pipeline": 3,'
+    b' "state_bytes": 4, "state_crc": 0, "tensorflow": "2.21.0"}\n',
+  ],
+  macro: [b'ALPHA\x000.5', b"MODEL_DIR\0'runs/a'", b'train.seed\0@f()'],
+}
+TARGETS = {target.__name__: target for target in SEEDS}

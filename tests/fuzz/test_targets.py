@@ -1,0 +1,71 @@
+"""Every reader takes its seeds, what was once found, and what lies nearby."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from t5x import errors, torch_files
+from tests.fuzz import targets
+
+# Inputs that were findings.
+_FOUND = {
+  # Without its first byte, and cut short within a file.
+  targets.release_zip: [
+    targets.SEEDS[targets.release_zip][0][1:],
+    targets.SEEDS[targets.release_zip][0][400:],
+  ],
+  targets.torch_pickle: [
+    # One object put aside as number 67,108,863: a gigabyte of room.
+    b'\x80\x02}r\xff\xff\xff\x03.',
+    # A key that is a tuple in tuples.
+    b'\x80\x02}' + b')' + b'\x85' * 3000 + b'K\x01s.',
+  ],
+}
+
+_TARGETS = [
+  pytest.param(
+    target,
+    id=target.__name__,
+    marks=pytest.mark.xfail(
+      target is targets.release_zip,
+      raises=OSError,
+      strict=True,
+      reason='a zip whose index points before its start is not named yet',
+    ),
+  )
+  for target in targets.SEEDS
+]
+
+
+@pytest.mark.parametrize('target', _TARGETS)
+def test_seeds_and_findings_are_read_or_refused(target):
+  for content in targets.SEEDS[target] + _FOUND.get(target, []):
+    target(content)
+
+
+@pytest.mark.parametrize('target', _TARGETS)
+def test_what_lies_near_a_seed_is_read_or_refused(target):
+  @settings(max_examples=30, deadline=None)
+  @given(
+    seed=st.sampled_from(targets.SEEDS[target]),
+    place=st.integers(0, 2**16),
+    put=st.binary(max_size=4),
+    taken=st.integers(0, 4),
+  )
+  def near(seed, place, put, taken):
+    place %= len(seed) + 1
+    target(seed[:place] + put + seed[place + taken :])
+
+  near()
+
+
+def test_a_pickle_that_would_fill_the_memory_is_refused(tmp_path):
+  path = tmp_path / 'pytorch_model.bin'
+  for content, why in zip(
+    _FOUND[targets.torch_pickle],
+    ['room for 67108863 objects', 'objects in objects'],
+    strict=True,
+  ):
+    path.write_bytes(content)
+    with pytest.raises(errors.UserError, match=why):
+      torch_files.open_file(path)
