@@ -456,12 +456,13 @@ class Experiment:
         dtype=tf.int32,
         rank=0,
       )
+    to_tokens = self._to_tokens(preprocessor, kind not in ('label', 'finetune'))
     registry.add_task(
       name,
       self._source(teacher, needs, shuffled, only_correct='correct' in chosen),
       ' '.join([kind, *parts]),
       {**self._features(*names), **features},
-      [*self._to_tokens(preprocessor, drawn=True), prep.append_eos, *last],
+      [*to_tokens, prep.append_eos, *last],
     )
     return name
 

@@ -1,27 +1,24 @@
 """SeqIO tasks and mixtures that cost little an example while they train.
 
 SeqIO hands every example of every epoch through a handful of `tf.data` maps,
-each of which costs more than the example is worth: on CommonsenseQA's short
-texts 150 microseconds of a core in all. The examples of a small data set are
-made once instead and kept as they are handed on; what is left for an epoch is
-to shuffle and to mix them. The examples and their order are SeqIO's.
+each of which takes longer than packing the example: on CommonsenseQA's short
+texts all together take 150 microseconds of a core. The examples of a small data
+set are made once instead and kept as they are handed on; what is left for an
+epoch is to shuffle and to mix them. The examples and their order are SeqIO's.
 
 Both classes are what SeqIO offers its extensions (`task_cls`, `mixture_cls`).
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 
 import seqio
 import tensorflow as tf
 
-from dss_jax import preprocessors
+from dss_jax import own_data, preprocessors
 
 # Rows a shard; SeqIO keeps the rows of data sets with fewer in memory, and with
 # them their order in all epochs. The same must be kept here.
 _SMALL = 10_000
-
-# Preprocessors that make another example of a row in each epoch.
-_DRAWN: tuple[Callable, ...] = (preprocessors.draw_rationale,)
 
 
 class Task(seqio.Task):
@@ -56,13 +53,8 @@ class Task(seqio.Task):
       try_in_mem_cache: whether to keep anything in memory.
       features: which to keep; None keeps all.
     """
-    if (
-      num_epochs == 1
-      or use_cached
-      or not try_in_mem_cache
-      or self._is_large(split, shard_info)
-      or any(step in _DRAWN for step in self.preprocessors)
-    ):
+    once = num_epochs == 1 or use_cached or not try_in_mem_cache
+    if once or not self.is_kept(split, shard_info):
       dataset = super().get_dataset(
         sequence_length=sequence_length,
         split=split,
@@ -83,19 +75,38 @@ class Task(seqio.Task):
     dataset = self.preprocess_postcache(
       dataset, sequence_length=sequence_length, seed=seed
     )
+    dataset = self._validate_preprocessing(dataset)
     if trim_output_features:
       dataset = seqio.trim_dataset(
         dataset, sequence_length, self.output_features
       )
     dataset = _only(dataset, features).cache().repeat(num_epochs)
     if shuffle:
-      size = shuffle_buffer_size or seqio.SHUFFLE_BUFFER_SIZE
+      size = shuffle_buffer_size or self._shuffle_buffer_size
       dataset = dataset.shuffle(size, seed=seed)
     return dataset
 
-  def _is_large(self, split: str, shard_info: seqio.ShardInfo | None) -> bool:
+  def is_kept(
+    self, split: str, shard_info: seqio.ShardInfo | None = None
+  ) -> bool:
+    """Says whether the examples of a split are made once for all epochs.
+
+    Args:
+      split: which split.
+      shard_info: which part of it.
+
+    Returns:
+      Whether they are few, and the same in every epoch.
+    """
     shards = shard_info.num_shards if shard_info else 1
-    return self.source.num_input_examples(split) >= _SMALL * shards
+    if self._shuffle_buffer_size is None or (
+      self.source.num_input_examples(split) >= _SMALL * shards
+    ):
+      return False
+    if preprocessors.draw_rationale not in self.preprocessors:
+      return True
+    texts = self.source.columns(split)['rationale']
+    return not any(own_data.SEPARATOR.encode() in text for text in texts)
 
 
 class Mixture(seqio.Mixture):
