@@ -72,7 +72,8 @@ def read(path: str) -> dict[str, Any]:
     )
   index = _parse_index(index_path, content)
   version = index.get('version')
-  if not any(version is not None and version == v for v in _VERSIONS):
+  # Whether an array of several equals a number has no answer.
+  if getattr(version, 'ndim', 0) or version not in _VERSIONS:
     raise UserError(
       f'{index_path}: expected version 1 to {VERSION} of the legacy layout,'
       f' found {version}. Save it again with a current T5X.'
@@ -82,7 +83,13 @@ def read(path: str) -> dict[str, Any]:
     tree['flax_mutables'] = index['flax_mutables']
   try:
     return _lazy_tree(path, tree, version, ())
-  except (KeyError, TypeError, AttributeError, ValueError) as error:
+  except (
+    KeyError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    RecursionError,
+  ) as error:
     if isinstance(error, UserError):
       raise
     raise DamagedError(
@@ -102,7 +109,9 @@ def _parse_index(index_path: str, content: bytes) -> dict[str, Any]:
     ) from error
   optimizer = index.get('optimizer') if isinstance(index, dict) else None
   if not isinstance(optimizer, dict) or 'target' not in optimizer:
-    found = sorted(index) if isinstance(index, dict) else type(index).__name__
+    found = type(index).__name__
+    if isinstance(index, dict):
+      found = sorted(map(str, index))
     raise DamagedError(
       f"{index_path}: expected the entries 'optimizer' → 'target', found"
       f' {found}. This is not a T5X checkpoint.'

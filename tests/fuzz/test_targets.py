@@ -1,5 +1,7 @@
 """Every reader takes its seeds, what was once found, and what lies nearby."""
 
+import flax.serialization
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +11,14 @@ from tests.fuzz import targets
 
 # Inputs that were findings.
 _FOUND = {
+  targets.legacy_index: [
+    # Keys of two types.
+    b'\x82\xa7vopt\x00rget\x81\xa1w\xc0',
+    # A version that is an array.
+    flax.serialization.msgpack_serialize(
+      {'version': np.arange(3), 'optimizer': {'target': {}}}
+    ),
+  ],
   # Without its first byte, and cut short within a file.
   targets.release_zip: [
     targets.SEEDS[targets.release_zip][0][1:],
