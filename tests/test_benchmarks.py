@@ -4,16 +4,38 @@ import argparse
 import statistics
 
 import numpy as np
+import pytest
 
 from benchmarks import decode, engine, workload
 
 
+def test_rows_are_padded_as_the_converter_pads_them():
+  (row,) = decode.rows_of([np.arange(3, 6)], [np.array([7, 1])], (5, 4))
+  index, features = row
+  assert index == 0
+  assert {k: x.tolist() for k, x in features.items()} == {
+    'encoder_input_tokens': [3, 4, 5, 0, 0],
+    'decoder_target_tokens': [7, 1, 0, 0],
+    'decoder_input_tokens': [0, 7, 1, 0],
+    'decoder_loss_weights': [1, 1, 0, 0],
+  }
+
+
+def test_other_answers_are_counted():
+  answers = [np.array([5, 1]), np.array([1]), np.array([4, 1])]
+  others = [np.array([5, 1]), np.array([1, 1]), np.array([3, 1])]
+  assert decode.different(answers, answers) == []
+  assert decode.different(answers, others) == [1, 2]
+
+
+@pytest.mark.slow
 def test_answers_are_as_long_as_real_labels(monkeypatch):
   monkeypatch.setitem(engine.SIZES, 'tiny', (32, 2, 1, 32))
-  examples = workload.examples(engine.VOCAB_SIZE, 256)
+  monkeypatch.setattr(engine, 'VOCAB_SIZE', 512)
+  examples = workload.examples(engine.VOCAB_SIZE, 128)
   inputs = [x.predict for x in examples]
   variables = decode.answering_variables('tiny', inputs)
-  options = argparse.Namespace(size='tiny', dtype='float32', batch_size=256)
+  options = argparse.Namespace(size='tiny', dtype='float32', batch_size=128)
   rows = decode.rows_of(inputs, [x.label for x in examples], (512, 40))
   answers = decode.our_answers(options, variables, rows)()
   lengths = [len(x) for x in answers]
@@ -21,7 +43,4 @@ def test_answers_are_as_long_as_real_labels(monkeypatch):
   assert min(lengths) == 2 and max(lengths) <= 9
   assert all(x[-1] == 1 for x in answers)
   # They differ with the inputs.
-  assert len(set(map(tuple, answers))) > 64
-  changed = [*answers[:7], np.append(answers[7], 5), *answers[8:]]
-  assert decode.different(answers, answers) == []
-  assert decode.different(changed, answers) == [7]
+  assert len(set(map(tuple, answers))) > 48
