@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dss_jax import models, optimization
-from t5x import partitioning, train_state, trainer
+from t5x import initialization, partitioning, trainer
 from t5x.examples.t5 import network
 
 # T5 1.1: embedding, heads, layers a side, mlp.
@@ -63,25 +63,19 @@ def make_trainer(
     partitioner: by default, data parallel over all devices.
   """
   partitioner = partitioner or partitioning.PjitPartitioner(num_partitions=1)
-  shapes = {k: v.shape for k, v in batch.items()}
-
-  def init(rng):
-    variables = model.get_initial_variables(rng, shapes)
-    return train_state.FlaxOptimTrainState.create(
-      model.optimizer_def, variables
-    )
-
-  axes = partitioner.get_mesh_axes(jax.eval_shape(init, jax.random.key(0)))
-  state = partitioner.partition(
-    init, in_axis_resources=(None,), out_axis_resources=axes
-  )(jax.random.key(0))
+  initializer = initialization.TrainStateInitializer(
+    optimizer_def=model.optimizer_def,
+    init_fn=model.get_initial_variables,
+    input_shapes={k: v.shape for k, v in batch.items()},
+    partitioner=partitioner,
+  )
   return trainer.Trainer(
     model=model,
-    train_state=state,
+    train_state=initializer.from_scratch(jax.random.key(0)),
     partitioner=partitioner,
     eval_names=[],
     summary_dir=None,
-    train_state_axes=axes,
+    train_state_axes=initializer.train_state_axes,
     rng=jax.random.key(0, impl=rng_kind),
     learning_rate_fn=lambda step: jnp.float32(5e-5),
     num_microbatches=None,

@@ -12,6 +12,7 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 
 from t5x import (
+  batched_draws,
   checkpoint_config,
   checkpoint_layouts,
   state_utils,
@@ -182,7 +183,7 @@ class TrainStateInitializer:
   @functools.cached_property
   def _from_scratch(self) -> Callable[[jax.Array], Any]:
     return self._partitioner.partition(
-      self._initialize,
+      batched_draws.batched(self._initialize),
       in_axis_resources=(None,),
       out_axis_resources=self.train_state_axes,
     )

@@ -1,0 +1,118 @@
+r"""How long a process takes until its first training step begins.
+
+    pip install -e '.[bench]'
+    JAX_PLATFORMS=cpu python -m benchmarks.first_step --size base
+
+Each line is a process of its own: cold, with an empty compilation cache, and
+warm, with the cache that the cold one has filled (JAX_COMPILATION_CACHE_DIR).
+Layers are compiled one by one, and as a scan over one (`gin/engine/scan.gin`).
+
+import   Python and JAX (no TensorFlow here).
+weights  compiling and drawing random ones. A run that starts from a checkpoint
+         reads it instead.
+trace    the step, from Python to what XLA reads.
+compile  XLA's work, or reading it from the cache.
+step     the first step itself, with the memory that it touches first.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import rich.console
+import rich.table
+
+_PARTS = ('import', 'weights', 'trace', 'compile', 'step')
+
+
+def _child(options: argparse.Namespace) -> None:
+  """Takes one step and prints how long each part of the way took."""
+  marks = [time.perf_counter()]
+  import jax
+
+  from benchmarks import engine, workload
+
+  rows = workload.examples(engine.VOCAB_SIZE, 256)
+  batch = next(workload.packed_batches(rows, options.rows, options.row_shape))
+  marks.append(time.perf_counter())
+  config = engine.config(
+    options.size, options.dtype, scan_layers=options.layers == 'scan'
+  )
+  trainer = engine.make_trainer(engine.make_model(config), batch)
+  jax.block_until_ready(trainer.train_state)
+  marks.append(time.perf_counter())
+  lowered = trainer.lower_train(batch)
+  marks.append(time.perf_counter())
+  lowered.compile()
+  marks.append(time.perf_counter())
+  # Traces a second time, and finds what was compiled.
+  trainer.compile_train(batch)
+  start = time.perf_counter()
+  trainer.train(iter([batch]), 1).result()
+  jax.block_until_ready(trainer.train_state)
+  seconds = [b - a for a, b in itertools.pairwise(marks)]
+  seconds.append(time.perf_counter() - start)
+  print(json.dumps(dict(zip(_PARTS, seconds, strict=True))))
+
+
+def _measure(layers: str, cache: str, arguments: list[str]) -> dict[str, float]:
+  """Runs the child; returns the seconds of each part."""
+  environment = {
+    **os.environ,
+    'JAX_COMPILATION_CACHE_DIR': cache,
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
+  }
+  found = subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'benchmarks.first_step',
+      f'--layers={layers}',
+      *arguments,
+    ],
+    env=environment,
+    stdout=subprocess.PIPE,
+    check=True,
+    text=True,
+  )
+  return json.loads(found.stdout.splitlines()[-1])
+
+
+def main() -> None:
+  """Measures and prints a table."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--size', default='base')
+  parser.add_argument('--dtype', default='float32')
+  parser.add_argument('--rows', type=int, default=8, help='packed rows')
+  parser.add_argument(
+    '--row-shape', type=int, nargs=2, default=(256, 84), metavar=('L', 'T')
+  )
+  parser.add_argument(
+    '--layers',
+    choices=['single', 'scan'],
+    help='take one step in this process, and print its parts as JSON',
+  )
+  options = parser.parse_args()
+  if options.layers:
+    _child(options)
+    return
+  table = rich.table.Table('layers', 'cache', *_PARTS, 'until the step')
+  for layers in ('single', 'scan'):
+    with tempfile.TemporaryDirectory() as cache:
+      for state in ('cold', 'warm'):
+        parts = _measure(layers, cache, sys.argv[1:])
+        before = sum(parts[name] for name in _PARTS[:-1])
+        shown = [f'{parts[name]:.1f}' for name in _PARTS]
+        table.add_row(layers, state, *shown, f'{before:.1f} s')
+  rich.console.Console().print(table)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,58 @@
+"""Tests of t5x.batched_draws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5x import batched_draws
+
+
+def _draw_many(key):
+  """Two shapes, two distributions, and what depends on what was drawn."""
+  keys = [jax.random.fold_in(key, i) for i in range(5)]
+  drawn = {
+    'wide': [jax.random.truncated_normal(k, -2, 2, (4, 6)) / 3 for k in keys],
+    'narrow': [jax.random.normal(k, (4,)) for k in keys],
+    'uniform': [
+      jax.random.uniform(k, (4, 6), maxval=m)
+      for m, k in zip((1.0, 1.0, 2.0), keys, strict=False)
+    ],
+  }
+  # A key made of one made of a key, and a draw scaled by a draw.
+  again = jax.random.fold_in(keys[3], 7)
+  drawn['nested'] = jax.random.normal(again, (4,)) * drawn['narrow'][0]
+  unused = drawn['wide'][0] @ jnp.ones((6, 6))
+  del unused
+  return drawn
+
+
+def _wide_draws(function):
+  """Shapes of the draws of `wide` that were put together."""
+  program = jax.make_jaxpr(function)(jax.random.key(0))
+  shapes = [
+    equation.outvars[0].aval.shape
+    for equation in program.jaxpr.eqns
+    if equation.primitive.name == 'erf_inv'
+  ]
+  return [shape for shape in shapes if shape[-2:] == (4, 6)]
+
+
+@pytest.mark.parametrize('kind', ['threefry2x32', 'rbg', 'unsafe_rbg'])
+def test_every_array_is_what_it_was(kind):
+  key = jax.random.key(3, impl=kind)
+  expected = jax.jit(_draw_many)(key)
+  found = jax.jit(batched_draws.batched(_draw_many))(key)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_draws_of_a_kind_become_one():
+  assert _wide_draws(batched_draws.batched(_draw_many)) == [(5, 4, 6)]
+
+
+def test_large_draws_stay_apart(monkeypatch):
+  monkeypatch.setattr(batched_draws, '_MOST_BYTES', 2 * 24 * 4)
+  batched = batched_draws.batched(_draw_many)
+  assert _wide_draws(batched) == [(2, 4, 6)] * 2
+  key = jax.random.key(0)
+  jax.tree.map(np.testing.assert_array_equal, batched(key), _draw_many(key))
