@@ -9,6 +9,7 @@ import logging as std_logging
 import os
 import re
 import sys
+import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -145,6 +146,11 @@ def _as_user_errors() -> Iterator[None]:
     raise
   except OSError as e:
     raise errors.UserError(f'Gin file: {e}') from e
+  except tokenize.TokenError as e:
+    raise errors.UserError(
+      'Gin configuration: a bracket or a string is opened in a file or a'
+      f' --gin.NAME=VALUE and never closed ({e.args[0]}).'
+    ) from e
   except (ValueError, SyntaxError, RuntimeError, TypeError, KeyError) as e:
     missing = re.match(r'(\w+)/macro\.value set to `%gin\.REQUIRED`', str(e))
     if missing:

@@ -11,6 +11,8 @@ from tests.fuzz import targets
 
 # Inputs that were findings.
 _FOUND = {
+  # A bracket, and a string, that is never closed.
+  targets.macro: [b'A\x00[', b'A\x00"""'],
   targets.legacy_index: [
     # Keys of two types.
     b'\x82\xa7vopt\x00rget\x81\xa1w\xc0',
