@@ -1,0 +1,93 @@
+"""How long a run that goes on takes to be back at its place in the data.
+
+    python benchmarks/resume.py --batches=3000
+
+Reads the packed CommonsenseQA sample up to a position and goes there twice
+more: by reading all again, and from the last snapshot as a checkpoint holds it.
+The batches that follow have to be the same.
+"""
+
+import os
+import resource
+import time
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+import click
+
+from dss_jax import feature_converters, mixtures
+from t5x import datasets, pipeline_snapshots, train_iterator
+
+# More often than in a run, so that short runs have one as well.
+_PERIOD_SECONDS = 2.0
+_COMPARED = 20
+
+
+class _Watch:
+  """Seconds of the clock and of the processor since it was made."""
+
+  def __init__(self):
+    self._wall, self._cpu = time.perf_counter(), self._used()
+
+  def _used(self) -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+  def __str__(self) -> str:
+    wall = time.perf_counter() - self._wall
+    return f'{wall:.2f} s ({self._used() - self._cpu:.2f} s of CPU)'
+
+
+def _iterator() -> train_iterator.TrainIterator:
+  config = datasets.DatasetConfig(
+    mixture_or_task_name=mixtures.train_mixture('cqa'),
+    task_feature_lengths={'inputs': 256, 'targets': 128},
+    split='train',
+    batch_size=16,
+    shuffle=True,
+    seed=0,
+    pack=True,
+  )
+  dataset = datasets.get_dataset(
+    config, 0, 1, feature_converters.DistillFeatureConverter
+  )
+  return train_iterator.TrainIterator(
+    dataset, dict, snapshot_period=_PERIOD_SECONDS
+  )
+
+
+def _checksums(iterator: train_iterator.TrainIterator) -> list[int]:
+  return [pipeline_snapshots.checksum(next(iterator)) for _ in range(_COMPARED)]
+
+
+@click.command()
+@click.option('--batches', default=3000, help='How far the run is.')
+def main(batches: int) -> None:
+  """Prints the times, and the size of the snapshot."""
+  first, watch = _iterator(), _Watch()
+  for _ in range(batches):
+    next(first)
+  print(f'{batches} batches read in {watch}')
+  state, snapshot = first.get_state(), first.get_snapshot()
+  expected = _checksums(first)
+  first.close()
+  if snapshot is None:
+    raise click.ClickException('No snapshot yet: give more --batches.')
+  size = pipeline_snapshots.Snapshot.from_bytes(snapshot).state_bytes
+  print(f'The snapshot: {len(snapshot):,} bytes, unpacked {size:,}')
+  for kind in ('all read again', 'from the snapshot'):
+    iterator = _iterator()
+    iterator.set_state(state)
+    if kind == 'from the snapshot':
+      iterator.set_snapshot(snapshot)
+    watch = _Watch()
+    found = [pipeline_snapshots.checksum(next(iterator))]
+    print(f'Back there, {kind}: {watch}')
+    found += [pipeline_snapshots.checksum(next(iterator)) for _ in expected[1:]]
+    iterator.close()
+    if found != expected:
+      raise click.ClickException('Other batches followed.')
+
+
+if __name__ == '__main__':
+  main()
