@@ -45,7 +45,7 @@ TokensToLogits = Callable[[DecodingState], tuple[jax.Array, Cache]]
 # Entries whose last axis is the position, and how much of it a loop starts
 # with. Most labels end within it, and most rationales don't.
 _BY_POSITION = ('cached_key', 'cached_value')
-_SHORT = 32
+_SHORT = 16
 
 
 @dataclasses.dataclass(frozen=True)
