@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from t5x import decoding, partitioning, train_state
+from t5x import decode_cache, decoding, partitioning, train_state
 from tests.t5x import entry_points, tiny_model
 
 # Decode function and its options.
@@ -57,7 +57,12 @@ def decode(tmp_path_factory):
     )
     return jax.tree.map(np.asarray, step(params, batch))
 
-  with entry_points.shared_compilation(tmp_path_factory.mktemp('compiled')):
+  with (
+    entry_points.shared_compilation(tmp_path_factory.mktemp('compiled')),
+    pytest.MonkeyPatch.context() as patch,
+  ):
+    # The cache grows on the way.
+    patch.setattr(decode_cache, '_SHORT', 3)
     yield run
 
 
