@@ -3,8 +3,8 @@ r"""Trains, evaluates and saves for a long time; says what the process gathers.
     JAX_PLATFORMS=cpu python benchmarks/soak.py --minutes=60 --folder=/tmp/soak
 
 The run is the packaged sample's, with the tiny model, as `python -m t5x.train`
-does it in a process of its own, with an evaluation and a checkpoint every few
-steps. Every few seconds this program reads, from /proc, the memory (RSS),
+does it in a process of its own, with a checkpoint every 100 steps and an
+evaluation every 200, which is every few seconds. Every few seconds this program reads, from /proc, the memory (RSS),
 threads and open files of that process. Linux only. It prints a line a reading
 and, at the end, the growth after the first ten minutes (or the first sixth, of
 a run that is shorter than an hour), from the first ten minutes (sixth) then to
@@ -55,8 +55,8 @@ def _command(run: pathlib.Path) -> list[str]:
   macros = {
     'MODEL_DIR': str(run.absolute()),
     'TRAIN_STEPS': 10_000_000,
-    'EVAL_PERIOD': 40,
-    'SAVE_PERIOD': 20,
+    'EVAL_PERIOD': 200,
+    'SAVE_PERIOD': 100,
     'STATS_PERIOD': 5,
     'EVAL_NUM_EXAMPLES': 8,
   }
