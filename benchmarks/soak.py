@@ -4,13 +4,13 @@ r"""Trains, evaluates and saves for a long time; says what the process gathers.
 
 The run is the packaged sample's, with the tiny model, as `python -m t5x.train`
 does it in a process of its own, with a checkpoint every 100 steps and an
-evaluation every 200, which is every few seconds. Every few seconds this program reads, from /proc, the memory (RSS),
-threads and open files of that process. Linux only. It prints a line a reading
-and, at the end, the growth after the first ten minutes (or the first sixth, of
-a run that is shorter than an hour), from the first ten minutes (sixth) then to
-the last: of memory the median, which may grow by 5%; of threads and files the
-least, which may not grow. (A save or an evaluation under way has some of its
-own, so that single readings go up and down.)
+evaluation every 200, which is every few seconds. This program reads, from
+/proc, the memory (RSS), threads and open files of that process every ten
+seconds. Linux only. It prints a line a reading and, at the end, the growth from
+the second ten minutes to the last (of a run that is shorter than an hour: from
+the second sixth): of memory the median, which may grow by 5%; of threads and
+files the least, which may not grow. (A save or an evaluation under way has some
+of its own, so that single readings go up and down.)
 """
 
 import argparse
