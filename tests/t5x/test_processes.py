@@ -30,7 +30,12 @@ def _start(folder, count=2, devices=2, **options):
   port = _port()
   started = []
   for i in range(count):
-    given = {'folder': str(folder), 'slow_steps': True, **options}
+    given = {
+      'folder': str(folder),
+      'slow_steps': True,
+      'snapshot_period': 0,
+      **options,
+    }
     if count > 1:
       given['distributed'] = [f'localhost:{port}', count, i]
     started.append(small_run.start_process(given, f'{folder}-{i}.log', devices))
@@ -79,6 +84,9 @@ def test_two_processes_stop_together_and_one_goes_on_as_if_alone(tmp_path):
   assert _codes(started) == [143, 143], _log(folder) + _log(folder, 1)
   (step,) = checkpoint_layouts.all_steps(folder)
   assert 2 <= step < 60
+  saved = folder / f'checkpoint_{step}' / 'dataset'
+  parts = sorted(path.name for path in saved.glob('part_*'))
+  assert parts == ['part_0-of-2', 'part_1-of-2']
   for i in range(2):
     assert f'SIGTERM: stopped after step {step}.' in _log(folder, i)
   # Only the first process writes.
@@ -157,6 +165,8 @@ def test_the_loss_of_one_process_ends_the_other_and_both_resume(tmp_path):
     print(_log(folder, 1 - victim)[-1500:])
     assert seconds < 60
   _finish(folder, _start(folder, count=2, devices=2, **options))
+  for i in range(2):
+    assert 'its snapshot is of no use' not in _log(folder, i)
   np.testing.assert_allclose(
     _parameters(folder, 40), _parameters(straight, 40), rtol=1e-5, atol=1e-6
   )
