@@ -14,6 +14,7 @@ outside of it.
 
 import contextlib
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -30,6 +31,18 @@ MAX_EXPANSION = 200
 _SMALL_BYTES = 2**24
 # The others unpack by blocks of any size.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+# What zipfile raises for bytes that make no sense: for places before the file's
+# start, names that are no text, versions to come, encryption, …
+_BROKEN = (
+  zipfile.BadZipFile,
+  zlib.error,
+  struct.error,
+  EOFError,
+  OSError,
+  RuntimeError,
+  ValueError,
+)
 
 # Where a folder or zip may keep a data set; '{}' is its name.
 _PLACES = ('{}/', '', 'datasets/{}/')
@@ -123,13 +136,7 @@ class _ZipFiles(Files):
     self._check_bounds(name, info)
     try:
       return self._archive.read(info)
-    except (
-      zipfile.BadZipFile,
-      zlib.error,
-      RuntimeError,
-      NotImplementedError,
-      EOFError,
-    ) as error:
+    except _BROKEN as error:
       raise errors.DataError(
         f'{self.place(name)}: expected a whole, unencrypted member, found:'
         f' {error}. Get the archive again, or unpack it and give the folder.'
@@ -200,7 +207,7 @@ def open_files(location: str, name: str) -> Iterator[Files]:
       archive = stack.enter_context(
         zipfile.ZipFile(stack.enter_context(path.open('rb')))
       )
-    except (zipfile.BadZipFile, OSError) as error:
+    except _BROKEN as error:
       raise errors.DataError(
         f'{path}: expected a folder or a .zip, found a file that is neither'
         f' ({error}). Give DATA the folder or the .zip of the release.'

@@ -34,28 +34,14 @@ _FOUND = {
   ],
 }
 
-_TARGETS = [
-  pytest.param(
-    target,
-    id=target.__name__,
-    marks=pytest.mark.xfail(
-      target is targets.release_zip,
-      raises=OSError,
-      strict=True,
-      reason='a zip whose index points before its start is not named yet',
-    ),
-  )
-  for target in targets.SEEDS
-]
 
-
-@pytest.mark.parametrize('target', _TARGETS)
+@pytest.mark.parametrize('target', targets.SEEDS, ids=lambda t: t.__name__)
 def test_seeds_and_findings_are_read_or_refused(target):
   for content in targets.SEEDS[target] + _FOUND.get(target, []):
     target(content)
 
 
-@pytest.mark.parametrize('target', _TARGETS)
+@pytest.mark.parametrize('target', targets.SEEDS, ids=lambda t: t.__name__)
 def test_what_lies_near_a_seed_is_read_or_refused(target):
   @settings(max_examples=30, deadline=None)
   @given(
