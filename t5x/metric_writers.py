@@ -69,7 +69,9 @@ class MultiWriter:
         getattr(writer, method)(*args, **kwargs)
 
   def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-    self._hand_on('write_scalars', step, scalars)
+    # TensorFlow keeps a tensor of every Python number that it has been given.
+    arrays = {k: np.asarray(v) for k, v in scalars.items()}
+    self._hand_on('write_scalars', np.asarray(step), arrays)
 
   def write_summaries(self, step: int, values: Any, metadata: Any = None):
     self._hand_on('write_summaries', step, values, metadata)

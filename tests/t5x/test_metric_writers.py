@@ -108,3 +108,15 @@ def test_an_error_reaches_the_future():
   with pytest.raises(ValueError, match='expected the same names'):
     future.result()
   manager.close()
+
+
+def test_tensorflow_is_given_no_python_number():
+  # It would keep a tensor of each, for as long as the process lives.
+  class Recorder:
+    def write_scalars(self, step, scalars):
+      self.seen = [step, *scalars.values()]
+
+  recorder = Recorder()
+  metric_writers.MultiWriter([recorder]).write_scalars(3, {'a': 1.5, 'b': 2})
+  assert [type(value) for value in recorder.seen] == [np.ndarray] * 3
+  assert [value.item() for value in recorder.seen] == [3, 1.5, 2]
