@@ -173,7 +173,7 @@ def test_other_data_or_another_seed_has_another_fingerprint():
   assert pipeline_snapshots.fingerprint(_Input(rows=39).dataset) != one
 
 
-def test_a_pipeline_with_a_state_in_python_is_read_again(straight, caplog):
+def test_a_pipeline_with_a_state_in_python_is_read_again(straight):
   source = _Input(stateful=True)
   iterator = _iterator(source)
   _same(_take(iterator, 30), straight[:30])
@@ -242,7 +242,7 @@ def test_a_checkpoint_holds_a_snapshot_that_may_be_damaged(
   snapshot = tmp_path / 'checkpoint_5' / 'dataset' / 'part_0-of-1'
   if damaged:
     snapshot.write_bytes(_flipped(snapshot.read_bytes()))
-  with caplog.at_level('INFO'):
+  with caplog.at_level('INFO', logger='absl'):
     small_run.call(tmp_path, total_steps=8, period=100, devices=1)
   again = 'all of them read again' if damaged else ', [01] of them read again'
   assert re.search(f'Input: going on after 5 batches.*{again}', caplog.text)
