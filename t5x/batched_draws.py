@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 
@@ -71,7 +72,7 @@ def _evaluate(
     for fold, key in zip(folds, _folded(folds, value), strict=True):
       values[fold.outvars[0]] = key
     for alike in draws.values():
-      most = max(1, _MOST_BYTES // _size(alike[0]))
+      most = max(1, _MOST_BYTES // max(1, _size(alike[0])))
       for first in range(0, len(alike), most):
         group = alike[first : first + most]
         inputs = [[value(x) for x in equation.invars] for equation in group]
@@ -126,8 +127,11 @@ def _size(equation: core.JaxprEqn) -> int:
 
 def _kind(equation: core.JaxprEqn) -> tuple[Any, ...]:
   """What draws have in common that may become one: all but the key."""
+  # A literal is a scalar, of a class that may have no hash.
   others = (
-    (atom.val, atom.aval.dtype) if isinstance(atom, core.Literal) else atom
+    (str(atom.aval), np.asarray(atom.val).tobytes())
+    if isinstance(atom, core.Literal)
+    else atom
     for atom in equation.invars
     if not _is_key(atom)
   )

@@ -19,6 +19,15 @@ def _draw_many(key):
       for m, k in zip((1.0, 1.0, 2.0), keys, strict=False)
     ],
   }
+  # What other models' initialisers may do as well.
+  drawn['nothing'] = [jax.random.normal(k, (0, 4)) for k in keys]
+  drawn['typed'] = [
+    jax.random.bernoulli(k, np.float32(0.3), (9,)) for k in keys
+  ]
+  drawn['split'] = [jax.random.uniform(jax.random.split(k)[1]) for k in keys]
+  drawn['looped'] = jax.lax.fori_loop(
+    0, 3, lambda i, x: x + jax.random.uniform(jax.random.fold_in(key, i)), 0.0
+  )
   # A key made of one made of a key, and a draw scaled by a draw.
   again = jax.random.fold_in(keys[3], 7)
   drawn['nested'] = jax.random.normal(again, (4,)) * drawn['narrow'][0]
