@@ -196,11 +196,7 @@ def _table(seconds, answers, batch_size: int) -> rich.table.Table:
 
 def main() -> None:
   """Measures and prints a table."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument('--size', default='small', choices=list(engine.SIZES))
-  parser.add_argument('--dtype', default='float32')
+  parser = engine.parser(__doc__)
   parser.add_argument('--batch-size', type=int, default=64)
   parser.add_argument(
     '--row-shape',

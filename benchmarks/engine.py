@@ -1,11 +1,15 @@
 """This project's side of the benchmarks: a trainer of a given size."""
 
+import argparse
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks import workload
 from dss_jax import models, optimization
 from t5x import initialization, partitioning, trainer
 from t5x.examples.t5 import network
@@ -17,6 +21,17 @@ SIZES = {
   'large': (1024, 16, 24, 2816),
 }
 VOCAB_SIZE = 32128
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+  """Returns a parser with the options that say which network is measured."""
+  made = argparse.ArgumentParser(
+    description=description,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+  )
+  made.add_argument('--size', default='small', choices=list(SIZES))
+  made.add_argument('--dtype', default='float32')
+  return made
 
 
 def config(size: str, dtype: str, **more: Any) -> network.T5Config:
@@ -80,3 +95,23 @@ def make_trainer(
     learning_rate_fn=lambda step: jnp.float32(5e-5),
     num_microbatches=None,
   )
+
+
+def stepper(
+  trained: trainer.Trainer, batches: Sequence[dict[str, np.ndarray]]
+) -> Callable[[], int]:
+  """Returns what takes a step, waits for it, and returns its real tokens.
+
+  Args:
+    trained: takes the steps.
+    batches: one after the other, and again from the first.
+  """
+  upcoming = itertools.cycle(batches)
+
+  def step():
+    batch = next(upcoming)
+    trained.train(iter([batch]), 1).result()
+    jax.block_until_ready(trained.train_state.params)
+    return workload.real_tokens(batch)
+
+  return step

@@ -21,13 +21,12 @@ The steps of a series' points alternate, so that whatever else the machine does
 hits all of them. Raw times go to `<out>.json`, the picture to `<out>.png`.
 """
 
-import argparse
 import dataclasses
 import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import rich.console
@@ -92,15 +91,7 @@ def _step(
   )
   model = engine.make_model(engine.config(size, dtype))
   trainer = engine.make_trainer(model, batches[0], partitioner=partitioner)
-  upcoming: Iterator = itertools.cycle(batches)
-
-  def step():
-    batch = next(upcoming)
-    trainer.train(iter([batch]), 1).result()
-    jax.block_until_ready(trainer.train_state.params)
-    return workload.real_tokens(batch)
-
-  return step
+  return engine.stepper(trainer, batches)
 
 
 def measure(
@@ -191,11 +182,7 @@ def draw(found: Sequence[dict], path: str) -> None:
 
 def main() -> None:
   """Measures, prints a table and draws."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument('--size', default='small', choices=list(engine.SIZES))
-  parser.add_argument('--dtype', default='float32')
+  parser = engine.parser(__doc__)
   parser.add_argument('--steps', type=int, default=5)
   parser.add_argument(
     '--device-rows', type=int, default=32, help='rows over the devices'

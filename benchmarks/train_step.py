@@ -10,11 +10,12 @@ few more. Steps alternate, so that whatever else the machine does hits both.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import jax
 import rich.console
@@ -41,15 +42,7 @@ def our_step(options: argparse.Namespace) -> Step:
   trainer = engine.make_trainer(
     engine.make_model(config), batches[0], options.rng
   )
-  upcoming = _cycle(batches)
-
-  def step():
-    batch = next(upcoming)
-    trainer.train(iter([batch]), 1).result()
-    jax.block_until_ready(trainer.train_state.params)
-    return workload.real_tokens(batch)
-
-  return step
+  return engine.stepper(trainer, batches)
 
 
 def pytorch_step(options: argparse.Namespace, best: bool) -> Step:
@@ -62,7 +55,7 @@ def pytorch_step(options: argparse.Namespace, best: bool) -> Step:
   ]
   device = 'cpu' if jax.default_backend() == 'cpu' else 'cuda'
   stepper = torch_peer.Stepper(options.size, best, device)
-  upcoming = _cycle(groups)
+  upcoming = itertools.cycle(groups)
 
   def step():
     group = next(upcoming)
@@ -70,11 +63,6 @@ def pytorch_step(options: argparse.Namespace, best: bool) -> Step:
     return sum(row.tokens for row in group)
 
   return step
-
-
-def _cycle(items: list) -> Iterator:
-  while True:
-    yield from items
 
 
 def measure(
@@ -116,11 +104,7 @@ def _table(found: dict[str, list[tuple[float, int]]]) -> rich.table.Table:
 
 def main() -> None:
   """Measures and prints a table."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument('--size', default='small', choices=list(engine.SIZES))
-  parser.add_argument('--dtype', default='float32')
+  parser = engine.parser(__doc__)
   parser.add_argument('--rows', type=int, default=8, help='packed rows a step')
   parser.add_argument(
     '--row-shape', type=int, nargs=2, default=(256, 80), metavar=('L', 'T')

@@ -47,11 +47,7 @@ class PositionHandler(ocp.AsyncCheckpointHandler):
     """Begins to write; the future says when it is done."""
 
     async def write():
-      if jax.process_index() == 0:
-        file = directory / orbax_checkpoints.POSITION_FILE
-        file.write_text(json.dumps(dict(args.position)))
-      if args.snapshot is not None:
-        (directory / f'part_{args.part}').write_bytes(args.snapshot)
+      self.save(directory, args)
 
     return [
       ocp.future.CommitFutureAwaitingContractedSignals(
@@ -60,8 +56,12 @@ class PositionHandler(ocp.AsyncCheckpointHandler):
     ]
 
   def save(self, directory: epath.Path, args: 'PositionSave') -> None:
-    """Not used: positions are saved with a run, which goes on meanwhile."""
-    raise NotImplementedError('Positions are saved asynchronously.')
+    """Writes them while the caller waits."""
+    if jax.process_index() == 0:
+      file = directory / orbax_checkpoints.POSITION_FILE
+      file.write_text(json.dumps(dict(args.position)))
+    if args.snapshot is not None:
+      (directory / f'part_{args.part}').write_bytes(args.snapshot)
 
   def restore(self, directory: epath.Path, args: Any = None) -> Any:
     """Reads the position."""

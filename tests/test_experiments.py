@@ -135,9 +135,7 @@ def test_an_experiment_trains_at_a_size(size, workplace, run):
   assert _train(files, workplace / _name(size).replace('/', '_')) == 2
 
 
-def test_an_experiment_trains_with_all_that_only_our_engine_has(
-  workplace, run
-):
+def test_an_experiment_trains_with_all_that_only_our_engine_has(workplace, run):
   engine = sorted((_GIN / 'engine').glob('*.gin'))
   files = [_GIN / 'dss_cqa.gin', workplace / 'small.gin', *engine]
   folder = workplace / 'engine'

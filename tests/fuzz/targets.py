@@ -160,10 +160,15 @@ def snapshot(content: bytes) -> None:
 
 def macro(content: bytes) -> None:
   """`--gin.NAME=VALUE`: taken or refused, and never run."""
+  name, _, value = content.decode(errors='replace').partition('\0')
+  taken_or_refused(name, value)
+
+
+def taken_or_refused(name: str, value: str) -> None:
+  """Gives `--gin.NAME=VALUE` to what reads a program's flags."""
   import gin
   from t5x import errors, gin_utils
 
-  name, _, value = content.decode(errors='replace').partition('\0')
   gin.clear_config()
   try:
     args = gin_utils.rewrite_gin_args([f'--gin.{name}={value}'])

@@ -7,17 +7,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import gin
 from t5x import (
   checkpoint_layouts,
   checkpoints,
   errors,
-  gin_utils,
   legacy_checkpoints,
   orbax_checkpoints,
   run_identity,
   storage,
 )
+from tests.fuzz import targets
 
 _FUZZ = settings(
   max_examples=150,
@@ -149,12 +148,5 @@ def test_the_files_of_a_run(tmp_path, content):
 def test_a_macro_is_taken_or_refused_and_never_run(tmp_path, name, value):
   marker = tmp_path / 'run'
   value = value.replace('"os"', f'"os").mkdir("{marker}"')
-  gin.clear_config()
-  try:
-    args = gin_utils.rewrite_gin_args([f'--gin.{name}={value}'])
-    gin_utils.parse_gin_flags([], [], [a.split('=', 1)[1] for a in args])
-  except errors.UserError as error:
-    assert str(error)
-  finally:
-    gin.clear_config()
+  targets.taken_or_refused(name, value)
   assert not marker.exists()

@@ -88,7 +88,5 @@ def _train(files, folder) -> int:
 def test_a_stock_model_trains_two_steps(model, tmp_path):
   pieces = _LOCAL_PIECES.format(path=toy_task.PIECES)
   small = tmp_path / 'small.gin'
-  small.write_text(
-    _SMALL + (_BYTES if model.parent.name == 'byt5' else pieces)
-  )
+  small.write_text(_SMALL + (_BYTES if model.parent.name == 'byt5' else pieces))
   assert _train([model, _PRETRAIN, small], tmp_path / 'run') == 2
