@@ -418,6 +418,23 @@ def _pad_last_batch(dataset: tf.data.Dataset, rows: int) -> tf.data.Dataset:
   return dataset.concatenate(blank).batch(rows, drop_remainder=True)
 
 
+def global_batch_shapes(
+  element_spec: Mapping[str, tf.TensorSpec], batch_size: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Returns what a batch of all hosts looks like.
+
+  Args:
+    element_spec: of one host's batch.
+    batch_size: rows of all hosts.
+  """
+  return {
+    name: jax.ShapeDtypeStruct(
+      (batch_size, *spec.shape.as_list()[1:]), spec.dtype.as_numpy_dtype
+    )
+    for name, spec in element_spec.items()
+  }
+
+
 def prepare_train_iter(
   train_iter: tf.data.Dataset | TrainIterator,
   *,

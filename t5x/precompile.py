@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 
 from t5x import commands, datasets, partitioning, storage, utils
@@ -67,7 +66,7 @@ def precompile(
     train_dataset_cfg: what it would be trained on; only shapes are asked for.
     partitioner: lays arrays out on the devices.
     model_dir: where the texts go.
-    random_seed: of the state that the trainer is made with; None draws one.
+    random_seed: T5X's interface has it. Nothing is drawn here.
     get_dataset_fn: makes the dataset.
     verify_matching_vocabs_fn: compares vocabularies of data and model.
     trainer_cls: makes the trainer. With the run's own, the compiled step is
@@ -82,6 +81,7 @@ def precompile(
   Raises:
     errors.UserError: for a configuration that can't work.
   """
+  del random_seed
   with storage.errors_named(model_dir):
     epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
   if verify_matching_vocabs_fn is not None:
@@ -93,12 +93,7 @@ def precompile(
     layout.num_shards,
     model.FEATURE_CONVERTER_CLS,
   ).element_spec
-  batch = partitioner.shard_batch(
-    {
-      k: np.zeros(v.shape.as_list(), v.dtype.as_numpy_dtype)
-      for k, v in spec.items()
-    }
-  )
+  batch = datasets.global_batch_shapes(spec, train_dataset_cfg.batch_size)
   initializer = utils.TrainStateInitializer(
     optimizer_def=model.optimizer_def,
     init_fn=model.get_initial_variables,
@@ -107,20 +102,17 @@ def precompile(
     partitioner=partitioner,
   )
   # Only the kind of the key decides about the compiled step, not its value.
-  init_rng, rng = jax.random.split(
-    jax.random.key(
-      datasets.shared_seed(random_seed),
-      impl='unsafe_rbg' if use_hardware_rng else 'threefry2x32',
-    )
+  rng = jax.random.key(
+    0, impl='unsafe_rbg' if use_hardware_rng else 'threefry2x32'
   )
   trainer = trainer_cls(
     model=model,
-    train_state=initializer.from_scratch(init_rng),
+    train_state=initializer.global_train_state_shape,
     partitioner=partitioner,
     eval_names=[],
     summary_dir=None,
     train_state_axes=initializer.train_state_axes,
-    rng=rng,
+    rng=jax.eval_shape(lambda: rng),
   )
   return _compile(trainer, batch, model_dir)
 

@@ -26,7 +26,9 @@ from etils import epath
 
 from t5x import (
   checkpoint_config,
+  checkpoint_layouts,
   commands,
+  compile_ahead,
   data_checks,
   datasets,
   errors,
@@ -164,18 +166,30 @@ def train(
       model_dir,
       verify_matching_vocabs_fn,
     )
-    initializer = run.initializer(
-      train_state_initializer_cls, train_iter, configs[0].batch_size
+    batch = datasets.global_batch_shapes(
+      train_iter.element_spec, configs[0].batch_size
     )
+    initializer = run.initializer(train_state_initializer_cls, batch)
     run.check_identity(configs[0], initializer, seed)
+    run.describe_model(initializer)
+    end = _last_step(total_steps, relative_steps, checkpoint_cfg)
+    make_trainer = functools.partial(run.trainer, trainer_cls, initializer)
+    ahead = run.is_unfinished(end) and compile_ahead.CompileAhead(
+      lambda: make_trainer(
+        initializer.global_train_state_shape,
+        jax.eval_shape(lambda: trainer_rng),
+      ),
+      batch,
+    )
     train_state = run.first_state(initializer, train_iter, init_rng)
     start = int(train_state.step)
-    end = _last_step(total_steps, relative_steps, checkpoint_cfg)
-    trainer = run.trainer(
-      trainer_cls, train_state, initializer, list(train_eval), trainer_rng
+    trainer = make_trainer(
+      train_state, trainer_rng, list(train_eval), summary_dir=model_dir
     )
     del train_state  # The trainer donates its buffers to the next state.
     stack.callback(trainer.close)
+    if ahead:
+      ahead.give_to(trainer)
     manager = run.checkpoint_manager(trainer.train_state, train_iter)
     for part in filter(None, (evaluator, manager)):
       stack.callback(part.close)
@@ -245,16 +259,13 @@ class _Run:
       self.model.FEATURE_CONVERTER_CLS,
     )
 
-  def initializer(self, initializer_cls, train_iter, batch_size):
+  def initializer(self, initializer_cls, batch):
     """Returns what makes states."""
-    spec = train_iter.element_spec
     return initializer_cls(
       optimizer_def=self.model.optimizer_def,
       init_fn=self.model.get_initial_variables,
-      input_shapes={
-        k: (batch_size, *v.shape.as_list()[1:]) for k, v in spec.items()
-      },
-      input_types={k: v.dtype.as_numpy_dtype for k, v in spec.items()},
+      input_shapes={k: v.shape for k, v in batch.items()},
+      input_types={k: v.dtype for k, v in batch.items()},
       partitioner=self.partitioner,
       use_orbax=self.use_orbax,
     )
@@ -284,21 +295,30 @@ class _Run:
       ds_iter=train_iter,
     )
 
-  def trainer(self, trainer_cls, train_state, initializer, eval_names, rng):
+  def describe_model(self, initializer) -> None:
     model_info.log_model_info(
       os.path.join(self.model_dir, 'model-info.txt'),
-      train_state,
+      initializer.global_train_state_shape,
       self.partitioner,
     )
+
+  def trainer(
+    self, trainer_cls, initializer, state, rng, eval_names=(), summary_dir=None
+  ):
+    """Returns what takes steps; without a folder, what compiles them."""
     return trainer_cls(
       model=self.model,
-      train_state=train_state,
+      train_state=state,
       partitioner=self.partitioner,
       eval_names=eval_names,
-      summary_dir=self.model_dir,
+      summary_dir=summary_dir,
       train_state_axes=initializer.train_state_axes,
       rng=rng,
     )
+
+  def is_unfinished(self, end: int) -> bool:
+    """Whether the run has no checkpoint of its last step yet."""
+    return end not in checkpoint_layouts.all_steps(self.model_dir)
 
   def checkpoint_manager(self, train_state, train_iter):
     """Returns what saves the run, or None."""

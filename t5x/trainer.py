@@ -84,10 +84,25 @@ class ArrayMapFuture:
     return self._future.done()
 
 
+def _are_shapes(tree: Any) -> bool:
+  """Whether a tree says what arrays look like, and has none."""
+  return any(
+    isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree)
+  )
+
+
+def _described(tree: Any) -> tuple[Any, ...]:
+  """What a program that takes a tree has to know of it."""
+  leaves, structure = jax.tree.flatten(tree)
+  return structure, *((leaf.shape, leaf.dtype) for leaf in leaves)
+
+
 def _replicated_key(
   rng: jax.Array, partitioner: partitioning.BasePartitioner
 ) -> jax.Array:
   """Puts the same key on the devices of all hosts."""
+  if _are_shapes(rng):
+    return rng
   everywhere = partitioner.shardings(None)
   if not jax.dtypes.issubdtype(rng.dtype, jax.dtypes.prng_key):
     return jax.device_put(np.asarray(rng), everywhere)
@@ -107,7 +122,9 @@ class BaseTrainer(abc.ABC):
 
   Args:
     model: what is trained.
-    train_state: the state to start from; its memory is given to the steps.
+    train_state: the state to start from; its memory is given to the steps. A
+      trainer that is to compile alone takes `jax.ShapeDtypeStruct`s, here and
+      as its key.
     partitioner: lays arrays out and compiles.
     eval_names: tasks that `eval` may be given.
     summary_dir: where metrics go: 'train/' and 'training_eval/<task>/'; None
@@ -149,6 +166,8 @@ class BaseTrainer(abc.ABC):
       for name in eval_names
     }
     self._compiled: dict[Any, Callable[..., Any]] = {}
+    # What compiling the training step took, until it is written.
+    self._compilation_seconds: float | None = None
     # (number, metrics, batch) of the step that the host has not waited for.
     self._in_flight: tuple[int, Any, BatchType] | None = None
     self._summary: concurrent.futures.Future | None = None
@@ -177,9 +196,11 @@ class BaseTrainer(abc.ABC):
 
   @train_state.setter
   def train_state(self, train_state: train_state_lib.TrainState) -> None:
-    self._train_state = self._partitioner.move_params_to_devices(
-      train_state, self._train_state_axes
-    )
+    if not _are_shapes(train_state):
+      train_state = self._partitioner.move_params_to_devices(
+        train_state, self._train_state_axes
+      )
+    self._train_state = train_state
 
   @property
   @abc.abstractmethod
@@ -247,11 +268,12 @@ class BaseTrainer(abc.ABC):
           ' steps.'
         )
       batch = self._partitioner.shard_batch(batch)
-      known = len(self._compiled)
       compiled = self._compile('train', batch)
-      if not done and len(self._compiled) > known:
-        # Compiling is no part of the steps' time.
-        manager.start_duration_timer()
+      if self._compilation_seconds is not None:
+        self._report_compilation(step + done)
+        if not done:
+          # Compiling is no part of the steps' time.
+          manager.start_duration_timer()
       early = self._settle() if self._guard and self._guard.waits else None
       self._train_state, metrics = compiled(
         self._train_state, batch, self._base_rng
@@ -287,27 +309,46 @@ class BaseTrainer(abc.ABC):
     seconds = time.perf_counter() - start
     logging.info('Compiled the %s step in %.1f s.', name, seconds)
     if name == 'train':
-      self.train_metrics_manager.write_scalar(
-        'timing/compilation_seconds', seconds, int(self._train_state.step)
-      )
+      self._compilation_seconds = seconds
     return self._compiled[key]
+
+  def _report_compilation(self, step: int) -> None:
+    self.train_metrics_manager.write_scalar(
+      'timing/compilation_seconds', self._compilation_seconds, step
+    )
+    self._compilation_seconds = None
+
+  def _placed(self, batch: BatchType) -> BatchType:
+    return batch if _are_shapes(batch) else self._partitioner.shard_batch(batch)
 
   def compile_train(self, batch: BatchType) -> None:
     """Compiles the training step for batches like this one.
 
     Args:
-      batch: arrays as for `train`; their values don't matter.
+      batch: arrays as for `train`, whose values don't matter; or the shapes of
+        a global batch.
 
     Raises:
       errors.UserError: if the batch can't be split.
     """
-    self._compile('train', self._partitioner.shard_batch(batch))
+    self._compile('train', self._placed(batch))
+
+  def take_compiled(self, other: 'BaseTrainer') -> None:
+    """Takes over the steps that another trainer, made alike, has compiled.
+
+    Args:
+      other: one that only compiles. If its state is of other shapes or types
+        than this one's, its steps are of no use here, and not taken.
+    """
+    if _described(self._train_state) == _described(other._train_state):
+      self._compiled.update(other._compiled)
+      self._compilation_seconds = other._compilation_seconds
 
   def lower_train(self, batch: BatchType) -> jax.stages.Lowered:
     """Traces the training step for batches like this one.
 
     Args:
-      batch: arrays as for `train`; their values don't matter.
+      batch: as for `compile_train`.
 
     Returns:
       What `train` compiles, with its text, and `compile`.
@@ -315,7 +356,7 @@ class BaseTrainer(abc.ABC):
     Raises:
       errors.UserError: if the batch can't be split.
     """
-    batch = self._partitioner.shard_batch(batch)
+    batch = self._placed(batch)
     self._check_batch(next(iter(batch.values())).shape[0])
     return self._partitioned_train_step.lower(
       self._train_state, batch, self._base_rng

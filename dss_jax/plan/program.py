@@ -26,21 +26,6 @@ from t5x.train import train
 _EOS_ID = 1
 
 
-class PaperPartitioner(partitioning.PjitPartitioner):
-  """Lays out shapes. Nothing moves: there are no devices to move it to."""
-
-  def move_params_to_devices(self, train_state, train_state_axes):
-    """Returns the state, which is one of shapes."""
-    del train_state_axes
-    return train_state
-
-  def shardings(self, axis_resources):
-    """As the base class; a key, which has no axes, stays on this machine."""
-    if axis_resources is None:
-      return jax.sharding.SingleDeviceSharding(jax.devices('cpu')[0])
-    return super().shardings(axis_resources)
-
-
 @dataclasses.dataclass(frozen=True)
 class Step:
   """A step, lowered.
@@ -212,13 +197,10 @@ def train_step(
     eval_names=[],
     summary_dir=None,
     train_state_axes=axes,
-    rng=rng,
+    rng=jax.eval_shape(lambda: rng),
   )
   try:
-    trainer._check_batch(rows)
-    lowered = trainer._partitioned_train_step.lower(
-      state, batch, jax.eval_shape(lambda: rng)
-    )
+    lowered = trainer.lower_train(batch)
   finally:
     trainer.close()
   on_device = _bytes_on_device(state, axes, partitioner)
@@ -265,16 +247,16 @@ def _or(bound: Mapping[str, Any], name: str, default: Any) -> Any:
   return resolve(bound, name) if name in bound else default
 
 
-def _partitioner(devices: Sequence[Any]) -> PaperPartitioner:
+def _partitioner(devices: Sequence[Any]) -> partitioning.PjitPartitioner:
   bound = gin.get_bindings(partitioning.PjitPartitioner)
-  return PaperPartitioner(**{**bound, 'devices': devices})
+  return partitioning.PjitPartitioner(**{**bound, 'devices': devices})
 
 
 def _initializer(
   model: Any,
   optimizer_def: Any,
   batch: Mapping[str, jax.ShapeDtypeStruct],
-  partitioner: PaperPartitioner,
+  partitioner: partitioning.PjitPartitioner,
 ) -> Any:
   return utils.TrainStateInitializer(
     optimizer_def=optimizer_def,
@@ -310,7 +292,7 @@ def _step(
   parameters: int,
   optimizer: int,
   batch: Mapping[str, jax.ShapeDtypeStruct],
-  partitioner: PaperPartitioner,
+  partitioner: partitioning.PjitPartitioner,
 ) -> Step:
   shards = partitioner.data_mesh_size
   return Step(

@@ -1,0 +1,54 @@
+"""Compiles the training step while a run's state is still made or read."""
+
+import concurrent.futures
+from collections.abc import Callable, Mapping
+
+import jax
+from absl import logging
+
+from t5x import trainer as trainer_lib
+
+
+class CompileAhead:
+  """Compiles in a thread, for a trainer that comes later.
+
+  A large model's checkpoint takes minutes to read, and its step minutes to
+  compile; a run that goes on after a pre-emption waits for the longer of them.
+  """
+
+  def __init__(
+    self,
+    make_trainer: Callable[[], trainer_lib.BaseTrainer],
+    batch: Mapping[str, jax.ShapeDtypeStruct],
+  ):
+    """Begins to compile.
+
+    Args:
+      make_trainer: makes a trainer of shapes alone; see `BaseTrainer`.
+      batch: shapes of a global batch.
+    """
+    self._trainer: trainer_lib.BaseTrainer | None = None
+    try:
+      trainer = make_trainer()
+    except (AttributeError, TypeError) as error:
+      # One of somebody else's that looks at the state's values.
+      logging.warning('The step is compiled when the state is there: %s', error)
+      return
+    if not isinstance(trainer, trainer_lib.BaseTrainer):
+      return
+    self._trainer = trainer
+    executor = concurrent.futures.ThreadPoolExecutor(1, 'compile-ahead')
+    self._compiled = executor.submit(trainer.compile_train, batch)
+    executor.shutdown(wait=False)
+
+  def give_to(self, trainer: trainer_lib.BaseTrainer) -> None:
+    """Waits until it is compiled, and hands it to the run's own trainer.
+
+    Raises:
+      errors.UserError: if the batch can't be split.
+    """
+    if self._trainer is None:
+      return
+    self._compiled.result()
+    trainer.take_compiled(self._trainer)
+    self._trainer.close()
