@@ -2,7 +2,7 @@
 
 import argparse
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,9 +63,56 @@ def make_model(network_config: network.T5Config) -> models.DistillModel:
   )
 
 
+def initializer(
+  model: models.DistillModel,
+  batch: Mapping[str, np.ndarray],
+  partitioner: partitioning.PjitPartitioner,
+) -> initialization.TrainStateInitializer:
+  """Returns what draws random weights.
+
+  Args:
+    model: of `make_model`.
+    batch: only its shapes count.
+    partitioner: lays them out.
+  """
+  return initialization.TrainStateInitializer(
+    optimizer_def=model.optimizer_def,
+    init_fn=model.get_initial_variables,
+    input_shapes={k: v.shape for k, v in batch.items()},
+    partitioner=partitioner,
+  )
+
+
+def trainer_of(
+  model: models.DistillModel,
+  partitioner: partitioning.PjitPartitioner,
+  train_state: Any,
+  key: jax.Array,
+) -> trainer.Trainer:
+  """Returns a trainer of a state, or of the shapes of one.
+
+  Args:
+    model: of `make_model`.
+    partitioner: lays the state out.
+    train_state: to step, or to compile for.
+    key: of dropout, or its shape.
+  """
+  return trainer.Trainer(
+    model=model,
+    train_state=train_state,
+    partitioner=partitioner,
+    eval_names=[],
+    summary_dir=None,
+    train_state_axes=partitioner.get_mesh_axes(train_state),
+    rng=key,
+    learning_rate_fn=lambda step: jnp.float32(5e-5),
+    num_microbatches=None,
+  )
+
+
 def make_trainer(
   model: models.DistillModel,
-  batch: dict[str, np.ndarray],
+  batch: Mapping[str, np.ndarray],
   rng_kind: str = 'threefry2x32',
   partitioner: partitioning.PjitPartitioner | None = None,
 ) -> trainer.Trainer:
@@ -78,23 +125,10 @@ def make_trainer(
     partitioner: by default, data parallel over all devices.
   """
   partitioner = partitioner or partitioning.PjitPartitioner(num_partitions=1)
-  initializer = initialization.TrainStateInitializer(
-    optimizer_def=model.optimizer_def,
-    init_fn=model.get_initial_variables,
-    input_shapes={k: v.shape for k, v in batch.items()},
-    partitioner=partitioner,
-  )
-  return trainer.Trainer(
-    model=model,
-    train_state=initializer.from_scratch(jax.random.key(0)),
-    partitioner=partitioner,
-    eval_names=[],
-    summary_dir=None,
-    train_state_axes=initializer.train_state_axes,
-    rng=jax.random.key(0, impl=rng_kind),
-    learning_rate_fn=lambda step: jnp.float32(5e-5),
-    num_microbatches=None,
-  )
+  weights = initializer(model, batch, partitioner)
+  state = weights.from_scratch(jax.random.key(0))
+  key = jax.random.key(0, impl=rng_kind)
+  return trainer_of(model, partitioner, state, key)
 
 
 def stepper(
