@@ -149,7 +149,10 @@ def _process(options, log, devices):
   try:
     gin_utils.run(lambda argv: _run(json.loads(argv[1])))
   finally:
-    atexit._run_exitfuncs()  # A forked process does not do so by itself.
+    # A forked process does not do so by itself, and that of Python 3.13 has
+    # forgotten what JAX wanted to do at the end.
+    atexit._run_exitfuncs()
+    jax.distributed.shutdown()
 
 
 def _run(options):

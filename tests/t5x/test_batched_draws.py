@@ -47,12 +47,15 @@ def _wide_draws(function):
   return [shape for shape in shapes if shape[-2:] == (4, 6)]
 
 
+def _check_the_same(batched, key):
+  expected = jax.jit(_draw_many)(key)
+  jax.tree.map(np.testing.assert_array_equal, jax.jit(batched)(key), expected)
+
+
 @pytest.mark.parametrize('kind', ['threefry2x32', 'rbg', 'unsafe_rbg'])
 def test_every_array_is_what_it_was(kind):
-  key = jax.random.key(3, impl=kind)
-  expected = jax.jit(_draw_many)(key)
-  found = jax.jit(batched_draws.batched(_draw_many))(key)
-  jax.tree.map(np.testing.assert_array_equal, found, expected)
+  batched = batched_draws.batched(_draw_many)
+  _check_the_same(batched, jax.random.key(3, impl=kind))
 
 
 def test_draws_of_a_kind_become_one():
@@ -63,5 +66,4 @@ def test_large_draws_stay_apart(monkeypatch):
   monkeypatch.setattr(batched_draws, '_MOST_BYTES', 2 * 24 * 4)
   batched = batched_draws.batched(_draw_many)
   assert _wide_draws(batched) == [(2, 4, 6)] * 2
-  key = jax.random.key(0)
-  jax.tree.map(np.testing.assert_array_equal, batched(key), _draw_many(key))
+  _check_the_same(batched, jax.random.key(0))
