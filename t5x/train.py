@@ -189,6 +189,7 @@ def train(
     del train_state  # The trainer donates its buffers to the next state.
     stack.callback(trainer.close)
     if ahead:
+      train_iter.read_ahead()  # While the rest is compiled.
       ahead.give_to(trainer)
     manager = run.checkpoint_manager(trainer.train_state, train_iter)
     for part in filter(None, (evaluator, manager)):

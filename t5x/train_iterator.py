@@ -39,7 +39,7 @@ class TrainIterator(Iterator[Mapping[str, jax.Array]]):
     saves: bool = True,
     snapshot_period: float | None = None,
   ):
-    """Wraps a dataset; nothing is read before the first batch is asked for.
+    """Wraps a dataset; nothing is read before `read_ahead` or a first batch.
 
     Args:
       dataset: one host's batches.
@@ -139,9 +139,13 @@ class TrainIterator(Iterator[Mapping[str, jax.Array]]):
         self._snapshots.remove(snapshot)
     return pipeline
 
-  def __next__(self) -> Mapping[str, jax.Array]:
+  def read_ahead(self) -> None:
+    """Begins to read from the position on, before a batch is asked for."""
     if self._reader is None:
       self._reader = _ReadAhead(self._open, self._shard_batch)
+
+  def __next__(self) -> Mapping[str, jax.Array]:
+    self.read_ahead()
     batch = self._reader.get()
     self._batches += 1
     return batch

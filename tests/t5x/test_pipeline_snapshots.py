@@ -90,6 +90,13 @@ def test_a_run_goes_on_without_reading_again(straight, stopped):
   assert iterator.get_state() == {'batches': 40}
 
 
+def test_what_is_read_ahead_comes_first(straight, stopped):
+  iterator = _resumed(*stopped, _Input())
+  iterator.read_ahead()
+  assert iterator.get_state() == stopped[0]
+  _same(_take(iterator, 5), straight[30:35])
+
+
 def test_without_a_snapshot_it_reads_again(straight, stopped):
   source = _Input()
   _same(_take(_resumed(stopped[0], None, source), 10), straight[30:])
