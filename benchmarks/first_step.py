@@ -57,7 +57,9 @@ def _child(options: argparse.Namespace) -> None:
     ),
     jax.eval_shape(lambda: batch),
   )
-  state = jax.block_until_ready(weights.from_scratch(key))
+  state = weights.from_scratch(key)
+  ahead.begin()  # While the devices draw.
+  jax.block_until_ready(state)
   drawn = time.perf_counter()
   trainer = engine.trainer_of(model, partitioner, state, key)
   ahead.give_to(trainer)

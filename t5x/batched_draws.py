@@ -3,7 +3,7 @@
 A T5 draws hundreds of matrices of a handful of shapes, from keys of their own.
 XLA compiles the generator anew for each key and each matrix, which takes longer
 than the drawing. Here all keys are made at once, and matrices of one shape and
-distribution become one draw over their keys. Each array stays the function of
+distribution become one loop over their keys. Each array stays the function of
 its own key that it was, to the bit.
 """
 
@@ -145,13 +145,13 @@ def _draw(
   """Computes draws of one kind; returns the results of each."""
   if len(group) == 1:
     return [_bind(group[0], inputs[0])]
-  axes = [0 if _is_key(atom) else None for atom in group[0].invars]
-  stacked = [
-    jnp.stack(values) if axis == 0 else values[0]
-    for axis, values in zip(axes, zip(*inputs, strict=True), strict=True)
-  ]
   program = core.jaxpr_as_fun(group[0].params['jaxpr'])
-  results = jax.vmap(program, axes)(*stacked)
+  place = [_is_key(atom) for atom in group[0].invars].index(True)
+  before, after = inputs[0][:place], inputs[0][place + 1 :]
+  keys = jnp.stack([values[place] for values in inputs])
+  # Not all at once: XLA would work the generator into what is done with each
+  # array, and compile it for each.
+  results = jax.lax.map(lambda key: program(*before, key, *after), keys)
   return [[x[i] for x in results] for i in range(len(group))]
 
 

@@ -21,15 +21,27 @@ class CompileAhead:
     make_trainer: Callable[[], trainer_lib.BaseTrainer],
     batch: Mapping[str, jax.ShapeDtypeStruct],
   ):
-    """Begins to compile.
+    """Takes what is to be compiled.
 
     Args:
       make_trainer: makes a trainer of shapes alone; see `BaseTrainer`.
       batch: shapes of a global batch.
     """
+    self._make_trainer = make_trainer
+    self._batch = batch
     self._trainer: trainer_lib.BaseTrainer | None = None
+    self._compiled: concurrent.futures.Future | None = None
+
+  def begin(self) -> None:
+    """Begins to compile, unless that has begun.
+
+    Tracing the step needs Python, and two threads that both do are slower than
+    one after the other: let this one wait for what else has to be traced.
+    """
+    if self._compiled is not None:
+      return
     try:
-      trainer = make_trainer()
+      trainer = self._make_trainer()
     except (AttributeError, TypeError) as error:
       # One of somebody else's that looks at the state's values.
       logging.warning('The step is compiled when the state is there: %s', error)
@@ -38,7 +50,7 @@ class CompileAhead:
       return
     self._trainer = trainer
     executor = concurrent.futures.ThreadPoolExecutor(1, 'compile-ahead')
-    self._compiled = executor.submit(trainer.compile_train, batch)
+    self._compiled = executor.submit(trainer.compile_train, self._batch)
     executor.shutdown(wait=False)
 
   def give_to(self, trainer: trainer_lib.BaseTrainer) -> None:
@@ -47,7 +59,7 @@ class CompileAhead:
     Raises:
       errors.UserError: if the batch can't be split.
     """
-    if self._trainer is None:
+    if self._compiled is None:
       return
     self._compiled.result()
     trainer.take_compiled(self._trainer)

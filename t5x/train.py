@@ -174,23 +174,28 @@ def train(
     run.describe_model(initializer)
     end = _last_step(total_steps, relative_steps, checkpoint_cfg)
     make_trainer = functools.partial(run.trainer, trainer_cls, initializer)
-    ahead = run.is_unfinished(end) and compile_ahead.CompileAhead(
+    ahead = compile_ahead.CompileAhead(
       lambda: make_trainer(
         initializer.global_train_state_shape,
         jax.eval_shape(lambda: trainer_rng),
       ),
       batch,
     )
-    train_state = run.first_state(initializer, train_iter, init_rng)
+    train_state = run.first_state(
+      initializer,
+      train_iter,
+      init_rng,
+      ahead.begin if run.is_unfinished(end) else lambda: None,
+    )
     start = int(train_state.step)
     trainer = make_trainer(
       train_state, trainer_rng, list(train_eval), summary_dir=model_dir
     )
     del train_state  # The trainer donates its buffers to the next state.
     stack.callback(trainer.close)
-    if ahead:
+    if start < end:
       train_iter.read_ahead()  # While the rest is compiled.
-      ahead.give_to(trainer)
+    ahead.give_to(trainer)
     manager = run.checkpoint_manager(trainer.train_state, train_iter)
     for part in filter(None, (evaluator, manager)):
       stack.callback(part.close)
@@ -280,21 +285,25 @@ class _Run:
       self.checkpoint_cfg.accept_other_run,
     )
 
-  def first_state(self, initializer, train_iter, init_rng):
-    """Returns the state to start from.
+  def first_state(self, initializer, train_iter, init_rng, meanwhile):
+    """Returns the state to start from, which may still be in the making.
 
     That is the run's own last checkpoint, else what the configuration names,
-    else one from scratch.
+    else one from scratch. `meanwhile` is called once this leaves Python idle:
+    before a checkpoint is read, or after the devices are told to draw.
     """
     initialization.set_incomplete_aside(self.model_dir)
     own = checkpoint_config.RestoreCheckpointConfig(
       path=self.model_dir, mode='latest', restore_dataset=True
     )
-    return initializer.from_checkpoint_or_scratch(
-      [own, *_given_restore_configs(self.checkpoint_cfg)],
-      init_rng=init_rng,
-      ds_iter=train_iter,
+    configs = [own, *_given_restore_configs(self.checkpoint_cfg)]
+    if initialization.get_first_valid_restore_config_and_paths(configs)[1]:
+      meanwhile()
+    state = initializer.from_checkpoint_or_scratch(
+      configs, init_rng=init_rng, ds_iter=train_iter
     )
+    meanwhile()
+    return state
 
   def describe_model(self, initializer) -> None:
     model_info.log_model_info(

@@ -30,12 +30,14 @@ def _ahead(model, batch, key=None, **options):
   """Compiles for shapes, as a run does while it has no more than them."""
   key = jax.random.key(1) if key is None else key
   shapes = jax.eval_shape(functools.partial(toy_model.state, model))
-  return compile_ahead.CompileAhead(
+  ahead = compile_ahead.CompileAhead(
     functools.partial(
       _trainer, model, shapes, jax.eval_shape(lambda: key), **options
     ),
     jax.eval_shape(lambda: batch),
   )
+  ahead.begin()
+  return ahead
 
 
 def test_a_trainer_takes_what_was_compiled_ahead_and_steps_alike():
