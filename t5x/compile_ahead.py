@@ -38,7 +38,7 @@ class CompileAhead:
     Tracing the step needs Python, and two threads that both do are slower than
     one after the other: let this one wait for what else has to be traced.
     """
-    if self._compiled is not None:
+    if self._compiled is not None or _may_wait_for_each_other():
       return
     try:
       trainer = self._make_trainer()
@@ -64,3 +64,12 @@ class CompileAhead:
     self._compiled.result()
     trainer.take_compiled(self._trainer)
     self._trainer.close()
+
+
+def _may_wait_for_each_other() -> bool:
+  """Whether compiling here may wait for what runs on other processes.
+
+  To compile for a GPU is to try kernels on it; of several processes each tries
+  some. While they also run programs together, no order of that is safe.
+  """
+  return jax.default_backend() == 'gpu' and jax.process_count() > 1
