@@ -13,3 +13,18 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 # A loaded machine is no failure.
 hypothesis.settings.register_profile('suite', deadline=None)
 hypothesis.settings.load_profile('suite')
+
+# What takes longest starts first, or one worker ends long after the other.
+_LONG = (
+  'test_commands.py',
+  'test_experiments.py',
+  'test_trainer_invariance.py',
+  'test_hf_parity.py',
+  'test_interactive_model.py',
+  'test_stock_gin.py',
+)
+
+
+def pytest_collection_modifyitems(items):
+  """Sorts the files; tests of one stay in their order."""
+  items.sort(key=lambda item: item.path.name not in _LONG)

@@ -13,6 +13,8 @@ import time
 import numpy as np
 import pytest
 
+from tests.t5x import forks
+
 _ROOT = pathlib.Path(__file__).parent.parent
 # A smaller run of the same experiment: two evaluations, three checkpoints.
 _SHORT = {
@@ -41,20 +43,24 @@ def environment(tmp_path_factory):
   return environment
 
 
-def _command(*flags: str, **macros) -> list[str]:
+@pytest.fixture(scope='module')
+def processes(environment):
+  """Starts the command in processes that have its imports behind them."""
+  with forks.Forks(environment) as server:
+    yield server
+
+
+def _arguments(*flags: str, **macros) -> list[str]:
   return [
-    sys.executable,
-    '-m',
-    't5x.train',
     '--gin_file=gin/dss_cqa.gin',
     *flags,
     *(f'--gin.{name}={value!r}' for name, value in macros.items()),
   ]
 
 
-def _run(environment, *flags, **macros) -> subprocess.CompletedProcess:
+def _run(environment, **macros) -> subprocess.CompletedProcess:
   return subprocess.run(
-    _command(*flags, **macros),
+    [sys.executable, '-m', 't5x.train', *_arguments(**macros)],
     cwd=_ROOT,
     env=environment,
     capture_output=True,
@@ -135,37 +141,34 @@ def test_the_screen_says_what_the_run_is_and_what_came_out(finished):
   assert str(folder) in printed.replace('\n', '')
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(environment, finished, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_bits(processes, finished, tmp_path):
   straight, _ = finished
   folder = tmp_path / 'run'
-  process = subprocess.Popen(
-    _command(MODEL_DIR=str(folder), **_SHORT),
-    cwd=_ROOT,
-    env=environment,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
-  )
+  arguments = _arguments(MODEL_DIR=str(folder), **_SHORT)
+  process = processes.start('train', *arguments)
   deadline = time.monotonic() + 200
   while not (folder / 'checkpoint_10').exists():
-    assert process.poll() is None and time.monotonic() < deadline
+    assert time.monotonic() < deadline, process.text[-3000:]
     time.sleep(0.02)
-  process.send_signal(signal.SIGKILL)
-  process.wait()
+  process.kill()
+  code, _ = processes.wait(process)
+  assert code == -signal.SIGKILL
   assert not (folder / 'checkpoint_30').exists()
 
-  done = _run(environment, MODEL_DIR=str(folder), **_SHORT)
-  assert done.returncode == 0, done.stderr[-3000:]
+  code, printed = processes.run('train', *arguments)
+  assert code == 0, printed[-3000:]
   expected, found = _parameters(straight, 30), _parameters(folder, 30)
   assert expected.keys() == found.keys()
   for name, value in expected.items():
     np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-def test_a_finished_run_is_not_trained_again(environment, finished):
+def test_a_finished_run_is_not_trained_again(processes, finished):
   folder, _ = finished
   before = _lines(folder / 'train' / 'metrics.jsonl')
-  done = _run(environment, MODEL_DIR=str(folder), **_SHORT)
-  assert done.returncode == 0, done.stderr[-3000:]
+  arguments = _arguments(MODEL_DIR=str(folder), **_SHORT)
+  code, printed = processes.run('train', *arguments)
+  assert code == 0, printed[-3000:]
   assert _lines(folder / 'train' / 'metrics.jsonl') == before
 
 
@@ -183,12 +186,13 @@ def test_a_finished_run_is_not_trained_again(environment, finished):
   ids=lambda value: next(iter(value)) if isinstance(value, dict) else '',
 )
 def test_a_users_mistake_is_one_clear_message_and_code_2(
-  environment, tmp_path, macros, message
+  processes, tmp_path, macros, message
 ):
-  done = _run(environment, **({'MODEL_DIR': str(tmp_path / 'run')} | macros))
-  assert done.returncode == 2, done.stderr[-3000:]
-  assert 'Traceback' not in done.stderr
-  error = ' '.join(done.stderr[done.stderr.index('error: ') :].split())
+  macros = {'MODEL_DIR': str(tmp_path / 'run')} | macros
+  code, printed = processes.run('train', *_arguments(**macros))
+  assert code == 2, printed[-3000:]
+  assert 'Traceback' not in printed
+  error = ' '.join(printed[printed.index('error: ') :].split())
   assert re.search(message, error), error
 
 
@@ -205,9 +209,11 @@ def test_a_batch_that_the_mesh_does_not_divide_is_refused(
 
 
 def test_a_dry_run_prints_the_configuration_and_writes_nothing(
-  environment, tmp_path
+  processes, tmp_path
 ):
-  done = _run(environment, '--dry_run', MODEL_DIR=str(tmp_path / 'run'))
-  assert done.returncode == 0, done.stderr[-3000:]
-  assert 'ALPHA = ' in done.stdout
-  assert not (tmp_path / 'run').exists()
+  folder = tmp_path / 'run'
+  arguments = _arguments('--dry_run', MODEL_DIR=str(folder))
+  code, printed = processes.run('train', *arguments)
+  assert code == 0, printed[-3000:]
+  assert 'ALPHA = ' in printed
+  assert not folder.exists()

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 
 ROOT = pathlib.Path(__file__).parents[2]
 _FUNCTIONS = {'eval': 'evaluate'}
@@ -40,13 +41,22 @@ class Process:
 
 
 class Forks:
-  """A server of processes; ends with its `with` block."""
+  """A server of processes; ends with its `with` block.
+
+  What JAX reads from the environment while it is imported is the server's:
+  `environment`, by default this process's with one CPU device.
+  """
+
+  def __init__(self, environment: Mapping[str, str] | None = None):
+    self._environment = environment
 
   def __enter__(self) -> 'Forks':
     self._folder = tempfile.TemporaryDirectory()
     self._count = 0
-    environment = dict(os.environ, JAX_PLATFORMS='cpu')
-    environment.pop('XLA_FLAGS', None)
+    environment = self._environment
+    if environment is None:
+      environment = dict(os.environ, JAX_PLATFORMS='cpu')
+      environment.pop('XLA_FLAGS', None)
     self._server = subprocess.Popen(
       [sys.executable, '-m', 'tests.t5x.forks'],
       cwd=ROOT,
