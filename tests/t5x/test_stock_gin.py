@@ -11,6 +11,7 @@ import re
 import numpy as np
 import pytest
 
+import gin
 import t5x.eval
 import t5x.infer
 import t5x.precompile
@@ -28,6 +29,21 @@ _FUNCTIONS = {
   'pretrain': t5x.train.train,
 }
 _TASK = toy_task.NAME
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _subclass_registered():
+  """Lets other tests of this process configure the method's own model.
+
+  Gin registers no class that inherits a method which it has registered before,
+  as it does below.
+  """
+  gin.parse_config(
+    'from __gin__ import dynamic_registration\n'
+    'from dss_jax import models\n'
+    'models.DistillModel.optimizer_def = None'
+  )
+  gin.clear_config()
 
 
 def _required(run) -> dict[str, str]:
