@@ -60,7 +60,7 @@ EXTRAS_REQUIRE = {
     *EXTRACT_REQUIRES,
     'hypothesis>=6.100',
     'pytest>=8.0',
-    'pytest-xdist>=3.7',
+    'pytest-xdist>=3.8',
     'ruff>=0.6',
   ],
 }
