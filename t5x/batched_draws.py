@@ -17,28 +17,30 @@ import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 
+from t5x import threefry
+
 # What is drawn at once is at most so large, or one array: it lies in memory
 # twice for a moment, which matters to a model that hardly fits.
 _MOST_BYTES = 256 * 2**20
-# The generator whose numbers don't depend on what is drawn beside them.
-_SEPARABLE = 'fry'
+# Keys whose numbers don't depend on what is drawn beside them.
+_SEPARABLE = {'key<fry>', f'key<{threefry.TAG}>'}
 
 
-def batched(function: Callable[..., Any]) -> Callable[..., Any]:
+def batched(program: core.ClosedJaxpr) -> Callable[..., list[Any]]:
   """Returns a function that computes the same with fewer, larger draws.
 
   Args:
-    function: pure and traceable; takes and returns trees of arrays. What none
-      of its results needs is left out.
+    program: of `jax.make_jaxpr`. What none of its results needs is left out.
+
+  Returns:
+    From the program's arguments, flat, to its results, flat.
   """
+  used, _ = partial_eval.dce_jaxpr(
+    program.jaxpr, [True] * len(program.jaxpr.outvars), instantiate=True
+  )
 
   def compute(*arguments):
-    traced, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-    used, _ = partial_eval.dce_jaxpr(
-      traced.jaxpr, [True] * len(traced.jaxpr.outvars), instantiate=True
-    )
-    results = _evaluate(used, traced.consts, jax.tree.leaves(arguments))
-    return jax.tree.unflatten(jax.tree.structure(shapes), results)
+    return _evaluate(used, program.consts, arguments)
 
   return compute
 
@@ -103,7 +105,7 @@ def _is_fold(equation: core.JaxprEqn) -> bool:
 
 
 def _is_separable(key: Any) -> bool:
-  return key.shape == () and key.dtype.name == f'key<{_SEPARABLE}>'
+  return key.shape == () and key.dtype.name in _SEPARABLE
 
 
 def _is_key(atom: Any) -> bool:

@@ -17,6 +17,7 @@ from t5x import (
   checkpoint_layouts,
   state_utils,
   storage,
+  threefry,
   tools,
 )
 from t5x import train_state as train_state_lib
@@ -128,6 +129,10 @@ def _last_before(path: str, damage: Exception | None) -> str:
   return checkpoint_layouts.get_checkpoint_dir(folder, earlier[-1])
 
 
+def _type(key: jax.Array) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(key.shape, key.dtype)
+
+
 class TrainStateInitializer:
   """Makes train states, on the devices from the start.
 
@@ -164,7 +169,9 @@ class TrainStateInitializer:
 
     def initialize(rng):
       variables = init_fn(
-        rng=rng, input_shapes=input_shapes, input_types=input_types
+        rng=threefry.in_one_pass(rng),
+        input_shapes=input_shapes,
+        input_types=input_types,
       )
       if optimizer_def is None:
         return train_state_lib.InferenceState.create(variables)
@@ -172,20 +179,12 @@ class TrainStateInitializer:
         optimizer_def, variables
       )
 
-    self._initialize = initialize
-    self.global_train_state_shape = jax.eval_shape(
-      initialize, jax.random.key(0)
-    )
+    # Tracing takes a while: what gives the shapes is also what makes the state.
+    self._trace = functools.cache(jax.make_jaxpr(initialize, return_shape=True))
+    self._from_scratch = functools.cache(self._partitioned)
+    _, self.global_train_state_shape = self._trace(_type(jax.random.key(0)))
     self.train_state_axes = partitioner.get_mesh_axes(
       self.global_train_state_shape
-    )
-
-  @functools.cached_property
-  def _from_scratch(self) -> Callable[[jax.Array], Any]:
-    return self._partitioner.partition(
-      batched_draws.batched(self._initialize),
-      in_axis_resources=(None,),
-      out_axis_resources=self.train_state_axes,
     )
 
   def from_scratch(self, init_rng: jax.Array) -> Any:
@@ -194,7 +193,18 @@ class TrainStateInitializer:
     Args:
       init_rng: a key; the same one gives the same state on every mesh.
     """
-    return self._from_scratch(init_rng)
+    return self._from_scratch(_type(init_rng))(init_rng)
+
+  def _partitioned(self, key: jax.ShapeDtypeStruct) -> Callable[..., Any]:
+    """Returns what makes a state of a key of that type."""
+    program, _ = self._trace(key)
+    draw = batched_draws.batched(program)
+    state = jax.tree.structure(self.global_train_state_shape)
+    return self._partitioner.partition(
+      lambda key: jax.tree.unflatten(state, draw(key)),
+      in_axis_resources=(None,),
+      out_axis_resources=self.train_state_axes,
+    )
 
   def from_checkpoints(
     self,

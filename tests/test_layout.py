@@ -38,6 +38,7 @@ _LAYERS = (
     'legacy_checkpoints',
     'orbax_checkpoints',
     'state_utils',
+    'threefry',
     'batched_draws',
     'initialization',
     'feature_lengths',

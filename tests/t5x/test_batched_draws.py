@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x import batched_draws
+from t5x import batched_draws, threefry
 
 
 def _draw_many(key):
@@ -36,9 +36,14 @@ def _draw_many(key):
   return drawn
 
 
-def _wide_loops(function):
+def _batched(key):
+  """Returns what draws the same, flat."""
+  return batched_draws.batched(jax.make_jaxpr(_draw_many)(key))
+
+
+def _wide_loops(key):
   """How many of `wide` each loop draws."""
-  program = jax.make_jaxpr(function)(jax.random.key(0))
+  program = jax.make_jaxpr(_batched(key))(key)
   return [
     equation.params['length']
     for equation in program.jaxpr.eqns
@@ -48,23 +53,27 @@ def _wide_loops(function):
   ]
 
 
-def _check_the_same(batched, key):
-  expected = jax.jit(_draw_many)(key)
-  jax.tree.map(np.testing.assert_array_equal, jax.jit(batched)(key), expected)
+def _check_the_same(key):
+  expected = jax.tree.leaves(jax.jit(_draw_many)(key))
+  for drawn, array in zip(jax.jit(_batched(key))(key), expected, strict=True):
+    np.testing.assert_array_equal(drawn, array)
 
 
 @pytest.mark.parametrize('kind', ['threefry2x32', 'rbg', 'unsafe_rbg'])
 def test_every_array_is_what_it_was(kind):
-  batched = batched_draws.batched(_draw_many)
-  _check_the_same(batched, jax.random.key(3, impl=kind))
+  _check_the_same(jax.random.key(3, impl=kind))
 
 
-def test_draws_of_a_kind_become_one():
-  assert _wide_loops(batched_draws.batched(_draw_many)) == [5]
+_KEYS = [jax.random.key(0), threefry.in_one_pass(jax.random.key(0))]
+
+
+@pytest.mark.parametrize('key', _KEYS, ids=['in rounds', 'in one pass'])
+def test_draws_of_a_kind_become_one(key):
+  assert _wide_loops(key) == [5]
+  _check_the_same(key)
 
 
 def test_large_draws_stay_apart(monkeypatch):
   monkeypatch.setattr(batched_draws, '_MOST_BYTES', 2 * 24 * 4)
-  batched = batched_draws.batched(_draw_many)
-  assert _wide_loops(batched) == [2, 2]
-  _check_the_same(batched, jax.random.key(0))
+  assert _wide_loops(jax.random.key(0)) == [2, 2]
+  _check_the_same(jax.random.key(0))
