@@ -9,7 +9,7 @@ The names of T5X's `trainer` that lie in `train_step`, `actions` and
 
 import abc
 import concurrent.futures
-import time
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from clu import values as clu_values
 
 from t5x import (
   actions,
+  compiled_steps,
   errors,
   metric_writers,
   numerics,
@@ -84,24 +85,11 @@ class ArrayMapFuture:
     return self._future.done()
 
 
-def _are_shapes(tree: Any) -> bool:
-  """Whether a tree says what arrays look like, and has none."""
-  return any(
-    isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree)
-  )
-
-
-def _described(tree: Any) -> tuple[Any, ...]:
-  """What a program that takes a tree has to know of it."""
-  leaves, structure = jax.tree.flatten(tree)
-  return structure, *((leaf.shape, leaf.dtype) for leaf in leaves)
-
-
 def _replicated_key(
   rng: jax.Array, partitioner: partitioning.BasePartitioner
 ) -> jax.Array:
   """Puts the same key on the devices of all hosts."""
-  if _are_shapes(rng):
+  if compiled_steps.are_shapes(rng):
     return rng
   everywhere = partitioner.shardings(None)
   if not jax.dtypes.issubdtype(rng.dtype, jax.dtypes.prng_key):
@@ -109,12 +97,6 @@ def _replicated_key(
   # Only plain arrays can be put on devices of other hosts.
   data = jax.device_put(np.asarray(jax.random.key_data(rng)), everywhere)
   return jax.random.wrap_key_data(data, impl=jax.random.key_impl(rng))
-
-
-def _signature(batch: BatchType) -> tuple:
-  return tuple(
-    sorted((k, tuple(v.shape), str(v.dtype)) for k, v in batch.items())
-  )
 
 
 class BaseTrainer(abc.ABC):
@@ -165,9 +147,7 @@ class BaseTrainer(abc.ABC):
       name: MetricsManager(f'training_eval/{name}', summary_dir)
       for name in eval_names
     }
-    self._compiled: dict[Any, Callable[..., Any]] = {}
-    # What compiling the training step took, until it is written.
-    self._compilation_seconds: float | None = None
+    self._steps = compiled_steps.CompiledSteps()
     # (number, metrics, batch) of the step that the host has not waited for.
     self._in_flight: tuple[int, Any, BatchType] | None = None
     self._summary: concurrent.futures.Future | None = None
@@ -196,7 +176,7 @@ class BaseTrainer(abc.ABC):
 
   @train_state.setter
   def train_state(self, train_state: train_state_lib.TrainState) -> None:
-    if not _are_shapes(train_state):
+    if not compiled_steps.are_shapes(train_state):
       train_state = self._partitioner.move_params_to_devices(
         train_state, self._train_state_axes
       )
@@ -268,9 +248,10 @@ class BaseTrainer(abc.ABC):
           ' steps.'
         )
       batch = self._partitioner.shard_batch(batch)
-      compiled = self._compile('train', batch)
-      if self._compilation_seconds is not None:
-        self._report_compilation(step + done)
+      compiled = self._compiled('train', batch)
+      seconds = self._steps.seconds.pop('train', None)
+      if seconds is not None:
+        manager.write_scalar('timing/compilation_seconds', seconds, step + done)
         if not done:
           # Compiling is no part of the steps' time.
           manager.start_duration_timer()
@@ -292,34 +273,25 @@ class BaseTrainer(abc.ABC):
   def _stops(self, step: int) -> bool:
     return self.stop_when is not None and self.stop_when(step)
 
-  def _compile(self, name: str, batch: BatchType) -> Callable[..., Any]:
+  def _compiled(self, name: str, batch: BatchType) -> Callable[..., Any]:
     """Returns the compiled step for batches of these shapes."""
-    key = (name, _signature(batch))
-    if key in self._compiled:
-      return self._compiled[key]
-    start = time.perf_counter()
-    if name == 'train':
-      self._check_batch(next(iter(batch.values())).shape[0])
-      args = (self._train_state, batch, self._base_rng)
-      step_fn = self._partitioned_train_step
-    else:
-      args = (self._train_state, batch)
-      step_fn = self._partitioned_eval_step
-    self._compiled[key] = self._partitioner.compile(step_fn, *args)
-    seconds = time.perf_counter() - start
-    logging.info('Compiled the %s step in %.1f s.', name, seconds)
-    if name == 'train':
-      self._compilation_seconds = seconds
-    return self._compiled[key]
+    compile_step = functools.partial(self._compile, name, batch)
+    return self._steps.find(name, batch, compile_step)
 
-  def _report_compilation(self, step: int) -> None:
-    self.train_metrics_manager.write_scalar(
-      'timing/compilation_seconds', self._compilation_seconds, step
+  def _compile(self, name: str, batch: BatchType) -> Callable[..., Any]:
+    if name == 'eval':
+      return self._partitioner.compile(
+        self._partitioned_eval_step, self._train_state, batch
+      )
+    self._check_batch(next(iter(batch.values())).shape[0])
+    return self._partitioner.compile(
+      self._partitioned_train_step, self._train_state, batch, self._base_rng
     )
-    self._compilation_seconds = None
 
   def _placed(self, batch: BatchType) -> BatchType:
-    return batch if _are_shapes(batch) else self._partitioner.shard_batch(batch)
+    if compiled_steps.are_shapes(batch):
+      return batch
+    return self._partitioner.shard_batch(batch)
 
   def compile_train(self, batch: BatchType) -> None:
     """Compiles the training step for batches like this one.
@@ -331,7 +303,7 @@ class BaseTrainer(abc.ABC):
     Raises:
       errors.UserError: if the batch can't be split.
     """
-    self._compile('train', self._placed(batch))
+    self._compiled('train', self._placed(batch))
 
   def take_compiled(self, other: 'BaseTrainer') -> None:
     """Takes over the steps that another trainer, made alike, has compiled.
@@ -340,9 +312,11 @@ class BaseTrainer(abc.ABC):
       other: one that only compiles. If its state is of other shapes or types
         than this one's, its steps are of no use here, and not taken.
     """
-    if _described(self._train_state) == _described(other._train_state):
-      self._compiled.update(other._compiled)
-      self._compilation_seconds = other._compilation_seconds
+    mine, others = map(
+      compiled_steps.described, (self._train_state, other._train_state)
+    )
+    if mine == others:
+      self._steps.take(other._steps)
 
   def lower_train(self, batch: BatchType) -> jax.stages.Lowered:
     """Traces the training step for batches like this one.
@@ -369,7 +343,7 @@ class BaseTrainer(abc.ABC):
       batches: task to a batch; values don't matter.
     """
     for batch in batches.values():
-      self._compile('eval', self._partitioner.shard_batch(batch))
+      self._compiled('eval', self._partitioner.shard_batch(batch))
 
   def eval(
     self, batch_iters: Mapping[str, Iterator[BatchType]]
@@ -409,7 +383,7 @@ class BaseTrainer(abc.ABC):
     merged, in_flight, count = None, None, 0
     for batch in batches:
       batch = self._partitioner.shard_batch(batch)
-      metrics = self._compile('eval', batch)(self._train_state, batch)
+      metrics = self._compiled('eval', batch)(self._train_state, batch)
       merged = _merge(merged, in_flight)
       in_flight, count = metrics, count + 1
     if not count:

@@ -89,9 +89,9 @@ def test_a_run_that_goes_on_from_a_copy_ends_where_it_would_have():
     fresh = t.train_state.restore_state(jax.tree.map(jnp.zeros_like, copy))
     t.train(iter(rows[2:]), 2, start_step=2).result()
     whole = jax.tree.map(np.array, t.train_state.state_dict())
-    compiled = t._compiled
+    compiled = t._steps
   with make(model, fresh.restore_state(copy), **options) as t:
-    t._compiled = compiled
+    t._steps = compiled
     t.train(iter(rows[2:]), 2).result()
     jax.tree.map(
       np.testing.assert_array_equal, t.train_state.state_dict(), whole
@@ -121,13 +121,13 @@ def test_the_host_is_one_step_ahead_and_no_more():
   with make() as t:
     t.step_callback = lambda n: events.append(('done', n))
     t.compile_train(toy_model.batch())
-    ((key, step),) = t._compiled.items()
+    ((key, step),) = t._steps.programs.items()
 
     def logged(*args):
       events.append(('dispatched', sum(e[0] == 'dispatched' for e in events)))
       return step(*args)
 
-    t._compiled[key] = logged
+    t._steps.programs[key] = logged
     t.train(batches(3), 3)
     first = list(events)
     t.train(batches(1), 1, start_step=3).result()
@@ -229,10 +229,10 @@ def test_compiling_beforehand_is_all_the_compiling():
   with make() as t:
     t.compile_train(toy_model.batch())
     t.compile_eval({'task': toy_model.batch()})
-    known = dict(t._compiled)
+    known = dict(t._steps.programs)
     t.train(batches(2), 2).result()
     t.eval({'task': batches(1)})
-    assert t._compiled == known
+    assert t._steps.programs == known
 
 
 def test_a_batch_that_mesh_and_microbatches_do_not_divide_is_refused():
