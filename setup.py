@@ -62,6 +62,8 @@ EXTRAS_REQUIRE = {
     'pytest>=8.0',
     'pytest-xdist>=3.8',
     'ruff>=0.6',
+    # Reads what `dss export` writes.
+    'tokenizers>=0.22',
   ],
 }
 

@@ -39,6 +39,9 @@ _COMMANDS = {
   'data': _Command(
     'dss_jax.data_command', 'Looks at data, or prepares it for training.'
   ),
+  'export': _Command(
+    'dss_jax.export', 'Writes a student for Hugging Face transformers.'
+  ),
   'extract': _Command(
     'dss_jax.extract.command',
     'Asks a teacher for rationales and labels.',

@@ -13,6 +13,7 @@ takes its logits through the embedding.
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,11 +27,14 @@ from t5x.errors import UserError
 
 CONFIG_FILE = 'config.json'
 WEIGHTS_FILE = 'model.safetensors'
+# Bytes of one file of weights that is written.
+_MOST_BYTES = 5 * 10**9
 # Files of weights, the first that a folder has counts: one file, or the index
 # of several, of either kind.
+_INDEX_FILE = 'model.safetensors.index.json'
 _WEIGHTS = (
   WEIGHTS_FILE,
-  'model.safetensors.index.json',
+  _INDEX_FILE,
   'pytorch_model.bin',
   'pytorch_model.bin.index.json',
 )
@@ -326,10 +330,12 @@ def read(path: str) -> dict[str, Any]:
 def write(params: Mapping[str, Any], config: Any, path: str) -> None:
   """Writes a T5X parameter tree as a folder that transformers loads.
 
-  The folder appears complete or not at all.
+  The weights appear complete or not at all, in several files with an index if
+  they are more than 5 GB, which also bounds the memory that this takes.
 
   Args:
-    params: nested dicts of arrays under T5X's names, layers stacked or not.
+    params: nested dicts under T5X's names, layers stacked or not; leaves are
+      arrays or `LazyArray`s.
     config: the network's `T5Config`, or an object with the same attributes.
     path: the folder to make. May exist if it holds no weights.
 
@@ -343,39 +349,78 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
       f'{path}: holds the weights of a model already ({taken[0]}). Give another'
       ' folder.'
     )
-  if layer_stacks.is_stacked(flax.traverse_util.flatten_dict(params, sep='/')):
-    params = layer_stacks.unstacked(params)
-  flat = flax.traverse_util.flatten_dict(dict(params), sep='/')
-  names = list(
-    _name_map(
-      config.num_encoder_layers,
-      config.num_decoder_layers,
-      gated=len(config.mlp_activations) == 2,
-      tied=config.logits_via_embedding,
-    )
+  names = _name_map(
+    config.num_encoder_layers,
+    config.num_decoder_layers,
+    gated=len(config.mlp_activations) == 2,
+    tied=config.logits_via_embedding,
   )
-  ours = {here for here, _, _ in names}
-  if ours != set(flat):
+  ours = {here: (there, turned) for here, there, turned in names}
+  wanted = flax.traverse_util.unflatten_dict(ours, sep='/')
+  flat = flax.traverse_util.flatten_dict(
+    layer_stacks.match(params, wanted), sep='/'
+  )
+  if set(ours) != set(flat):
     raise UserError(
-      f'{path}: the parameters do not fit the configuration: missing'
-      f' {sorted(ours - set(flat))[:4] or "none"}, not expected'
-      f' {sorted(set(flat) - ours)[:4] or "none"}. Give the configuration that'
-      ' they were trained with.'
+      'The parameters do not fit the configuration: missing'
+      f' {sorted(set(ours) - set(flat))[:4] or "none"}, not expected'
+      f' {sorted(set(flat) - set(ours))[:4] or "none"}. Give the configuration'
+      ' that they were trained with.'
     )
-  weights = {
-    there: np.ascontiguousarray(
-      np.asarray(flat[here]).T if turned else np.asarray(flat[here])
-    )
-    for here, there, turned in names
-  }
   description = _describe(config, flat)
   folder.mkdir(parents=True, exist_ok=True)
-  (folder / CONFIG_FILE).write_text(
-    json.dumps(description, indent=2, sort_keys=True) + '\n', encoding='utf-8'
+  (folder / CONFIG_FILE).write_text(_as_json(description), encoding='utf-8')
+  _write_weights(
+    folder,
+    {there: (flat[here], turned) for here, (there, turned) in ours.items()},
   )
-  unfinished = folder / f'{WEIGHTS_FILE}.tmp'
-  safetensors.numpy.save_file(weights, unfinished, metadata={'format': 'pt'})
-  os.replace(unfinished, folder / WEIGHTS_FILE)
+
+
+def _write_weights(
+  folder: pathlib.Path, weights: Mapping[str, tuple[Any, bool]]
+) -> None:
+  """Writes arrays, transposed where that is said, and an index if need be."""
+  parts, size = [{}], 0
+  for name, (leaf, turned) in weights.items():
+    nbytes = leaf.size * leaf.dtype.itemsize
+    if parts[-1] and size + nbytes > _MOST_BYTES:
+      parts.append({})
+      size = 0
+    parts[-1][name] = leaf, turned
+    size += nbytes
+  whole = WEIGHTS_FILE.removesuffix('.safetensors')
+  files = {}
+  for number, part in enumerate(parts, 1):
+    file = f'{whole}-{number:05d}-of-{len(parts):05d}.safetensors'
+    file = file if len(parts) > 1 else WEIGHTS_FILE
+    unfinished = folder / f'{file}.tmp'
+    safetensors.numpy.save_file(
+      {name: _on_host(*array) for name, array in part.items()},
+      unfinished,
+      metadata={'format': 'pt'},
+    )
+    # It is made for its owner's eyes alone.
+    shutil.copymode(folder / CONFIG_FILE, unfinished)
+    os.replace(unfinished, folder / file)
+    files.update(dict.fromkeys(part, file))
+  if len(parts) > 1:
+    total = sum(leaf.size * leaf.dtype.itemsize for leaf, _ in weights.values())
+    unfinished = folder / f'{_INDEX_FILE}.tmp'
+    unfinished.write_text(
+      _as_json({'metadata': {'total_size': total}, 'weight_map': files}),
+      encoding='utf-8',
+    )
+    os.replace(unfinished, folder / _INDEX_FILE)
+
+
+def _on_host(leaf: Any, turned: bool) -> np.ndarray:
+  array = leaf.get() if isinstance(leaf, lazy_arrays.LazyArray) else leaf
+  array = np.asarray(array)
+  return np.ascontiguousarray(array.T if turned else array)
+
+
+def _as_json(content: Mapping[str, Any]) -> str:
+  return json.dumps(content, indent=2, sort_keys=True) + '\n'
 
 
 def _describe(config: Any, flat: Mapping[str, Any]) -> dict[str, Any]:

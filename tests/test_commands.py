@@ -141,6 +141,76 @@ def test_the_screen_says_what_the_run_is_and_what_came_out(finished):
   assert str(folder) in printed.replace('\n', '')
 
 
+@pytest.fixture(scope='module')
+def exported(environment, finished, tmp_path_factory):
+  """What `dss export` makes of the finished run."""
+  folder = tmp_path_factory.mktemp('exported') / 'student'
+  done = subprocess.run(
+    [sys.executable, '-m', 'dss_jax.cli', 'export', finished[0], folder],
+    cwd=_ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  assert str(folder) in done.stdout and 'checkpoint_30' in done.stdout
+  return folder
+
+
+def test_the_exported_student_has_the_last_checkpoints_weights(
+  finished, exported
+):
+  from t5x import huggingface, tools
+
+  read = tools.flatten_dict_string_keys(huggingface.read(str(exported)))
+  trained = _parameters(finished[0], 30)
+  assert len(read) > 50
+  for name, leaf in read.items():
+    np.testing.assert_array_equal(leaf, trained[f'target/{name}'])
+
+
+def test_the_exported_tokeniser_gives_the_tokens_that_were_trained_on(
+  finished, exported
+):
+  import tokenizers
+
+  described = tokenizers.Tokenizer.from_file(str(exported / 'tokenizer.json'))
+  files = glob.glob(str(finished[0] / 'inference_eval' / '*-000030.jsonl'))
+  examples = [line['input'] for file in files for line in _lines(file)]
+  checked = 0
+  for shown in examples:
+    for side in ('inputs', 'targets'):
+      if isinstance(shown[side], list):  # Else it was cut short for the file.
+        text = shown[f'{side}_pretokenized']
+        assert described.encode(text).ids == shown[side], text
+        checked += 1
+  assert checked >= 80
+
+
+def test_the_exported_folder_says_how_to_ask(exported):
+  text = (exported / 'README.md').read_text()
+  assert "tokenizer('predict: ' + question" in text
+  assert 'trained on cqa (checkpoint_30)' in text
+  generation = json.loads((exported / 'generation_config.json').read_text())
+  assert generation['max_new_tokens'] == 76
+
+
+@pytest.mark.slow  # Needs PyTorch and transformers: the extra `bench`.
+def test_transformers_answers_as_the_run_did(finished, exported):
+  transformers = pytest.importorskip('transformers')
+  tokenizer = transformers.AutoTokenizer.from_pretrained(exported)
+  model = transformers.AutoModelForSeq2SeqLM.from_pretrained(exported)
+  files = glob.glob(str(finished[0] / 'inference_eval' / '*-000030.jsonl'))
+  for line in (line for file in files for line in _lines(file)):
+    inputs = tokenizer(
+      line['input']['inputs_pretokenized'], return_tensors='pt'
+    )
+    (answer,) = model.generate(**inputs)
+    text = tokenizer.decode(answer, skip_special_tokens=True)
+    assert text.strip() == line['prediction']
+
+
 def test_a_killed_run_goes_on_to_the_same_bits(processes, finished, tmp_path):
   straight, _ = finished
   folder = tmp_path / 'run'

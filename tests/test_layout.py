@@ -25,6 +25,7 @@ _LAYERS = (
     'stopping',
     'storage',
     'train_step',
+    'compiled_steps',
     'trainer',
     'checkpoints',
     'checkpoint_base',

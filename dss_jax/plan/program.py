@@ -5,21 +5,16 @@ plan; model, partitioner, trainer and step are the engine's. State and batch are
 shapes only.
 """
 
-import contextlib
-import copy
 import dataclasses
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 import gin
-from dss_jax.errors import DataError
-from t5x import gin_utils, partitioning, train_state, utils
-from t5x.train import train
+from dss_jax import run_config
+from t5x import partitioning, train_state, utils
 
 # Decoding stops early where every row has ended; its compiled program doesn't
 # depend on which token ends a row.
@@ -45,78 +40,6 @@ class Step:
   batch_bytes: int
   mesh: tuple[int, int]
   coordinates: Sequence[tuple[int, ...]]
-
-
-@contextlib.contextmanager
-def configured(
-  gin_files: Sequence[str], gin_bindings: Sequence[str], plan: str = ''
-) -> Iterator[Mapping[str, Any]]:
-  """Parses a run's configuration, and forgets it at the end.
-
-  Args:
-    gin_files: of the run.
-    gin_bindings: of the run.
-    plan: lines of a further gin file, which come after the run's files.
-
-  Yields:
-    What the configuration binds of `train`, references not resolved.
-
-  Raises:
-    DataError: it doesn't configure `t5x.train.train`.
-  """
-  gin.clear_config()
-  with tempfile.TemporaryDirectory() as folder:
-    path = os.path.join(folder, 'plan.gin')
-    with open(path, 'w', encoding='utf-8') as f:
-      f.write(plan or '# Nothing to change.\n')
-    gin_utils.parse_gin_flags([], [*gin_files, path], gin_bindings)
-  try:
-    try:
-      bound = gin.get_bindings(train, resolve_references=False)
-    except ValueError:
-      bound = {}
-    missing = {'model', 'partitioner', 'trainer_cls'} - set(bound)
-    if missing:
-      raise DataError(
-        'The gin files configure no training: expected bindings of'
-        f' train.{", train.".join(sorted(missing))}. Give the gin files of a'
-        ' run, such as --gin_file=gin/dss_cqa.gin.'
-      )
-    yield bound
-  finally:
-    gin.clear_config()
-
-
-def macro(name: str) -> Any:
-  """Value of a macro of the configuration that is in force.
-
-  Args:
-    name: BATCH_SIZE, ….
-
-  Raises:
-    DataError: no gin file sets it.
-  """
-  try:
-    value = gin.query_parameter(f'%{name}')
-  except ValueError as error:
-    raise DataError(
-      f'The gin files set no {name}. Give --gin.{name}=VALUE.'
-    ) from error
-  return copy.deepcopy(value)
-
-
-def macro_or(name: str, default: Any) -> Any:
-  """As `macro`, with a value for where no gin file sets it."""
-  try:
-    return macro(name)
-  except DataError:
-    return default
-
-
-def resolve(bound: Mapping[str, Any], name: str) -> Any:
-  """Makes what the configuration binds to an argument of `train`."""
-  # Gin's references are resolved by copying them.
-  return copy.deepcopy(bound[name])
 
 
 def batch_shapes(
@@ -175,22 +98,24 @@ def train_step(
   """Lowers the training step of the configuration in force.
 
   Args:
-    bound: from `configured`.
+    bound: from `run_config.configured`.
     devices: of the topology.
     rows: B, of the global batch.
 
   Raises:
     DataError: it is a configuration that can't be laid out.
   """
-  model = resolve(bound, 'model')
-  batch = batch_shapes(model, rows, macro('TASK_FEATURE_LENGTHS'), is_packed())
+  model = run_config.resolve(bound, 'model')
+  batch = batch_shapes(
+    model, rows, run_config.macro('TASK_FEATURE_LENGTHS'), is_packed()
+  )
   partitioner = _partitioner(devices)
   initializer = _initializer(model, model.optimizer_def, batch, partitioner)
   state = initializer.global_train_state_shape
   axes = initializer.train_state_axes
   hardware = bool(_or(bound, 'use_hardware_rng', False))
   rng = jax.random.key(0, impl='unsafe_rbg' if hardware else 'threefry2x32')
-  trainer = resolve(bound, 'trainer_cls')(
+  trainer = run_config.resolve(bound, 'trainer_cls')(
     model=model,
     train_state=state,
     partitioner=partitioner,
@@ -214,12 +139,14 @@ def decode_step(
   """Lowers the decoding of one batch, from its inputs to its last token.
 
   Args:
-    bound: from `configured`.
+    bound: from `run_config.configured`.
     devices: of the topology.
     rows: B, of the batch.
   """
-  model = resolve(bound, 'model')
-  batch = batch_shapes(model, rows, macro('TASK_FEATURE_LENGTHS'), False)
+  model = run_config.resolve(bound, 'model')
+  batch = batch_shapes(
+    model, rows, run_config.macro('TASK_FEATURE_LENGTHS'), False
+  )
   partitioner = _partitioner(devices)
   partitioner.check_batch_size(rows)
   initializer = _initializer(model, None, batch, partitioner)
@@ -244,7 +171,7 @@ def decode_step(
 
 
 def _or(bound: Mapping[str, Any], name: str, default: Any) -> Any:
-  return resolve(bound, name) if name in bound else default
+  return run_config.resolve(bound, name) if name in bound else default
 
 
 def _partitioner(devices: Sequence[Any]) -> partitioning.PjitPartitioner:

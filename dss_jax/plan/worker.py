@@ -35,11 +35,9 @@ from typing import Any
 
 import jax
 
+from dss_jax import run_config
 from dss_jax.errors import DataError
 from dss_jax.plan import costs, counting, hardware, hlo, program
-
-# The gin files of a run bind `train` in the main module.
-from t5x.train import train  # noqa: F401
 
 # Changes with what is read from a compiled program.
 _FORMAT = 'peaks'
@@ -106,10 +104,10 @@ class Worker:
 
   def describe(self) -> Mapping[str, Any]:
     """Returns the sizes of the model, and the configured batch sizes."""
-    with program.configured(*self._config) as bound:
-      model = program.resolve(bound, 'model')
+    with run_config.configured(*self._config) as bound:
+      model = run_config.resolve(bound, 'model')
       config = getattr(model.module, 'config', None)
-      lengths = program.macro('TASK_FEATURE_LENGTHS')
+      lengths = run_config.macro('TASK_FEATURE_LENGTHS')
       needed = ('emb_dim', 'num_encoder_layers', 'scan_layers')
       if not all(hasattr(config, name) for name in needed):
         raise DataError(
@@ -132,8 +130,8 @@ class Worker:
           'parameter_bytes': shapes[0],
           'optimizer_bytes': shapes[1],
         },
-        'rows': program.macro('BATCH_SIZE'),
-        'decode_rows': program.macro_or('EVAL_BATCH_SIZE', None),
+        'rows': run_config.macro('BATCH_SIZE'),
+        'decode_rows': run_config.macro_or('EVAL_BATCH_SIZE', None),
       }
 
   def plan(
@@ -147,10 +145,10 @@ class Worker:
     """
     chosen = counting.Candidate(**candidate)
     chips = devices(self._topology)
-    with program.configured(*self._config, chosen.gin(decode)) as bound:
+    with run_config.configured(*self._config, chosen.gin(decode)) as bound:
       make = program.decode_step if decode else program.train_step
       step = make(bound, chips, chosen.rows)
-      targets = program.macro('TASK_FEATURE_LENGTHS')['targets']
+      targets = run_config.macro('TASK_FEATURE_LENGTHS')['targets']
     key = self._key(step)
     known = self._look_up(key)
     if known is not None:

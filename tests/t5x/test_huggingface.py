@@ -132,6 +132,19 @@ def test_what_is_written_reads_back_to_the_bit(name, dtype, tmp_path):
     assert read[key].tobytes() == np.ascontiguousarray(leaf).tobytes(), key
 
 
+def test_what_is_more_than_a_file_holds_is_written_to_several(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(huggingface, '_MOST_BYTES', 20_000)
+  huggingface.write(_params('hf_1_1'), _config('hf_1_1'), str(tmp_path))
+  sizes = [file.stat().st_size for file in tmp_path.glob('model-*.safetensors')]
+  assert len(sizes) > 2
+  assert not (tmp_path / 'model.safetensors').exists()
+  read = _flat(huggingface.read(str(tmp_path)))
+  for key, leaf in _flat(_params('hf_1_1')).items():
+    np.testing.assert_array_equal(read[key], leaf)
+
+
 @pytest.mark.parametrize('name', NAMES)
 def test_a_folder_written_again_is_what_transformers_wrote(name, tmp_path):
   huggingface.write(_params(name), _config(name), str(tmp_path))

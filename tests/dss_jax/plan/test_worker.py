@@ -8,10 +8,9 @@ import time
 import jax
 import pytest
 
+from dss_jax import run_config
 from dss_jax.errors import DataError
 from dss_jax.plan import child, costs, counting, hardware, program, worker
-from t5x import train
-from tests.t5x import entry_points
 
 FILES = ['gin/dss_cqa.gin']
 FINE = counting.Candidate(2, 2, 'full', 2, 16)
@@ -21,8 +20,7 @@ FINE = counting.Candidate(2, 2, 'full', 2, 16)
 def step():
   """The tiny model's training step, on eight CPU devices."""
   with (
-    entry_points.main_module(train),
-    program.configured(FILES, ['BATCH_SIZE = 16'], FINE.gin()) as bound,
+    run_config.configured(FILES, ['BATCH_SIZE = 16'], FINE.gin()) as bound,
   ):
     return program.train_step(bound, jax.devices(), FINE.rows)
 
@@ -37,12 +35,11 @@ def test_the_step_is_laid_out_as_the_candidate_says(step):
 
 def test_memory_of_the_state_is_that_of_one_device(step):
   with (
-    entry_points.main_module(train),
-    program.configured(FILES, [], FINE.gin()) as bound,
+    run_config.configured(FILES, [], FINE.gin()) as bound,
   ):
-    model = program.resolve(bound, 'model')
+    model = run_config.resolve(bound, 'model')
     parameters, optimizer = program.state_bytes(
-      model, program.macro('TASK_FEATURE_LENGTHS')
+      model, run_config.macro('TASK_FEATURE_LENGTHS')
     )
   assert parameters / 8 <= step.parameter_bytes < parameters / 4
   # AdamW keeps two moments of each parameter.
@@ -55,20 +52,18 @@ def test_memory_of_the_state_is_that_of_one_device(step):
 def test_adafactor_keeps_less_than_adamw():
   files = [*FILES, 'gin/adafactor.gin']
   with (
-    entry_points.main_module(train),
-    program.configured(files, []) as bound,
+    run_config.configured(files, []) as bound,
   ):
-    model = program.resolve(bound, 'model')
+    model = run_config.resolve(bound, 'model')
     parameters, optimizer = program.state_bytes(
-      model, program.macro('TASK_FEATURE_LENGTHS')
+      model, run_config.macro('TASK_FEATURE_LENGTHS')
     )
   # The tiny model is too narrow for factors; a second moment is all there is.
   assert optimizer == pytest.approx(parameters, rel=1e-2)
 
 
 def test_the_worker_describes_the_model_of_the_gin_files():
-  with entry_points.main_module(train):
-    found = worker.Worker(FILES, ['BATCH_SIZE = 16'], 'gpu:l4').describe()
+  found = worker.Worker(FILES, ['BATCH_SIZE = 16'], 'gpu:l4').describe()
   model = counting.Model(**found['model'])
   assert found['rows'] == 16
   assert model.parameter_bytes == 4 * _parameters(model)
@@ -93,16 +88,15 @@ def test_gin_files_without_a_training_run_are_refused(tmp_path):
   path = tmp_path / 'other.gin'
   path.write_text('NAME = 1\n')
   with (
-    entry_points.main_module(train),
     pytest.raises(DataError, match='configure no training'),
-    program.configured([str(path)], []),
+    run_config.configured([str(path)], []),
   ):
     pass
 
 
 def test_a_macro_that_is_not_set_is_named():
   with pytest.raises(DataError, match=r'--gin\.NO_SUCH=VALUE'):
-    program.macro('NO_SUCH')
+    run_config.macro('NO_SUCH')
 
 
 @pytest.mark.parametrize(

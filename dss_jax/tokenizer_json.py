@@ -1,0 +1,165 @@
+"""A SentencePiece model as Hugging Face's `tokenizer.json`.
+
+transformers converts SentencePiece models itself, but passes over pieces that
+the user has defined, and over bytes, which stand for characters without a
+piece. What is described here gives SentencePiece's own tokens.
+"""
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sentencepiece import sentencepiece_model_pb2
+
+from dss_jax.errors import DataError
+
+# SentencePiece's sign for a blank.
+_BLANK = '\N{LOWER ONE EIGHTH BLOCK}'
+# What SeqIO and T5 add to a vocabulary, for text that is left out.
+_EXTRA_ID = re.compile(f'{_BLANK}?(<extra_id_[0-9]+>)')
+
+_Piece = sentencepiece_model_pb2.ModelProto.SentencePiece
+_Model = sentencepiece_model_pb2.TrainerSpec
+
+
+def describe(content: bytes) -> dict[str, Any]:
+  """Returns what `tokenizer.json` holds.
+
+  Args:
+    content: a SentencePiece model, of kind Unigram or BPE, that has `</s>`.
+
+  Raises:
+    DataError: it is of another kind.
+  """
+  model = sentencepiece_model_pb2.ModelProto.FromString(content)
+  pieces = list(model.pieces)
+  for piece in pieces:
+    if extra := _EXTRA_ID.fullmatch(piece.piece):
+      piece.piece, piece.type = extra[1], _Piece.CONTROL
+  defined = [p.piece for p in pieces if p.type == _Piece.USER_DEFINED]
+  return {
+    'version': '1.0',
+    'truncation': None,
+    'padding': None,
+    'added_tokens': [
+      _special(number, piece.piece)
+      for number, piece in enumerate(pieces)
+      if piece.type in (_Piece.CONTROL, _Piece.UNKNOWN)
+    ],
+    'normalizer': _normalizer(model.normalizer_spec),
+    'pre_tokenizer': _kept_whole(defined),
+    'post_processor': _with_end(pieces),
+    'decoder': _decoder(model.normalizer_spec.add_dummy_prefix),
+    'model': _model(model.trainer_spec, pieces),
+  }
+
+
+def _special(number: int, piece: str) -> dict[str, Any]:
+  return {
+    'id': number,
+    'content': piece,
+    'single_word': False,
+    'lstrip': False,
+    'rstrip': False,
+    'normalized': False,
+    'special': True,
+  }
+
+
+def _normalizer(spec: sentencepiece_model_pb2.NormalizerSpec) -> dict[str, Any]:
+  steps = []
+  if spec.precompiled_charsmap:
+    table = base64.b64encode(spec.precompiled_charsmap).decode()
+    steps.append({'type': 'Precompiled', 'precompiled_charsmap': table})
+  if spec.remove_extra_whitespaces:
+    steps.append({'type': 'Strip', 'strip_left': True, 'strip_right': True})
+    steps.append(_replace({'Regex': ' {2,}'}, ' '))
+  if spec.add_dummy_prefix:
+    steps.append({'type': 'Prepend', 'prepend': _BLANK})
+  steps.append(_replace({'String': ' '}, _BLANK))
+  return {'type': 'Sequence', 'normalizers': steps}
+
+
+def _replace(pattern: Mapping[str, str], by: str) -> dict[str, Any]:
+  return {'type': 'Replace', 'pattern': dict(pattern), 'content': by}
+
+
+def _kept_whole(pieces: Sequence[str]) -> dict[str, Any] | None:
+  """Cuts pieces out of the text before it is tokenised, the longest first."""
+  if not pieces:
+    return None
+  by_length = sorted(pieces, key=len, reverse=True)
+  return {
+    'type': 'Split',
+    'pattern': {'Regex': '|'.join(map(re.escape, by_length))},
+    'behavior': 'Isolated',
+    'invert': False,
+  }
+
+
+def _with_end(pieces: Sequence[Any]) -> dict[str, Any]:
+  """Appends the end token to each text."""
+  (end,) = (i for i, piece in enumerate(pieces) if piece.piece == '</s>')
+  last = {'SpecialToken': {'id': '</s>', 'type_id': 0}}
+  texts = [{'Sequence': {'id': name, 'type_id': 0}} for name in 'AB']
+  return {
+    'type': 'TemplateProcessing',
+    'single': [texts[0], last],
+    'pair': [texts[0], last, texts[1], last],
+    'special_tokens': {
+      '</s>': {'id': '</s>', 'ids': [end], 'tokens': ['</s>']}
+    },
+  }
+
+
+def _decoder(has_prefix: bool) -> dict[str, Any]:
+  steps = [
+    _replace({'String': _BLANK}, ' '),
+    {'type': 'ByteFallback'},
+    {'type': 'Fuse'},
+  ]
+  if has_prefix:
+    steps.append({'type': 'Strip', 'content': ' ', 'start': 1, 'stop': 0})
+  return {'type': 'Sequence', 'decoders': steps}
+
+
+def _model(spec: Any, pieces: Sequence[Any]) -> dict[str, Any]:
+  (unknown,) = (
+    i for i, piece in enumerate(pieces) if piece.type == _Piece.UNKNOWN
+  )
+  if spec.model_type == _Model.UNIGRAM:
+    return {
+      'type': 'Unigram',
+      'unk_id': unknown,
+      'vocab': [[piece.piece, piece.score] for piece in pieces],
+      'byte_fallback': spec.byte_fallback,
+    }
+  if spec.model_type == _Model.BPE:
+    return {
+      'type': 'BPE',
+      'unk_token': pieces[unknown].piece,
+      'fuse_unk': True,
+      'byte_fallback': spec.byte_fallback,
+      # A piece that the user has defined is no merge of others.
+      'ignore_merges': True,
+      'vocab': {piece.piece: i for i, piece in enumerate(pieces)},
+      'merges': _merges(pieces),
+    }
+  raise DataError(
+    'The SentencePiece model is of kind'
+    f' {_Model.ModelType.Name(spec.model_type)}: expected UNIGRAM or BPE.'
+  )
+
+
+def _merges(pieces: Sequence[Any]) -> list[list[str]]:
+  """Pairs of pieces that are a piece together, those to be merged first first.
+
+  SentencePiece merges the pair whose piece has the highest score.
+  """
+  normal = {p.piece: p.score for p in pieces if p.type == _Piece.NORMAL}
+  merges = []
+  for piece in sorted(normal, key=lambda p: -normal[p]):
+    pairs = ((piece[:i], piece[i:]) for i in range(1, len(piece)))
+    merges += [[a, b] for a, b in pairs if a in normal and b in normal]
+  return merges
