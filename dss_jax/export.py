@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
+from etils import epath
 
 from dss_jax import quiet, tokenizer_json
 from dss_jax.errors import DataError
@@ -42,7 +43,7 @@ print(tokenizer.decode(answer, skip_special_tokens=True))
 
 
 @click.command()
-@click.argument('run', type=click.Path(exists=True, file_okay=False))
+@click.argument('run')
 @click.argument('folder', type=click.Path(file_okay=False))
 @click.option(
   '--step',
@@ -61,8 +62,8 @@ def export(
 ) -> None:
   r"""Writes a run's student as a folder that transformers loads.
 
-  RUN is the folder of a run, or one of its checkpoints; FOLDER is made. Neither
-  data nor an accelerator is needed.
+  RUN is the folder of a run, or one of its checkpoints, gs:// ones too; FOLDER
+  is made. Neither data nor an accelerator is needed.
 
   \b
   Example:
@@ -73,8 +74,8 @@ def export(
   from t5x import checkpoint_layouts, huggingface
 
   checkpoint = checkpoint_layouts.find_checkpoint(run, step)
-  files = list(gin_files) or [_configuration(run, checkpoint)]
-  with run_config.configured(files, []) as bound:
+  own = '' if gin_files else _configuration(run, checkpoint)
+  with run_config.configured(gin_files, [], own) as bound:
     model = run_config.resolve(bound, 'model')
     lengths = run_config.macro_or('TASK_FEATURE_LENGTHS', None) or {}
     data_set = run_config.macro_or('DATA_SET', None)
@@ -82,7 +83,7 @@ def export(
   config = getattr(getattr(model, 'module', None), 'config', None)
   if not hasattr(config, 'num_encoder_layers'):
     raise DataError(
-      f'{files[-1]}: expected a model whose network is'
+      'The configuration: expected a model whose network is'
       ' t5x.examples.t5.network.Transformer, which transformers knows as T5;'
       f' found {type(getattr(model, "module", model)).__name__}.'
     )
@@ -118,11 +119,11 @@ def _made_whole(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _configuration(run: str, checkpoint: str) -> str:
-  """Returns the path of a run's config.gin."""
+  """Returns what a run's config.gin says."""
   for place in (run, os.path.dirname(checkpoint.rstrip('/'))):
-    path = os.path.join(place, 'config.gin')
-    if os.path.exists(path):
-      return path
+    path = epath.Path(place) / 'config.gin'
+    if path.exists():
+      return path.read_text()
   raise DataError(
     f'{run}: expected config.gin there, which a run writes beside its'
     ' checkpoints; found none. Give the gin files that it was started with, as'
