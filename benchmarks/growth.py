@@ -162,21 +162,20 @@ def draw(found: Sequence[dict], path: str) -> None:
       continue
     first = seconds(entries[0])
     labels = [entry['label'] for entry in entries]
-    panel.plot(
-      labels, [seconds(e) / first for e in entries], 'o-', label='measured'
-    )
+    measured = [seconds(entry) / first for entry in entries]
+    panel.plot(labels, measured, 'o-', label='measured')
     if name == 'rows':
       ideal = [entry['rows'] / entries[0]['rows'] for entry in entries]
       panel.set_yscale('log', base=2)
     else:
       ideal = [1.0] * len(entries)
-      panel.set_ylim(bottom=0)
+      panel.set_ylim(0, 1.15 * max(measured))
     panel.plot(labels, ideal, '--', color='#666666', label='in proportion')
     panel.set_xlabel(axis)
     panel.set_ylabel('time of a step ÷ first')
     panel.set_title(f'{title} (T5 1.1 {entries[0]["size"]})', fontsize=10)
     panel.grid(alpha=0.3)
-    panel.legend()
+    panel.legend(loc='lower right')
   figure.savefig(path, dpi=150)
 
 
