@@ -73,7 +73,8 @@ def _normalizer(spec: sentencepiece_model_pb2.NormalizerSpec) -> dict[str, Any]:
     table = base64.b64encode(spec.precompiled_charsmap).decode()
     steps.append({'type': 'Precompiled', 'precompiled_charsmap': table})
   if spec.remove_extra_whitespaces:
-    steps.append({'type': 'Strip', 'strip_left': True, 'strip_right': True})
+    # Blanks alone, while the type `Strip` takes all that Unicode calls white.
+    steps.append(_replace({'Regex': r'\A +| +\z'}, ''))
     steps.append(_replace({'Regex': ' {2,}'}, ' '))
   if spec.add_dummy_prefix:
     steps.append({'type': 'Prepend', 'prepend': _BLANK})

@@ -82,6 +82,8 @@ def _trained(**options):
 @example(text='Which of these has a beak?\nAnswer Choices:\n(a) owl\n(b) pig')
 @example(text='')
 @example(text='  ')
+@example(text='\x85 a\x85 ')
+@example(text='\n a \n b ')
 def test_tokens_are_those_of_sentencepiece(kind, text):
   processor, described = _both(kind)
   expected = processor.encode(text)
