@@ -21,8 +21,7 @@ from etils import epath
 from dss_jax import quiet, tokenizer_json
 from dss_jax.errors import DataError
 
-# What transformers cannot be told: its T5 starts to decode with the padding,
-# and both ids are T5's own.
+# T5's own, which `t5x.huggingface` writes too. Decoding starts with padding.
 _PAD_ID, _EOS_ID = 0, 1
 
 _README = """\
@@ -85,7 +84,8 @@ def export(
     raise DataError(
       'The configuration: expected a model whose network is'
       ' t5x.examples.t5.network.Transformer, which transformers knows as T5;'
-      f' found {type(getattr(model, "module", model)).__name__}.'
+      f' found {type(getattr(model, "module", model)).__name__}. Other networks'
+      ' cannot be exported.'
     )
   params = checkpoint_layouts.open_checkpoint(checkpoint)['target']
   with _made_whole(pathlib.Path(folder)) as place:
@@ -139,13 +139,15 @@ def _vocabulary(model: Any) -> Any:
   if not isinstance(vocabulary, seqio.SentencePieceVocabulary):
     raise DataError(
       'Expected a model with a SentencePieceVocabulary, which is what a T5 of'
-      f' transformers reads; found {type(vocabulary).__name__}.'
+      f' transformers reads; found {type(vocabulary).__name__}. A student with'
+      ' another vocabulary cannot be exported.'
     )
   found = vocabulary.pad_id, vocabulary.eos_id
   if found != (_PAD_ID, _EOS_ID):
     raise DataError(
       f'{vocabulary.sentencepiece_model_file}: expected padding {_PAD_ID} and'
       f' end {_EOS_ID}, the ids that a T5 of transformers has; found {found}.'
+      ' A student with other ids cannot be exported.'
     )
   return vocabulary
 

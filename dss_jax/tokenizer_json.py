@@ -2,7 +2,9 @@
 
 transformers converts SentencePiece models itself, but passes over pieces that
 the user has defined, and over bytes, which stand for characters without a
-piece. What is described here gives SentencePiece's own tokens.
+piece. What is described here gives SentencePiece's own tokens, with one
+exception: the library `tokenizers` normalises a letter together with the marks
+on it, and may lose a mark that seldom stands there.
 """
 
 import base64
@@ -27,13 +29,21 @@ def describe(content: bytes) -> dict[str, Any]:
   """Returns what `tokenizer.json` holds.
 
   Args:
-    content: a SentencePiece model, of kind Unigram or BPE, that has `</s>`.
+    content: a SentencePiece model, of kind Unigram or BPE, whose padding, end
+      and unknown pieces have the names that T5's have.
 
   Raises:
-    DataError: it is of another kind.
+    DataError: it is of another kind, or they have other names.
   """
   model = sentencepiece_model_pb2.ModelProto.FromString(content)
   pieces = list(model.pieces)
+  missing = {'<pad>', '</s>', '<unk>'} - {piece.piece for piece in pieces}
+  if missing:
+    raise DataError(
+      'The SentencePiece model: expected the pieces <pad>, </s> and <unk>, as'
+      f" T5's has them; found no {' and no '.join(sorted(missing))}. A student"
+      ' with such a vocabulary cannot be exported.'
+    )
   for piece in pieces:
     if extra := _EXTRA_ID.fullmatch(piece.piece):
       piece.piece, piece.type = extra[1], _Piece.CONTROL

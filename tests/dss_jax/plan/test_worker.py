@@ -19,9 +19,7 @@ FINE = counting.Candidate(2, 2, 'full', 2, 16)
 @pytest.fixture(scope='module')
 def step():
   """The tiny model's training step, on eight CPU devices."""
-  with (
-    run_config.configured(FILES, ['BATCH_SIZE = 16'], FINE.gin()) as bound,
-  ):
+  with run_config.configured(FILES, ['BATCH_SIZE = 16'], FINE.gin()) as bound:
     return program.train_step(bound, jax.devices(), FINE.rows)
 
 
@@ -34,9 +32,7 @@ def test_the_step_is_laid_out_as_the_candidate_says(step):
 
 
 def test_memory_of_the_state_is_that_of_one_device(step):
-  with (
-    run_config.configured(FILES, [], FINE.gin()) as bound,
-  ):
+  with run_config.configured(FILES, [], FINE.gin()) as bound:
     model = run_config.resolve(bound, 'model')
     parameters, optimizer = program.state_bytes(
       model, run_config.macro('TASK_FEATURE_LENGTHS')
@@ -51,9 +47,7 @@ def test_memory_of_the_state_is_that_of_one_device(step):
 
 def test_adafactor_keeps_less_than_adamw():
   files = [*FILES, 'gin/adafactor.gin']
-  with (
-    run_config.configured(files, []) as bound,
-  ):
+  with run_config.configured(files, []) as bound:
     model = run_config.resolve(bound, 'model')
     parameters, optimizer = program.state_bytes(
       model, run_config.macro('TASK_FEATURE_LENGTHS')
