@@ -79,12 +79,13 @@ def _options(function: Callable) -> Callable:
 def _experiments(path: str, options: dict[str, Any]) -> list[Any]:
   """Returns an experiment for each data set at a path."""
   quiet.load_tensorflow()
-  from dss_jax import archive, experiments, own_data, records, vocabularies
+  from dss_jax import experiments, vocabularies
+  from dss_jax.data import archive, own_rows, records
 
-  own = os.path.splitext(path)[1].lower() in own_data.ENDINGS
+  own = os.path.splitext(path)[1].lower() in own_rows.ENDINGS
   data_set = options['data_set']
   if own and data_set in (None, 'custom'):
-    data = own_data.OwnData(
+    data = own_rows.OwnData(
       path,
       _part(options['validation']),
       _part(options['test']),
@@ -114,9 +115,9 @@ def _experiments(path: str, options: dict[str, Any]) -> list[Any]:
 
 def _found(path: str, archive: Any, records: Any) -> list[str]:
   """Returns the data sets that a folder or zip holds."""
-  from dss_jax import builders, release
+  from dss_jax.data import release, tfds_builders
 
-  location = builders.sample_location() if path == 'sample' else path
+  location = tfds_builders.sample_location() if path == 'sample' else path
   if path == 'release':
     return list(release.ROWS)
   found, problem = [], None
@@ -182,20 +183,20 @@ def prepare(path: str, tfds_data_dir: str | None, **options) -> None:
   quiet.load_tensorflow()
   import seqio
 
-  from dss_jax import builders, own_data
+  from dss_jax.data import own_rows, tfds_builders
 
   if tfds_data_dir:
     seqio.set_tfds_data_dir_override(tfds_data_dir)
   for experiment in _experiments(path, options):
-    if isinstance(experiment.rows, own_data.OwnData):
+    if isinstance(experiment.rows, own_rows.OwnData):
       experiment.check_files()
     teachers = {None, experiment.teacher if experiment.uses_teacher else None}
     # Label tasks read the rows without a teacher's outputs.
     for teacher in sorted(teachers, key=str):
-      config = builders.find_config(
+      config = tfds_builders.find_config(
         experiment.data_set, experiment.rows, teacher
       )
-      builder = builders.prepared(experiment.data_set, config)
+      builder = tfds_builders.prepared(experiment.data_set, config)
       counts = ', '.join(
         f'{split} {info.num_examples}'
         for split, info in builder.info.splits.items()

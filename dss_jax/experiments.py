@@ -14,20 +14,10 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from dss_jax import (
-  builders,
-  errors,
-  fields,
-  metrics,
-  naming,
-  own_data,
-  packing,
-  records,
-  registry,
-  sources,
-)
+from dss_jax import errors, metrics, naming, packing, registry, sources
 from dss_jax import preprocessors as prep
-from dss_jax import splits as splits_lib
+from dss_jax.data import own_rows, records, row_formats, tfds_builders
+from dss_jax.data import splits as splits_lib
 
 METHODS = ('dss', 'finetune', 'single_task')
 LABELS = ('gold', 'teacher')
@@ -70,7 +60,7 @@ class Experiment:
   """
 
   data_set: str
-  data: builders.Data = 'sample'
+  data: tfds_builders.Data = 'sample'
   method: str = 'dss'
   labels: str = 'gold'
   teacher: str = 'palm'
@@ -89,7 +79,7 @@ class Experiment:
     Raises:
       DataError: an option has a value that it cannot have.
     """
-    naming.choose('The data set', self.data_set, builders.DATA_SETS)
+    naming.choose('The data set', self.data_set, tfds_builders.DATA_SETS)
     naming.choose('METHOD', self.method, METHODS)
     naming.choose('LABELS', self.labels, LABELS)
     naming.choose('RATIONALES', self.which_rationales, RATIONALES)
@@ -129,7 +119,7 @@ class Experiment:
       )
 
   def _check_data(self) -> None:
-    own = isinstance(self.data, own_data.OwnData)
+    own = isinstance(self.data, own_rows.OwnData)
     if not own and (
       not isinstance(self.data, str | os.PathLike) or not str(self.data)
     ):
@@ -145,19 +135,19 @@ class Experiment:
     if self.data_set == 'custom' and str(self.data) in ('sample', 'release'):
       raise errors.DataError(
         f'DATA is {self.data!r}: expected the path of a file with rows of your'
-        f' own, which ends in {", ".join(own_data.ENDINGS)}.'
+        f' own, which ends in {", ".join(own_rows.ENDINGS)}.'
       )
 
   # What the method uses.
 
   @property
-  def rows(self) -> builders.Data:
+  def rows(self) -> tfds_builders.Data:
     """Where the rows are, for the builders."""
     if self.data_set == 'custom' and not isinstance(
-      self.data, own_data.OwnData
+      self.data, own_rows.OwnData
     ):
-      return own_data.OwnData(str(self.data))
-    if isinstance(self.data, own_data.OwnData):
+      return own_rows.OwnData(str(self.data))
+    if isinstance(self.data, own_rows.OwnData):
       return self.data
     return str(self.data)
 
@@ -241,7 +231,7 @@ class Experiment:
     return self._suffixed(parts, shuffled=False)
 
   def _data_part(self, teacher: bool) -> list[str]:
-    tag = builders.data_tag(
+    tag = tfds_builders.data_tag(
       self.data_set, self.rows, self.teacher if teacher else None
     )
     return [self.data_set, tag]
@@ -276,11 +266,11 @@ class Experiment:
   def check_files(self) -> None:
     """Raises a DataError unless the files are there; for 'release' later."""
     rows = self.rows
-    if isinstance(rows, own_data.OwnData):
-      own_data.read(rows, self.needs)
+    if isinstance(rows, own_rows.OwnData):
+      own_rows.read(rows, self.needs)
     elif rows != 'release':
       teacher = self.teacher if self.uses_teacher else None
-      builders.content(self.data_set, rows, teacher)
+      tfds_builders.content(self.data_set, rows, teacher)
 
   def train_tasks(self) -> list[tuple[str, float]]:
     """Registers the tasks to train on; returns their names and rates."""
@@ -368,8 +358,8 @@ class Experiment:
     classes = None
     by_value = self.data_set in records.EQUATION_SETS
     if self.data_set in records.NLI_SETS:
-      classes = fields.NLI_LABELS
-    if isinstance(self.rows, own_data.OwnData):
+      classes = row_formats.NLI_LABELS
+    if isinstance(self.rows, own_rows.OwnData):
       classes, by_value = self.rows.classes, self.rows.by_value
     return metrics.for_labels(by_value, classes)
 
@@ -388,7 +378,7 @@ class Experiment:
     if self.data_set in SETS_IN_PARTS:
       tokenize = prep.tokenize_parts
     cache = seqio.CacheDatasetPlaceholder()
-    if not isinstance(self.rows, own_data.OwnData):
+    if not isinstance(self.rows, own_rows.OwnData):
       return [preprocessor, tokenize, cache]
     if drawn:
       return [cache, prep.draw_rationale, preprocessor, tokenize]
@@ -418,7 +408,7 @@ class Experiment:
     seed = self._seed if shuffled or fraction != 1.0 else 0
     return sources.DssSource(
       self.data_set,
-      builders.find_config(self.data_set, self.rows, teacher),
+      tfds_builders.find_config(self.data_set, self.rows, teacher),
       sources.Draw(fraction, seed, needs, only_correct, shuffled),
       None if shown is None else {EVAL_SPLIT: shown},
     )

@@ -9,16 +9,9 @@ import seqio
 import tensorflow as tf
 from jaxtyping import Int64
 
-from dss_jax import (
-  builders,
-  experiments,
-  fields,
-  own_data,
-  records,
-  row_shapes,
-  sources,
-)
+from dss_jax import experiments, row_shapes, sources
 from dss_jax import preprocessors as prep
+from dss_jax.data import own_rows, records, row_formats, tfds_builders
 
 SPLITS = ('train', 'validation', 'test')
 PERCENTILES = (50, 90, 99, 100)
@@ -114,9 +107,9 @@ def read(experiment: experiments.Experiment) -> records.Release:
     DataError: a file is missing or malformed.
   """
   rows = experiment.rows
-  if isinstance(rows, own_data.OwnData):
-    return own_data.read(rows, experiment.needs)
-  location = builders.sample_location() if rows == 'sample' else rows
+  if isinstance(rows, own_rows.OwnData):
+    return own_rows.read(rows, experiment.needs)
+  location = tfds_builders.sample_location() if rows == 'sample' else rows
   teacher = experiment.teacher if experiment.uses_teacher else None
   return records.read(experiment.data_set, location, teacher)
 
@@ -191,7 +184,7 @@ def _split(
   vocabulary: seqio.Vocabulary,
 ) -> Split:
   data = experiment.rows
-  own = isinstance(data, own_data.OwnData)
+  own = isinstance(data, own_rows.OwnData)
   by_value = experiment.data_set in records.EQUATION_SETS or (
     own and data.by_value
   )
@@ -215,7 +208,7 @@ def _text(row: records.Record, column: str) -> str:
   if column == 'input':
     return prep.LABEL_PREFIX + row.input
   # The longest of several rationales: each of them may be drawn.
-  return max(getattr(row, column).split(own_data.SEPARATOR), key=len)
+  return max(getattr(row, column).split(own_rows.SEPARATOR), key=len)
 
 
 def _length(
@@ -244,7 +237,7 @@ def _length(
 
 
 def _parts(text: str) -> list[str]:
-  return text.split(fields.NLI_SEPARATOR)
+  return text.split(row_formats.NLI_SEPARATOR)
 
 
 def _faults(
@@ -276,7 +269,7 @@ def _examples(
     task = seqio.TaskRegistry.get(name)
     first = [
       dataclasses.replace(
-        row, rationale=row.rationale.split(own_data.SEPARATOR)[0]
+        row, rationale=row.rationale.split(own_rows.SEPARATOR)[0]
       )
       for row in _filled(task, rows)[:EXAMPLES]
     ]
@@ -302,7 +295,7 @@ def _tokenised(
   """Yields the examples that a task makes of rows; None cuts nothing."""
   columns = {
     column: tf.constant([getattr(row, column) for row in rows], tf.string)
-    for column in builders.COLUMNS
+    for column in tfds_builders.COLUMNS
   }
   dataset = tf.data.Dataset.from_tensor_slices(columns)
   dataset = task.preprocess_precache(dataset)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import rich.console
 from rich import box, table, text
 
-from dss_jax import experiments, inspection, own_data, records, row_shapes
+from dss_jax import experiments, inspection, row_shapes
+from dss_jax.data import own_rows, records
 
 _PLACES = 10
 _LABELS = 5
@@ -31,7 +32,7 @@ def show(
   """
   console = console or rich.console.Console(highlight=False)
   console.rule(text.Text(f'{experiment.data_set}: {experiment.train_name}'))
-  own = isinstance(experiment.rows, own_data.OwnData)
+  own = isinstance(experiment.rows, own_rows.OwnData)
   said = experiment.uses_teacher
   if not own:
     console.print(_counts('In the files', found.released, said, outside=True))

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Set
 import seqio
 import tensorflow as tf
 
-from dss_jax import own_data, preprocessors
+from dss_jax import preprocessors
+from dss_jax.data import own_rows
 
 # Rows a shard; SeqIO keeps the rows of data sets with fewer in memory, and with
 # them their order in all epochs. The same must be kept here.
@@ -106,7 +107,7 @@ class Task(seqio.Task):
     if preprocessors.draw_rationale not in self.preprocessors:
       return True
     texts = self.source.columns(split)['rationale']
-    return not any(own_data.SEPARATOR.encode() in text for text in texts)
+    return not any(own_rows.SEPARATOR.encode() in text for text in texts)
 
 
 class Mixture(seqio.Mixture):

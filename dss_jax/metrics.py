@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dss_jax import equations
+from dss_jax.data import equations
 
 _RESAMPLES = 2000
 _SEED = 0

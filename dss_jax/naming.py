@@ -7,14 +7,15 @@ from typing import Any
 
 import seqio
 
-from dss_jax import builders, errors
+from dss_jax import errors
+from dss_jax.data import tfds_builders
 
 
 def sample_vocabulary() -> seqio.SentencePieceVocabulary:
   """Returns the vocabulary of the packaged sample; its file is read later."""
   return seqio.SentencePieceVocabulary(
     os.path.join(
-      builders.sample_location(), 'vocabulary', 'sentencepiece.model'
+      tfds_builders.sample_location(), 'vocabulary', 'sentencepiece.model'
     )
   )
 

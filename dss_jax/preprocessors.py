@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import seqio
 import tensorflow as tf
 
-from dss_jax import fields, own_data
+from dss_jax.data import own_rows, row_formats
 
 LABEL_PREFIX = 'predict: '
 RATIONALE_PREFIX = 'explain: '
@@ -39,7 +39,7 @@ def draw_rationale(row: dict, seed: tf.Tensor) -> dict:
   It has to stand behind a `seqio.CacheDatasetPlaceholder`, since SeqIO repeats
   the rows there; before it, every epoch would have the same draws.
   """
-  texts = tf.strings.split(row['rationale'], own_data.SEPARATOR)
+  texts = tf.strings.split(row['rationale'], own_rows.SEPARATOR)
   # A row may have no rationale at all.
   count = tf.maximum(tf.size(texts), 1)
   place = tf.random.stateless_uniform((), seed, 0, count, tf.int32)
@@ -52,7 +52,7 @@ def draw_rationale(row: dict, seed: tf.Tensor) -> dict:
 @_map
 def first_rationale(row: dict) -> dict:
   """Keeps the first of a row's rationales."""
-  texts = tf.strings.split(row['rationale'], own_data.SEPARATOR)
+  texts = tf.strings.split(row['rationale'], own_rows.SEPARATOR)
   return {**row, 'rationale': tf.strings.reduce_join(texts[:1])}
 
 
@@ -180,7 +180,7 @@ def _encode_parts(vocabulary: seqio.Vocabulary, text: tf.Tensor) -> tf.Tensor:
 
   parts = tf.map_fn(
     encode,
-    tf.strings.split(text, fields.NLI_SEPARATOR),
+    tf.strings.split(text, row_formats.NLI_SEPARATOR),
     fn_output_signature=tf.RaggedTensorSpec([None], tf.int32, ragged_rank=0),
   )
   # The last end token is that of the whole input, which is added later.

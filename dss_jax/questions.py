@@ -13,8 +13,9 @@ import seqio
 import tensorflow as tf
 
 from dss_jax import errors as errors_lib
-from dss_jax import experiments, naming, own_data, packing
+from dss_jax import experiments, naming, packing
 from dss_jax import preprocessors as prep
+from dss_jax.data import own_rows
 
 
 def inputs(
@@ -54,7 +55,7 @@ def inputs(
     )
   if path is None:
     return otherwise
-  rows = own_data.read_one(path, columns)
+  rows = own_rows.read_one(path, columns)
   digest = hashlib.sha256(repr((rows, data_set, method)).encode()).hexdigest()
   stem = os.path.splitext(os.path.basename(path))[0]
   kind = 'explain' if explain else 'predict'

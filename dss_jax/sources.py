@@ -14,8 +14,9 @@ import seqio
 import tensorflow as tf
 from jaxtyping import Int64
 
-from dss_jax import builders, equations, errors, own_data, records
-from dss_jax import splits as splits_lib
+from dss_jax import errors
+from dss_jax.data import equations, own_rows, records, tfds_builders
+from dss_jax.data import splits as splits_lib
 
 SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
 
@@ -70,7 +71,7 @@ class DssSource(seqio.TfdsDataSource):
   def __init__(
     self,
     data_set: str,
-    config: builders.Config,
+    config: tfds_builders.Config,
     draw: Draw,
     splits: Mapping[str, str] | None = None,
   ):
@@ -85,7 +86,7 @@ class DssSource(seqio.TfdsDataSource):
     """
     self._split_map = dict(splits or SPLITS)
     super().__init__(
-      f'dss_{data_set}/{config.name}:{builders.VERSION}',
+      f'dss_{data_set}/{config.name}:{tfds_builders.VERSION}',
       splits=self._split_map,
     )
     self._data_set = data_set
@@ -106,7 +107,7 @@ class DssSource(seqio.TfdsDataSource):
   @property
   def builder(self):
     """The TFDS builder, prepared."""
-    return builders.prepared(self._data_set, self._config)
+    return tfds_builders.prepared(self._data_set, self._config)
 
   @property
   def supports_arbitrary_sharding(self) -> bool:
@@ -200,12 +201,12 @@ class DssSource(seqio.TfdsDataSource):
 
   def _table(self, released: str) -> dict[str, np.ndarray]:
     """Returns the rows of a released split, wrong rationales blanked."""
-    columns = builders.table(self.builder, released)
+    columns = tfds_builders.table(self.builder, released)
     if not self._draw.only_correct:
       return columns
     data = self._config.data
     by_value = self._data_set in records.EQUATION_SETS or (
-      isinstance(data, own_data.OwnData) and data.by_value
+      isinstance(data, own_rows.OwnData) and data.by_value
     )
     right = _right(self.builder, released, by_value)
     return columns | {'rationale': np.where(right, columns['rationale'], b'')}
@@ -221,7 +222,7 @@ class DssSource(seqio.TfdsDataSource):
 @functools.lru_cache(maxsize=8)
 def _right(builder, released: str, by_value: bool) -> np.ndarray:
   """Returns for each row whether the teacher's label is the gold label."""
-  columns = builders.table(builder, released)
+  columns = tfds_builders.table(builder, released)
   pairs = zip(columns['teacher_label'], columns['label'], strict=True)
   if by_value:
     same = (equations.same_value(a.decode(), b.decode()) for a, b in pairs)

@@ -12,13 +12,13 @@ from typing import Any
 import click
 
 from dss_jax import errors
+from dss_jax.data import teacher_outputs
 from dss_jax.extract import (
   client,
   engine,
   estimate,
   journal,
   limits,
-  places,
   preflight,
   prompts,
   report,
@@ -116,13 +116,15 @@ class Extraction:
     """
     # What is wrong with address or key needs no file.
     client.Client(service)
-    if '://' in str(places.root()):
+    if '://' in str(teacher_outputs.root()):
       raise errors.DataError(
-        f'{places.VARIABLE} is {places.root()}: expected a local folder, since'
-        ' a journal cannot grow elsewhere. Extract locally, then copy the'
-        ' folder.'
+        f'{teacher_outputs.VARIABLE} is {teacher_outputs.root()}: expected a'
+        ' local folder, since a journal cannot grow elsewhere. Extract locally,'
+        ' then copy the folder.'
       )
-    folder = pathlib.Path(places.folder(self.teacher, self.rows.data_set))
+    folder = pathlib.Path(
+      teacher_outputs.folder(self.teacher, self.rows.data_set)
+    )
     with _nothing_left_behind(folder):
       rows = rows_lib.keep(self.rows, folder, self.teacher)
       path = folder / 'journal.jsonl'

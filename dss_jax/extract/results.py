@@ -12,8 +12,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any, Self
 
-from dss_jax import own_data, records
-from dss_jax import teacher as teacher_lib
+from dss_jax.data import completions, own_rows, records
 from dss_jax.extract import estimate, journal, prompts, votes
 from dss_jax.extract import rows as rows_lib
 
@@ -39,15 +38,15 @@ class Outcome:
   asked: bool
   entries: tuple[journal.Entry, ...]
   replies: tuple[str, ...]
-  parsed: tuple[teacher_lib.Parsed, ...]
+  parsed: tuple[completions.Parsed, ...]
   vote: votes.Vote
   errors: tuple[str, ...]
 
   @property
-  def chosen(self) -> teacher_lib.Parsed:
+  def chosen(self) -> completions.Parsed:
     """The rationale and label that stand for the row; blank without any."""
     if not self.parsed:
-      return teacher_lib.Parsed('', '')
+      return completions.Parsed('', '')
     return self.parsed[self.vote.kept[0]]
 
   @property
@@ -100,14 +99,14 @@ def outcomes(
 def as_own_row(outcome: Outcome) -> dict[str, Any]:
   """Returns a row as `own_data` reads it, with everything that was said."""
   rationales = [
-    text.replace(own_data.SEPARATOR, ' ') for text in outcome.rationales
+    text.replace(own_rows.SEPARATOR, ' ') for text in outcome.rationales
   ]
   return {
     'id': outcome.row.id,
     'input': outcome.row.input,
     'label': outcome.row.label,
     'rationale': rationales if len(rationales) > 1 else ''.join(rationales),
-    'teacher_label': outcome.chosen.label.replace(own_data.SEPARATOR, ' '),
+    'teacher_label': outcome.chosen.label.replace(own_rows.SEPARATOR, ' '),
     'agreement': round(outcome.vote.agreement, 4),
     'completions': [entry.text for entry in outcome.entries],
   }

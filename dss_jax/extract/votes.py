@@ -8,7 +8,7 @@ an earlier sample gave wins, so that the same samples always elect the same.
 import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 
-from dss_jax import teacher as teacher_lib
+from dss_jax.data import completions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Vote:
 
 
 def elect(
-  samples: Sequence[teacher_lib.Parsed],
+  samples: Sequence[completions.Parsed],
   key: Callable[[str], Hashable] = lambda label: label,
 ) -> Vote:
   """Elects a label.

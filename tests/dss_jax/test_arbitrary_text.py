@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dss_jax import equations, metrics, preprocessors, teacher
+from dss_jax import metrics, preprocessors
+from dss_jax.data import completions, equations
 
 SECONDS = 0.05
 PIECES = (
@@ -33,8 +34,8 @@ READERS = {
   'scores': lambda text: metrics.for_labels(False, ('a', 'b'))([text], [text]),
   'scores by value': lambda text: metrics.for_labels(True)([text], [text]),
   **{
-    f'teacher, {name}': lambda text, name=name: teacher.parse(name, text)
-    for name in teacher.DATA_SETS
+    f'teacher, {name}': lambda text, name=name: completions.parse(name, text)
+    for name in completions.DATA_SETS
   },
 }
 # The audit events of running or reaching anything.
@@ -104,11 +105,11 @@ def test_the_longest_equations_take_no_longer(text):
   assert seconds(equations.evaluate, text) < SECONDS
 
 
-@pytest.mark.parametrize('data_set', teacher.DATA_SETS)
+@pytest.mark.parametrize('data_set', completions.DATA_SETS)
 @pytest.mark.parametrize('piece', ['(', '(a)', ' ', '.', '(a) So the answ'])
 def test_completions_of_a_hundred_thousand_characters_take_no_longer(
   data_set, piece
 ):
   begin = 'Hm. So the answer is The answer is Answer:'
   text = begin + piece * (100_000 // len(piece))
-  assert seconds(lambda t: teacher.parse(data_set, t), text) < SECONDS
+  assert seconds(lambda t: completions.parse(data_set, t), text) < SECONDS

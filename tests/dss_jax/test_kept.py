@@ -7,7 +7,8 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from dss_jax import kept, mixtures, own_data
+from dss_jax import kept, mixtures
+from dss_jax.data import own_rows as own_rows_lib
 
 LENGTHS = {'inputs': 24, 'targets': 16}
 
@@ -21,7 +22,7 @@ def own_rows(folder, most):
   ]  # fmt: skip
   path = folder / 'rows.jsonl'
   path.write_text('\n'.join(map(json.dumps, rows)), encoding='utf-8')
-  return own_data.OwnData(str(path))
+  return own_rows_lib.OwnData(str(path))
 
 
 def as_seqio_has_it(mixture):

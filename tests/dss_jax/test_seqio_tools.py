@@ -12,7 +12,8 @@ import seqio
 import tensorflow as tf
 
 import tasks  # noqa: F401
-from dss_jax import mixtures, own_data
+from dss_jax import mixtures
+from dss_jax.data import own_rows
 
 LENGTHS = {'inputs': 40, 'targets': 30}
 
@@ -81,7 +82,7 @@ def test_every_task_can_be_cached_before_anything_is_drawn(method, tmp_path):
   row = {'input': 'a', 'label': 'b', 'rationale': ['c', 'd']}
   lines = [json.dumps({**row, 'input': str(n)}) for n in range(9)]
   path.write_text('\n'.join(lines))
-  own = own_data.OwnData(str(path))
+  own = own_rows.OwnData(str(path))
   for options in ({'data_set': 'cqa'}, {'data_set': 'custom', 'data': own}):
     name = mixtures.train_mixture(method=method, **options)
     for task in seqio.get_mixture_or_task(name).tasks:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import seqio
 
-from dss_jax import builders, records, sources
-from dss_jax import splits as splits_lib
+from dss_jax import sources
+from dss_jax.data import records, tfds_builders
+from dss_jax.data import splits as splits_lib
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def make_source(write_release, tfds_dir):
   folder = write_release(train=50, test=7, part=100)
 
   def make(teacher='palm', splits=None, **draw):
-    config = builders.find_config('cqa', str(folder), teacher)
+    config = tfds_builders.find_config('cqa', str(folder), teacher)
     return sources.DssSource('cqa', config, sources.Draw(**draw), splits)
 
   make.rows = records.read('cqa', str(folder)).splits
@@ -45,7 +46,7 @@ def test_a_row_keeps_its_columns_together(make_source):
   by_id = {row.id: row for row in make_source.rows['train']}
   for example in source.get_dataset('train', seed=3).as_numpy_iterator():
     row = by_id[example['id'].decode()]
-    for name in builders.COLUMNS:
+    for name in tfds_builders.COLUMNS:
       assert example[name].decode() == getattr(row, name)
 
 
@@ -140,7 +141,7 @@ def test_a_released_validation_split_is_used():
 
 
 def test_making_a_source_touches_no_file(tfds_dir):
-  config = builders.Config(name='local_0_palm', data='/no/such/place')
+  config = tfds_builders.Config(name='local_0_palm', data='/no/such/place')
   source = sources.DssSource('cqa', config, sources.Draw())
   assert tuple(source.splits) == ('train', 'validation', 'test')
   assert not tfds_dir.exists()

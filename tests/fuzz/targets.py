@@ -25,7 +25,7 @@ def _folder() -> tempfile.TemporaryDirectory:
 
 def equation(content: bytes) -> None:
   """A label of an arithmetic set: a number, or nothing."""
-  from dss_jax import equations
+  from dss_jax.data import equations
 
   text = content.decode(errors='replace')
   value = equations.evaluate(text)
@@ -48,7 +48,8 @@ def journal(content: bytes) -> None:
 
 def release(content: bytes) -> None:
   """Files of the published layout: rows, and what the teacher wrote."""
-  from dss_jax import errors, records
+  from dss_jax import errors
+  from dss_jax.data import records
 
   parts = content.split(b'\0', 2)
   with _folder() as folder:
@@ -66,7 +67,8 @@ def release(content: bytes) -> None:
 
 def release_zip(content: bytes) -> None:
   """The same in a zip, which is any bytes."""
-  from dss_jax import errors, records
+  from dss_jax import errors
+  from dss_jax.data import records
 
   with _folder() as folder:
     path = pathlib.Path(folder, 'release.zip')
@@ -81,14 +83,14 @@ def release_zip(content: bytes) -> None:
 def own_data(content: bytes) -> None:
   """Rows of the user's own, as JSON lines and as separated values."""
   from dss_jax import errors
-  from dss_jax import own_data as own_data_lib
+  from dss_jax.data import own_rows
 
   with _folder() as folder:
     for name in ('rows.jsonl', 'rows.csv', 'rows.tsv'):
       path = pathlib.Path(folder, name)
       path.write_bytes(content)
       try:
-        own_data_lib.read_one(str(path))
+        own_rows.read_one(str(path))
       except errors.DataError as error:
         assert name in str(error)
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dss_jax import errors, teacher
+from dss_jax import errors
+from dss_jax.data import completions
 
 PIECES = (
   'So the answer is',
@@ -30,7 +31,7 @@ PIECES = (
 
 
 def test_the_examples_in_the_docstrings_hold():
-  result = doctest.testmod(teacher)
+  result = doctest.testmod(completions)
   assert result.attempted and not result.failed
 
 
@@ -85,31 +86,31 @@ def test_the_examples_in_the_docstrings_hold():
   ],
 )
 def test_a_completion_gives_this(dataset, completion, rationale, label):
-  parsed = teacher.parse(dataset, completion)
-  assert parsed == teacher.Parsed(rationale, label)
+  parsed = completions.parse(dataset, completion)
+  assert parsed == completions.Parsed(rationale, label)
 
 
 @given(
-  st.sampled_from(teacher.DATA_SETS),
+  st.sampled_from(completions.DATA_SETS),
   st.lists(st.sampled_from(PIECES) | st.text(max_size=5)).map(''.join),
 )
 def test_no_text_raises_and_parts_come_from_it(dataset, completion):
-  parsed = teacher.parse(dataset, completion)
+  parsed = completions.parse(dataset, completion)
   assert parsed.rationale in completion
   assert parsed.label in completion
-  assert parsed == teacher.parse(dataset, completion)
+  assert parsed == completions.parse(dataset, completion)
 
 
-@pytest.mark.parametrize('dataset', teacher.DATA_SETS)
+@pytest.mark.parametrize('dataset', completions.DATA_SETS)
 @pytest.mark.parametrize('piece', ['(', '(a)', 'So the answer is', ' ', '.'])
 def test_a_million_characters_take_no_time(dataset, piece):
   start = time.perf_counter()
   begin = 'So the answer is The answer is Answer:'
-  teacher.parse(dataset, begin + piece * (1_000_000 // len(piece)))
+  completions.parse(dataset, begin + piece * (1_000_000 // len(piece)))
   # Quadratic time would take hours.
   assert time.perf_counter() - start < 5
 
 
 def test_an_unknown_set_is_named_with_a_suggestion():
   with pytest.raises(errors.DataError, match=r"'cqq'.*Did you mean 'cqa'\?"):
-    teacher.parse('cqq', '')
+    completions.parse('cqq', '')

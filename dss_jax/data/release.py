@@ -15,7 +15,8 @@ import zlib
 
 from etils import epath
 
-from dss_jax import errors, records
+from dss_jax import errors
+from dss_jax.data import records
 
 URL = (
   'https://github.com/google-research/distilling-step-by-step/raw/main/'

@@ -8,12 +8,13 @@ import pytest
 import seqio
 import tensorflow_datasets as tfds
 
-from dss_jax import builders, errors, records
+from dss_jax import errors
+from dss_jax.data import records, tfds_builders
 
 
 def prepare(data, data_set='cqa', teacher='palm'):
-  config = builders.find_config(data_set, str(data), teacher)
-  return builders.prepared(data_set, config)
+  config = tfds_builders.find_config(data_set, str(data), teacher)
+  return tfds_builders.prepared(data_set, config)
 
 
 def test_rows_are_stored_as_they_were_read(write_release, tfds_dir, no_network):
@@ -21,11 +22,11 @@ def test_rows_are_stored_as_they_were_read(write_release, tfds_dir, no_network):
   builder = prepare(folder)
   release = records.read('cqa', str(folder))
   for split, rows in release.splits.items():
-    columns = builders.table(builder, split)
-    for name in builders.COLUMNS:
+    columns = tfds_builders.table(builder, split)
+    for name in tfds_builders.COLUMNS:
       stored = [value.decode() for value in columns[name]]
       assert stored == [getattr(row, name) for row in rows]
-  assert builders.reports(builder) == release.reports
+  assert tfds_builders.reports(builder) == release.reports
 
 
 def test_a_tfds_program_reads_them_in_the_order_of_the_release(
@@ -50,24 +51,24 @@ def test_the_sample_needs_no_network(tfds_dir, no_network, capfd):
 def test_files_are_parsed_once(write_release, tfds_dir, monkeypatch):
   folder = write_release()
   first = prepare(folder)
-  builders._PREPARED.clear()
+  tfds_builders._PREPARED.clear()
   monkeypatch.setattr(
     records, 'read', lambda *args: pytest.fail('The files were read again.')
   )
   again = prepare(folder)
   assert again is not first
   assert again.info.splits['train'].num_examples == 24
-  assert builders.reports(again) == builders.reports(first)
+  assert tfds_builders.reports(again) == tfds_builders.reports(first)
 
 
 def test_prepared_data_outlives_its_files(write_release, tfds_dir):
   folder = write_release()
-  config = builders.find_config('cqa', str(folder), 'palm')
-  builders.prepared('cqa', config)
-  builders._PREPARED.clear()
+  config = tfds_builders.find_config('cqa', str(folder), 'palm')
+  tfds_builders.prepared('cqa', config)
+  tfds_builders._PREPARED.clear()
   shutil.rmtree(folder)
-  builder = builders.prepared('cqa', config)
-  assert len(builders.table(builder, 'test')['id']) == 6
+  builder = tfds_builders.prepared('cqa', config)
+  assert len(tfds_builders.table(builder, 'test')['id']) == 6
 
 
 def test_a_config_is_named_after_the_content_that_it_reads(
@@ -75,14 +76,18 @@ def test_a_config_is_named_after_the_content_that_it_reads(
 ):
   folder = write_release()
   digits = records.fingerprint('cqa', str(folder))
-  config = builders.find_config('cqa', str(folder), 'palm')
+  config = tfds_builders.find_config('cqa', str(folder), 'palm')
   assert config.name == f'local_{digits}_palm'
   moved = folder.rename(folder.with_name('moved'))
-  assert builders.find_config('cqa', str(moved), 'palm').name == config.name
+  assert (
+    tfds_builders.find_config('cqa', str(moved), 'palm').name == config.name
+  )
   (moved / 'cqa/llm/test_CoT_0.json').write_text('["a"]')
-  assert builders.find_config('cqa', str(moved), 'palm').name != config.name
+  assert (
+    tfds_builders.find_config('cqa', str(moved), 'palm').name != config.name
+  )
   # The rows alone are the same still.
-  gold = builders.find_config('cqa', str(moved), None)
+  gold = tfds_builders.find_config('cqa', str(moved), None)
   assert (
     gold.name == f'local_{records.fingerprint("cqa", str(moved), None)}_gold'
   )
@@ -90,11 +95,11 @@ def test_a_config_is_named_after_the_content_that_it_reads(
 
 def test_files_that_change_after_naming_are_refused(write_release, tfds_dir):
   folder = write_release(part=100)
-  config = builders.find_config('cqa', str(folder), 'palm')
+  config = tfds_builders.find_config('cqa', str(folder), 'palm')
   path = folder / 'cqa/llm/test_CoT_0.json'
   path.write_text(path.read_text().replace('heavy', 'light'))
   with pytest.raises(errors.DataError, match='found other content'):
-    builders.prepared('cqa', config)
+    tfds_builders.prepared('cqa', config)
   assert not (tfds_dir / 'dss_cqa' / config.name / '1.0.0').exists()
 
 
@@ -102,27 +107,27 @@ def test_bad_files_leave_nothing_half_written(write_release, tfds_dir):
   folder = write_release()
   path = folder / 'cqa/cqa_test.json'
   path.write_text(path.read_text()[:-20])
-  config = builders.find_config('cqa', str(folder), 'palm')
+  config = tfds_builders.find_config('cqa', str(folder), 'palm')
   with pytest.raises(errors.DataError, match=r'cqa_test\.json, line 6'):
-    builders.prepared('cqa', config)
+    tfds_builders.prepared('cqa', config)
   left = [path for path in tfds_dir.rglob('*') if 'tfrecord' in path.name]
   assert not left
   assert not (tfds_dir / 'dss_cqa' / config.name / '1.0.0').exists()
 
 
 def test_preparing_at_the_same_time_gives_whole_data(write_release, tfds_dir):
-  config = builders.find_config('cqa', str(write_release()), 'palm')
+  config = tfds_builders.find_config('cqa', str(write_release()), 'palm')
 
   def make():
-    return builders.BUILDERS['cqa'](config=config, data_dir=str(tfds_dir))
+    return tfds_builders.BUILDERS['cqa'](config=config, data_dir=str(tfds_dir))
 
   def prepare_anew(_):
-    return builders._prepare(make, make(), overwrite=False)
+    return tfds_builders._prepare(make, make(), overwrite=False)
 
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
     made = list(pool.map(prepare_anew, range(4)))
   for builder in made:
-    assert len(builders.table(builder, 'train')['id']) == 24
+    assert len(tfds_builders.table(builder, 'train')['id']) == 24
   assert not list(tfds_dir.rglob('*incomplete*'))
 
 
@@ -131,18 +136,18 @@ def test_the_sample_is_prepared_again_when_it_changed(
 ):
   folders = [write_release(train=n, name=f'version{n}') for n in (10, 12)]
   for folder, rows in zip(folders, (10, 12), strict=True):
-    builders._PREPARED.clear()
+    tfds_builders._PREPARED.clear()
     monkeypatch.setattr(
-      builders, 'sample_location', lambda folder=folder: str(folder)
+      tfds_builders, 'sample_location', lambda folder=folder: str(folder)
     )
     builder = prepare('sample')
-    assert len(builders.table(builder, 'train')['id']) == rows
-  builders._PREPARED.clear()
+    assert len(tfds_builders.table(builder, 'train')['id']) == rows
+  tfds_builders._PREPARED.clear()
 
 
 def test_arithmetic_is_prepared_too(write_release, tfds_dir):
   builder = prepare(write_release('svamp'), 'svamp')
-  columns = builders.table(builder, 'train')
+  columns = tfds_builders.table(builder, 'train')
   assert columns['teacher_label'][1] == b'(1 + 2)'
   assert builder.name == 'dss_svamp'
 
@@ -150,13 +155,13 @@ def test_arithmetic_is_prepared_too(write_release, tfds_dir):
 def test_without_a_teacher_none_is_needed(write_release, tfds_dir):
   folder = write_release()
   shutil.rmtree(folder / 'cqa/llm')
-  columns = builders.table(prepare(folder, teacher=None), 'train')
+  columns = tfds_builders.table(prepare(folder, teacher=None), 'train')
   np.testing.assert_array_equal(columns['rationale'], b'')
   with pytest.raises(errors.DataError, match="teacher 'palm' there"):
     prepare(folder)
 
 
 def test_the_data_dir_is_the_one_that_seqio_was_given(tfds_dir):
-  assert builders.data_dir() == str(tfds_dir)
+  assert tfds_builders.data_dir() == str(tfds_dir)
   seqio.set_tfds_data_dir_override(None)
-  assert builders.data_dir() is None
+  assert tfds_builders.data_dir() is None

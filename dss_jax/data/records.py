@@ -14,13 +14,18 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dss_jax import archive, equations, errors, fields
-from dss_jax import teacher as teacher_lib
-from dss_jax.extract import places
+from dss_jax import errors
+from dss_jax.data import (
+  archive,
+  completions,
+  equations,
+  row_formats,
+  teacher_outputs,
+)
 
 # Splits by the names that their files have.
 FILE_SPLITS = {'train': 'train', 'validation': 'valid', 'test': 'test'}
-DATA_SETS = tuple(fields.READERS)
+DATA_SETS = tuple(row_formats.READERS)
 # Labels that are equations are compared by their value.
 EQUATION_SETS = ('asdiv', 'svamp')
 NLI_SETS = ('anli1', 'esnli')
@@ -155,11 +160,11 @@ def _parse_json(text: str, place: str, first_line: int | None = None) -> Any:
 
 def _rows(
   files: archive.Files, data_set: str, name: str
-) -> list[fields.Fields]:
+) -> list[row_formats.Fields]:
   """Reads a file with a JSON object a line."""
   # Only '\n' ends a line: JSON text may hold other separators unescaped.
   lines = _text(files, name).rstrip().split('\n')
-  reader, rows = fields.READERS[data_set], []
+  reader, rows = row_formats.READERS[data_set], []
   for number, line in enumerate(lines, 1):
     place = files.place(name)
     row = _parse_json(line.strip(), place, number)
@@ -170,7 +175,7 @@ def _rows(
       )
     try:
       rows.append(reader(row))
-    except fields.RowError as error:
+    except row_formats.RowError as error:
       raise errors.DataError(f'{place}, line {number}: {error}') from None
   return rows
 
@@ -196,7 +201,7 @@ def _teacher_files(
       return files, [name]
     raise _no_teacher(files, data_set, teacher, name)
   folder = 'llm' if teacher == 'palm' else teacher
-  for where in (files, places.files(teacher, data_set)):
+  for where in (files, teacher_outputs.files(teacher, data_set)):
     names = _numbered(where, folder, file_split)
     if names:
       return where, names
@@ -227,7 +232,7 @@ def _no_teacher(
     ' there, found no such file. Add it, or choose a TEACHER whose outputs'
     " there are ('palm' reads llm/, 'gpt_neox' reads ../gpt-neox/, any other"
     ' name its own folder, there or from `dss extract` in'
-    f' {places.folder(teacher, data_set)}).'
+    f' {teacher_outputs.folder(teacher, data_set)}).'
   )
 
 
@@ -315,18 +320,18 @@ def _has_split(
 
 def _read_part(
   files: archive.Files, part: str, teacher: str | None, split: str
-) -> list[tuple[fields.Fields, teacher_lib.Parsed]]:
+) -> list[tuple[row_formats.Fields, completions.Parsed]]:
   """Reads the rows of one file, and what the teacher said about each."""
   file_split = FILE_SPLITS[split]
   name = f'{part}_{file_split}.json'
   rows = _rows(files, part, name)
-  said = [teacher_lib.Parsed('', '')] * len(rows)
+  said = [completions.Parsed('', '')] * len(rows)
   if teacher is not None:
     where, outputs = _teacher_files(files, part, teacher, file_split)
     if where is not files:
-      places.check_rows(where, files, name, teacher)
+      teacher_outputs.check_rows(where, files, name, teacher)
     said = [
-      teacher_lib.parse(part, completion)
+      completions.parse(part, completion)
       for completion in _completions(
         where, outputs, len(rows), files.place(name)
       )

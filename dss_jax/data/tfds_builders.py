@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import io
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -22,13 +21,14 @@ import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
-from dss_jax import errors, own_data, records, release
+from dss_jax import errors, sample
+from dss_jax.data import own_rows, records, release
 
 # Raised when rows come out differently from the same files.
 VERSION = '1.0.0'
 COLUMNS = ('id', 'input', 'label', 'rationale', 'teacher_label')
 # Where rows are: 'sample', 'release', a path, or rows of the user's own.
-Data = str | own_data.OwnData
+Data = str | own_rows.OwnData
 
 
 @dataclasses.dataclass
@@ -47,9 +47,7 @@ class Config(tfds.core.BuilderConfig):
 
 def sample_location() -> str:
   """Returns the folder of the packaged sample."""
-  return os.path.join(
-    os.path.dirname(os.path.abspath(__file__)), 'sample', 'data'
-  )
+  return sample.DATA_DIR
 
 
 @functools.lru_cache(maxsize=64)
@@ -61,9 +59,9 @@ def _fingerprint(
 
 
 @functools.lru_cache(maxsize=64)
-def _own_fingerprint(own: own_data.OwnData, state: Any) -> str:
+def _own_fingerprint(own: own_rows.OwnData, state: Any) -> str:
   del state  # Part of the cache's key only.
-  return own_data.fingerprint(own)
+  return own_rows.fingerprint(own)
 
 
 def content(data_set: str, data: Data, teacher: str | None) -> str:
@@ -77,8 +75,8 @@ def content(data_set: str, data: Data, teacher: str | None) -> str:
   Raises:
     DataError: there are no such files.
   """
-  if isinstance(data, own_data.OwnData):
-    return _own_fingerprint(data, own_data.state(data))
+  if isinstance(data, own_rows.OwnData):
+    return _own_fingerprint(data, own_rows.state(data))
   location = sample_location() if data == 'sample' else data
   state = records.state(data_set, location, teacher)
   return _fingerprint(data_set, location, teacher, state)
@@ -214,7 +212,7 @@ class DssCustom(_Builder):
 
   def _read(self) -> tuple[str, records.Release, str]:
     own = self.builder_config.data
-    return own.train, own_data.read(own), own_data.fingerprint(own)
+    return own.train, own_rows.read(own), own_rows.fingerprint(own)
 
 
 BUILDERS = {

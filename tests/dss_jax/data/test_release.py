@@ -9,12 +9,13 @@ import zipfile
 
 import pytest
 
-from dss_jax import builders, errors, release
+from dss_jax import errors
+from dss_jax.data import release, tfds_builders
 
 
 def prepare(data_set='cqa', teacher='palm'):
-  config = builders.find_config(data_set, 'release', teacher)
-  return builders.prepared(data_set, config)
+  config = tfds_builders.find_config(data_set, 'release', teacher)
+  return tfds_builders.prepared(data_set, config)
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_the_release_is_fetched_once_and_kept(
 ):
   asked = serve(archive)
   assert prepare().info.splits['train'].num_examples == 24
-  builders._PREPARED.clear()
+  tfds_builders._PREPARED.clear()
   assert prepare(teacher=None).info.splits['test'].num_examples == 6
   assert asked == ['/datasets.zip']
   kept = tfds_dir / release.PLACES[1]
@@ -162,6 +163,6 @@ def test_an_extraction_that_changed_is_prepared_again(
   file = extraction / 'mine/train_CoT_0.json'
   said = json.loads(file.read_text())
   file.write_text(json.dumps([''] * len(said)))
-  builders._PREPARED.clear()
+  tfds_builders._PREPARED.clear()
   after = prepare(teacher='mine').info.metadata['reports']['train']
   assert before != after

@@ -7,7 +7,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from dss_jax import errors, own_data
+from dss_jax import errors
+from dss_jax.data import own_rows
 
 
 def row(number, **changes):
@@ -33,29 +34,29 @@ def write(tmp_path):
 
 
 def test_splits_are_disjoint_and_complete_and_repeat(write):
-  own = own_data.OwnData(write([row(n) for n in range(20)]), 0.1, 0.2)
-  release = own_data.read(own)
+  own = own_rows.OwnData(write([row(n) for n in range(20)]), 0.1, 0.2)
+  release = own_rows.read(own)
   sizes = {split: len(rows) for split, rows in release.splits.items()}
   assert sizes == {'train': 14, 'validation': 2, 'test': 4}
   inputs = [r.input for rows in release.splits.values() for r in rows]
   assert sorted(inputs) == sorted(row(n)['input'] for n in range(20))
-  assert own_data.read(own) == release
-  other = own_data.OwnData(own.train, 0.1, 0.2, seed=1)
-  assert own_data.read(other).splits != release.splits
+  assert own_rows.read(own) == release
+  other = own_rows.OwnData(own.train, 0.1, 0.2, seed=1)
+  assert own_rows.read(other).splits != release.splits
 
 
 def test_equal_inputs_stay_in_one_split(write):
   path = write([row(n % 5, id=str(n)) for n in range(20)])
-  splits = own_data.read(own_data.OwnData(path, 0.2, 0.2)).splits
+  splits = own_rows.read(own_rows.OwnData(path, 0.2, 0.2)).splits
   inputs = [{r.input for r in rows} for rows in splits.values()]
   assert sum(map(len, inputs)) == len(set.union(*inputs)) == 5
 
 
 def test_a_row_has_all_its_rationales_and_its_place(write):
   path = write([row(n) for n in range(10)])
-  release = own_data.read(own_data.OwnData(path))
+  release = own_rows.read(own_rows.OwnData(path))
   first = release.splits['train'][0]
-  texts = first.rationale.split(own_data.SEPARATOR)
+  texts = first.rationale.split(own_rows.SEPARATOR)
   assert texts[1] == 'Count on.'
   number = int(texts[0].split()[0])
   assert release.places['train'][0] == f'{path}, line {number + 1}'
@@ -65,13 +66,13 @@ def test_csv_and_columns_of_other_names_are_read(tmp_path):
   path = tmp_path / 'rows.csv'
   lines = [f'"{n}, or?",{n},why {n},how {n}' for n in range(10)]
   path.write_text('\n'.join(['q,label,r1,r2', *lines]))
-  own = own_data.OwnData(
+  own = own_rows.OwnData(
     str(path), columns={'input': 'q', 'rationale': ('r1', 'r2')}
   )
-  rows = own_data.read(own).splits['train']
+  rows = own_rows.read(own).splits['train']
   number = rows[0].label
   assert rows[0].input == f'{number}, or?'
-  assert rows[0].rationale == own_data.SEPARATOR.join(
+  assert rows[0].rationale == own_rows.SEPARATOR.join(
     (f'why {number}', f'how {number}')
   )
 
@@ -90,7 +91,7 @@ def test_parquet_is_read_with_lists_and_missing_values(tmp_path):
       'rationale': [['a', 'b'], None, [], *[['c']] * 6],
     },
   )
-  release = own_data.read(own_data.OwnData(path))
+  release = own_rows.read(own_rows.OwnData(path))
   rows = {
     row.input: (row, place)
     for split, found in release.splits.items()
@@ -121,14 +122,14 @@ def test_parquet_is_read_with_lists_and_missing_values(tmp_path):
 def test_a_parquet_file_with_wrong_columns_is_named(tmp_path, columns, message):
   path = write_parquet(tmp_path / 'rows.parquet', columns)
   with pytest.raises(errors.DataError, match=rf'rows\.parquet.*{message}'):
-    own_data.read(own_data.OwnData(path))
+    own_rows.read(own_rows.OwnData(path))
 
 
 def test_what_is_no_parquet_is_named(tmp_path):
   path = tmp_path / 'rows.parquet'
   path.write_bytes(b'PAR1 and no more')
   with pytest.raises(errors.DataError, match='expected a Parquet file, found'):
-    own_data.read(own_data.OwnData(str(path)))
+    own_rows.read(own_rows.OwnData(str(path)))
 
 
 def test_a_csv_row_of_another_width_is_named(tmp_path):
@@ -137,16 +138,16 @@ def test_a_csv_row_of_another_width_is_named(tmp_path):
   with pytest.raises(
     errors.DataError, match=r'line 3: expected 2 columns .* found 1\. Quote'
   ):
-    own_data.read(own_data.OwnData(str(path)))
+    own_rows.read(own_rows.OwnData(str(path)))
 
 
 def test_files_of_their_own_are_the_other_splits(write):
-  own = own_data.OwnData(
+  own = own_rows.OwnData(
     write([row(n) for n in range(4)]),
     write([row(9)], 'valid.jsonl'),
     write([row(8), row(7)], 'test.jsonl'),
   )
-  splits = own_data.read(own).splits
+  splits = own_rows.read(own).splits
   assert [len(splits[s]) for s in ('train', 'validation', 'test')] == [4, 1, 2]
 
 
@@ -181,7 +182,7 @@ def test_a_mistake_is_named_with_its_line(tmp_path, data, options, message):
   path = tmp_path / 'rows.jsonl'
   path.write_bytes(data)
   with pytest.raises(errors.DataError, match=message):
-    own_data.read(own_data.OwnData(str(path), **options))
+    own_rows.read(own_rows.OwnData(str(path), **options))
 
 
 @pytest.mark.parametrize(
@@ -195,23 +196,23 @@ def test_a_mistake_is_named_with_its_line(tmp_path, data, options, message):
 )
 def test_an_option_out_of_range_is_explained(options, message):
   with pytest.raises(errors.DataError, match=message):
-    own_data.OwnData('rows.jsonl', **options)
+    own_rows.OwnData('rows.jsonl', **options)
 
 
 def test_missing_rationales_are_named_where_they_are_needed(write):
   path = write([{'input': str(n), 'label': 'a'} for n in range(9)])
-  own = own_data.OwnData(path)
-  assert len(own_data.read(own, ('label',)).splits['train']) == 7
+  own = own_rows.OwnData(path)
+  assert len(own_rows.read(own, ('label',)).splits['train']) == 7
   with pytest.raises(errors.DataError, match='rows with a rationale, found no'):
-    own_data.read(own, ('label', 'rationale'))
+    own_rows.read(own, ('label', 'rationale'))
 
 
 def test_names_follow_content_and_options_not_the_place(write):
-  one = own_data.OwnData(write(ROWS))
-  moved = own_data.OwnData(write(ROWS, 'moved.jsonl'))
-  assert own_data.fingerprint(one) == own_data.fingerprint(moved)
-  other = own_data.OwnData(one.train, test=0.2)
-  assert own_data.fingerprint(one) != own_data.fingerprint(other)
-  assert own_data.fingerprint(one) != own_data.fingerprint(
-    own_data.OwnData(write(ROWS[1:], 'fewer.jsonl'))
+  one = own_rows.OwnData(write(ROWS))
+  moved = own_rows.OwnData(write(ROWS, 'moved.jsonl'))
+  assert own_rows.fingerprint(one) == own_rows.fingerprint(moved)
+  other = own_rows.OwnData(one.train, test=0.2)
+  assert own_rows.fingerprint(one) != own_rows.fingerprint(other)
+  assert own_rows.fingerprint(one) != own_rows.fingerprint(
+    own_rows.OwnData(write(ROWS[1:], 'fewer.jsonl'))
   )

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dss_jax import archive, builders, errors, records
+from dss_jax import errors
+from dss_jax.data import archive, records, tfds_builders
 from tests.dss_jax import conftest
 
 
@@ -441,7 +442,7 @@ def test_any_change_of_bytes_reads_or_is_a_data_error(
 
 
 def test_the_packaged_sample_is_a_release():
-  release = records.read('cqa', builders.sample_location())
+  release = records.read('cqa', tfds_builders.sample_location())
   train, test = release.reports['train'], release.reports['test']
   assert train.rows == 1000
   assert test.rows == 400

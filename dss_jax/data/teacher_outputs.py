@@ -16,7 +16,8 @@ import os
 
 from etils import epath
 
-from dss_jax import archive, errors
+from dss_jax import errors
+from dss_jax.data import archive
 
 VARIABLE = 'DSS_TEACHERS'
 DEFAULT = 'runs/teachers'

@@ -12,7 +12,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from dss_jax import equations, errors
+from dss_jax import errors
+from dss_jax.data import equations
 
 NLI_LABELS = ('entailment', 'neutral', 'contradiction')
 # Between premise and hypothesis, as in the published inputs: it becomes the end

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dss_jax import equations
+from dss_jax.data import equations
 
 NUMBERS = st.integers(0, 99) | st.decimals(
   0, 99, places=2, allow_nan=False, allow_infinity=False

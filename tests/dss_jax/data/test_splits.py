@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dss_jax import errors, splits
+from dss_jax import errors
+from dss_jax.data import splits
 
 SIZES = st.integers(4, 400)
 FRACTIONS = st.floats(0.6, 1.0)
