@@ -50,7 +50,8 @@ class Rates:
 
 def batches(options: argparse.Namespace, row_shape: tuple[int, int]):
   """Returns a dataset of batches, as a training run reads them."""
-  from dss_jax import feature_converters, mixtures, vocabularies
+  from dss_jax import mixtures, vocabularies
+  from dss_jax.pipeline import feature_converter
   from t5x import datasets
 
   name = mixtures.train_mixture(
@@ -71,7 +72,7 @@ def batches(options: argparse.Namespace, row_shape: tuple[int, int]):
     seed=options.seed,
     pack=True,
   )
-  converter = feature_converters.DistillFeatureConverter
+  converter = feature_converter.DistillFeatureConverter
   return name, datasets.get_dataset(config, 0, 1, converter)
 
 

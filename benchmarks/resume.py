@@ -15,7 +15,8 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
 import click
 
-from dss_jax import feature_converters, mixtures
+from dss_jax import mixtures
+from dss_jax.pipeline import feature_converter
 from t5x import datasets, pipeline_snapshots, train_iterator
 
 # More often than in a run, so that short runs have one as well.
@@ -49,7 +50,7 @@ def _iterator() -> train_iterator.TrainIterator:
     pack=True,
   )
   dataset = datasets.get_dataset(
-    config, 0, 1, feature_converters.DistillFeatureConverter
+    config, 0, 1, feature_converter.DistillFeatureConverter
   )
   return train_iterator.TrainIterator(
     dataset, dict, snapshot_period=_PERIOD_SECONDS

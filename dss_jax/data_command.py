@@ -79,8 +79,9 @@ def _options(function: Callable) -> Callable:
 def _experiments(path: str, options: dict[str, Any]) -> list[Any]:
   """Returns an experiment for each data set at a path."""
   quiet.load_tensorflow()
-  from dss_jax import experiments, vocabularies
+  from dss_jax import vocabularies
   from dss_jax.data import archive, own_rows, records
+  from dss_jax.pipeline import experiment as experiment_lib
 
   own = os.path.splitext(path)[1].lower() in own_rows.ENDINGS
   data_set = options['data_set']
@@ -99,7 +100,7 @@ def _experiments(path: str, options: dict[str, Any]) -> list[Any]:
     names = [data_set] if data_set else _found(path, archive, records)
   vocabulary = options['vocabulary']
   return [
-    experiments.Experiment(
+    experiment_lib.Experiment(
       name,
       data,
       options['method'],
@@ -159,11 +160,12 @@ def inspect(path: str, inputs: int, targets: int, **options) -> None:
       f'--inputs {inputs} --targets {targets}: expected lengths from 1.'
     )
   quiet.load_tensorflow()
-  from dss_jax import inspection, inspection_screen, naming
+  from dss_jax import inspection, inspection_screen
+  from dss_jax.pipeline import names as names_lib
 
   lengths = {'inputs': inputs, 'targets': targets}
   for experiment in _experiments(path, options):
-    vocabulary = experiment.vocabulary or naming.sample_vocabulary()
+    vocabulary = experiment.vocabulary or names_lib.sample_vocabulary()
     found = inspection.inspect(experiment, lengths, vocabulary)
     own_words = options['vocabulary'] is not None
     inspection_screen.show(experiment, found, own_words)

@@ -204,18 +204,20 @@ def _write_readme(
 ) -> None:
   """Writes how to ask the student, for people who have the folder alone."""
   from dss_jax import models
-  from dss_jax import preprocessors as prep
+  from dss_jax.pipeline import preprocessors
 
   question, known = 'question', ''
   method = model.method if isinstance(model, models.DistillModel) else None
   if method == 'dss':
-    question = f'{prep.LABEL_PREFIX!r} + question'
+    question = f'{preprocessors.LABEL_PREFIX!r} + question'
     known = (
-      f'`{prep.LABEL_PREFIX}` before a question asks for its label,'
-      f' `{prep.RATIONALE_PREFIX}` for a rationale.'
+      f'`{preprocessors.LABEL_PREFIX}` before a question asks for its label,'
+      f' `{preprocessors.RATIONALE_PREFIX}` for a rationale.'
     )
   elif method == 'single_task':
-    known = f'It gives a rationale, `{prep.ANSWER_PHRASE}` and the label.'
+    known = (
+      f'It gives a rationale, `{preprocessors.ANSWER_PHRASE}` and the label.'
+    )
   trained = f' on {data_set}' if data_set else ''
   name = os.path.basename(checkpoint.rstrip('/'))
   origin = f'A T5 that dss-jax has trained{trained} ({name}). {known}'

@@ -9,9 +9,9 @@ import seqio
 import tensorflow as tf
 from jaxtyping import Int64
 
-from dss_jax import experiments, row_shapes, sources
-from dss_jax import preprocessors as prep
 from dss_jax.data import own_rows, records, row_formats, tfds_builders
+from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import preprocessors, row_shapes, sources
 
 SPLITS = ('train', 'validation', 'test')
 PERCENTILES = (50, 90, 99, 100)
@@ -97,7 +97,7 @@ class Findings:
   shapes: Sequence[row_shapes.Fill]
 
 
-def read(experiment: experiments.Experiment) -> records.Release:
+def read(experiment: experiment_lib.Experiment) -> records.Release:
   """Reads an experiment's rows from their files, not from prepared data.
 
   Args:
@@ -115,7 +115,7 @@ def read(experiment: experiments.Experiment) -> records.Release:
 
 
 def inspect(
-  experiment: experiments.Experiment,
+  experiment: experiment_lib.Experiment,
   lengths: Mapping[str, int],
   vocabulary: seqio.Vocabulary,
 ) -> Findings:
@@ -160,7 +160,7 @@ def inspect(
 
 
 def _drawn(
-  experiment: experiments.Experiment, release: records.Release
+  experiment: experiment_lib.Experiment, release: records.Release
 ) -> dict[str, tuple[list[records.Record], list[str]]]:
   """Returns rows and places of each split, as the sources draw them."""
   sizes = {split: len(rows) for split, rows in release.splits.items()}
@@ -177,7 +177,7 @@ def _drawn(
 
 
 def _split(
-  experiment: experiments.Experiment,
+  experiment: experiment_lib.Experiment,
   rows: list[records.Record],
   places: list[str],
   lengths: Mapping[str, int],
@@ -206,7 +206,7 @@ def _split(
 
 def _text(row: records.Record, column: str) -> str:
   if column == 'input':
-    return prep.LABEL_PREFIX + row.input
+    return preprocessors.LABEL_PREFIX + row.input
   # The longest of several rationales: each of them may be drawn.
   return max(getattr(row, column).split(own_rows.SEPARATOR), key=len)
 
@@ -259,7 +259,7 @@ def _faults(
 
 
 def _examples(
-  experiment: experiments.Experiment,
+  experiment: experiment_lib.Experiment,
   rows: list[records.Record],
   lengths: Mapping[str, int],
 ) -> dict[str, list[Example]]:
@@ -304,7 +304,7 @@ def _tokenised(
 
 
 def _units(
-  experiment: experiments.Experiment, rows: list[records.Record]
+  experiment: experiment_lib.Experiment, rows: list[records.Record]
 ) -> row_shapes.Lengths | None:
   """Draws what training would pack: lengths of examples of all its tasks."""
   rng = np.random.default_rng(0)

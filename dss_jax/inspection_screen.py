@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import rich.console
 from rich import box, table, text
 
-from dss_jax import experiments, inspection, row_shapes
+from dss_jax import inspection
 from dss_jax.data import own_rows, records
+from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import row_shapes
 
 _PLACES = 10
 _LABELS = 5
@@ -17,7 +19,7 @@ _WIDTH = 300
 
 
 def show(
-  experiment: experiments.Experiment,
+  experiment: experiment_lib.Experiment,
   found: inspection.Findings,
   own_vocabulary: bool,
   console: rich.console.Console | None = None,

@@ -25,14 +25,15 @@ import dataclasses
 
 import seqio
 
-from dss_jax import experiments, naming
 from dss_jax.data import records, tfds_builders
+from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import names
 
-Experiment = experiments.Experiment
-METHODS = experiments.METHODS
-LABELS = experiments.LABELS
-EVAL_SPLIT = experiments.EVAL_SPLIT
-sample_vocabulary = naming.sample_vocabulary
+Experiment = experiment_lib.Experiment
+METHODS = experiment_lib.METHODS
+LABELS = experiment_lib.LABELS
+EVAL_SPLIT = experiment_lib.EVAL_SPLIT
+sample_vocabulary = names.sample_vocabulary
 
 
 def train_mixture(

@@ -68,7 +68,8 @@ def _shown(template: str, text: str) -> str:
       raise errors.DataError(
         'expected an input of two texts with'
         f" {row_formats.NLI_SEPARATOR} between them, as the prompt's question"
-        f' shows a premise and a hypothesis, found {text[:60]!r}. Correct the input or the question.'
+        f' shows a premise and a hypothesis, found {text[:60]!r}. Correct the'
+        ' input or the question.'
       )
     values |= {'premise': premise.strip(), 'hypothesis': hypothesis.strip()}
   return _fill(template, values)

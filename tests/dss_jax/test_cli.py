@@ -8,8 +8,9 @@ import sys
 import pytest
 import seqio
 
-from dss_jax import cli, experiments, mixtures
+from dss_jax import cli, mixtures
 from dss_jax.data import own_rows, records, tfds_builders
+from dss_jax.pipeline import experiment as experiment_lib
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_the_end_text_becomes_the_end_token_and_rationales_are_drawn(
 
 def test_only_rationales_of_right_answers_can_be_trained_on(rows, tfds_dir):
   own = own_rows.OwnData(rows, columns={'input': 'q'})
-  experiment = experiments.Experiment(
+  experiment = experiment_lib.Experiment(
     'custom', own, which_rationales='correct_only'
   )
   experiment.register()

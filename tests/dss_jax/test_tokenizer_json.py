@@ -11,7 +11,8 @@ import tokenizers
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dss_jax import errors, naming, sample, tokenizer_json
+from dss_jax import errors, sample, tokenizer_json
+from dss_jax.pipeline import names
 from dss_jax.sample import vocabulary
 
 _PIECES = (
@@ -53,7 +54,7 @@ def _both(kind):
   """SentencePiece's processor of a model, and what it is described as."""
   options = _KINDS[kind]
   if options is None:
-    content = naming.sample_vocabulary().sp_model
+    content = names.sample_vocabulary().sp_model
   else:
     content = _trained(**options)
   described = json.dumps(tokenizer_json.describe(content))
@@ -120,7 +121,7 @@ def test_the_end_token_in_a_text_divides_it():
 def test_extra_ids_are_special():
   import seqio
 
-  path = naming.sample_vocabulary().sentencepiece_model_file
+  path = names.sample_vocabulary().sentencepiece_model_file
   extended = seqio.SentencePieceVocabulary(path, extra_ids=3)
   described = tokenizers.Tokenizer.from_str(
     json.dumps(tokenizer_json.describe(extended.sp_model))

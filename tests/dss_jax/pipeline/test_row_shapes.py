@@ -3,13 +3,9 @@
 import numpy as np
 import pytest
 
-from dss_jax import (
-  experiments,
-  feature_converters,
-  inspection,
-  naming,
-  row_shapes,
-)
+from dss_jax import inspection
+from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import feature_converter, names, row_shapes
 from t5x import datasets
 
 
@@ -55,15 +51,15 @@ def test_short_rows_are_recommended_unless_they_fill_badly():
 
 
 def test_inspection_foretells_what_training_packs(tfds_dir):
-  experiment = experiments.Experiment('svamp')
+  experiment = experiment_lib.Experiment('svamp')
   lengths = {'inputs': 128, 'targets': 96}
-  found = inspection.inspect(experiment, lengths, naming.sample_vocabulary())
+  found = inspection.inspect(experiment, lengths, names.sample_vocabulary())
   experiment.register()
   dataset = datasets.get_dataset(
     datasets.DatasetConfig(
       experiment.train_name, lengths, 'train', 16, shuffle=True, seed=0,
       pack=True,
-    ), 0, 1, feature_converters.DistillFeatureConverter,
+    ), 0, 1, feature_converter.DistillFeatureConverter,
   )  # fmt: skip
   batches = list(dataset.take(40).as_numpy_iterator())
   for side in ('encoder', 'decoder'):

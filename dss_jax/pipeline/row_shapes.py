@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from dss_jax import packing
+from dss_jax.pipeline import packing
 
 # What a good shape has filled, of the encoder's and of the decoder's positions.
 GOOD = (0.95, 0.85)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dss_jax import packing, preprocessors
+from dss_jax.pipeline import packing, preprocessors
 
 VOCABULARY = seqio.ByteVocabulary()
 FEATURES = {

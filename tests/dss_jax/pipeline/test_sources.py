@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import seqio
 
-from dss_jax import sources
 from dss_jax.data import records, tfds_builders
 from dss_jax.data import splits as splits_lib
+from dss_jax.pipeline import sources
 
 
 @pytest.fixture

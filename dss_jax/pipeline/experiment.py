@@ -14,10 +14,11 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from dss_jax import errors, metrics, naming, packing, registry, sources
-from dss_jax import preprocessors as prep
+from dss_jax import errors
 from dss_jax.data import own_rows, records, row_formats, tfds_builders
 from dss_jax.data import splits as splits_lib
+from dss_jax.pipeline import metrics, packing, preprocessors, registry, sources
+from dss_jax.pipeline import names as names_lib
 
 METHODS = ('dss', 'finetune', 'single_task')
 LABELS = ('gold', 'teacher')
@@ -79,10 +80,10 @@ class Experiment:
     Raises:
       DataError: an option has a value that it cannot have.
     """
-    naming.choose('The data set', self.data_set, tfds_builders.DATA_SETS)
-    naming.choose('METHOD', self.method, METHODS)
-    naming.choose('LABELS', self.labels, LABELS)
-    naming.choose('RATIONALES', self.which_rationales, RATIONALES)
+    names_lib.choose('The data set', self.data_set, tfds_builders.DATA_SETS)
+    names_lib.choose('METHOD', self.method, METHODS)
+    names_lib.choose('LABELS', self.labels, LABELS)
+    names_lib.choose('RATIONALES', self.which_rationales, RATIONALES)
     self._check_data()
     if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_]*', str(self.teacher)) or (
       self.teacher == 'gold'
@@ -211,7 +212,7 @@ class Experiment:
       parts.append(self.teacher)
     rates = self.method == 'dss' and not self.paired
     if rates and self.rationale_rate != 1.0:
-      parts.append(f'r{naming.number(self.rationale_rate)}')
+      parts.append(f'r{names_lib.number(self.rationale_rate)}')
     if self._pairs:
       parts.append('paired')
     return self._suffixed(parts, self._shuffles, chosen=self._chosen)
@@ -248,12 +249,12 @@ class Experiment:
     if shuffled:
       parts.append('shuffled')
     if drawn and self.fraction != 1.0:
-      parts.append(f'f{naming.number(self.fraction)}')
+      parts.append(f'f{names_lib.number(self.fraction)}')
     if self._seed and (shuffled or (drawn and self.fraction != 1.0)):
       parts.append(f's{self._seed}')
     if self.vocabulary is not None:
-      mine = naming.fingerprint(self.vocabulary)
-      if mine != naming.fingerprint(naming.sample_vocabulary()):
+      mine = names_lib.fingerprint(self.vocabulary)
+      if mine != names_lib.fingerprint(names_lib.sample_vocabulary()):
         parts.append(f'v{mine}')
     return '_'.join(parts)
 
@@ -279,21 +280,25 @@ class Experiment:
     label_needs = self._label_needs
     teacher = None if gold else self.teacher
     if self.method == 'finetune':
-      made = prep.label_task(label, prefix='')
+      made = preprocessors.label_task(label, prefix='')
       name = self._task('finetune', labels, teacher, label_needs, made)
       return [(name, 1.0)]
     both = [self.labels, self.teacher]
     if self.method == 'single_task':
-      made = prep.single_task(label)
+      made = preprocessors.single_task(label)
       name = self._task('single', both, self.teacher, label_needs, made)
       return [(name, 1.0)]
     if self.paired:
       name = self._task(
-        'paired', both, self.teacher, label_needs, prep.paired_task(label)
+        'paired',
+        both,
+        self.teacher,
+        label_needs,
+        preprocessors.paired_task(label),
       )
       return [(name, 1.0)]
     name = self._task(
-      'label', labels, teacher, label_needs, prep.label_task(label)
+      'label', labels, teacher, label_needs, preprocessors.label_task(label)
     )
     return [(name, 1.0), *self._rationale_tasks()]
 
@@ -305,7 +310,7 @@ class Experiment:
       [self.teacher],
       self.teacher,
       () if self.keep_blank else ('rationale',),
-      prep.rationale_task(),
+      preprocessors.rationale_task(),
       task_id=packing.RATIONALE_TASK,
     )
     return [(name, float(self.rationale_rate))]
@@ -326,25 +331,25 @@ class Experiment:
           self._eval_task(
             ['single', self.teacher],
             split,
-            prep.single_task('label'),
+            preprocessors.single_task('label'),
             accuracy,
             teacher=self.teacher,
             needs=needs,
-            postprocess=prep.answer_only,
+            postprocess=preprocessors.answer_only,
           )
         )
         continue
-      kind, prefix = 'label', prep.LABEL_PREFIX
+      kind, prefix = 'label', preprocessors.LABEL_PREFIX
       if self.method == 'finetune':
         kind, prefix = 'finetune', ''
-      made = prep.label_task('label', prefix)
+      made = preprocessors.label_task('label', prefix)
       names.append(self._eval_task([kind], split, made, accuracy, needs=needs))
       if rationales and self.method == 'dss':
         names.append(
           self._eval_task(
             ['rationale', self.teacher],
             split,
-            prep.rationale_task(),
+            preprocessors.rationale_task(),
             metrics.rationale_overlap,
             teacher=self.teacher,
             needs=('rationale',),
@@ -376,13 +381,13 @@ class Experiment:
     """
     tokenize = seqio.preprocessors.tokenize
     if self.data_set in SETS_IN_PARTS:
-      tokenize = prep.tokenize_parts
+      tokenize = preprocessors.tokenize_parts
     cache = seqio.CacheDatasetPlaceholder()
     if not isinstance(self.rows, own_rows.OwnData):
       return [preprocessor, tokenize, cache]
     if drawn:
-      return [cache, prep.draw_rationale, preprocessor, tokenize]
-    return [prep.first_rationale, preprocessor, tokenize, cache]
+      return [cache, preprocessors.draw_rationale, preprocessor, tokenize]
+    return [preprocessors.first_rationale, preprocessor, tokenize, cache]
 
   def register(self, rationales: bool = True) -> None:
     """Registers tasks and mixtures that are not registered yet.
@@ -414,7 +419,7 @@ class Experiment:
     )
 
   def _features(self, *names: str) -> dict[str, seqio.Feature]:
-    vocabulary = self.vocabulary or naming.sample_vocabulary()
+    vocabulary = self.vocabulary or names_lib.sample_vocabulary()
     return {
       name: seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32)
       for name in names
@@ -434,11 +439,11 @@ class Experiment:
     begin = [*self._data_part(teacher is not None), kind, *parts]
     chosen = self._chosen if kind not in ('label', 'finetune') else []
     name = self._suffixed(begin, shuffled, chosen=chosen)
-    names, last = ['inputs', 'targets'], [prep.add_task_id(task_id)]
+    names, last = ['inputs', 'targets'], [preprocessors.add_task_id(task_id)]
     features = {}
     if kind == 'paired':
       names += ['rationale_inputs', 'rationale_targets']
-      last = [] if self.keep_blank else [prep.drop_blank_pair]
+      last = [] if self.keep_blank else [preprocessors.drop_blank_pair]
     else:
       features['task_id'] = seqio.Feature(
         seqio.PassThroughVocabulary(size=packing.RATIONALE_TASK + 1),
@@ -452,7 +457,7 @@ class Experiment:
       self._source(teacher, needs, shuffled, only_correct='correct' in chosen),
       ' '.join([kind, *parts]),
       {**self._features(*names), **features},
-      [*to_tokens, prep.append_eos, *last],
+      [*to_tokens, preprocessors.append_eos, *last],
     )
     return name
 
@@ -479,10 +484,10 @@ class Experiment:
       self._features('inputs', 'targets'),
       [
         *self._to_tokens(preprocessor, drawn=False),
-        prep.append_eos,
-        prep.add_task_id(task_id),
+        preprocessors.append_eos,
+        preprocessors.add_task_id(task_id),
       ],
       metric_fns=[metric],
-      postprocess_fn=postprocess or prep.stripped,
+      postprocess_fn=postprocess or preprocessors.stripped,
     )
     return name

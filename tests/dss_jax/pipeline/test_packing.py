@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dss_jax import packing
+from dss_jax.pipeline import packing
 
 
 def ragged(sequences, segments_per_unit=1):

@@ -5,7 +5,8 @@ from typing import Any
 
 import seqio
 
-from dss_jax import errors, kept, sources
+from dss_jax import errors
+from dss_jax.pipeline import cached_tasks, sources
 
 # What was registered under a name, for telling a repetition from a clash.
 _MEANINGS: dict[str, Any] = {}
@@ -46,7 +47,9 @@ def add_task(
     DataError: the name stands for something else.
   """
   if _is_new(seqio.TaskRegistry, name, (kind, *source.meaning)):
-    seqio.TaskRegistry.add(name, source, *args, task_cls=kept.Task, **kwargs)
+    seqio.TaskRegistry.add(
+      name, source, *args, task_cls=cached_tasks.Task, **kwargs
+    )
 
 
 def add_mixture(name: str, tasks: Sequence[tuple[str, float]]) -> None:
@@ -60,4 +63,4 @@ def add_mixture(name: str, tasks: Sequence[tuple[str, float]]) -> None:
     DataError: the name stands for something else.
   """
   if _is_new(seqio.MixtureRegistry, name, tuple(tasks)):
-    seqio.MixtureRegistry.add(name, tasks, mixture_cls=kept.Mixture)
+    seqio.MixtureRegistry.add(name, tasks, mixture_cls=cached_tasks.Mixture)

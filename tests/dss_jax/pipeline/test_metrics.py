@@ -5,7 +5,7 @@ import doctest
 import numpy as np
 import pytest
 
-from dss_jax import metrics
+from dss_jax.pipeline import metrics
 
 
 def test_the_examples_in_the_docstrings_hold():

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dss_jax import metrics, preprocessors
 from dss_jax.data import completions, equations
+from dss_jax.pipeline import metrics, preprocessors
 
 SECONDS = 0.05
 PIECES = (

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Set
 import seqio
 import tensorflow as tf
 
-from dss_jax import preprocessors
 from dss_jax.data import own_rows
+from dss_jax.pipeline import preprocessors
 
 # Rows a shard; SeqIO keeps the rows of data sets with fewer in memory, and with
 # them their order in all epochs. The same must be kept here.

@@ -7,8 +7,9 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from dss_jax import kept, mixtures
+from dss_jax import mixtures
 from dss_jax.data import own_rows as own_rows_lib
+from dss_jax.pipeline import cached_tasks
 
 LENGTHS = {'inputs': 24, 'targets': 16}
 
@@ -75,7 +76,7 @@ def test_epochs_are_seqios(write_release, tfds_dir, tmp_path, kind, options):
 
 def counted(monkeypatch, limit):
   """A task that counts how often it makes its examples."""
-  monkeypatch.setattr(kept, '_SMALL', limit)
+  monkeypatch.setattr(cached_tasks, '_SMALL', limit)
   made = []
 
   def make(row):
@@ -93,7 +94,7 @@ def counted(monkeypatch, limit):
   source = seqio.FunctionDataSource(rows, ['train'], {'train': 3})
   feature = seqio.Feature(seqio.PassThroughVocabulary(9), add_eos=False)
   features = {'inputs': feature, 'targets': feature}
-  return kept.Task('counted', source, features, [to_tokens]), made
+  return cached_tasks.Task('counted', source, features, [to_tokens]), made
 
 
 def test_only_small_data_sets_are_made_once(monkeypatch):

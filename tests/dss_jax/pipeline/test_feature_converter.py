@@ -7,8 +7,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dss_jax import feature_converters
 from dss_jax.errors import DataError
+from dss_jax.pipeline import feature_converter
 
 LENGTHS = {'inputs': 12, 'targets': 8}
 KEYS = ('inputs', 'targets', 'rationale_inputs', 'rationale_targets')
@@ -26,7 +26,7 @@ def dataset(examples):
 
 
 def convert(examples, lengths=LENGTHS, **kwargs):
-  converter = feature_converters.DistillFeatureConverter(**kwargs)
+  converter = feature_converter.DistillFeatureConverter(**kwargs)
   rows = list(converter(dataset(examples), lengths).as_numpy_iterator())
   for row in rows:
     shapes = converter.get_model_feature_lengths(lengths)
@@ -153,7 +153,7 @@ def test_task_id_may_be_a_vector_of_one():
     }
   )
   for pack in (False, True):
-    converter = feature_converters.DistillFeatureConverter(pack=pack)
+    converter = feature_converter.DistillFeatureConverter(pack=pack)
     (row,) = converter(ds, LENGTHS | {'task_id': 1}).as_numpy_iterator()
     assert row['decoder_task_ids'].tolist() == [2, 2, 0, 0, 0, 0, 0, 0]
 
@@ -166,7 +166,7 @@ def numbered(count):
 
 
 def test_every_window_of_a_finite_dataset_is_packed(monkeypatch):
-  monkeypatch.setattr(feature_converters.DistillFeatureConverter, 'WINDOW', 10)
+  monkeypatch.setattr(feature_converter.DistillFeatureConverter, 'WINDOW', 10)
   examples = numbered(37)
   rows = convert(examples, pack=True)
   found = sorted(s for row in rows for s in segments(row))
@@ -177,7 +177,7 @@ def test_every_window_of_a_finite_dataset_is_packed(monkeypatch):
 
 def test_an_infinite_dataset_never_ends_and_repeats_exactly():
   def rows():
-    converter = feature_converters.DistillFeatureConverter(pack=True)
+    converter = feature_converter.DistillFeatureConverter(pack=True)
     ds = converter(dataset(numbered(50)).repeat(), LENGTHS)
     return list(ds.take(200).as_numpy_iterator())
 
@@ -189,8 +189,8 @@ def test_an_infinite_dataset_never_ends_and_repeats_exactly():
 
 
 def test_windows_are_shuffled_differently(monkeypatch):
-  monkeypatch.setattr(feature_converters.DistillFeatureConverter, 'WINDOW', 50)
-  converter = feature_converters.DistillFeatureConverter(pack=True)
+  monkeypatch.setattr(feature_converter.DistillFeatureConverter, 'WINDOW', 50)
+  converter = feature_converter.DistillFeatureConverter(pack=True)
   ds = converter(dataset(numbered(50)).repeat(2), LENGTHS)
   rows = [r['encoder_input_tokens'] for r in ds.as_numpy_iterator()]
   first, second = np.split(np.array(rows), 2)
@@ -200,7 +200,7 @@ def test_windows_are_shuffled_differently(monkeypatch):
 
 def test_position_survives_a_tf_checkpoint(tmp_path):
   def iterator():
-    converter = feature_converters.DistillFeatureConverter(pack=True)
+    converter = feature_converter.DistillFeatureConverter(pack=True)
     return iter(converter(dataset_of_slices().repeat(), LENGTHS))
 
   def dataset_of_slices():
@@ -240,7 +240,7 @@ def test_features_other_than_the_task_id_are_seqios():
 
 def test_passthrough_features_are_handed_on_without_packing():
   examples = [{'inputs': [5, 1], 'targets': [6, 1], 'extra': [3]}]
-  spec = feature_converters.DistillFeatureConverter.FeatureSpec(dtype=tf.int32)
+  spec = feature_converter.DistillFeatureConverter.FeatureSpec(dtype=tf.int32)
   (row,) = convert(
     examples,
     LENGTHS | {'extra': 2},
@@ -249,7 +249,7 @@ def test_passthrough_features_are_handed_on_without_packing():
   )
   assert row['extra'].tolist() == [3, 0]
   with pytest.raises(ValueError, match='incompatible with pass-through'):
-    feature_converters.DistillFeatureConverter(
+    feature_converter.DistillFeatureConverter(
       passthrough_features={'extra': spec}
     )
 
@@ -274,7 +274,7 @@ def test_seqio_evaluator_takes_it():
   )
   evaluator = seqio.Evaluator(
     'converter_test_task',
-    feature_converters.DistillFeatureConverter(pack=False),
+    feature_converter.DistillFeatureConverter(pack=False),
     eval_split='test',
   )
   assert evaluator.model_feature_shapes['encoder_input_tokens'] == (4,)
@@ -313,7 +313,7 @@ def test_lengths_for_a_rationale_are_refused():
 
 def test_custom_packing_ops_are_refused():
   with pytest.raises(DataError, match='expected use_custom_packing_ops=False'):
-    feature_converters.DistillFeatureConverter(use_custom_packing_ops=True)
+    feature_converter.DistillFeatureConverter(use_custom_packing_ops=True)
 
 
 def test_too_long_an_example_is_refused_or_trimmed():
