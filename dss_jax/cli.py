@@ -37,10 +37,10 @@ class _Command:
 
 _COMMANDS = {
   'data': _Command(
-    'dss_jax.data_command', 'Looks at data, or prepares it for training.'
+    'dss_jax.commands.data', 'Looks at data, or prepares it for training.'
   ),
   'export': _Command(
-    'dss_jax.export', 'Writes a student for Hugging Face transformers.'
+    'dss_jax.commands.export', 'Writes a student for Hugging Face transformers.'
   ),
   'extract': _Command(
     'dss_jax.extract.command',

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dss_jax import inspection
+from dss_jax.commands import inspection
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import feature_converter, names, row_shapes
 from t5x import datasets

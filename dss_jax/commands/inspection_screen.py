@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import rich.console
 from rich import box, table, text
 
-from dss_jax import inspection
+from dss_jax.commands import inspection
 from dss_jax.data import own_rows, records
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import row_shapes

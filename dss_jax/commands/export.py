@@ -18,7 +18,8 @@ from typing import Any
 import click
 from etils import epath
 
-from dss_jax import quiet, tokenizer_json
+from dss_jax import quiet
+from dss_jax.commands import hf_tokenizer
 from dss_jax.errors import DataError
 
 # T5's own, which `t5x.huggingface` writes too. Decoding starts with padding.
@@ -159,7 +160,7 @@ def _write_tokeniser(vocabulary: Any, folder: pathlib.Path) -> None:
   tf.io.gfile.copy(
     vocabulary.sentencepiece_model_file, folder / 'spiece.model', overwrite=True
   )
-  described = tokenizer_json.describe(vocabulary.sp_model)
+  described = hf_tokenizer.describe(vocabulary.sp_model)
   _write_json(folder / 'tokenizer.json', described)
   _write_json(
     folder / 'tokenizer_config.json',

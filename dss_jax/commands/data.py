@@ -160,7 +160,7 @@ def inspect(path: str, inputs: int, targets: int, **options) -> None:
       f'--inputs {inputs} --targets {targets}: expected lengths from 1.'
     )
   quiet.load_tensorflow()
-  from dss_jax import inspection, inspection_screen
+  from dss_jax.commands import inspection, inspection_screen
   from dss_jax.pipeline import names as names_lib
 
   lengths = {'inputs': inputs, 'targets': targets}

@@ -11,7 +11,8 @@ import tokenizers
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dss_jax import errors, sample, tokenizer_json
+from dss_jax import errors, sample
+from dss_jax.commands import hf_tokenizer
 from dss_jax.pipeline import names
 from dss_jax.sample import vocabulary
 
@@ -57,7 +58,7 @@ def _both(kind):
     content = names.sample_vocabulary().sp_model
   else:
     content = _trained(**options)
-  described = json.dumps(tokenizer_json.describe(content))
+  described = json.dumps(hf_tokenizer.describe(content))
   return (
     sentencepiece.SentencePieceProcessor(model_proto=content),
     tokenizers.Tokenizer.from_str(described),
@@ -124,7 +125,7 @@ def test_extra_ids_are_special():
   path = names.sample_vocabulary().sentencepiece_model_file
   extended = seqio.SentencePieceVocabulary(path, extra_ids=3)
   described = tokenizers.Tokenizer.from_str(
-    json.dumps(tokenizer_json.describe(extended.sp_model))
+    json.dumps(hf_tokenizer.describe(extended.sp_model))
   )
   ids = described.encode('a <extra_id_0> b').ids
   assert extended.vocab_size - 1 in ids
@@ -134,9 +135,9 @@ def test_extra_ids_are_special():
 
 def test_a_model_of_another_kind_is_refused():
   with pytest.raises(errors.DataError, match='kind CHAR: expected UNIGRAM'):
-    tokenizer_json.describe(_trained(model_type='char'))
+    hf_tokenizer.describe(_trained(model_type='char'))
 
 
 def test_a_model_whose_end_has_another_name_is_refused():
   with pytest.raises(errors.DataError, match='found no </s>'):
-    tokenizer_json.describe(_trained(model_type='bpe', eos_piece='<end>'))
+    hf_tokenizer.describe(_trained(model_type='bpe', eos_piece='<end>'))
