@@ -15,12 +15,13 @@ from etils import epath
 from t5x import (
   checkpoint_layouts,
   checkpoint_restore,
+  files,
   layer_stacks,
-  lazy_arrays,
   position_files,
   state_utils,
   storage,
 )
+from t5x import files as files_lib
 from t5x.checkpoint_layouts import all_steps, find_checkpoint
 from t5x.errors import UserError
 from t5x.lazy_arrays import LazyArray
@@ -70,7 +71,7 @@ class Restorer:
     restore_dtype: Any | None,
   ):
     path = os.fspath(directory)
-    remote = lazy_arrays.is_remote(path)
+    remote = files.is_remote(path)
     self._directory = path if remote else os.path.abspath(path)
     # Shapes only: the caller may donate the arrays.
     self._abstract = checkpoint_restore.abstract_state(train_state, partitioner)
@@ -181,7 +182,7 @@ def save_errors_named(directory: str) -> Iterator[None]:
   except UserError:
     raise
   except Exception as error:
-    fix = storage.fix_for(error)
+    fix = files_lib.fix_for(error)
     if fix is None:
       raise
     latest = checkpoint_layouts.latest_step(directory)
@@ -207,7 +208,7 @@ def is_saved(directory: str, step: int) -> bool:
   if checkpoint_layouts.layout_of(folder) is not None:
     return True
   # On gs:// a save that is under way, or was cut short, lies there as well.
-  if not lazy_arrays.is_remote(folder) and os.path.exists(folder):
+  if not files.is_remote(folder) and os.path.exists(folder):
     raise UserError(
       f'{folder}: cannot save this step here: there is an incomplete checkpoint'
       ' (a copy that was cut short?). Remove that folder.'

@@ -11,7 +11,7 @@ from typing import Any
 
 from etils import epath
 
-from t5x import huggingface, lazy_arrays, legacy_checkpoints, orbax_checkpoints
+from t5x import files, huggingface, legacy_checkpoints, orbax_checkpoints
 from t5x.errors import UserError
 
 PathLike = str | os.PathLike
@@ -67,7 +67,7 @@ def explain(path: PathLike) -> UserError:
   if steps:
     return UserError(
       f'{path}: this is a folder of checkpoints (steps {steps}), not one'
-      f' checkpoint. Give {lazy_arrays.join(path, f"checkpoint_{steps[-1]}")},'
+      f' checkpoint. Give {files.join(path, f"checkpoint_{steps[-1]}")},'
       " or set mode to 'latest' or 'all'."
     )
   names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
@@ -169,7 +169,7 @@ def get_checkpoint_dir(
     step_format_fixed_length: pad the step with zeros to this many digits.
   """
   digits = f'{step:0{step_format_fixed_length or 1}d}'
-  return lazy_arrays.join(checkpoints_dir, f'checkpoint_{digits}')
+  return files.join(checkpoints_dir, f'checkpoint_{digits}')
 
 
 def find_checkpoint(path: PathLike, step: int | None = None) -> str:

@@ -27,7 +27,7 @@ from t5x import (
   checkpoint_base,
   checkpoint_layouts,
   checkpoint_retention,
-  lazy_arrays,
+  files,
   legacy_checkpoints,
   orbax_checkpoints,
   position_files,
@@ -171,7 +171,7 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
 
   def _add_checksums(self) -> None:
     """Called when all is written, before the checkpoint gets its name."""
-    if jax.process_index() != 0 or lazy_arrays.is_remote(self._directory):
+    if jax.process_index() != 0 or files.is_remote(self._directory):
       return
     name = f'checkpoint_{self._last_step}.orbax-checkpoint-tmp*'
     for folder in self.directory.glob(name):

@@ -29,10 +29,10 @@ from t5x import (
   datasets,
   errors,
   evaluators,
+  files,
   gin_utils,
   initialization,
   partitioning,
-  storage,
 )
 from t5x import trainer as trainer_lib
 
@@ -99,7 +99,7 @@ def evaluate(
       'evaluate: both inference_evaluator_cls and training_evaluator_cls are'
       ' None, so there is nothing to compute. Set one of them.'
     )
-  with storage.errors_named(output_dir):
+  with files.errors_named(output_dir):
     epath.Path(output_dir).mkdir(parents=True, exist_ok=True)
     summarize_config_fn(output_dir, None, 0)
   loss_data = {}

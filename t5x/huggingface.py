@@ -22,6 +22,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from t5x import files as files_lib
 from t5x import layer_stacks, lazy_arrays, torch_files
 from t5x.errors import UserError
 
@@ -65,7 +66,7 @@ _FEED_FORWARD = {
 
 def is_huggingface_folder(path: str) -> bool:
   """Whether `path` is a local folder with a configuration and weights."""
-  if lazy_arrays.is_remote(path):
+  if files_lib.is_remote(path):
     return False
   folder = pathlib.Path(path)
   return (folder / CONFIG_FILE).is_file() and any(
@@ -163,7 +164,7 @@ def open_folder(path: str) -> dict[str, Any]:
     UserError: weights are missing, unknown or damaged, or a PyTorch file holds
       anything but tensors.
   """
-  if lazy_arrays.is_remote(path):
+  if files_lib.is_remote(path):
     raise UserError(
       f'{path}: a Hugging Face folder is read from local disk only. Copy it to'
       ' a local folder and give that path.'

@@ -170,16 +170,6 @@ def kvstore(path: str) -> dict[str, Any]:
   return {'driver': 'file', 'path': os.path.abspath(path)}
 
 
-def join(path: str, *parts: str) -> str:
-  """Joins a path that may be a URL with names below it."""
-  return '/'.join([os.fspath(path).rstrip('/'), *parts])
-
-
-def is_remote(path: str) -> bool:
-  """Whether `path` is a URL and not a local file or folder."""
-  return '://' in os.fspath(path)
-
-
 def read_bytes(path: str) -> bytes | None:
   """The content of one file, local or remote; None if there is none."""
   spec = kvstore(path)

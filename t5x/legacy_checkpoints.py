@@ -27,7 +27,7 @@ import numpy as np
 import tensorstore as ts
 from etils import epath
 
-from t5x import lazy_arrays, storage
+from t5x import files, lazy_arrays, storage
 from t5x.errors import DamagedError, UserError
 
 VERSION = 3
@@ -42,10 +42,8 @@ MAX_CHUNK_BYTES = 64 << 20
 
 def is_legacy_checkpoint(path: str) -> bool:
   """Whether `path` is a folder in this layout, complete with its index."""
-  if lazy_arrays.is_remote(path):
-    return (
-      lazy_arrays.read_bytes(lazy_arrays.join(path, INDEX_FILE)) is not None
-    )
+  if files.is_remote(path):
+    return lazy_arrays.read_bytes(files.join(path, INDEX_FILE)) is not None
   return os.path.isfile(os.path.join(path, INDEX_FILE))
 
 
@@ -62,7 +60,7 @@ def read(path: str) -> dict[str, Any]:
   Raises:
     UserError: there is no index, or it is damaged or of an unknown version.
   """
-  index_path = lazy_arrays.join(path, INDEX_FILE)
+  index_path = files.join(path, INDEX_FILE)
   content = lazy_arrays.read_bytes(index_path)
   if content is None:
     raise UserError(
@@ -142,7 +140,7 @@ def _lazy_leaf(path: str, spec: Mapping[str, Any], version: int, keys: tuple):
   last = stored.rstrip('/').rpartition('/')[2]
   if last in ('', '.', '..'):
     raise ValueError(f'an array at {stored!r}')
-  folder = lazy_arrays.join(path, last, '')
+  folder = files.join(path, last, '')
   name = spec.get('dtype') or spec['metadata']['dtype']
   # Up to version 2, bfloat16 lies there as the 16 bits that it is made of.
   as_bits = name in ('uint16', '<u2') and version < 3
@@ -174,7 +172,7 @@ class _Bits:
 
 def read_position(path: str) -> dict[str, Any] | None:
   """The data position that was saved along, or None."""
-  file = lazy_arrays.join(path, POSITION_FILE)
+  file = files.join(path, POSITION_FILE)
   content = lazy_arrays.read_bytes(file)
   return None if content is None else parse_position(file, content)
 
@@ -227,7 +225,7 @@ def write(
       f'{path}: a checkpoint of this step exists already. Remove it first, or'
       ' save under another step.'
     )
-  local = not lazy_arrays.is_remote(path)
+  local = not files.is_remote(path)
   work = epath.Path(f'{path}{TMP_INFIX}') if local else final
   if jax.process_index() == 0:
     if work.exists():
@@ -292,7 +290,7 @@ def _write_array(folder: str, name: str, value: Any):
   store = ts.open(
     {
       'driver': 'zarr',
-      'kvstore': lazy_arrays.kvstore(lazy_arrays.join(folder, name, '')),
+      'kvstore': lazy_arrays.kvstore(files.join(folder, name, '')),
       'metadata': metadata,
       'dtype': dtype,
       'store_data_equal_to_fill_value': True,
@@ -337,7 +335,7 @@ def remove_leftovers(folder: str) -> list[str]:
   Returns:
     The names of what it removed.
   """
-  if lazy_arrays.is_remote(folder) or not os.path.isdir(folder):
+  if files.is_remote(folder) or not os.path.isdir(folder):
     return []
   found = [name for name in os.listdir(folder) if name.endswith(TMP_INFIX)]
   for name in found:

@@ -18,7 +18,7 @@ from typing import Any
 import flax.traverse_util
 from etils import epath
 
-from t5x import lazy_arrays, legacy_checkpoints
+from t5x import files, lazy_arrays, legacy_checkpoints
 from t5x.errors import DamagedError, UserError
 
 STATE_ITEM = 'state'
@@ -43,7 +43,7 @@ def missing_part(path: str) -> str | None:
   if '.orbax-checkpoint-tmp' in root.name:
     return 'its final name: this is a save that was cut short'
   needed = [f'{STATE_ITEM}/{TREE_FILE}']
-  if lazy_arrays.is_remote(path):
+  if files.is_remote(path):
     needed.append(COMMIT_FILE)
   for name in needed:
     if not (root / name).exists():
@@ -134,13 +134,13 @@ def read(path: str) -> dict[str, Any]:
 
 
 def _open(path: str, keys: tuple[str, ...], tree: dict, context: Any):
-  folder = lazy_arrays.join(path, STATE_ITEM)
+  folder = files.join(path, STATE_ITEM)
   name = '.'.join(keys)
   if tree.get('use_ocdbt', True):
-    base = lazy_arrays.kvstore(lazy_arrays.join(folder, ''))
+    base = lazy_arrays.kvstore(files.join(folder, ''))
     store = {'driver': 'ocdbt', 'base': base, 'path': f'{name}/'}
   else:
-    store = lazy_arrays.kvstore(lazy_arrays.join(folder, name, ''))
+    store = lazy_arrays.kvstore(files.join(folder, name, ''))
   return lazy_arrays.open_zarr(
     store,
     'zarr3' if tree.get('use_zarr3') else 'zarr',

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from t5x import commands, datasets, partitioning, storage, utils
+from t5x import commands, datasets, files, partitioning, utils
 from t5x import trainer as trainer_lib
 
 # The gin files of a run bind `train` in the main module. Having the name here
@@ -82,7 +82,7 @@ def precompile(
     errors.UserError: for a configuration that can't work.
   """
   del random_seed
-  with storage.errors_named(model_dir):
+  with files.errors_named(model_dir):
     epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(train_dataset_cfg, model)

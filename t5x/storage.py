@@ -6,8 +6,6 @@ checkpoint is restored, so that a byte that has changed is found and named
 rather than trained on. What lies on `gs://` is checked by the storage itself.
 """
 
-import contextlib
-import errno
 import json
 import os
 import zlib
@@ -15,7 +13,7 @@ from collections.abc import Iterator
 
 import jax
 
-from t5x import errors, lazy_arrays
+from t5x import errors, files
 
 CHECKSUMS_FILE = 'checksums.json'
 # Orbax changes it when it gives the checkpoint its name.
@@ -26,55 +24,6 @@ _MAY_GO = 'dataset'
 # the run some time, and not a checkpoint.
 _SNAPSHOTS = os.path.join('dataset', 'part_')
 _CHUNK = 1 << 20
-
-_FIXES = {
-  errno.ENOSPC: 'The disk is full: free some space, or keep fewer checkpoints',
-  errno.EDQUOT: 'Your quota is used up: free some space',
-  errno.EFBIG: 'Files may not get as large as this: raise the limit (ulimit)',
-  errno.EROFS: 'That place is read-only: choose another MODEL_DIR',
-  errno.EACCES: 'You may not write there: choose another MODEL_DIR',
-  errno.EPERM: 'You may not write there: choose another MODEL_DIR',
-  errno.ENOTDIR: 'A file is in the way: choose another MODEL_DIR',
-  errno.EEXIST: 'A file is in the way: choose another MODEL_DIR',
-}
-# What TensorStore and TensorFlow say in place of a number.
-_PHRASES = {
-  'No space left': errno.ENOSPC,
-  'Disk quota': errno.EDQUOT,
-  'File too large': errno.EFBIG,
-  'Read-only file system': errno.EROFS,
-  'Permission denied': errno.EACCES,
-}
-
-
-def fix_for(error: BaseException) -> str | None:
-  """What to do about an error of the storage; None for any other error."""
-  number = getattr(error, 'errno', None)
-  if number not in _FIXES:
-    text = str(error)
-    number = next((n for p, n in _PHRASES.items() if p in text), None)
-  return _FIXES.get(number)
-
-
-@contextlib.contextmanager
-def errors_named(folder: str) -> Iterator[None]:
-  """Turns what the storage refuses into a user's error with the path.
-
-  Args:
-    folder: where things are written, for errors that don't say.
-  """
-  try:
-    yield
-  except errors.UserError:
-    raise
-  except Exception as error:
-    fix = fix_for(error)
-    if fix is None:
-      raise
-    where = getattr(error, 'filename', None) or folder
-    raise errors.UserError(
-      f'{where}: cannot be written ({error}). {fix}.'
-    ) from error
 
 
 def write_checksums(folder: str) -> None:
@@ -101,7 +50,7 @@ def check(folder: str) -> None:
     errors.DamagedError: a file is missing, or is not what was written.
   """
   path = os.path.join(os.fspath(folder), CHECKSUMS_FILE)
-  if lazy_arrays.is_remote(path) or not os.path.exists(path):
+  if files.is_remote(path) or not os.path.exists(path):
     return
   expected = _read_checksums(path)
   mine = sorted(expected)[jax.process_index() :: jax.process_count()]

@@ -33,6 +33,7 @@ from t5x import (
   datasets,
   errors,
   evaluators,
+  files,
   gin_utils,
   initialization,
   loop,
@@ -40,7 +41,6 @@ from t5x import (
   partitioning,
   run_identity,
   stopping,
-  storage,
 )
 from t5x import progress as progress_lib
 from t5x import train_state as train_state_lib
@@ -135,7 +135,7 @@ def train(
   init_rng, trainer_rng = jax.random.split(
     jax.random.key(seed, impl=_RNG_KINDS[use_hardware_rng])
   )
-  with storage.errors_named(model_dir):
+  with files.errors_named(model_dir):
     epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
     summarize_config_fn(model_dir, None, 0)
   run = _Run(model, partitioner, checkpoint_cfg, model_dir, use_orbax)
@@ -149,7 +149,7 @@ def train(
   ]
   run.check_vocabularies(configs[:2], verify_matching_vocabs_fn)
   with contextlib.ExitStack() as stack:
-    stack.enter_context(storage.errors_named(model_dir))
+    stack.enter_context(files.errors_named(model_dir))
     stack.enter_context(data_checks.damage_named(configs))
     data_checks.check_files(configs)
     signals = stack.enter_context(stopping.StopSignals())
