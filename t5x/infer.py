@@ -32,6 +32,7 @@ from t5x import (
   checkpoint_config,
   commands,
   datasets,
+  distributed,
   errors,
   feature_lengths,
   files,
@@ -40,7 +41,6 @@ from t5x import (
   inference,
   initialization,
   partitioning,
-  tools,
 )
 
 # The gin files of a run bind `train` in the main module. Having the name here
@@ -180,7 +180,7 @@ def infer(
     # Only now: a run that is killed before finds every task's chunks.
     for job in jobs:
       tf.io.gfile.rmtree(job.tmp_dir)
-  tools.sync_global_devices('infer_done')
+  distributed.sync_global_devices('infer_done')
 
 
 @dataclasses.dataclass

@@ -6,19 +6,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from absl import logging
 from flax import traverse_util
-from jax.experimental import multihost_utils
 
 from t5x import (
   batched_draws,
   checkpoint_config,
   checkpoint_layouts,
+  distributed,
   state_utils,
   storage,
   threefry,
-  tools,
 )
 from t5x import train_state as train_state_lib
 from t5x.errors import DamagedError, UserError
@@ -76,7 +74,7 @@ def set_incomplete_aside(folder: str) -> None:
   """
   if '://' in folder or not os.path.isdir(folder):
     return
-  tools.sync_global_devices(f'incomplete in {folder}')
+  distributed.sync_global_devices(f'incomplete in {folder}')
   complete = checkpoint_layouts.all_steps(folder)
   for name in sorted(os.listdir(folder)):
     path = os.path.join(folder, name)
@@ -91,13 +89,7 @@ def set_incomplete_aside(folder: str) -> None:
         checkpoint_layouts.explain(path),
         storage.set_aside(path),
       )
-  tools.sync_global_devices(f'only complete in {folder}')
-
-
-def _any_process(mine: bool) -> bool:
-  if jax.process_count() == 1:
-    return mine
-  return bool(np.any(multihost_utils.process_allgather(np.array(mine))))
+  distributed.sync_global_devices(f'only complete in {folder}')
 
 
 def _last_before(path: str, damage: Exception | None) -> str:
@@ -117,7 +109,7 @@ def _last_before(path: str, damage: Exception | None) -> str:
       f'{said} The run has no other complete checkpoint before it. To begin the'
       f' run again, remove {path}.'
     ) from damage
-  tools.sync_global_devices(f'damaged {path}')
+  distributed.sync_global_devices(f'damaged {path}')
   if jax.process_index() == 0:
     logging.warning(
       '%s Set aside as %s; going on from step %d instead.',
@@ -125,7 +117,7 @@ def _last_before(path: str, damage: Exception | None) -> str:
       storage.set_aside(path),
       earlier[-1],
     )
-  tools.sync_global_devices(f'set aside {path}')
+  distributed.sync_global_devices(f'set aside {path}')
   return checkpoint_layouts.get_checkpoint_dir(folder, earlier[-1])
 
 
@@ -265,7 +257,7 @@ class TrainStateInitializer:
         if not (cfg.restore_dataset and cfg.mode == 'latest'):
           raise
         damage = error
-      if not _any_process(damage is not None):
+      if not distributed.any_process(damage is not None):
         return state, path
       path = _last_before(path, damage)
 

@@ -22,10 +22,10 @@ from t5x import (
   metrics,
   partitioning,
   pipeline_snapshots,
-  processes,
   train,
   trainer,
 )
+from t5x import distributed as distributed_lib
 from tests.t5x import small_models, toy_task
 
 
@@ -162,7 +162,7 @@ def _run(options):
   """
   distributed = options.pop('distributed', None)
   if distributed:
-    processes.start(*distributed)
+    distributed_lib.start(*distributed)
   pipeline_snapshots.PERIOD_SECONDS = options.pop('snapshot_period', 30)
   breaks = options.pop('breaks', None)
   if options.pop('slow_steps', False):

@@ -10,16 +10,22 @@ that a collective breaks, and end with an error of their own.
 
 import contextlib
 import glob
+import importlib
 import importlib.util
 import os
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
-from t5x import errors
+from t5x import (
+  errors,
+)
 
 # A process that is silent for so long is lost; all others end then.
 HEARTBEAT_SECONDS = 30
@@ -138,3 +144,21 @@ def _end(error: BaseException, code: int) -> None:
   if jax.process_index() == 0:
     time.sleep(_LAST_WORDS_SECONDS)
   os._exit(code)
+
+
+def sync_global_devices(name: str) -> None:
+  """Waits until all processes have come to the point called `name`."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
+
+
+def multihost_assert_equal(input_tree: Any, fail_message: str = '') -> None:
+  """Raises AssertionError unless all processes hold an equal tree."""
+  if jax.process_count() > 1:
+    multihost_utils.assert_equal(input_tree, fail_message)
+
+
+def any_process(mine: bool) -> bool:
+  if jax.process_count() == 1:
+    return mine
+  return bool(np.any(multihost_utils.process_allgather(np.array(mine))))
