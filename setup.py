@@ -1,10 +1,19 @@
 """Packages of dss-jax: the method, its tasks, the engine, their data files."""
 
 import pathlib
+import re
 
 import setuptools
 
-VERSION = '0.1.0'
+ROOT = pathlib.Path(__file__).parent
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+
+# Read, not imported: a build has none of the package's requirements.
+(VERSION,) = re.findall(
+  r"^__version__ = '(.+)'$",
+  (ROOT / 'dss_jax' / '__init__.py').read_text(encoding='utf-8'),
+  re.MULTILINE,
+)
 
 # Lower bounds are the oldest releases that README's first command was run with,
 # all of them together.
