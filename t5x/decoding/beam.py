@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from t5x import decode_cache
+from t5x.decoding import cache as cache_lib
 
 
 @flax.struct.dataclass
@@ -86,7 +86,7 @@ class _Search:
     return jnp.any((state.cur_index < self.end) & ~settled)
 
   def step(
-    self, state: BeamState, tokens_to_logits: decode_cache.TokensToLogits
+    self, state: BeamState, tokens_to_logits: cache_lib.TokensToLogits
   ) -> BeamState:
     """Feeds one token to every beam and keeps the best continuations."""
     rows, beams, width = state.live_seqs.shape
@@ -95,7 +95,7 @@ class _Search:
       state.live_seqs, index[:, None, None], axis=2
     )
     logits, cache = tokens_to_logits(
-      decode_cache.DecodingState(
+      cache_lib.DecodingState(
         cur_index=jnp.repeat(index, beams),
         sequences=state.live_seqs.reshape(rows * beams, width)[:, :-1],
         cur_token=cur_token.reshape(rows * beams, 1),
@@ -168,8 +168,8 @@ class _Search:
   def _reorder(self, cache, live_beam, old):
     rows, beams = live_beam.shape
     flat = (live_beam + jnp.arange(rows)[:, None] * beams).reshape(-1)
-    return decode_cache.same_kind(
-      decode_cache.cache_map(
+    return cache_lib.same_kind(
+      cache_lib.cache_map(
         lambda x: jnp.take(x, flat, axis=self.cache_offset), cache
       ),
       old,
@@ -179,7 +179,7 @@ class _Search:
 def beam_search(
   inputs: Int[Array, 'B T'],
   cache: Mapping[str, jax.Array],
-  tokens_to_logits: decode_cache.TokensToLogits,
+  tokens_to_logits: cache_lib.TokensToLogits,
   eos_id: int,
   num_decodes: int = 4,
   alpha: float = 0.6,
@@ -226,8 +226,8 @@ def beam_search(
   length = inputs.shape[1] if max_decode_len is None else max_decode_len
   prompts = jnp.asarray(inputs, jnp.int32)[:, :length]
   prompts = jnp.pad(prompts, ((0, 0), (0, length - prompts.shape[1])))
-  start = decode_cache.start_index(rows, initial_index)
-  prompt_len = decode_cache.prompt_lengths(prompts, initial_index)
+  start = cache_lib.start_index(rows, initial_index)
+  prompt_len = cache_lib.prompt_lengths(prompts, initial_index)
   end = jnp.full((rows,), length, jnp.int32)
   if max_decode_step >= 0:
     end = jnp.minimum(end, prompt_len + max_decode_step)
@@ -240,7 +240,7 @@ def beam_search(
     alpha=alpha,
     cache_offset=cache_offset,
   )
-  seqs = decode_cache.started_sequences(prompts, start)
+  seqs = cache_lib.started_sequences(prompts, start)
   seqs = jnp.repeat(seqs[:, None, :], num_decodes, axis=1)
   is_last = jnp.arange(num_decodes) == num_decodes - 1
   nothing = jnp.full((rows, num_decodes), min_log_prob, jnp.float32)
@@ -252,17 +252,17 @@ def beam_search(
     live_seqs=seqs,
     finished_seqs=jnp.zeros_like(seqs),
     finished_flags=jnp.zeros((rows, num_decodes), jnp.bool_),
-    cache=decode_cache.expand_cache(
+    cache=cache_lib.expand_cache(
       cache, num_decodes, cache_offset, initial_index is not None
     ),
     initial_index=initial_index,
   )
-  state = decode_cache.decode_loop(
+  state = cache_lib.decode_loop(
     search.goes_on,
     lambda s: search.step(s, tokens_to_logits),
     state,
     may_be_short=initial_index is None
-    and isinstance(tokens_to_logits, decode_cache.ShortCacheModel),
+    and isinstance(tokens_to_logits, cache_lib.ShortCacheModel),
   )
   any_finished = jnp.any(state.finished_flags, axis=1)[:, None]
   sequences = jnp.where(

@@ -1,8 +1,7 @@
 """Turning a model that predicts the next token into sequences.
 
-`temperature_sample` (greedy, top-k, top-p) is here, `beam_search` is handed on.
-Both run as one `lax.while_loop` and work with any model through a function from
-`DecodingState` to logits.
+`temperature_sample` (greedy, top-k, top-p) runs as one `lax.while_loop` and
+works with any model through a function from `DecodingState` to logits.
 
 Axes: B batch, N decodes of each input, T decoder length, V vocabulary.
 """
@@ -15,19 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from t5x import decode_cache
-from t5x.beam import BeamState, beam_search
-from t5x.decode_cache import DecodingState, cache_map, flat_batch_beam_expand
-
-__all__ = [
-  'BeamState',
-  'DecodingState',
-  'SamplingLoopState',
-  'beam_search',
-  'cache_map',
-  'flat_batch_beam_expand',
-  'temperature_sample',
-]
+from t5x.decoding import cache as cache_lib
 
 
 @flax.struct.dataclass
@@ -144,7 +131,7 @@ def _row_ends(prompt_len, length, max_decode_steps, hard_limit):
 def temperature_sample(
   inputs: Int[Array, 'B T'],
   cache: Mapping[str, jax.Array],
-  tokens_to_logits: decode_cache.TokensToLogits,
+  tokens_to_logits: cache_lib.TokensToLogits,
   eos_id: int,
   decode_rng: jax.Array | None = None,
   num_decodes: int = 1,
@@ -208,16 +195,17 @@ def temperature_sample(
   rows, length = inputs.shape
   prompts = jnp.asarray(inputs, jnp.int32)
   end = _row_ends(
-    decode_cache.prompt_lengths(prompts, initial_index),
+    cache_lib.prompt_lengths(prompts, initial_index),
     length,
     max_decode_steps,
     max_decode_steps_hard_limit,
   )
   if not isinstance(temperature, float | int) and jnp.ndim(temperature):
     temperature = jnp.repeat(temperature, num_decodes, axis=0)
-  start = decode_cache.start_index(rows, initial_index)
+  start = cache_lib.start_index(rows, initial_index)
   prompts, end, start = (
-    flat_batch_beam_expand(x, num_decodes) for x in (prompts, end, start)
+    cache_lib.flat_batch_beam_expand(x, num_decodes)
+    for x in (prompts, end, start)
   )
   step_fn = _make_step(
     tokens_to_logits,
@@ -234,8 +222,8 @@ def temperature_sample(
   state = SamplingLoopState(
     step=jnp.zeros((), jnp.int32),
     cur_index=start,
-    sequences=decode_cache.started_sequences(prompts, start),
-    cache=decode_cache.expand_cache(
+    sequences=cache_lib.started_sequences(prompts, start),
+    cache=cache_lib.expand_cache(
       cache, num_decodes, cache_offset, initial_index is not None
     ),
     cur_token=jnp.take_along_axis(prompts, start[:, None], axis=1),
@@ -243,12 +231,12 @@ def temperature_sample(
     rng=jax.random.key(0) if decode_rng is None else decode_rng,
     log_prob=jnp.zeros((rows * num_decodes,), jnp.float32),
   )
-  state = decode_cache.decode_loop(
+  state = cache_lib.decode_loop(
     lambda s: ~jnp.all(s.ended),
     body,
     state,
     may_be_short=initial_index is None
-    and isinstance(tokens_to_logits, decode_cache.ShortCacheModel),
+    and isinstance(tokens_to_logits, cache_lib.ShortCacheModel),
   )
   log_probs = state.log_prob.reshape(rows, num_decodes)
   sequences = state.sequences.reshape(rows, num_decodes, -1)[:, :, 1:]
@@ -266,7 +254,7 @@ def _make_step(
 
   def step(state: SamplingLoopState) -> SamplingLoopState:
     logits, cache = tokens_to_logits(
-      DecodingState(
+      cache_lib.DecodingState(
         cur_index=state.cur_index,
         sequences=state.sequences[:, :-1],
         cur_token=state.cur_token,
@@ -295,7 +283,7 @@ def _make_step(
       step=state.step + 1,
       cur_index=position,
       sequences=sequences,
-      cache=decode_cache.same_kind(cache, state.cache),
+      cache=cache_lib.same_kind(cache, state.cache),
       cur_token=token[:, None],
       ended=ended[:, None],
       rng=next_rng,

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from flax.core import frozen_dict
 
-from t5x import decode_cache, decoding
+from t5x.decoding import cache as cache_lib
+from t5x.decoding import sampling
 from tests import golden_data
-from tests.t5x.decoders import (
+from tests.t5x.decoding.decoders import (
   EOS,
   VOCAB,
   HistoryModel,
@@ -32,8 +33,8 @@ def test_one_beam_and_greedy_equal_t5x(name):
   @jax.jit
   def run():
     args = (model.inputs, model.cache, model, EOS)
-    beam, _ = decoding.beam_search(*args, num_decodes=1)
-    greedy, log_probs = decoding.temperature_sample(
+    beam, _ = sampling.beam_search(*args, num_decodes=1)
+    greedy, log_probs = sampling.temperature_sample(
       *args, rescale_log_probs=False
     )
     # One full pass over what was said.
@@ -59,16 +60,16 @@ def test_one_beam_and_greedy_equal_t5x(name):
 @pytest.mark.parametrize(
   'decode_fn, name',
   [
-    (decoding.temperature_sample, 'greedy_sequences'),
+    (sampling.temperature_sample, 'greedy_sequences'),
     pytest.param(
-      decoding.beam_search, 'beam1_sequences', marks=pytest.mark.slow
+      sampling.beam_search, 'beam1_sequences', marks=pytest.mark.slow
     ),
   ],
 )
 def test_a_cache_that_starts_short_gives_the_same(decode_fn, name, monkeypatch):
   model = T5Decoder('t5x_1_1')
   # One row ends while the cache is short, the others don't.
-  monkeypatch.setattr(decode_cache, '_SHORT', 3)
+  monkeypatch.setattr(cache_lib, '_SHORT', 3)
   # The network checks the length of the cache where it is told of one.
   model.max_decode_length = None
   lengths = []
@@ -82,7 +83,7 @@ def test_a_cache_that_starts_short_gives_the_same(decode_fn, name, monkeypatch):
     lambda: decode_fn(
       model.inputs,
       model.cache,
-      decode_cache.ShortCacheModel(spy),
+      cache_lib.ShortCacheModel(spy),
       EOS,
       num_decodes=1,
     )
@@ -99,7 +100,7 @@ def test_the_first_of_the_greatest_is_taken():
     jnp.zeros((1, 1), jnp.int32), {}, model, EOS
   )
   assert sequences[0, 0].tolist() == [1]
-  found = decoding._argmax(logits)
+  found = sampling._argmax(logits)
   assert found[:2].tolist() == [1, 0] and 0 <= found[2] < 3
 
 
@@ -294,12 +295,12 @@ def test_options_out_of_range_are_refused(kwargs, text):
 
 def test_a_frozen_cache_stays_frozen_and_counters_are_left_alone():
   cache = frozen_dict.freeze(HistoryModel().cache)
-  doubled = decoding.cache_map(lambda x: x * 2, cache)
+  doubled = sampling.cache_map(lambda x: x * 2, cache)
   assert isinstance(doubled, frozen_dict.FrozenDict)
   assert doubled['layer']['cached_state'].tolist() == [2, 2]
   grown = {'a': {'cache_index': jnp.ones(3), 'cached_bias': jnp.ones(3)}}
-  by_default = decoding.cache_map(lambda x: x * 2, grown)
-  with_index = decoding.cache_map(lambda x: x * 2, grown, apply_to_index=True)
+  by_default = sampling.cache_map(lambda x: x * 2, grown)
+  with_index = sampling.cache_map(lambda x: x * 2, grown, apply_to_index=True)
   assert by_default['a']['cache_index'].tolist() == [1, 1, 1]
   assert with_index['a']['cache_index'].tolist() == [2, 2, 2]
   assert with_index['a']['cached_bias'].tolist() == [1, 1, 1]
@@ -307,13 +308,13 @@ def test_a_frozen_cache_stays_frozen_and_counters_are_left_alone():
 
 def test_expansion_keeps_the_copies_of_a_row_side_by_side():
   x = jnp.array([[1, 2], [3, 4]])
-  assert decoding.flat_batch_beam_expand(x, 2).tolist() == [
+  assert sampling.flat_batch_beam_expand(x, 2).tolist() == [
     [1, 2],
     [1, 2],
     [3, 4],
     [3, 4],
   ]
-  assert decoding.flat_batch_beam_expand(x, 2, offset=1).tolist() == [
+  assert sampling.flat_batch_beam_expand(x, 2, offset=1).tolist() == [
     [1, 1, 2, 2],
     [3, 3, 4, 4],
   ]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import golden_data
-from tests.t5x.decoders import (
+from tests.t5x.decoding.decoders import (
   EOS,
   STATES,
   HistoryModel,
