@@ -24,15 +24,7 @@ from flax.core import FrozenDict
 from jax.sharding import PartitionSpec
 
 import t5x.train
-from t5x import (
-  checkpoints,
-  datasets,
-  errors,
-  mesh,
-  models,
-  partitioning,
-  utils,
-)
+from t5x import checkpoints, datasets, errors, models, partitioning, utils
 from tests.t5x import toy_model
 
 _TABLE = pathlib.Path(__file__).parents[1] / 'golden' / 't5x_interface.txt'
@@ -172,7 +164,9 @@ _UNSUPPORTED = {
     'params_on_devices=False is not supported',
   ),
   'local devices of a mesh': (
-    lambda _: mesh.get_mesh((1, 1), input_local_devices=jax.devices()[:1]),
+    lambda _: partitioning.get_mesh(
+      (1, 1), input_local_devices=jax.devices()[:1]
+    ),
     'input_local_devices',
   ),
   'preprocessors of Grain': (

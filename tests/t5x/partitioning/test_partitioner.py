@@ -9,7 +9,7 @@ from flax.linen import partitioning as flax_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
 from t5x import adafactor, errors, optimizers, partitioning, train_state
-from t5x import mesh as mesh_lib
+from t5x.partitioning import mesh as mesh_lib
 from tests.t5x import tiny_model
 
 P = PartitionSpec

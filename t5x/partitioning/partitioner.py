@@ -20,18 +20,11 @@ from absl import logging
 from flax.linen import partitioning as flax_partitioning
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from t5x import data_layout, errors
-from t5x import mesh as mesh_lib
+from t5x import errors
+from t5x.partitioning import host_shards, rules
+from t5x.partitioning import mesh as mesh_lib
 
-LogicalAxisRules = Sequence[tuple[str, str | None]]
 TrainState = Any  # `t5x.train_state` lies above this module.
-
-HardwareMesh = mesh_lib.HardwareMesh
-DataLayout = data_layout.DataLayout
-LocalChunkInfo = data_layout.LocalChunkInfo
-default_mesh = mesh_lib.default_mesh
-get_cpu_mesh = mesh_lib.get_cpu_mesh
-get_mesh = mesh_lib.get_mesh
 
 
 class PartitionedCallable(Protocol):
@@ -40,65 +33,6 @@ class PartitionedCallable(Protocol):
   def __call__(self, *args: Any) -> Any: ...
 
   def lower(self, *args: Any) -> jax.stages.Lowered: ...
-
-
-def standard_logical_axis_rules(
-  activation_partitioning_dims: int = 1,
-  parameter_partitioning_dims: int = 1,
-  additional_rules: LogicalAxisRules | None = None,
-) -> LogicalAxisRules:
-  """Returns T5X's table from logical axis names to mesh axes.
-
-  The first rule for a name whose mesh axis the array doesn't use yet wins, so
-  that under (2, 2) a parameter ('embed', 'mlp') has 'mlp' on `model` and
-  'embed' on `data`, while an activation ('batch', 'length', 'embed') has
-  'embed' on `model`.
-
-  Args:
-    activation_partitioning_dims: 1 splits activations over `data` by the batch
-      alone; 2 also splits 'embed' over `model`.
-    parameter_partitioning_dims: 1 splits parameters over `model`; 2 also splits
-      'embed' over `data`, and the optimizer's state with it.
-    additional_rules: appended to the table.
-
-  Raises:
-    errors.UserError: if a number of dimensions is neither 1 nor 2.
-  """
-  for name, value in (
-    ('activation_partitioning_dims', activation_partitioning_dims),
-    ('parameter_partitioning_dims', parameter_partitioning_dims),
-  ):
-    if value not in (1, 2):
-      raise errors.UserError(
-        f'standard_logical_axis_rules.{name}: expected 1 or 2, found {value}.'
-        ' Set it to 1 to split over one mesh axis, 2 for both.'
-      )
-  rules: list[tuple[str, str | None]] = [
-    ('batch', 'data'),
-    ('vocab', 'model'),
-    ('mlp', 'model'),
-    ('heads', 'model'),
-    ('kv', None),
-    ('joined_kv', 'model'),
-  ]
-  if activation_partitioning_dims == 2:
-    rules.append(('embed', 'model'))
-  if parameter_partitioning_dims == 2:
-    rules.append(('embed', 'data'))
-  if activation_partitioning_dims == parameter_partitioning_dims == 1:
-    rules.append(('embed', None))
-  rules += [
-    (name, None)
-    for name in (
-      'relpos_buckets',
-      'abspos_buckets',
-      'length',
-      'layers',
-      'stack',
-      'mlp_activations',
-    )
-  ]
-  return (*rules, *(additional_rules or ()))
 
 
 def with_sharding_constraint(x: Any, axis_resources: Any) -> Any:
@@ -120,7 +54,7 @@ class PjittedFnWithContext:
     self,
     jitted: Callable[..., Any],
     mesh: Mesh,
-    logical_axis_rules: LogicalAxisRules = (),
+    logical_axis_rules: rules.LogicalAxisRules = (),
   ):
     self._jitted = jitted
     self._mesh = mesh
@@ -156,11 +90,11 @@ class BasePartitioner(abc.ABC):
   def __init__(
     self,
     num_partitions: int | None = None,
-    model_parallel_submesh: HardwareMesh | None = None,
+    model_parallel_submesh: mesh_lib.HardwareMesh | None = None,
     params_on_devices: bool = True,
     backend: str | None = None,
-    ici_mesh_shape: HardwareMesh | None = None,
-    dcn_mesh_shape: HardwareMesh | None = None,
+    ici_mesh_shape: mesh_lib.HardwareMesh | None = None,
+    dcn_mesh_shape: mesh_lib.HardwareMesh | None = None,
     devices: Sequence[jax.Device] | None = None,
   ):
     shapes = (model_parallel_submesh, ici_mesh_shape, dcn_mesh_shape)
@@ -176,7 +110,7 @@ class BasePartitioner(abc.ABC):
         ' Leave it True; parameter_partitioning_dims=2 saves memory instead.'
       )
     self._make_mesh = functools.partial(
-      default_mesh,
+      mesh_lib.default_mesh,
       num_partitions or 1,
       model_parallel_submesh,
       backend,
@@ -234,7 +168,7 @@ class BasePartitioner(abc.ABC):
 
   def get_data_layout(
     self, batch_size: int | None = None, host_index: int | None = None
-  ) -> DataLayout:
+  ) -> host_shards.DataLayout:
     """Says which rows of a batch a host reads.
 
     Args:
@@ -246,20 +180,20 @@ class BasePartitioner(abc.ABC):
     """
     batch_size = batch_size or self.data_mesh_size
     self.check_batch_size(batch_size)
-    return data_layout.data_layout(
+    return host_shards.data_layout(
       self.mesh, self.data_partition_spec, batch_size, host_index
     )
 
   def get_local_chunk_info(
     self, global_shape: tuple[int, ...], mesh_axes: Sequence[str | None]
-  ) -> LocalChunkInfo:
+  ) -> host_shards.LocalChunkInfo:
     """Says which part of a global array this host's devices hold.
 
     Args:
       global_shape: shape of the array.
       mesh_axes: for each dimension, the mesh axis that splits it, or None.
     """
-    return data_layout.local_chunk_info(
+    return host_shards.local_chunk_info(
       self.mesh, PartitionSpec(*mesh_axes), global_shape
     )
 
@@ -340,7 +274,7 @@ class BasePjitPartitioner(BasePartitioner):
   """Partitions functions with `jax.jit` and shardings from PartitionSpecs."""
 
   # Rules that the layers' logical constraints see; none here.
-  logical_axis_rules: LogicalAxisRules = ()
+  logical_axis_rules: rules.LogicalAxisRules = ()
 
   def partition(
     self,
@@ -402,12 +336,12 @@ class PjitPartitioner(BasePjitPartitioner):
   def __init__(
     self,
     num_partitions: int | None = None,
-    model_parallel_submesh: HardwareMesh | None = None,
+    model_parallel_submesh: mesh_lib.HardwareMesh | None = None,
     params_on_devices: bool = True,
     backend: str | None = None,
-    ici_mesh_shape: HardwareMesh | None = None,
-    dcn_mesh_shape: HardwareMesh | None = None,
-    logical_axis_rules: LogicalAxisRules | None = None,
+    ici_mesh_shape: mesh_lib.HardwareMesh | None = None,
+    dcn_mesh_shape: mesh_lib.HardwareMesh | None = None,
+    logical_axis_rules: rules.LogicalAxisRules | None = None,
     devices: Sequence[jax.Device] | None = None,
   ):
     super().__init__(
@@ -420,7 +354,7 @@ class PjitPartitioner(BasePjitPartitioner):
       devices,
     )
     if logical_axis_rules is None:
-      logical_axis_rules = standard_logical_axis_rules()
+      logical_axis_rules = rules.standard_logical_axis_rules()
     for rule in logical_axis_rules:
       if rule[1] is not None and rule[1] not in mesh_lib.MESH_AXES:
         raise errors.UserError(
@@ -432,7 +366,7 @@ class PjitPartitioner(BasePjitPartitioner):
     self._logical_axis_rules = tuple(tuple(rule) for rule in logical_axis_rules)
 
   @property
-  def logical_axis_rules(self) -> LogicalAxisRules:
+  def logical_axis_rules(self) -> rules.LogicalAxisRules:
     return self._logical_axis_rules
 
   def get_mesh_axes(self, train_state: TrainState) -> TrainState:
