@@ -23,8 +23,8 @@ from t5x import (
   inference,
   initialization,
   interactive_examples,
+  optimizers,
   partitioning,
-  schedules,
 )
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
@@ -131,7 +131,7 @@ class InteractiveModel:
       summary_dir=output_dir,
       train_state_axes=self._train_state_axes,
       rng=trainer_rng,
-      learning_rate_fn=schedules.create_learning_rate_scheduler(
+      learning_rate_fn=optimizers.create_learning_rate_scheduler(
         factors='constant', base_learning_rate=_LEARNING_RATE
       ),
       num_microbatches=None,

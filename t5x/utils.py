@@ -29,7 +29,7 @@ from t5x.initialization import (
   get_first_valid_restore_config_and_paths,
 )
 from t5x.model_info import log_model_info
-from t5x.schedules import create_learning_rate_scheduler
+from t5x.optimizers import create_learning_rate_scheduler
 
 __all__ = [
   'CheckpointConfig',

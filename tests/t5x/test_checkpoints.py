@@ -13,12 +13,7 @@ import pytest
 import tensorflow as tf
 from flax import traverse_util
 
-from t5x import (
-  checkpoint_restore,
-  checkpoints,
-  optimizers,
-  orbax_checkpoints,
-)
+from t5x import checkpoint_restore, checkpoints, optimizers, orbax_checkpoints
 from t5x.errors import UserError
 from tests import golden_data, toy_model
 

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from t5x import errors, schedules
+from t5x import errors
+from t5x.optimizers import schedules
 
 
 def _values(steps, **options):
