@@ -26,7 +26,7 @@ from etils import epath
 from t5x import (
   checkpoint_config,
   commands,
-  datasets,
+  data,
   errors,
   evaluators,
   files,
@@ -50,7 +50,7 @@ _ALL_BATCHES = 2**31 - 1
 def evaluate(
   *,
   model: Any,
-  dataset_cfg: datasets.DatasetConfig,
+  dataset_cfg: data.DatasetConfig,
   restore_checkpoint_cfg: checkpoint_config.RestoreCheckpointConfig,
   partitioner: partitioning.BasePartitioner,
   output_dir: str,
@@ -63,7 +63,7 @@ def evaluate(
   ] = initialization.TrainStateInitializer,
   train_eval_get_dataset_fn: Callable[
     ..., Any
-  ] = datasets.get_training_eval_datasets,
+  ] = data.get_training_eval_datasets,
   fallback_init_rng: int | None = None,
   use_orbax: bool = True,
 ) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
@@ -173,7 +173,7 @@ def _input_shapes(cfg, evaluator, loss_data) -> Mapping[str, tuple[int, ...]]:
     return {
       k: (cfg.batch_size, *v.shape.as_list()[1:]) for k, v in spec.items()
     }
-  provider = datasets.mixture_or_task(cfg)
+  provider = data.mixture_or_task(cfg)
   raise errors.UserError(
     f'{provider.name!r} has no task with metrics and the split {cfg.split!r}.'
     f' Splits: {sorted(provider.splits)}.'

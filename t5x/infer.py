@@ -31,10 +31,9 @@ from rich import progress as rich_progress
 from t5x import (
   checkpoint_config,
   commands,
-  datasets,
+  data,
   distributed,
   errors,
-  feature_lengths,
   files,
   gin_utils,
   infer_files,
@@ -58,7 +57,7 @@ def infer(
   *,
   mode: str,
   model: Any,
-  dataset_cfg: datasets.DatasetConfig,
+  dataset_cfg: data.DatasetConfig,
   restore_checkpoint_cfg: checkpoint_config.RestoreCheckpointConfig,
   partitioner: partitioning.BasePartitioner,
   output_dir: str,
@@ -75,7 +74,7 @@ def infer(
   merge_fn: Callable[..., None] = merge_chunks_to_file,
   summarize_config_fn: SummarizeConfigFn = gin_utils.summarize_gin_config,
   verify_matching_vocabs_fn: Callable[..., None]
-  | None = datasets.verify_matching_vocabs,
+  | None = data.verify_matching_vocabs,
   output_vocab_feature_name: str = 'targets',
   file_extension: str = 'jsonl',
   keep_aux_as_numpy: bool = False,
@@ -119,8 +118,8 @@ def infer(
   _check(mode, dataset_cfg, checkpoint_period, shard_id, num_shards)
   # Raises for a batch that the mesh doesn't divide.
   partitioner.get_data_layout(dataset_cfg.batch_size)
-  feature_lengths.check(
-    datasets.mixture_or_task(dataset_cfg),
+  data.check_lengths(
+    data.mixture_or_task(dataset_cfg),
     dataset_cfg,
     model.FEATURE_CONVERTER_CLS,
   )
@@ -267,8 +266,8 @@ def _check(mode, cfg, checkpoint_period, shard_id, num_shards) -> None:
     )
 
 
-def _tasks(cfg: datasets.DatasetConfig) -> Sequence[seqio.Task]:
-  provider = datasets.mixture_or_task(cfg)
+def _tasks(cfg: data.DatasetConfig) -> Sequence[seqio.Task]:
+  provider = data.mixture_or_task(cfg)
   tasks = seqio.get_subtasks(provider)
   with_split = [task for task in tasks if cfg.split in task.splits]
   if not with_split:
@@ -290,7 +289,7 @@ def _vocabulary(task: seqio.Task, feature: str) -> seqio.Vocabulary:
   return task.output_features[feature].vocabulary
 
 
-def _seed(cfg: datasets.DatasetConfig) -> int:
+def _seed(cfg: data.DatasetConfig) -> int:
   """The configured seed, else 0: a resumed run has to see the same order."""
   return 0 if cfg.seed is None else cfg.seed
 

@@ -10,7 +10,7 @@ import jax
 
 from t5x import (
   checkpoint_layouts,
-  datasets,
+  data,
   evaluators,
   numerics,
   run_identity,
@@ -74,7 +74,7 @@ class TrainLoop:
     self,
     *,
     trainer: trainer_lib.BaseTrainer,
-    train_iter: datasets.TrainIterator,
+    train_iter: data.TrainIterator,
     checkpoint_manager: Any | None,
     save_transformations: Sequence[Any],
     train_eval: Mapping[str, Any],

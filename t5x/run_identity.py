@@ -16,7 +16,7 @@ import seqio
 from etils import epath
 from flax import traverse_util
 
-from t5x import checkpoint_layouts, datasets, errors
+from t5x import checkpoint_layouts, data, errors
 
 FILE = 'run.json'
 EVALUATED_FILE = 'evaluated_step'
@@ -25,7 +25,7 @@ _MAX_LISTED = 8
 
 
 def describe(
-  cfg: datasets.DatasetConfig, train_state: Any, seed: int
+  cfg: data.DatasetConfig, train_state: Any, seed: int
 ) -> dict[str, Any]:
   """Says what a run is, as it goes into `run.json`.
 
@@ -34,7 +34,7 @@ def describe(
     train_state: the state, or its shapes.
     seed: of the run.
   """
-  provider = datasets.mixture_or_task(cfg)
+  provider = data.mixture_or_task(cfg)
   parameters = traverse_util.flatten_dict(
     train_state.state_dict()['target'], sep='/'
   )
@@ -58,7 +58,7 @@ def describe(
       'seed': cfg.seed,
       'pack': cfg.pack,
       'use_cached': cfg.use_cached,
-      'data_shards': datasets.data_parts(cfg),
+      'data_shards': data.data_parts(cfg),
     },
   }
 

@@ -14,7 +14,7 @@ from t5x.checkpoint_config import (
   RestoreCheckpointConfig,
   SaveCheckpointConfig,
 )
-from t5x.datasets import (
+from t5x.data import (
   DatasetConfig,
   get_dataset,
   get_training_eval_datasets,

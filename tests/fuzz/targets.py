@@ -150,13 +150,13 @@ def legacy_index(content: bytes) -> None:
 
 def snapshot(content: bytes) -> None:
   """A snapshot of the input."""
-  from t5x import pipeline_snapshots
+  from t5x.data import snapshots
 
   try:
-    found = pipeline_snapshots.Snapshot.from_bytes(content)
-    again = pipeline_snapshots.Snapshot.from_bytes(found.to_bytes())
+    found = snapshots.Snapshot.from_bytes(content)
+    again = snapshots.Snapshot.from_bytes(found.to_bytes())
     assert again == found
-  except pipeline_snapshots.UnusableError:
+  except snapshots.UnusableError:
     pass
 
 

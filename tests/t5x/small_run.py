@@ -17,15 +17,15 @@ import seqio
 
 from t5x import (
   checkpoint_config,
-  datasets,
+  data,
   gin_utils,
   metrics,
   partitioning,
-  pipeline_snapshots,
   train,
   trainer,
 )
 from t5x import distributed as distributed_lib
+from t5x.data import snapshots
 from tests.t5x import small_models, toy_task
 
 
@@ -45,7 +45,7 @@ class NoisyTable(small_models.TableModel):
 
 
 def data_config(split, batch_size=8, shuffle=True, **options):
-  return datasets.DatasetConfig(
+  return data.DatasetConfig(
     mixture_or_task_name=toy_task.NAME,
     task_feature_lengths=toy_task.LENGTHS,
     split=split,
@@ -163,7 +163,7 @@ def _run(options):
   distributed = options.pop('distributed', None)
   if distributed:
     distributed_lib.start(*distributed)
-  pipeline_snapshots.PERIOD_SECONDS = options.pop('snapshot_period', 30)
+  snapshots.PERIOD_SECONDS = options.pop('snapshot_period', 30)
   breaks = options.pop('breaks', None)
   if options.pop('slow_steps', False):
     # Long enough for signals to meet a run that is under way.

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import serialization
 from jax.sharding import PartitionSpec
-from t5x.adafactor import HEURISTIC_RULE, FactorDim
 
 from t5x import adafactor, errors
+from t5x.adafactor import HEURISTIC_RULE, FactorDim
 
 P = PartitionSpec
 B, R, C, N = (

@@ -7,7 +7,10 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from t5x import datasets, errors
+from t5x import errors
+from t5x.data import config as config_lib
+from t5x.data import iterator as iterator_lib
+from t5x.data import pipeline
 
 _ROWS = {'train': 50, 'validation': 10}
 _VOCABULARY = seqio.ByteVocabulary()
@@ -39,7 +42,7 @@ def _toy_task():
 
 
 def _config(**changes):
-  config = datasets.DatasetConfig(
+  config = config_lib.DatasetConfig(
     mixture_or_task_name=_NAME,
     task_feature_lengths={'inputs': 8, 'targets': 8},
     split='train',
@@ -51,13 +54,13 @@ def _config(**changes):
 
 
 def _dataset(**changes):
-  return datasets.get_dataset(
+  return pipeline.get_dataset(
     _config(**changes), 0, 1, seqio.EncDecFeatureConverter
   )
 
 
 def _iterator(**changes):
-  return datasets.TrainIterator(_dataset(**changes), shard_batch=dict)
+  return iterator_lib.TrainIterator(_dataset(**changes), shard_batch=dict)
 
 
 def _take(iterator, count):
@@ -100,7 +103,7 @@ def test_reading_ahead_does_not_move_the_position():
 
 def test_hosts_read_disjoint_parts_that_make_up_the_whole():
   parts = [
-    datasets.get_dataset(
+    pipeline.get_dataset(
       _config(shuffle=False, batch_size=2),
       host,
       2,
@@ -148,7 +151,7 @@ def in_files(tmp_path_factory):
 
 def _rows_of_host(config, host, hosts):
   """The rows of 60 batches, as text."""
-  dataset = datasets.get_dataset(config, host, hosts, seqio.LMFeatureConverter)
+  dataset = pipeline.get_dataset(config, host, hosts, seqio.LMFeatureConverter)
   return [
     [_VOCABULARY.decode(row) for row in batch['decoder_target_tokens'].tolist()]
     for batch in dataset.take(60).as_numpy_iterator()
@@ -195,22 +198,22 @@ def test_files_and_batch_say_in_how_many_parts_data_is_read(
 ):
   task = _task_in_files(tmp_path, 'c', 20)
   config = _config(mixture_or_task_name=task, batch_size=batch_size)
-  assert datasets.data_parts(config) == parts
-  assert datasets.data_parts(dataclasses.replace(config, data_shards=1)) == 1
+  assert pipeline.data_parts(config) == parts
+  assert pipeline.data_parts(dataclasses.replace(config, data_shards=1)) == 1
 
 
 def test_the_task_in_the_fewest_files_counts(in_files):
   assert (
-    datasets.data_parts(dataclasses.replace(in_files[0], batch_size=8)) == 2
+    pipeline.data_parts(dataclasses.replace(in_files[0], batch_size=8)) == 2
   )
-  assert datasets.data_parts(_config()) == 1  # One file.
+  assert pipeline.data_parts(_config()) == 1  # One file.
 
 
 def test_a_finite_dataset_ends_with_stop_iteration():
-  dataset = datasets.get_dataset(
+  dataset = pipeline.get_dataset(
     _config(), 0, 1, seqio.EncDecFeatureConverter, num_epochs=1
   )
-  iterator = datasets.TrainIterator(dataset, shard_batch=dict)
+  iterator = iterator_lib.TrainIterator(dataset, shard_batch=dict)
   assert sum(1 for _ in iterator) == 50 // 4
   with pytest.raises(StopIteration):
     next(iterator)
@@ -220,14 +223,14 @@ def test_an_error_of_the_pipeline_is_raised_where_the_batch_is_asked_for():
   def fail(batch):
     raise RuntimeError('no such device')
 
-  iterator = datasets.TrainIterator(_dataset(), shard_batch=fail)
+  iterator = iterator_lib.TrainIterator(_dataset(), shard_batch=fail)
   with pytest.raises(RuntimeError, match='no such device'):
     next(iterator)
   iterator.close()
 
 
 def test_measuring_the_loss_sees_each_row_once_and_fills_up_with_nothing():
-  (dataset,) = datasets.get_training_eval_datasets(
+  (dataset,) = pipeline.get_training_eval_datasets(
     _config(split='validation', shuffle=False),
     0,
     1,
@@ -241,7 +244,7 @@ def test_measuring_the_loss_sees_each_row_once_and_fills_up_with_nothing():
 
 
 def test_measuring_the_loss_stops_at_eval_steps():
-  (dataset,) = datasets.get_training_eval_datasets(
+  (dataset,) = pipeline.get_training_eval_datasets(
     _config(split='validation'), 0, 1, 2, seqio.EncDecFeatureConverter
   ).values()
   assert sum(1 for _ in dataset) == 2
@@ -264,7 +267,7 @@ def test_missing_lengths_are_refused():
 
 def test_a_batch_that_the_hosts_do_not_divide_is_refused():
   with pytest.raises(errors.UserError, match='4 is not divisible by the 3'):
-    datasets.get_dataset(_config(), 0, 3, seqio.EncDecFeatureConverter)
+    pipeline.get_dataset(_config(), 0, 3, seqio.EncDecFeatureConverter)
 
 
 def test_options_of_grain_are_refused():
@@ -278,7 +281,7 @@ def test_another_vocabulary_than_the_models_is_refused():
     input_vocabulary: seqio.Vocabulary
     output_vocabulary: seqio.Vocabulary
 
-  datasets.verify_matching_vocabs(_config(), Model(_VOCABULARY, _VOCABULARY))
+  config_lib.verify_matching_vocabs(_config(), Model(_VOCABULARY, _VOCABULARY))
   other = seqio.ByteVocabulary(extra_ids=7)
   with pytest.raises(errors.UserError, match='output vocabulary'):
-    datasets.verify_matching_vocabs(_config(), Model(_VOCABULARY, other))
+    config_lib.verify_matching_vocabs(_config(), Model(_VOCABULARY, other))

@@ -10,7 +10,9 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t5x import checkpoints, pipeline_snapshots, train_iterator
+from t5x import checkpoints
+from t5x.data import iterator as iterator_lib
+from t5x.data import snapshots
 from tests.t5x import small_run
 
 _ROWS = 40
@@ -38,7 +40,7 @@ class _Input:
 
 
 def _iterator(source, part='0-of-1', period=0.0, saves=True):
-  iterator = train_iterator.TrainIterator(
+  iterator = iterator_lib.TrainIterator(
     source.dataset, dict, part, saves, snapshot_period=period
   )
   iterator.make_again = lambda: _Input().dataset
@@ -137,13 +139,13 @@ def test_one_host_of_those_that_read_a_part_gives_its_snapshots():
 
 
 def test_a_short_run_takes_none():
-  iterator = train_iterator.TrainIterator(_Input().dataset, dict)
+  iterator = iterator_lib.TrainIterator(_Input().dataset, dict)
   _take(iterator, 5)
   assert iterator.get_snapshot() is None
 
 
 def _changed(snapshot, **changes):
-  known = pipeline_snapshots.Snapshot.from_bytes(snapshot)
+  known = snapshots.Snapshot.from_bytes(snapshot)
   return dataclasses.replace(known, **changes).to_bytes()
 
 
@@ -174,10 +176,10 @@ def test_a_snapshot_that_is_of_no_use_is_passed_over(damage, straight, stopped):
 
 
 def test_other_data_or_another_seed_has_another_fingerprint():
-  one = pipeline_snapshots.fingerprint(_Input().dataset)
-  assert pipeline_snapshots.fingerprint(_Input().dataset) == one
-  assert pipeline_snapshots.fingerprint(_Input(seed=2).dataset) != one
-  assert pipeline_snapshots.fingerprint(_Input(rows=39).dataset) != one
+  one = snapshots.fingerprint(_Input().dataset)
+  assert snapshots.fingerprint(_Input().dataset) == one
+  assert snapshots.fingerprint(_Input(seed=2).dataset) != one
+  assert snapshots.fingerprint(_Input(rows=39).dataset) != one
 
 
 def test_a_pipeline_with_a_state_in_python_is_read_again(straight):
@@ -199,23 +201,23 @@ def test_an_iterator_goes_back_in_one_process(straight):
 
 def test_a_replay_that_is_called_off_ends_at_once():
   endless = tf.data.Dataset.range(1).repeat().map(lambda i: {'i': i})
-  iterator = train_iterator.TrainIterator(endless, dict)
+  iterator = iterator_lib.TrainIterator(endless, dict)
   iterator.set_state({'batches': 10**12})
-  reader = train_iterator._ReadAhead(iterator._open, dict)
+  reader = iterator_lib._ReadAhead(iterator._open, dict)
   reader.close()
   assert not reader._thread.is_alive()
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_without_a_crash(content):
-  with pytest.raises(pipeline_snapshots.UnusableError):
-    pipeline_snapshots.Snapshot.from_bytes(content)
+  with pytest.raises(snapshots.UnusableError):
+    snapshots.Snapshot.from_bytes(content)
 
 
 @given(
   st.dictionaries(
     st.sampled_from(
-      [f.name for f in dataclasses.fields(pipeline_snapshots.Snapshot)]
+      [f.name for f in dataclasses.fields(snapshots.Snapshot)]
       + ['format', 'state_crc']
     ),
     st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers()),
@@ -223,8 +225,8 @@ def test_any_bytes_are_refused_without_a_crash(content):
 )
 def test_any_header_is_refused_without_a_crash(header):
   content = json.dumps({'format': 1, 'state_crc': 0, **header}).encode()
-  with pytest.raises(pipeline_snapshots.UnusableError):
-    pipeline_snapshots.Snapshot.from_bytes(content + b'\nx')
+  with pytest.raises(snapshots.UnusableError):
+    snapshots.Snapshot.from_bytes(content + b'\nx')
 
 
 def _parameters(folder, step):
@@ -244,7 +246,7 @@ def finished(tmp_path_factory):
 def test_a_checkpoint_holds_a_snapshot_that_may_be_damaged(
   tmp_path, finished, monkeypatch, caplog, damaged
 ):
-  monkeypatch.setattr(pipeline_snapshots, 'PERIOD_SECONDS', 0.0)
+  monkeypatch.setattr(snapshots, 'PERIOD_SECONDS', 0.0)
   small_run.call(tmp_path, total_steps=5, period=100, devices=1)
   snapshot = tmp_path / 'checkpoint_5' / 'dataset' / 'part_0-of-1'
   if damaged:

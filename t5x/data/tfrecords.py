@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator
 import seqio
 import tensorflow as tf
 
-from t5x import datasets, errors
+from t5x import errors
+from t5x.data import config
 
 # A record is its length (8 bytes), a checksum of that (4), the data, and a
 # checksum of the data (4), all in little-endian order.
@@ -30,7 +31,7 @@ _AGAIN = (
 )
 
 
-def check_files(configs: Iterable[datasets.DatasetConfig | None]) -> None:
+def check_files(configs: Iterable[config.DatasetConfig | None]) -> None:
   """Checks that the files of some data sets hold what they should.
 
   Only local TFRecord files that TFDS prepared are looked at.
@@ -53,7 +54,7 @@ def check_files(configs: Iterable[datasets.DatasetConfig | None]) -> None:
 
 @contextlib.contextmanager
 def damage_named(
-  configs: Iterable[datasets.DatasetConfig | None],
+  configs: Iterable[config.DatasetConfig | None],
 ) -> Iterator[None]:
   """Names file and record where TensorFlow can't read the data.
 
@@ -113,13 +114,13 @@ def _read_all(path: str) -> None:
     ) from error
 
 
-def _paths(configs: Iterable[datasets.DatasetConfig | None]) -> list[str]:
+def _paths(configs: Iterable[config.DatasetConfig | None]) -> list[str]:
   """The local TFRecord files of the configs, each once."""
   found: dict[str, None] = {}
   for cfg in configs:
     if cfg is None:
       continue
-    for task in seqio.get_subtasks(datasets.mixture_or_task(cfg)):
+    for task in seqio.get_subtasks(config.mixture_or_task(cfg)):
       if cfg.split not in task.splits or not isinstance(
         task.source, seqio.TfdsDataSource
       ):

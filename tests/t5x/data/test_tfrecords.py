@@ -9,7 +9,8 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from t5x import data_checks, datasets, errors
+from t5x import errors
+from t5x.data import config, pipeline, tfrecords
 from tests.t5x import small_run, toy_task
 
 _ROWS = 24
@@ -68,7 +69,7 @@ def files(tmp_path):
 
 
 def _config():
-  return datasets.DatasetConfig(
+  return config.DatasetConfig(
     mixture_or_task_name=_NAME,
     task_feature_lengths=toy_task.LENGTHS,
     split='train',
@@ -84,24 +85,24 @@ def _refused(says):
 
 def test_files_are_checked_against_what_tfds_noted(files):
   assert len(files) == 2
-  assert sum(data_checks.count_records(str(f)) for f in files) == _ROWS
-  data_checks.check_files([_config(), None])
+  assert sum(tfrecords.count_records(str(f)) for f in files) == _ROWS
+  tfrecords.check_files([_config(), None])
 
   kept = [r.numpy() for r in tf.data.TFRecordDataset(str(files[1]))]
   with tf.io.TFRecordWriter(str(files[1])) as writer:
     for record in kept[:-1]:  # Cut at a record's end: it reads well.
       writer.write(record)
   with _refused(rf'{files[1]}: expected {len(kept)} records.*found') as raised:
-    data_checks.check_files([_config()])
+    tfrecords.check_files([_config()])
   assert raised.value.exit_code == 2
 
   os.truncate(files[1], files[1].stat().st_size - 5)
   with _refused(rf'{files[1]}: record {len(kept) - 2} reaches beyond'):
-    data_checks.check_files([_config()])
+    tfrecords.check_files([_config()])
 
   os.remove(files[1])
   with _refused(f'{files[1]}: missing'):
-    data_checks.check_files([_config()])
+    tfrecords.check_files([_config()])
 
 
 def test_a_damaged_record_is_named_where_it_is_read(files):
@@ -110,13 +111,13 @@ def test_a_damaged_record_is_named_where_it_is_read(files):
   # The third record's data begins behind two whole records and its header.
   content[sum(16 + len(r) for r in records[:2]) + 12 + 3] ^= 1
   files[0].write_bytes(content)
-  data_checks.check_files([_config()])  # Its length is right.
+  tfrecords.check_files([_config()])  # Its length is right.
   with (
     _refused(f'{files[0]}: record 2 is damaged'),
-    data_checks.damage_named([_config()]),
+    tfrecords.damage_named([_config()]),
   ):
     converter = seqio.EncDecFeatureConverter
-    list(datasets.get_dataset(_config(), 0, 1, converter, num_epochs=1))
+    list(pipeline.get_dataset(_config(), 0, 1, converter, num_epochs=1))
 
 
 def test_a_run_does_not_start_on_such_files(files, tmp_path, monkeypatch):
@@ -133,4 +134,4 @@ def test_a_description_that_says_nothing_is_named(files):
   for text in ('{', '[]', json.dumps({**content, 'splits': []})):
     info.write_text(text)
     with _refused('dataset_info.json: does not say'):
-      data_checks._expected_records(str(files[0]))
+      tfrecords._expected_records(str(files[0]))

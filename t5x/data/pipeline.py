@@ -6,9 +6,8 @@
 """
 
 import dataclasses
-import importlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,9 +16,9 @@ import seqio
 import tensorflow as tf
 from jax.experimental import multihost_utils
 
-from t5x import errors, feature_lengths, train_iterator
-
-TrainIterator = train_iterator.TrainIterator
+from t5x import errors
+from t5x.data import config
+from t5x.data import iterator as iterator_lib
 
 _UINT31 = 2**31 - 1
 # Parts of the data by default, at most: one host alone reads all of them, each
@@ -27,144 +26,8 @@ _UINT31 = 2**31 - 1
 _MAX_PARTS = 16
 
 
-@dataclasses.dataclass
-class DatasetConfig:
-  """What to read and in which shape.
-
-  Attributes:
-    mixture_or_task_name: a name in SeqIO's registry, or the task or mixture.
-    task_feature_lengths: tokens for each feature of the task; None (evaluation
-      only) takes the longest example of each feature.
-    split: 'train', 'validation', ….
-    batch_size: rows of a global batch, over all hosts.
-    shuffle: whether to shuffle.
-    seed: of shuffling and mixing; None draws one, the same on all hosts.
-    use_cached: whether to read SeqIO's offline cache.
-    pack: whether several examples share a row.
-    use_custom_packing_ops: handed to the feature converter.
-    module: a module to import first, which registers the task.
-    use_memory_cache: whether evaluation keeps its examples in memory.
-    trim_output_features: whether longer features are cut to their length.
-    runtime_preprocessors: of Grain tasks, which are not supported.
-    num_prefetch_threads: of Grain tasks, which are not supported.
-    num_workers: of Grain tasks, which are not supported.
-    data_shards: (not in T5X) in how many parts the data is read, for training;
-      each part gives an equal share of every batch. A host reads the parts
-      that its rows come from, so the batches don't depend on how many hosts
-      there are. With 1, every host reads the data and keeps its rows of each
-      batch; with as many as there are hosts, each reads its own part alone.
-      None chooses by the files of the data, see `data_parts`.
-  """
-
-  mixture_or_task_name: str | seqio.Task | seqio.Mixture
-  task_feature_lengths: Mapping[str, int] | None
-  split: str
-  batch_size: int
-  shuffle: bool
-  seed: int | None
-  use_cached: bool = False
-  pack: bool = False
-  use_custom_packing_ops: bool = False
-  module: str | None = None
-  use_memory_cache: bool = True
-  trim_output_features: bool = True
-  runtime_preprocessors: Sequence[Any] | None = None
-  num_prefetch_threads: int | None = None
-  num_workers: int | None = 0
-  data_shards: int | None = None
-
-  def __post_init__(self):
-    for option in (
-      'runtime_preprocessors',
-      'num_prefetch_threads',
-      'num_workers',
-    ):
-      if getattr(self, option):
-        raise errors.UserError(
-          f'DatasetConfig.{option} is an option of Grain tasks, which this'
-          ' engine does not read. Leave it at its default.'
-        )
-    if self.batch_size < 1:
-      raise errors.UserError(
-        'DatasetConfig.batch_size: expected a positive number of rows, found'
-        f' {self.batch_size}.'
-      )
-    parts = 1 if self.data_shards is None else self.data_shards
-    if parts < 1 or self.batch_size % parts:
-      raise errors.UserError(
-        'DatasetConfig.data_shards: expected a divisor of batch_size'
-        f' {self.batch_size}, found {self.data_shards}.'
-      )
-
-
-def mixture_or_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
-  """Returns the task or mixture that a config names.
-
-  Args:
-    cfg: the config; `cfg.module` is imported first.
-
-  Returns:
-    The registered object.
-
-  Raises:
-    errors.UserError: if the registry has no such name.
-  """
-  if cfg.module:
-    importlib.import_module(cfg.module)
-  name = cfg.mixture_or_task_name
-  if not isinstance(name, str):
-    return name
-  known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
-  if name not in known:
-    raise errors.UserError(
-      f'No task or mixture {name!r} in the SeqIO registry, which holds'
-      f' {len(known)} names.{errors.did_you_mean(name, known)} Is the module'
-      ' that registers it imported (DatasetConfig.module, or an import in a'
-      ' gin file)?'
-    )
-  return seqio.get_mixture_or_task(name)
-
-
-def get_vocabulary(
-  cfg: DatasetConfig,
-) -> tuple[seqio.Vocabulary, seqio.Vocabulary]:
-  """Returns the vocabularies of the inputs and of the targets of a dataset."""
-  features = mixture_or_task(cfg).output_features
-  if 'targets' not in features:
-    raise errors.UserError(
-      f'{cfg.mixture_or_task_name!r} has no feature `targets`, but'
-      f' {sorted(features)}.'
-    )
-  targets = features['targets'].vocabulary
-  inputs = features['inputs'].vocabulary if 'inputs' in features else targets
-  return inputs, targets
-
-
-def verify_matching_vocabs(cfg: DatasetConfig, model: Any) -> None:
-  """Checks that the data and the model count tokens alike.
-
-  Args:
-    cfg: a dataset config.
-    model: a model with `input_vocabulary` and `output_vocabulary`.
-
-  Raises:
-    errors.UserError: if a vocabulary of the task is not the model's.
-  """
-  data = get_vocabulary(cfg)
-  ours = (model.input_vocabulary, model.output_vocabulary)
-  for side, expected, found in zip(
-    ('input', 'output'), ours, data, strict=True
-  ):
-    if expected != found:
-      raise errors.UserError(
-        f'The {side} vocabulary of the model is {expected}, that of'
-        f' {cfg.mixture_or_task_name!r} is {found}. Give both the same one'
-        ' (macro VOCABULARY).'
-      )
-
-
 def get_dataset(
-  cfg: DatasetConfig,
+  cfg: config.DatasetConfig,
   shard_id: int,
   num_shards: int,
   feature_converter_cls: Callable[..., seqio.FeatureConverter],
@@ -224,7 +87,7 @@ def get_dataset(
   return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def data_parts(cfg: DatasetConfig) -> int:
+def data_parts(cfg: config.DatasetConfig) -> int:
   """Says in how many parts a dataset is read, for any number of hosts.
 
   That is `cfg.data_shards`; if it is None, the largest power of two, up to 16,
@@ -246,16 +109,16 @@ def data_parts(cfg: DatasetConfig) -> int:
   return parts
 
 
-def _sources(cfg: DatasetConfig) -> list[seqio.DataSource]:
-  tasks = seqio.get_subtasks(mixture_or_task(cfg))
+def _sources(cfg: config.DatasetConfig) -> list[seqio.DataSource]:
+  tasks = seqio.get_subtasks(config.mixture_or_task(cfg))
   return [task.source for task in tasks if cfg.split in task.splits]
 
 
-def _files(source: seqio.DataSource, cfg: DatasetConfig) -> int:
+def _files(source: seqio.DataSource, cfg: config.DatasetConfig) -> int:
   return len(source.list_shards(cfg.split))
 
 
-def _seed_of_part(cfg: DatasetConfig, part: int) -> int:
+def _seed_of_part(cfg: config.DatasetConfig, part: int) -> int:
   """A seed for each part: with one for all, all would mix tasks in step.
 
   Where a source can't be cut into the parts by its files, SeqIO cuts it by
@@ -272,7 +135,7 @@ def _seed_of_part(cfg: DatasetConfig, part: int) -> int:
 
 
 def get_training_eval_datasets(
-  cfg: DatasetConfig,
+  cfg: config.DatasetConfig,
   shard_id: int,
   num_shards: int,
   eval_steps: int,
@@ -304,7 +167,7 @@ def get_training_eval_datasets(
     errors.UserError: if no task has the split.
   """
   del deterministic, model_dir, start_step
-  provider = mixture_or_task(cfg)
+  provider = config.mixture_or_task(cfg)
   tasks = [
     task for task in seqio.get_subtasks(provider) if cfg.split in task.splits
   ]
@@ -330,15 +193,15 @@ def get_training_eval_datasets(
 
 
 def _examples(
-  cfg: DatasetConfig,
+  cfg: config.DatasetConfig,
   shard_id: int,
   num_shards: int,
   feature_converter_cls: Callable[..., seqio.FeatureConverter],
   num_epochs: int | None,
 ) -> tf.data.Dataset:
   """Returns the rows of one part of the data, not yet batched."""
-  provider = mixture_or_task(cfg)
-  feature_lengths.check(provider, cfg, feature_converter_cls)
+  provider = config.mixture_or_task(cfg)
+  config.check_lengths(provider, cfg, feature_converter_cls)
   if cfg.split not in provider.splits:
     raise errors.UserError(
       f'{provider.name!r} has no split {cfg.split!r}, but'
@@ -378,7 +241,9 @@ def shared_seed(seed: int | None, drawn: int | None = None) -> int:
   return int(fresh)
 
 
-def _rows_of_host(cfg: DatasetConfig, shard_id: int, num_shards: int) -> slice:
+def _rows_of_host(
+  cfg: config.DatasetConfig, shard_id: int, num_shards: int
+) -> slice:
   """Which rows of each batch a host has: equal parts, in the hosts' order."""
   if cfg.batch_size % num_shards:
     raise errors.UserError(
@@ -436,12 +301,12 @@ def global_batch_shapes(
 
 
 def prepare_train_iter(
-  train_iter: tf.data.Dataset | TrainIterator,
+  train_iter: tf.data.Dataset | iterator_lib.TrainIterator,
   *,
   partitioner: Any,
   checkpoint_cfg: Any,
   data_layout: Any,
-) -> TrainIterator:
+) -> iterator_lib.TrainIterator:
   """Returns the iterator that a run trains from.
 
   Args:
@@ -454,9 +319,9 @@ def prepare_train_iter(
     An iterator with `element_spec`, `get_state` and `set_state`.
   """
   del checkpoint_cfg
-  if isinstance(train_iter, TrainIterator):
+  if isinstance(train_iter, iterator_lib.TrainIterator):
     return train_iter
-  return TrainIterator(
+  return iterator_lib.TrainIterator(
     train_iter,
     partitioner.shard_batch,
     part=f'{data_layout.shard_id}-of-{data_layout.num_shards}',

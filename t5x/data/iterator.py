@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from t5x import pipeline_snapshots
+from t5x.data import snapshots
 
 # Batches that wait on the devices while a step runs: one to start at once, one
 # for a hiccup of the input. More would only hold memory.
@@ -61,7 +61,7 @@ class TrainIterator(Iterator[Mapping[str, jax.Array]]):
     self._batches = 0
     self._reader: _ReadAhead | None = None
     # Ascending; the reader adds those of batches not yet handed out.
-    self._snapshots: list[pipeline_snapshots.Snapshot] = []
+    self._snapshots: list[snapshots.Snapshot] = []
     self._lock = threading.Lock()
 
   @property
@@ -91,20 +91,20 @@ class TrainIterator(Iterator[Mapping[str, jax.Array]]):
     """
     self.close()
     try:
-      snapshot = pipeline_snapshots.Snapshot.from_bytes(content)
-    except pipeline_snapshots.UnusableError as error:
+      snapshot = snapshots.Snapshot.from_bytes(content)
+    except snapshots.UnusableError as error:
       logging.warning('Input: the snapshot of %s: %s.', self.part, error)
       return
     with self._lock:
       self._snapshots = [snapshot]
 
-  def _last_snapshot(self) -> pipeline_snapshots.Snapshot | None:
+  def _last_snapshot(self) -> snapshots.Snapshot | None:
     with self._lock:
       self._let_go()
       found = self._snapshots[:1]
     return found[0] if found and found[0].batches <= self._batches else None
 
-  def _keep(self, snapshot: pipeline_snapshots.Snapshot) -> None:
+  def _keep(self, snapshot: snapshots.Snapshot) -> None:
     with self._lock:
       earlier = [s for s in self._snapshots if s.batches < snapshot.batches]
       self._snapshots = [*earlier, snapshot]
@@ -126,13 +126,9 @@ class TrainIterator(Iterator[Mapping[str, jax.Array]]):
     self._opened = True
     return self._dataset
 
-  def _open(
-    self, stopped: Callable[[], bool]
-  ) -> Iterator[pipeline_snapshots.Batch]:
+  def _open(self, stopped: Callable[[], bool]) -> Iterator[snapshots.Batch]:
     """Returns the batches from the position on."""
-    pipeline = pipeline_snapshots.Pipeline(
-      self._open_dataset, self._keep, self._period
-    )
+    pipeline = snapshots.Pipeline(self._open_dataset, self._keep, self._period)
     snapshot = self._last_snapshot()
     if not pipeline.go_to(self._batches, snapshot, stopped):
       with self._lock:
