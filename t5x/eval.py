@@ -24,7 +24,7 @@ import seqio
 from etils import epath
 
 from t5x import (
-  checkpoint_config,
+  checkpoints,
   commands,
   data,
   errors,
@@ -51,7 +51,7 @@ def evaluate(
   *,
   model: Any,
   dataset_cfg: data.DatasetConfig,
-  restore_checkpoint_cfg: checkpoint_config.RestoreCheckpointConfig,
+  restore_checkpoint_cfg: checkpoints.RestoreCheckpointConfig,
   partitioner: partitioning.BasePartitioner,
   output_dir: str,
   inference_evaluator_cls: Callable[..., seqio.Evaluator]

@@ -29,7 +29,7 @@ from rich import console as rich_console
 from rich import progress as rich_progress
 
 from t5x import (
-  checkpoint_config,
+  checkpoints,
   commands,
   data,
   distributed,
@@ -41,6 +41,7 @@ from t5x import (
   initialization,
   partitioning,
 )
+from t5x import checkpoints as checkpoints_lib
 
 # The gin files of a run bind `train` in the main module. Having the name here
 # lets inference be given the files, or the config.gin, of the run itself.
@@ -58,7 +59,7 @@ def infer(
   mode: str,
   model: Any,
   dataset_cfg: data.DatasetConfig,
-  restore_checkpoint_cfg: checkpoint_config.RestoreCheckpointConfig,
+  restore_checkpoint_cfg: checkpoints.RestoreCheckpointConfig,
   partitioner: partitioning.BasePartitioner,
   output_dir: str,
   checkpoint_period: int,
@@ -322,7 +323,7 @@ def _restore(
     partitioner=partitioner,
     use_orbax=use_orbax,
   )
-  _, paths = initialization.get_first_valid_restore_config_and_paths([cfg])
+  _, paths = checkpoints_lib.get_first_valid_restore_config_and_paths([cfg])
   state = initializer.from_checkpoint([cfg], init_rng=commands.init_key(seed))
   if state is None:
     raise commands.no_checkpoint(cfg)

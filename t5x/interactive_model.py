@@ -16,7 +16,7 @@ import seqio
 import tensorflow as tf
 
 from t5x import (
-  checkpoint_config,
+  checkpoints,
   commands,
   errors,
   infer_files,
@@ -112,10 +112,10 @@ class InteractiveModel:
     )
     self._train_state_axes = initializer.train_state_axes
     init_rng, trainer_rng = jax.random.split(jax.random.key(init_random_seed))
-    given = checkpoint_config.RestoreCheckpointConfig(
+    given = checkpoints.RestoreCheckpointConfig(
       path=checkpoint_path or None, mode=restore_mode, dtype=dtype
     )
-    own = checkpoint_config.RestoreCheckpointConfig(
+    own = checkpoints.RestoreCheckpointConfig(
       path=output_dir, mode='latest', dtype=dtype
     )
     state = initializer.from_checkpoint([own, given], init_rng=init_rng)
@@ -136,7 +136,7 @@ class InteractiveModel:
       ),
       num_microbatches=None,
     )
-    self._manager = checkpoint_config.SaveCheckpointConfig(
+    self._manager = checkpoints.SaveCheckpointConfig(
       dtype=dtype or 'float32'
     ).make_manager(output_dir, state, partitioner)
 

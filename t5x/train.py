@@ -25,8 +25,7 @@ import seqio
 from etils import epath
 
 from t5x import (
-  checkpoint_config,
-  checkpoint_layouts,
+  checkpoints,
   commands,
   compile_ahead,
   data,
@@ -41,6 +40,7 @@ from t5x import (
   run_identity,
   stopping,
 )
+from t5x import checkpoints as checkpoints_lib
 from t5x import progress as progress_lib
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
@@ -57,7 +57,7 @@ def train(
   train_dataset_cfg: data.DatasetConfig,
   train_eval_dataset_cfg: data.DatasetConfig | None,
   infer_eval_dataset_cfg: data.DatasetConfig | None,
-  checkpoint_cfg: checkpoint_config.CheckpointConfig,
+  checkpoint_cfg: checkpoints.CheckpointConfig,
   partitioner: partitioning.BasePartitioner,
   trainer_cls: Callable[..., trainer_lib.BaseTrainer],
   model_dir: str,
@@ -224,7 +224,7 @@ class _Run:
 
   model: Any
   partitioner: partitioning.BasePartitioner
-  checkpoint_cfg: checkpoint_config.CheckpointConfig
+  checkpoint_cfg: checkpoints.CheckpointConfig
   model_dir: str
   use_orbax: bool
 
@@ -291,12 +291,12 @@ class _Run:
     else one from scratch. `meanwhile` is called once this leaves Python idle:
     before a checkpoint is read, or after the devices are told to draw.
     """
-    initialization.set_incomplete_aside(self.model_dir)
-    own = checkpoint_config.RestoreCheckpointConfig(
+    checkpoints_lib.set_incomplete_aside(self.model_dir)
+    own = checkpoints.RestoreCheckpointConfig(
       path=self.model_dir, mode='latest', restore_dataset=True
     )
     configs = [own, *_given_restore_configs(self.checkpoint_cfg)]
-    if initialization.get_first_valid_restore_config_and_paths(configs)[1]:
+    if checkpoints_lib.get_first_valid_restore_config_and_paths(configs)[1]:
       meanwhile()
     state = initializer.from_checkpoint_or_scratch(
       configs, init_rng=init_rng, ds_iter=train_iter
@@ -327,7 +327,7 @@ class _Run:
 
   def is_unfinished(self, end: int) -> bool:
     """Whether the run has no checkpoint of its last step yet."""
-    return end not in checkpoint_layouts.all_steps(self.model_dir)
+    return end not in checkpoints.all_steps(self.model_dir)
 
   def checkpoint_manager(self, train_state, train_iter):
     """Returns what saves the run, or None."""
@@ -398,7 +398,7 @@ def _given_restore_configs(checkpoint_cfg):
 
 def _initial_step(checkpoint_cfg) -> int:
   """The step that the configured initial checkpoint has; 0 without one."""
-  _, paths = initialization.get_first_valid_restore_config_and_paths(
+  _, paths = checkpoints_lib.get_first_valid_restore_config_and_paths(
     _given_restore_configs(checkpoint_cfg)
   )
   found = re.search(r'checkpoint_(\d+)/*$', str(paths[0])) if paths else None

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from flax import core, traverse_util
 
-from t5x.checkpoint_config import (
+from t5x.checkpoints import (
   CheckpointConfig,
   RestoreCheckpointConfig,
   SaveCheckpointConfig,
+  get_first_valid_restore_config_and_paths,
 )
 from t5x.data import (
   DatasetConfig,
@@ -24,10 +25,7 @@ from t5x.data import (
 )
 from t5x.distributed import multihost_assert_equal, sync_global_devices
 from t5x.inference import get_infer_fn
-from t5x.initialization import (
-  TrainStateInitializer,
-  get_first_valid_restore_config_and_paths,
-)
+from t5x.initialization import TrainStateInitializer
 from t5x.model_info import log_model_info
 from t5x.optimizers import create_learning_rate_scheduler
 

@@ -161,7 +161,8 @@ def exported(environment, finished, tmp_path_factory):
 def test_the_exported_student_has_the_last_checkpoints_weights(
   finished, exported
 ):
-  from t5x import huggingface, utils
+  from t5x import utils
+  from t5x.checkpoints.formats import huggingface
 
   read = utils.flatten_dict_string_keys(huggingface.read(str(exported)))
   trained = _parameters(finished[0], 30)

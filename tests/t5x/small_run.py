@@ -16,7 +16,7 @@ import jax
 import seqio
 
 from t5x import (
-  checkpoint_config,
+  checkpoints,
   data,
   gin_utils,
   metrics,
@@ -86,8 +86,8 @@ def call(
     infer_eval_dataset_cfg=(
       data_config('test', shuffle=False) if evaluate else None
     ),
-    checkpoint_cfg=checkpoint_config.CheckpointConfig(
-      save=checkpoint_config.SaveCheckpointConfig(period=period, keep=keep),
+    checkpoint_cfg=checkpoints.CheckpointConfig(
+      save=checkpoints.SaveCheckpointConfig(period=period, keep=keep),
       restore=restore,
       accept_other_run=accept_other_run,
     ),

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from t5x import checkpoint_config, errors, infer, infer_files
+from t5x import checkpoints, errors, infer, infer_files
 from t5x import data as data_lib
 from tests.t5x import small_models, toy_task
 
@@ -35,7 +35,7 @@ def _infer(run_folder, output_dir, mode='predict', data=None, **options):
         **(data or {}),
       }
     ),
-    restore_checkpoint_cfg=checkpoint_config.RestoreCheckpointConfig(
+    restore_checkpoint_cfg=checkpoints.RestoreCheckpointConfig(
       path=str(run_folder), mode='latest'
     ),
     partitioner=small_models.partitioner(),

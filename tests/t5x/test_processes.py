@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pytest
 
-from t5x import checkpoint_layouts, checkpoints, distributed, errors
+from t5x import checkpoints, distributed, errors
 from tests.t5x import small_run
 
 
@@ -82,7 +82,7 @@ def test_two_processes_stop_together_and_one_goes_on_as_if_alone(tmp_path):
   _wait_for(folder, 'step 2\n', started)
   os.kill(started[1].pid, signal.SIGTERM)
   assert _codes(started) == [143, 143], _log(folder) + _log(folder, 1)
-  (step,) = checkpoint_layouts.all_steps(folder)
+  (step,) = checkpoints.all_steps(folder)
   assert 2 <= step < 60
   saved = folder / f'checkpoint_{step}' / 'dataset'
   parts = sorted(path.name for path in saved.glob('part_*'))

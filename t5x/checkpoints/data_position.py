@@ -20,7 +20,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from t5x import orbax_checkpoints
+from t5x.checkpoints.formats import orbax
 
 
 def read_snapshot(path: str, part: str) -> bytes | None:
@@ -33,7 +33,7 @@ def read_snapshot(path: str, part: str) -> bytes | None:
   Returns:
     The file, or None if there is none.
   """
-  folder = epath.Path(path) / orbax_checkpoints.DATASET_ITEM
+  folder = epath.Path(path) / orbax.DATASET_ITEM
   file = folder / f'part_{part}'
   return file.read_bytes() if file.exists() else None
 
@@ -58,14 +58,14 @@ class PositionHandler(ocp.AsyncCheckpointHandler):
   def save(self, directory: epath.Path, args: 'PositionSave') -> None:
     """Writes them while the caller waits."""
     if jax.process_index() == 0:
-      file = directory / orbax_checkpoints.POSITION_FILE
+      file = directory / orbax.POSITION_FILE
       file.write_text(json.dumps(dict(args.position)))
     if args.snapshot is not None:
       (directory / f'part_{args.part}').write_bytes(args.snapshot)
 
   def restore(self, directory: epath.Path, args: Any = None) -> Any:
     """Reads the position."""
-    return json.loads((directory / orbax_checkpoints.POSITION_FILE).read_text())
+    return json.loads((directory / orbax.POSITION_FILE).read_text())
 
 
 # Orbax wants to know how it would be restored, too.

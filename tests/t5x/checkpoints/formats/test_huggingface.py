@@ -13,14 +13,8 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
-from t5x import (
-  adafactor,
-  decoding,
-  huggingface,
-  layer_stacks,
-  models,
-  torch_files,
-)
+from t5x import adafactor, decoding, models
+from t5x.checkpoints.formats import huggingface, layer_stacks, torch_pickle
 from t5x.errors import UserError
 from t5x.examples.t5 import network
 from tests import golden_data
@@ -237,7 +231,7 @@ def test_a_pytorch_folder_that_lacks_a_file_is_named(tmp_path):
 
 
 def test_quantised_weights_of_pytorch_are_refused():
-  lazy = torch_files.open_file(TORCH / 'tensors.zip.bin')['int64']
+  lazy = torch_pickle.open_file(TORCH / 'tensors.zip.bin')['int64']
   with pytest.raises(UserError, match=r'floating-point weights.*found int64'):
     huggingface._check_type(lazy)
 

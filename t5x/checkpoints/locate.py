@@ -11,7 +11,8 @@ from typing import Any
 
 from etils import epath
 
-from t5x import files, huggingface, legacy_checkpoints, orbax_checkpoints
+from t5x import files
+from t5x.checkpoints.formats import huggingface, legacy_t5x, orbax
 from t5x.errors import UserError
 
 PathLike = str | os.PathLike
@@ -19,9 +20,9 @@ PathLike = str | os.PathLike
 _STEP_FOLDER = re.compile(r'checkpoint_(\d+)')
 
 _WHAT_COUNTS = (
-  f'a T5X legacy checkpoint (a file named {legacy_checkpoints.INDEX_FILE!r}),'
-  f' an Orbax checkpoint ({orbax_checkpoints.STATE_ITEM}/'
-  f'{orbax_checkpoints.TREE_FILE}) or a Hugging Face folder'
+  f'a T5X legacy checkpoint (a file named {legacy_t5x.INDEX_FILE!r}),'
+  f' an Orbax checkpoint ({orbax.STATE_ITEM}/'
+  f'{orbax.TREE_FILE}) or a Hugging Face folder'
   f' ({huggingface.CONFIG_FILE} with {huggingface.WEIGHTS_FILE} or'
   ' pytorch_model.bin)'
 )
@@ -33,11 +34,11 @@ def layout_of(path: PathLike) -> str | None:
   An incomplete checkpoint is None too; `explain` says what it lacks.
   """
   path = os.fspath(path)
-  if legacy_checkpoints.is_legacy_checkpoint(path):
+  if legacy_t5x.is_legacy_checkpoint(path):
     return 'legacy'
   if path.startswith('http'):
     return None
-  if orbax_checkpoints.is_orbax_checkpoint(path):
+  if orbax.is_orbax_checkpoint(path):
     return 'orbax'
   if huggingface.is_huggingface_folder(path):
     return 'huggingface'
@@ -50,7 +51,7 @@ def explain(path: PathLike) -> UserError:
   if path.startswith('http'):
     return UserError(
       f'{path}: no checkpoint here: looked for a T5X legacy checkpoint (a file'
-      f' named {legacy_checkpoints.INDEX_FILE!r}), the only layout that can be'
+      f' named {legacy_t5x.INDEX_FILE!r}), the only layout that can be'
       ' read over http. Give the URL of one checkpoint_<step> folder.'
     )
   folder = epath.Path(path)
@@ -71,19 +72,19 @@ def explain(path: PathLike) -> UserError:
       " or set mode to 'latest' or 'all'."
     )
   names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-  looks_orbax = orbax_checkpoints.STATE_ITEM in names or any(
+  looks_orbax = orbax.STATE_ITEM in names or any(
     name.startswith('_CHECKPOINT') for name in names
   )
   if looks_orbax or '.orbax-checkpoint-tmp' in folder.name:
     return UserError(
       f'{path}: this Orbax checkpoint is incomplete: looked for'
-      f' {orbax_checkpoints.missing_part(path)}. The save or copy was cut'
+      f' {orbax.missing_part(path)}. The save or copy was cut'
       ' short; choose another step, or copy it again.'
     )
   if any(name.startswith('target.') for name in names):
     return UserError(
       f'{path}: this T5X legacy checkpoint is incomplete: looked for the file'
-      f' {legacy_checkpoints.INDEX_FILE!r}, which is written last. The save or'
+      f' {legacy_t5x.INDEX_FILE!r}, which is written last. The save or'
       ' copy was cut short; choose another step, or copy it again.'
     )
   if huggingface.CONFIG_FILE in names:
@@ -104,9 +105,9 @@ def open_checkpoint(path: PathLike) -> dict[str, Any]:
   path = os.fspath(path)
   layout = layout_of(path)
   if layout == 'legacy':
-    return legacy_checkpoints.read(path)
+    return legacy_t5x.read(path)
   if layout == 'orbax':
-    return orbax_checkpoints.read(path)
+    return orbax.read(path)
   if layout == 'huggingface':
     return {'target': huggingface.open_folder(path)}
   raise explain(path)
@@ -117,8 +118,8 @@ def read_position(path: PathLike) -> dict[str, Any] | None:
   path = os.fspath(path)
   layout = layout_of(path)
   if layout == 'legacy':
-    return legacy_checkpoints.read_position(path)
-  return orbax_checkpoints.read_position(path) if layout == 'orbax' else None
+    return legacy_t5x.read_position(path)
+  return orbax.read_position(path) if layout == 'orbax' else None
 
 
 def step_of(path: PathLike) -> int | None:

@@ -18,7 +18,8 @@ from typing import Any
 import flax.traverse_util
 from etils import epath
 
-from t5x import files, lazy_arrays, legacy_checkpoints
+from t5x import files
+from t5x.checkpoints.formats import lazy_array, legacy_t5x
 from t5x.errors import DamagedError, UserError
 
 STATE_ITEM = 'state'
@@ -111,7 +112,7 @@ def read(path: str) -> dict[str, Any]:
       ' copy was cut short; choose another step, or copy it again.'
     )
   tree = _read_tree(path)
-  opened, leaves, context = {}, {}, lazy_arrays.new_context()
+  opened, leaves, context = {}, {}, lazy_array.new_context()
   for keys, kind in _leaves(path, tree):
     name = f'{path}: leaf {"/".join(keys)}'
     if kind == 'None':
@@ -122,7 +123,7 @@ def read(path: str) -> dict[str, Any]:
       try:
         opened[keys] = (name, _open(path, keys, tree, context))
       except (ValueError, TypeError) as error:
-        raise lazy_arrays.unreadable(name, error) from error
+        raise lazy_array.unreadable(name, error) from error
     else:
       raise UserError(
         f'{name}: expected an array, found a {kind}. Only'
@@ -137,11 +138,11 @@ def _open(path: str, keys: tuple[str, ...], tree: dict, context: Any):
   folder = files.join(path, STATE_ITEM)
   name = '.'.join(keys)
   if tree.get('use_ocdbt', True):
-    base = lazy_arrays.kvstore(files.join(folder, ''))
+    base = lazy_array.kvstore(files.join(folder, ''))
     store = {'driver': 'ocdbt', 'base': base, 'path': f'{name}/'}
   else:
-    store = lazy_arrays.kvstore(files.join(folder, name, ''))
-  return lazy_arrays.open_zarr(
+    store = lazy_array.kvstore(files.join(folder, name, ''))
+  return lazy_array.open_zarr(
     store,
     'zarr3' if tree.get('use_zarr3') else 'zarr',
     # Where Orbax wrote every chunk, one that is missing is damage.
@@ -150,12 +151,12 @@ def _open(path: str, keys: tuple[str, ...], tree: dict, context: Any):
   )
 
 
-def _lazy_leaf(name: str, future: Any) -> lazy_arrays.LazyArray:
+def _lazy_leaf(name: str, future: Any) -> lazy_array.LazyArray:
   try:
     store = future.result()
   except (ValueError, OSError) as error:
-    raise lazy_arrays.unreadable(name, error) from error
-  return lazy_arrays.LazyArray(
+    raise lazy_array.unreadable(name, error) from error
+  return lazy_array.LazyArray(
     name,
     store.shape,
     store.dtype.numpy_dtype,
@@ -168,4 +169,4 @@ def read_position(path: str) -> dict[str, Any] | None:
   file = epath.Path(path) / DATASET_ITEM / POSITION_FILE
   if not file.exists():
     return None
-  return legacy_checkpoints.parse_position(os.fspath(file), file.read_bytes())
+  return legacy_t5x.parse_position(os.fspath(file), file.read_bytes())

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from t5x import checkpoints
+from t5x.checkpoints import manager, restorer
 from t5x.errors import UserError, did_you_mean
 
 MODES = ('specific', 'latest', 'all')
@@ -36,14 +36,12 @@ class SaveCheckpointConfig:
   keep: int | None = None
   keep_dataset_checkpoints: int | None = None
   save_dataset: bool = False
-  checkpointer_cls: checkpoints.CheckpointerConstructor = (
-    checkpoints.Checkpointer
-  )
-  state_transformation_fns: Sequence[checkpoints.SaveStateTransformationFn] = (
+  checkpointer_cls: manager.CheckpointerConstructor = manager.Checkpointer
+  state_transformation_fns: Sequence[restorer.SaveStateTransformationFn] = (
     dataclasses.field(default_factory=list)
   )
-  checkpoint_manager_cls: checkpoints.CheckpointManagerConstructor = (
-    checkpoints.OrbaxCheckpointManagerInterface
+  checkpoint_manager_cls: manager.CheckpointManagerConstructor = (
+    manager.OrbaxCheckpointManagerInterface
   )
 
   def __post_init__(self):
@@ -124,14 +122,10 @@ class RestoreCheckpointConfig:
   fallback_to_scratch: bool = False
   dtype: str | None = None
   restore_dataset: bool = False
-  checkpointer_cls: checkpoints.CheckpointerConstructor = (
-    checkpoints.Checkpointer
-  )
-  state_transformation_fns: Sequence[
-    checkpoints.RestoreStateTransformationFn
-  ] = ()
-  checkpoint_manager_cls: checkpoints.CheckpointManagerConstructor = (
-    checkpoints.OrbaxCheckpointManagerInterface
+  checkpointer_cls: manager.CheckpointerConstructor = manager.Checkpointer
+  state_transformation_fns: Sequence[restorer.RestoreStateTransformationFn] = ()
+  checkpoint_manager_cls: manager.CheckpointManagerConstructor = (
+    manager.OrbaxCheckpointManagerInterface
   )
 
   def __post_init__(self):
@@ -177,7 +171,7 @@ class RestoreCheckpointConfig:
 
 def _takes_legacy(cfg: Any, use_orbax: bool) -> bool:
   """Whether `checkpointer_cls` counts: asked for by flag or by being set."""
-  return not use_orbax or cfg.checkpointer_cls is not checkpoints.Checkpointer
+  return not use_orbax or cfg.checkpointer_cls is not manager.Checkpointer
 
 
 @dataclasses.dataclass

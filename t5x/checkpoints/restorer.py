@@ -1,30 +1,22 @@
 """What all checkpointers share: opening, restoring, reading without a model."""
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import flax.traverse_util
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from etils import epath
 
-from t5x import (
-  checkpoint_layouts,
-  checkpoint_restore,
-  files,
-  layer_stacks,
-  position_files,
-  state_utils,
-  storage,
-)
-from t5x import files as files_lib
-from t5x.checkpoint_layouts import all_steps, find_checkpoint
+from t5x import files, state_utils
+from t5x.checkpoints import data_position, integrity, locate
+from t5x.checkpoints import restore as restore_lib
+from t5x.checkpoints.formats import layer_stacks
+from t5x.checkpoints.formats.lazy_array import LazyArray
+from t5x.checkpoints.locate import all_steps, find_checkpoint
 from t5x.errors import UserError
-from t5x.lazy_arrays import LazyArray
 
 StateDict = Mapping[str, Any]
 PathLike = str | os.PathLike
@@ -74,7 +66,7 @@ class Restorer:
     remote = files.is_remote(path)
     self._directory = path if remote else os.path.abspath(path)
     # Shapes only: the caller may donate the arrays.
-    self._abstract = checkpoint_restore.abstract_state(train_state, partitioner)
+    self._abstract = restore_lib.abstract_state(train_state, partitioner)
     self._dataset_iterator = dataset_iterator
     self._restore_dtype = as_dtype(restore_dtype)
 
@@ -134,20 +126,18 @@ class Restorer:
     found = find_checkpoint(place, step)
     # A run is resumed with its data; without, it is merely looked at.
     resuming = self._dataset_iterator is not None
-    storage.check(found)
+    integrity.check(found)
     model = self._abstract.state_dict()
     # Layers are stacked, or not, as the model has them: rules and
     # transformations get to see one form only.
-    checkpoint = layer_stacks.match(
-      checkpoint_layouts.open_checkpoint(found), model
-    )
+    checkpoint = layer_stacks.match(locate.open_checkpoint(found), model)
     for transform in state_transformation_fns:
       checkpoint = transform(checkpoint, model, is_resuming=resuming)
-    train_state = checkpoint_restore.restore(
+    train_state = restore_lib.restore(
       found,
       checkpoint,
       self._abstract,
-      checkpoint_restore.RestoreOptions(
+      restore_lib.RestoreOptions(
         resuming=resuming,
         dtype=self._restore_dtype,
         fallback_state=fallback_state,
@@ -155,7 +145,7 @@ class Restorer:
       ),
     )
     if self._dataset_iterator is not None:
-      position_files.restore(self._dataset_iterator, found, _position(found))
+      data_position.restore(self._dataset_iterator, found, _position(found))
     logging.info('Restored %s.', found)
     return train_state
 
@@ -170,54 +160,8 @@ class Restorer:
     )
 
 
-@contextlib.contextmanager
-def save_errors_named(directory: str) -> Iterator[None]:
-  """Says what is left when a checkpoint can't be written.
-
-  Args:
-    directory: the run's folder.
-  """
-  try:
-    yield
-  except UserError:
-    raise
-  except Exception as error:
-    fix = files_lib.fix_for(error)
-    if fix is None:
-      raise
-    latest = checkpoint_layouts.latest_step(directory)
-    left = (
-      f'{checkpoint_layouts.get_checkpoint_dir(directory, latest)} is complete,'
-      ' and the same command goes on from there'
-      if latest is not None
-      else 'There is no complete checkpoint yet'
-    )
-    said = str(error).partition(' [')[0]
-    raise UserError(
-      f'{directory}: a checkpoint cannot be saved ({said}). {fix}. {left}.'
-    ) from error
-
-
-def is_saved(directory: str, step: int) -> bool:
-  """Whether a run's folder has a complete checkpoint of a step.
-
-  Raises:
-    UserError: it has an incomplete one, which a save can't replace.
-  """
-  folder = checkpoint_layouts.get_checkpoint_dir(directory, step)
-  if checkpoint_layouts.layout_of(folder) is not None:
-    return True
-  # On gs:// a save that is under way, or was cut short, lies there as well.
-  if not files.is_remote(folder) and os.path.exists(folder):
-    raise UserError(
-      f'{folder}: cannot save this step here: there is an incomplete checkpoint'
-      ' (a copy that was cut short?). Remove that folder.'
-    )
-  return False
-
-
 def _position(path: str) -> dict[str, Any]:
-  position = checkpoint_layouts.read_position(path)
+  position = locate.read_position(path)
   if position is None:
     raise UserError(
       f'{path}: the checkpoint holds no data position that this engine wrote,'
@@ -238,33 +182,6 @@ def as_dtype(dtype: Any) -> np.dtype | None:
       "dtype: expected a type such as 'float32' or 'bfloat16', found"
       f' {dtype!r}.'
     ) from error
-
-
-def state_to_save(
-  train_state: Any,
-  save_dtype: np.dtype | None,
-  transformations: Sequence[SaveStateTransformationFn],
-) -> dict[str, Any]:
-  """The state dict of a train state, transformed, in the type to save."""
-  state = train_state.state_dict()
-  if transformations:
-    infos = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(
-        np.shape(x), jnp.result_type(x), sharding=getattr(x, 'sharding', None)
-      ),
-      state,
-    )
-    for transform in transformations:
-      state, infos = transform(state, infos)
-  state = dict(state)
-  if save_dtype is not None:
-    state['target'] = jax.tree.map(
-      lambda x: (
-        x.astype(save_dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
-      ),
-      state['target'],
-    )
-  return state
 
 
 def load_t5x_checkpoint(
@@ -297,7 +214,7 @@ def load_t5x_checkpoint(
       'load_t5x_checkpoint: remap=False is not supported. Leave it True.'
     )
   found = find_checkpoint(path, step)
-  state = checkpoint_layouts.open_checkpoint(found)
+  state = locate.open_checkpoint(found)
   for transform in state_transformation_fns:
     state = transform(state, state, is_resuming=False)
   dtype = as_dtype(restore_dtype)
@@ -305,7 +222,7 @@ def load_t5x_checkpoint(
   def load(name: str, leaf: Any) -> Any:
     if not isinstance(leaf, LazyArray):
       return leaf
-    parameter = name.startswith(checkpoint_restore.TARGET)
+    parameter = name.startswith(restore_lib.TARGET)
     if (
       parameter
       and dtype is not None

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from t5x import checkpoint_layouts, checkpoints, errors, storage
+from t5x import checkpoints, errors
+from t5x.checkpoints import integrity, locate
 from tests.t5x import small_run
 
 
@@ -52,7 +53,7 @@ def test_every_checkpoint_has_the_checksums_of_its_files(run):
     folder = run / f'checkpoint_{step}'
     known = json.loads((folder / 'checksums.json').read_text())
     assert 'state/_METADATA' in known and 'dataset/metadata' in known
-    storage.check(str(folder))
+    integrity.check(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_a_damaged_file_is_named(run, tmp_path, harm, says):
   file = _largest(folder)
   harm(file)
   with pytest.raises(errors.DamagedError, match=says) as raised:
-    storage.check(str(folder))
+    integrity.check(str(folder))
   assert str(file) in str(raised.value)
 
 
@@ -82,7 +83,7 @@ def test_a_run_goes_on_from_the_last_good_checkpoint_and_says_so(
   assert 'going on from step 2' in caplog.text
   assert str(folder / 'damaged-checkpoint_6') in caplog.text
   assert str(folder / 'damaged-checkpoint_4') in caplog.text
-  assert checkpoint_layouts.all_steps(folder) == [2, 4, 6]
+  assert locate.all_steps(folder) == [2, 4, 6]
   np.testing.assert_array_equal(_parameters(folder, 6), _parameters(run, 6))
 
 
@@ -148,7 +149,7 @@ def test_a_full_disk_is_named_and_costs_no_checkpoint(run, tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     signal.signal(signal.SIGXFSZ, before)
   assert str(folder) in str(raised.value)
-  assert checkpoint_layouts.all_steps(folder)[-1:] == [6]
+  assert locate.all_steps(folder)[-1:] == [6]
   step, _ = small_run.call(folder, total_steps=10, devices=1)
   assert step == 10
 
@@ -165,14 +166,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, place):
 def test_legacy_checkpoints_are_checked_too(tmp_path):
   small_run.call(tmp_path, total_steps=2, devices=1, use_orbax=False)
   folder = tmp_path / 'checkpoint_2'
-  storage.check(str(folder))
+  integrity.check(str(folder))
   _flip_a_bit(folder / 'checkpoint')
   with pytest.raises(errors.DamagedError, match='checkpoint_2/checkpoint'):
-    storage.check(str(folder))
+    integrity.check(str(folder))
 
 
 def test_the_checksums_name_no_file_outside(tmp_path):
   (tmp_path / 'checksums.json').write_text('{"../../etc/passwd": [1, 2]}')
   with pytest.raises(errors.DamagedError, match='outside'):
-    storage.check(str(tmp_path))
+    integrity.check(str(tmp_path))
   assert jax.process_count() == 1

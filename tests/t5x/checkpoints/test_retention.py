@@ -2,12 +2,12 @@
 
 import pytest
 
-from t5x import checkpoint_retention
+from t5x.checkpoints import retention as retention_lib
 from t5x.errors import UserError
 
 
 def test_what_is_kept_by_rule():
-  retention = checkpoint_retention.Retention
+  retention = retention_lib.Retention
   assert retention('x').to_keep([1, 2]) == {1, 2}
   by_period = retention('x', keep=1, force_keep_period=10)
   assert by_period.to_keep([10, 15, 20, 25]) == {10, 20, 25}

@@ -11,15 +11,14 @@ from flax import traverse_util
 
 from t5x import (
   adafactor,
-  checkpoint_config,
   checkpoints,
   initialization,
-  layer_stacks,
-  lazy_arrays,
   optimizers,
   partitioning,
   train_state,
 )
+from t5x.checkpoints import config as config_lib
+from t5x.checkpoints.formats import layer_stacks, lazy_array
 from t5x.errors import UserError
 from t5x.examples.t5 import network
 from tests import golden_data
@@ -88,7 +87,7 @@ def random_state(shapes):
 
 
 def restore(path, scan, optimizer=None, **config):
-  cfg = checkpoint_config.RestoreCheckpointConfig(str(path), mode='specific')
+  cfg = config_lib.RestoreCheckpointConfig(str(path), mode='specific')
   the_initializer, _ = initializer(scan, optimizer, **config)
   return the_initializer.from_checkpoint([cfg])
 
@@ -194,9 +193,9 @@ def test_a_part_of_a_stack_reads_the_layers_of_that_part_alone():
   def layer(i):
     def start_read(index):
       read.append((i, index))
-      return lazy_arrays.Ready(np.full((2, 3), i)[index])
+      return lazy_array.Ready(np.full((2, 3), i)[index])
 
-    return lazy_arrays.LazyArray(f'l{i}', (2, 3), np.int64, start_read)
+    return lazy_array.LazyArray(f'l{i}', (2, 3), np.int64, start_read)
 
   tree = {f'layers_{i}': {'w': layer(i)} for i in range(4)}
   stack = layer_stacks.match(tree, {'layers': {'w': 0}})['layers']['w']

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from t5x import lazy_arrays
+from t5x.checkpoints.formats import lazy_array
 from t5x.errors import UserError
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -203,7 +203,7 @@ def _depth_of_taken(stack: list[int | None], code: Any) -> int:
   return max(taken)
 
 
-def open_file(path: str | os.PathLike) -> dict[str, lazy_arrays.LazyArray]:
+def open_file(path: str | os.PathLike) -> dict[str, lazy_array.LazyArray]:
   """Opens a dict of tensors that `torch.save` wrote; reads no number yet.
 
   Args:
@@ -316,7 +316,7 @@ def _open_legacy(
     content = _tensors(_load(file))
     keys = _load(file)
     sizes = {
-      tensor.storage.key: lazy_arrays.numpy_dtype(tensor.storage.dtype).itemsize
+      tensor.storage.key: lazy_array.numpy_dtype(tensor.storage.dtype).itemsize
       for tensor in content.values()
     }
     places = {}
@@ -329,10 +329,10 @@ def _open_legacy(
 
 def _lazy(
   path: pathlib.Path, name: str, tensor: _Tensor, places: Mapping[str, _Place]
-) -> lazy_arrays.LazyArray:
+) -> lazy_array.LazyArray:
   """A tensor of the file, if all of it lies inside its storage."""
   storage = tensor.storage
-  dtype = lazy_arrays.numpy_dtype(storage.dtype)
+  dtype = lazy_array.numpy_dtype(storage.dtype)
   place = places.get(storage.key)
   if place is None:
     raise ValueError(f'the numbers of {name} are missing')
@@ -351,7 +351,7 @@ def _lazy(
 
   def start_read(index):
     if empty:
-      return lazy_arrays.Ready(np.zeros(tensor.shape, dtype)[index])
+      return lazy_array.Ready(np.zeros(tensor.shape, dtype)[index])
     memory = np.memmap(
       path, dtype, 'r', place.start, (place.nbytes // dtype.itemsize,)
     )
@@ -361,8 +361,8 @@ def _lazy(
       [step * dtype.itemsize for step in tensor.strides],
       writeable=False,
     )
-    return lazy_arrays.Ready(np.array(view[index]))
+    return lazy_array.Ready(np.array(view[index]))
 
-  return lazy_arrays.LazyArray(
+  return lazy_array.LazyArray(
     f'{path}: {name}', tensor.shape, dtype, start_read
   )

@@ -13,7 +13,9 @@ import pytest
 import tensorflow as tf
 from flax import traverse_util
 
-from t5x import checkpoint_restore, checkpoints, optimizers, orbax_checkpoints
+from t5x import checkpoints, optimizers
+from t5x.checkpoints import restore
+from t5x.checkpoints.formats import orbax
 from t5x.errors import UserError
 from tests import golden_data, toy_model
 
@@ -427,7 +429,7 @@ def test_the_state_lies_in_the_layout_of_upstream(tmp_path, run):
   for folder in ('', 'state'):
     names = {p.name for p in (upstream / folder).iterdir()}
     assert names <= {p.name for p in (path / folder).iterdir()}
-  tree = orbax_checkpoints.read(str(path))
+  tree = orbax.read(str(path))
   assert set(tree) == {'target', 'state'}
   assert set(tree['state']) == {'step', 'param_states'}
 
@@ -454,6 +456,6 @@ def test_what_is_not_supported_says_so(tmp_path, run, cls):
 
 def test_abstract_states_hold_no_arrays(run):
   _, partitioner, state = run
-  abstract = checkpoint_restore.abstract_state(state, partitioner)
+  abstract = restore.abstract_state(state, partitioner)
   kinds = {type(leaf) for leaf in jax.tree.leaves(abstract)}
   assert kinds == {jax.ShapeDtypeStruct}

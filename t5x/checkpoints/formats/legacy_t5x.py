@@ -27,7 +27,9 @@ import numpy as np
 import tensorstore as ts
 from etils import epath
 
-from t5x import files, lazy_arrays, storage
+from t5x import files
+from t5x.checkpoints import integrity
+from t5x.checkpoints.formats import lazy_array
 from t5x.errors import DamagedError, UserError
 
 VERSION = 3
@@ -43,7 +45,7 @@ MAX_CHUNK_BYTES = 64 << 20
 def is_legacy_checkpoint(path: str) -> bool:
   """Whether `path` is a folder in this layout, complete with its index."""
   if files.is_remote(path):
-    return lazy_arrays.read_bytes(files.join(path, INDEX_FILE)) is not None
+    return lazy_array.read_bytes(files.join(path, INDEX_FILE)) is not None
   return os.path.isfile(os.path.join(path, INDEX_FILE))
 
 
@@ -61,7 +63,7 @@ def read(path: str) -> dict[str, Any]:
     UserError: there is no index, or it is damaged or of an unknown version.
   """
   index_path = files.join(path, INDEX_FILE)
-  content = lazy_arrays.read_bytes(index_path)
+  content = lazy_array.read_bytes(index_path)
   if content is None:
     raise UserError(
       f'{path}: no T5X legacy checkpoint here: looked for the file'
@@ -131,7 +133,7 @@ def _lazy_tree(path: str, node: Any, version: int, keys: tuple) -> Any:
     }
   if node is None:
     return None
-  return lazy_arrays.from_numpy(f'{path}: leaf {"/".join(keys)}', node)
+  return lazy_array.from_numpy(f'{path}: leaf {"/".join(keys)}', node)
 
 
 def _lazy_leaf(path: str, spec: Mapping[str, Any], version: int, keys: tuple):
@@ -144,15 +146,15 @@ def _lazy_leaf(path: str, spec: Mapping[str, Any], version: int, keys: tuple):
   name = spec.get('dtype') or spec['metadata']['dtype']
   # Up to version 2, bfloat16 lies there as the 16 bits that it is made of.
   as_bits = name in ('uint16', '<u2') and version < 3
-  dtype = lazy_arrays.numpy_dtype('bfloat16' if as_bits else name)
+  dtype = lazy_array.numpy_dtype('bfloat16' if as_bits else name)
 
   def start_read(index):
-    store = lazy_arrays.open_zarr(lazy_arrays.kvstore(folder)).result()
+    store = lazy_array.open_zarr(lazy_array.kvstore(folder)).result()
     values = store[index].read()
     bits = dtype != store.dtype.numpy_dtype and store.dtype.name == 'uint16'
     return _Bits(values, dtype) if bits else values
 
-  return lazy_arrays.LazyArray(
+  return lazy_array.LazyArray(
     f'{path}: leaf {"/".join(keys)}',
     spec['metadata']['shape'],
     dtype,
@@ -173,7 +175,7 @@ class _Bits:
 def read_position(path: str) -> dict[str, Any] | None:
   """The data position that was saved along, or None."""
   file = files.join(path, POSITION_FILE)
-  content = lazy_arrays.read_bytes(file)
+  content = lazy_array.read_bytes(file)
   return None if content is None else parse_position(file, content)
 
 
@@ -240,7 +242,7 @@ def write(
     content = flax.serialization.msgpack_serialize(index)
     (work / INDEX_FILE).write_bytes(content)
     if local:
-      storage.write_checksums(os.fspath(work))
+      integrity.write_checksums(os.fspath(work))
       os.replace(work, final)
   _barrier(f'legacy checkpoint done {path}')
 
@@ -290,7 +292,7 @@ def _write_array(folder: str, name: str, value: Any):
   store = ts.open(
     {
       'driver': 'zarr',
-      'kvstore': lazy_arrays.kvstore(files.join(folder, name, '')),
+      'kvstore': lazy_array.kvstore(files.join(folder, name, '')),
       'metadata': metadata,
       'dtype': dtype,
       'store_data_equal_to_fill_value': True,
@@ -300,7 +302,7 @@ def _write_array(folder: str, name: str, value: Any):
   ).result()
   if is_global:
     writes = [
-      store[lazy_arrays.bounded(part.index, value.shape)].write(
+      store[lazy_array.bounded(part.index, value.shape)].write(
         np.asarray(part.data)
       )
       for part in value.addressable_shards

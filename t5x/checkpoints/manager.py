@@ -10,65 +10,41 @@ A state is saved as `{'target': parameters, 'state': {'step', 'param_states'}}`,
 with 'flax_mutables' if the model has any. The data position is a small dict
 that `dataset_iterator.get_state()` gives and `set_state` takes. An iterator may
 also give a snapshot, from which it is a shorter way to the position; see
-`position_files`.
+`data_position`.
 """
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from t5x import (
-  checkpoint_base,
-  checkpoint_layouts,
-  checkpoint_retention,
-  files,
-  legacy_checkpoints,
-  orbax_checkpoints,
-  position_files,
-  storage,
+from t5x import files
+from t5x.checkpoints import (
+  data_position,
+  integrity,
+  locate,
+  restorer,
+  retention,
 )
-from t5x.checkpoint_base import (
+from t5x.checkpoints.formats import legacy_t5x, orbax
+from t5x.checkpoints.restorer import (
   PathLike,
-  RestoreStateTransformationFn,
   SaveStateTransformationFn,
-  load_t5x_checkpoint,
-)
-from t5x.checkpoint_layouts import (
-  all_steps,
-  find_checkpoint,
-  get_checkpoint_dir,
-  latest_step,
 )
 from t5x.errors import UserError
-from t5x.lazy_arrays import LazyArray
-
-__all__ = [
-  'CheckpointManagerConstructor',
-  'Checkpointer',
-  'CheckpointerConstructor',
-  'LazyArray',
-  'OrbaxCheckpointManagerInterface',
-  'RestoreStateTransformationFn',
-  'SaveBestCheckpointer',
-  'SaveStateTransformationFn',
-  'all_steps',
-  'find_checkpoint',
-  'get_checkpoint_dir',
-  'latest_step',
-  'load_t5x_checkpoint',
-]
 
 CheckpointerConstructor = Callable[..., 'Checkpointer']
 CheckpointManagerConstructor = Callable[..., 'OrbaxCheckpointManagerInterface']
 
 
-class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
+class OrbaxCheckpointManagerInterface(restorer.Restorer):
   """Saves a run in the Orbax layout while it goes on training.
 
   A checkpoint appears under its name when it is complete, and not before. What
@@ -118,11 +94,11 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
     super().__init__(
       directory, train_state, partitioner, dataset_iterator, restore_dtype
     )
-    self._save_dtype = checkpoint_base.as_dtype(save_dtype)
+    self._save_dtype = restorer.as_dtype(save_dtype)
     self._period = period
     self._checkpoint_steps = frozenset(checkpoint_steps or ())
     self._keep_positions = keep_dataset_checkpoints
-    self._retention = checkpoint_retention.Retention(
+    self._retention = retention.Retention(
       self._directory,
       keep,
       force_keep_period,
@@ -150,9 +126,7 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
             post_finalization_callback=self._add_checksums
           ),
           # Makes Orbax keep the value beside the checkpoint.
-          best_fn=(lambda m: m[checkpoint_retention.SAVED_METRIC])
-          if metric
-          else None,
+          best_fn=(lambda m: m[retention.SAVED_METRIC]) if metric else None,
           best_mode=self._retention.mode,
         ),
       )
@@ -165,9 +139,7 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
     return due and not self._saved(step)
 
   def _saved(self, step: int) -> bool:
-    return step == self._last_step or checkpoint_base.is_saved(
-      self._directory, step
-    )
+    return step == self._last_step or is_saved(self._directory, step)
 
   def _add_checksums(self) -> None:
     """Called when all is written, before the checkpoint gets its name."""
@@ -175,17 +147,17 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
       return
     name = f'checkpoint_{self._last_step}.orbax-checkpoint-tmp*'
     for folder in self.directory.glob(name):
-      storage.write_checksums(os.fspath(folder))
+      integrity.write_checksums(os.fspath(folder))
 
   def wait_until_finished(self) -> None:
     if self._manager is not None:
-      with checkpoint_base.save_errors_named(self._directory):
+      with save_errors_named(self._directory):
         self._manager.wait_until_finished()
 
   def close(self) -> None:
     if self._manager is not None:
       manager, self._manager = self._manager, None
-      with checkpoint_base.save_errors_named(self._directory):
+      with save_errors_named(self._directory):
         manager.close()
 
   def save(
@@ -217,15 +189,15 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
     step = int(train_state.step)
     if self._saved(step) or not (force or self.should_save(step)):
       return False
-    state = checkpoint_base.state_to_save(
+    state = state_to_save(
       train_state, self._save_dtype, state_transformation_fns
     )
-    items = {orbax_checkpoints.STATE_ITEM: ocp.args.PyTreeSave(state)}
+    items = {orbax.STATE_ITEM: ocp.args.PyTreeSave(state)}
     if self._dataset_iterator is not None:
-      items[orbax_checkpoints.DATASET_ITEM] = position_files.PositionSave.of(
+      items[orbax.DATASET_ITEM] = data_position.PositionSave.of(
         self._dataset_iterator
       )
-    with checkpoint_base.save_errors_named(self._directory):
+    with save_errors_named(self._directory):
       manager = self._opened()
       manager.wait_until_finished()
       self._drop_old_positions()
@@ -241,7 +213,7 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
     name = self._retention.metric
     if name is None or not metrics or name not in metrics:
       return None
-    return {checkpoint_retention.SAVED_METRIC: float(metrics[name])}
+    return {retention.SAVED_METRIC: float(metrics[name])}
 
   def _drop_old_positions(self) -> None:
     """Leaves room for the position that is about to be saved."""
@@ -251,12 +223,12 @@ class OrbaxCheckpointManagerInterface(checkpoint_base.Restorer):
     steps = self._manager.all_steps()
     spare = max(self._keep_positions - 1, 0)
     for step in sorted(steps)[: len(steps) - spare]:
-      folder = epath.Path(get_checkpoint_dir(self._directory, step))
-      if (folder / orbax_checkpoints.DATASET_ITEM).exists():
-        (folder / orbax_checkpoints.DATASET_ITEM).rmtree()
+      folder = epath.Path(locate.get_checkpoint_dir(self._directory, step))
+      if (folder / orbax.DATASET_ITEM).exists():
+        (folder / orbax.DATASET_ITEM).rmtree()
 
 
-class Checkpointer(checkpoint_base.Restorer):
+class Checkpointer(restorer.Restorer):
   """Saves a run in T5X's legacy layout, one checkpoint at a time."""
 
   def __init__(
@@ -275,22 +247,20 @@ class Checkpointer(checkpoint_base.Restorer):
     super().__init__(
       checkpoints_dir, train_state, partitioner, dataset_iterator, restore_dtype
     )
-    self._save_dtype = checkpoint_base.as_dtype(save_dtype)
+    self._save_dtype = restorer.as_dtype(save_dtype)
     self._keep_positions = keep_dataset_checkpoints
-    self._retention = checkpoint_retention.Retention(self._directory, keep)
+    self._retention = retention.Retention(self._directory, keep)
 
   def should_save(self, step: int) -> bool:
     """Whether `step` is not saved yet."""
-    return not checkpoint_base.is_saved(self._directory, step)
+    return not is_saved(self._directory, step)
 
   def all_dataset_checkpoint_steps(self) -> Sequence[int]:
     """Steps whose data position is still there."""
     return [
       step
       for step in self.all_steps()
-      if checkpoint_layouts.read_position(
-        get_checkpoint_dir(self._directory, step)
-      )
+      if locate.read_position(locate.get_checkpoint_dir(self._directory, step))
       is not None
     ]
 
@@ -324,16 +294,16 @@ class Checkpointer(checkpoint_base.Restorer):
     if not self.should_save(step):
       return False
     if jax.process_index() == 0:
-      legacy_checkpoints.remove_leftovers(self._directory)
-    state = checkpoint_base.state_to_save(
+      legacy_t5x.remove_leftovers(self._directory)
+    state = state_to_save(
       train_state, self._save_dtype, state_transformation_fns
     )
     position = None
     if self._dataset_iterator is not None:
       position = dict(self._dataset_iterator.get_state())
-    with checkpoint_base.save_errors_named(self._directory):
-      legacy_checkpoints.write(
-        get_checkpoint_dir(self._directory, step), state, position
+    with save_errors_named(self._directory):
+      legacy_t5x.write(
+        locate.get_checkpoint_dir(self._directory, step), state, position
       )
     if jax.process_index() == 0:
       self._remove_old()
@@ -344,16 +314,16 @@ class Checkpointer(checkpoint_base.Restorer):
     kept = self._retention.to_keep(steps)
     for step in steps:
       if step not in kept:
-        folder = epath.Path(get_checkpoint_dir(self._directory, step))
+        folder = epath.Path(locate.get_checkpoint_dir(self._directory, step))
         # Without its index it no longer counts, should the rest be cut short.
-        (folder / legacy_checkpoints.INDEX_FILE).unlink(missing_ok=True)
+        (folder / legacy_t5x.INDEX_FILE).unlink(missing_ok=True)
         folder.rmtree()
     if self._keep_positions is not None:
       with_position = self.all_dataset_checkpoint_steps()
       last = with_position[len(with_position) - self._keep_positions :]
       for step in set(with_position) - set(last):
-        folder = epath.Path(get_checkpoint_dir(self._directory, step))
-        (folder / legacy_checkpoints.POSITION_FILE).unlink(missing_ok=True)
+        folder = epath.Path(locate.get_checkpoint_dir(self._directory, step))
+        (folder / legacy_t5x.POSITION_FILE).unlink(missing_ok=True)
 
   def convert_from_tf_checkpoint(
     self,
@@ -397,7 +367,7 @@ class SaveBestCheckpointer(Checkpointer):
       restore_dtype=restore_dtype,
       keep_dataset_checkpoints=keep_dataset_checkpoints,
     )
-    self._retention = checkpoint_retention.Retention(
+    self._retention = retention.Retention(
       self._directory,
       keep,
       force_keep_period,
@@ -405,3 +375,76 @@ class SaveBestCheckpointer(Checkpointer):
       metric_mode,
       keep_checkpoints_without_metrics,
     )
+
+
+@contextlib.contextmanager
+def save_errors_named(directory: str) -> Iterator[None]:
+  """Says what is left when a checkpoint can't be written.
+
+  Args:
+    directory: the run's folder.
+  """
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:
+    fix = files.fix_for(error)
+    if fix is None:
+      raise
+    latest = locate.latest_step(directory)
+    left = (
+      f'{locate.get_checkpoint_dir(directory, latest)} is complete,'
+      ' and the same command goes on from there'
+      if latest is not None
+      else 'There is no complete checkpoint yet'
+    )
+    said = str(error).partition(' [')[0]
+    raise UserError(
+      f'{directory}: a checkpoint cannot be saved ({said}). {fix}. {left}.'
+    ) from error
+
+
+def is_saved(directory: str, step: int) -> bool:
+  """Whether a run's folder has a complete checkpoint of a step.
+
+  Raises:
+    UserError: it has an incomplete one, which a save can't replace.
+  """
+  folder = locate.get_checkpoint_dir(directory, step)
+  if locate.layout_of(folder) is not None:
+    return True
+  # On gs:// a save that is under way, or was cut short, lies there as well.
+  if not files.is_remote(folder) and os.path.exists(folder):
+    raise UserError(
+      f'{folder}: cannot save this step here: there is an incomplete checkpoint'
+      ' (a copy that was cut short?). Remove that folder.'
+    )
+  return False
+
+
+def state_to_save(
+  train_state: Any,
+  save_dtype: np.dtype | None,
+  transformations: Sequence[SaveStateTransformationFn],
+) -> dict[str, Any]:
+  """The state dict of a train state, transformed, in the type to save."""
+  state = train_state.state_dict()
+  if transformations:
+    infos = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(
+        np.shape(x), jnp.result_type(x), sharding=getattr(x, 'sharding', None)
+      ),
+      state,
+    )
+    for transform in transformations:
+      state, infos = transform(state, infos)
+  state = dict(state)
+  if save_dtype is not None:
+    state['target'] = jax.tree.map(
+      lambda x: (
+        x.astype(save_dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+      ),
+      state['target'],
+    )
+  return state

@@ -14,7 +14,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from t5x import torch_files
+from t5x.checkpoints.formats import torch_pickle
 from t5x.errors import UserError
 from tests import golden_data
 
@@ -30,7 +30,7 @@ def test_every_tensor_is_the_one_that_torch_saved(file, tmp_path):
   path = FOLDER / file
   if file == 'made now':
     path = _save_with_torch(tmp_path)
-  found = torch_files.open_file(path)
+  found = torch_pickle.open_file(path)
   assert found.keys() == expected.keys()
   for name, lazy in found.items():
     value = lazy.get()
@@ -54,7 +54,7 @@ def _save_with_torch(tmp_path):
 def test_a_slice_of_a_view_is_that_slice(file):
   with np.load(FOLDER / 'tensors.npz') as arrays:
     expected = dict(arrays)
-  found = torch_files.open_file(FOLDER / file)
+  found = torch_pickle.open_file(FOLDER / file)
   index = (slice(1, 3), slice(0, 2))
   for name in ('turned', 'part', 'repeated'):
     np.testing.assert_array_equal(
@@ -122,7 +122,7 @@ def a_dict(value, protocol=b'\x80\x02'):
 def test_the_pickles_of_these_tests_are_what_torch_would_read(tmp_path):
   for write in (as_zip, as_legacy):
     write(tmp_path / 'x.bin', a_dict(a_tensor()))
-    found = torch_files.open_file(tmp_path / 'x.bin')
+    found = torch_pickle.open_file(tmp_path / 'x.bin')
     np.testing.assert_array_equal(found['w'].get(), np.arange(6))
 
 
@@ -167,13 +167,13 @@ def test_what_is_no_dict_of_tensors_is_refused_and_nothing_runs(
   attack, write, tmp_path, monkeypatch
 ):
   monkeypatch.chdir(tmp_path)
-  before = dict(vars(torch_files))
+  before = dict(vars(torch_pickle))
   modules = set(sys.modules)
   write(tmp_path / 'x.bin', attacks()[attack])
   with pytest.raises(UserError, match=r'was not loaded: .*Nothing of it was'):
-    torch_files.open_file(tmp_path / 'x.bin')
+    torch_pickle.open_file(tmp_path / 'x.bin')
   assert [p.name for p in tmp_path.iterdir()] == ['x.bin']
-  assert vars(torch_files) == before
+  assert vars(torch_pickle) == before
   assert set(sys.modules) == modules
 
 
@@ -181,7 +181,7 @@ def test_a_refusal_names_what_the_pickle_asked_for(tmp_path):
   as_zip(tmp_path / 'x.bin', attacks()['os.system'])
   asked = rf'{os.system.__module__}\.system'
   with pytest.raises(UserError, match=rf'x\.bin: .*it asks for {asked}'):
-    torch_files.open_file(tmp_path / 'x.bin')
+    torch_pickle.open_file(tmp_path / 'x.bin')
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_refusal_names_what_the_pickle_asked_for(tmp_path):
 def test_a_tensor_never_reaches_beyond_its_numbers(tensor, tmp_path):
   as_zip(tmp_path / 'x.bin', a_dict(tensor))
   with pytest.raises(UserError, match=r'cannot be read as a PyTorch file'):
-    torch_files.open_file(tmp_path / 'x.bin')
+    torch_pickle.open_file(tmp_path / 'x.bin')
 
 
 @pytest.mark.parametrize('file', FILES)
@@ -208,7 +208,7 @@ def test_a_file_that_was_cut_short_is_named(file, kept, tmp_path):
   path = tmp_path / 'cut.bin'
   path.write_bytes(whole[: int(kept * len(whole))])
   with pytest.raises(UserError, match=r'cut\.bin: cannot be read as a PyTorch'):
-    torch_files.open_file(path)
+    torch_pickle.open_file(path)
 
 
 def test_compressed_members_and_other_byte_orders_are_refused(tmp_path):
@@ -216,9 +216,9 @@ def test_compressed_members_and_other_byte_orders_are_refused(tmp_path):
   with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
     archive.writestr('archive/data.pkl', a_dict(a_tensor()))
   with pytest.raises(UserError, match=r'archive/data\.pkl is compressed'):
-    torch_files.open_file(path)
+    torch_pickle.open_file(path)
   with zipfile.ZipFile(path, 'w') as archive:
     archive.writestr('archive/data.pkl', a_dict(a_tensor()))
     archive.writestr('archive/byteorder', 'big')
   with pytest.raises(UserError, match='byte order is big, expected little'):
-    torch_files.open_file(path)
+    torch_pickle.open_file(path)

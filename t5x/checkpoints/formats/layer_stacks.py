@@ -17,9 +17,10 @@ from typing import Any
 import flax.traverse_util
 import numpy as np
 
-from t5x import lazy_arrays, state_utils
+from t5x import state_utils
+from t5x.checkpoints.formats import lazy_array
+from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.errors import UserError
-from t5x.lazy_arrays import LazyArray
 
 _ONE_LAYER = re.compile(r'((?:.*/)?layers)_(\d+)/(.+)')
 _ALL_LAYERS = re.compile(r'((?:.*/)?layers)/(.+)')
@@ -86,7 +87,7 @@ def _on_host(change, tree):
 def _lazy(name: str, leaf: Any) -> LazyArray:
   if isinstance(leaf, LazyArray):
     return leaf
-  return lazy_arrays.from_numpy(name, leaf)
+  return lazy_array.from_numpy(name, leaf)
 
 
 def _is_slot_without_use(leaf: LazyArray) -> bool:

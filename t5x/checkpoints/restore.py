@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from t5x import checkpoint_matching, lazy_arrays, state_utils
+from t5x import state_utils
+from t5x.checkpoints import matching
+from t5x.checkpoints.formats import lazy_array
 from t5x.errors import UserError
 
 TARGET = 'target/'
@@ -93,7 +95,7 @@ def restore(
   stored = _known_leaves(checkpoint)
   if options.fallback_state is not None:
     stored = _complete(stored, expected, options.fallback_state)
-  checkpoint_matching.check_parameters(
+  matching.check_parameters(
     path, _part(stored, TARGET), _part(expected, TARGET)
   )
   fresh = _check_optimizer(path, stored, expected, options.resuming)
@@ -145,9 +147,9 @@ def _check_optimizer(path, stored, expected, resuming: bool) -> bool:
   """Returns whether the optimizer must begin with a fresh state."""
   wanted = _part(expected, PARAM_STATES)
   found = _part(stored, PARAM_STATES)
-  if not wanted or checkpoint_matching.fits(found, wanted):
+  if not wanted or matching.fits(found, wanted):
     return False
-  difference = checkpoint_matching.optimizer_mismatch(path, found, wanted)
+  difference = matching.optimizer_mismatch(path, found, wanted)
   if resuming:
     raise UserError(
       f"{path}: the checkpoint's optimizer state is not this run's:"
@@ -191,8 +193,8 @@ def _converted(name: str, leaf: Any, want: Any, options: RestoreOptions):
     dtype = np.dtype(options.dtype)
   if isinstance(leaf, jax.Array):
     return leaf.astype(dtype)
-  if not isinstance(leaf, lazy_arrays.LazyArray):
-    leaf = lazy_arrays.from_numpy(name, leaf)
+  if not isinstance(leaf, lazy_array.LazyArray):
+    leaf = lazy_array.from_numpy(name, leaf)
   return leaf.astype(dtype)
 
 
@@ -206,7 +208,7 @@ def _to_devices(
     if isinstance(leaf, jax.Array)
   }
   lazy = [name for name in chosen if name not in values]
-  read = lazy_arrays.read_to_devices(
+  read = lazy_array.read_to_devices(
     [chosen[name] for name in lazy], [expected[name].sharding for name in lazy]
   )
   return {**values, **dict(zip(lazy, read, strict=True))}

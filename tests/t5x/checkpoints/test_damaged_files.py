@@ -7,15 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from t5x import (
-  checkpoint_layouts,
-  checkpoints,
-  errors,
-  legacy_checkpoints,
-  orbax_checkpoints,
-  run_identity,
-  storage,
-)
+from t5x import checkpoints, errors, run_identity
+from t5x.checkpoints import integrity
+from t5x.checkpoints.formats import legacy_t5x, orbax
 from tests.fuzz import targets
 
 _FUZZ = settings(
@@ -94,14 +88,14 @@ def checkpoint(tmp_path):
 def test_orbax_metadata(checkpoint, content):
   (checkpoint / 'state' / '_METADATA').write_bytes(content)
   (checkpoint / 'dataset' / 'metadata').write_bytes(content)
-  checkpoint_layouts.all_steps(checkpoint.parent)
+  checkpoints.all_steps(checkpoint.parent)
   try:
     opened = checkpoints.load_t5x_checkpoint(str(checkpoint))
     assert isinstance(opened, dict)
   except errors.UserError as error:
     assert str(checkpoint) in str(error)
   try:
-    position = orbax_checkpoints.read_position(str(checkpoint))
+    position = orbax.read_position(str(checkpoint))
     assert isinstance(position, dict)
   except errors.UserError as error:
     assert str(checkpoint) in str(error)
@@ -119,7 +113,7 @@ def test_orbax_metadata(checkpoint, content):
 def test_a_legacy_index(tmp_path, content):
   (tmp_path / 'checkpoint').write_bytes(content)
   try:
-    legacy_checkpoints.read(str(tmp_path))
+    legacy_t5x.read(str(tmp_path))
   except errors.UserError as error:
     assert str(tmp_path) in str(error)
 
@@ -129,10 +123,10 @@ def test_a_legacy_index(tmp_path, content):
   content=st.binary(max_size=40) | _TREES.map(lambda t: json.dumps(t).encode())
 )
 def test_the_files_of_a_run(tmp_path, content):
-  for name in (run_identity.FILE, storage.CHECKSUMS_FILE):
+  for name in (run_identity.FILE, integrity.CHECKSUMS_FILE):
     (tmp_path / name).write_bytes(content)
   (tmp_path / run_identity.EVALUATED_FILE).write_bytes(content)
-  for read in (run_identity.stored_seed, storage.check):
+  for read in (run_identity.stored_seed, integrity.check):
     try:
       read(str(tmp_path))
     except errors.UserError as error:

@@ -23,7 +23,7 @@ import safetensors
 import safetensors.numpy
 
 from t5x import files as files_lib
-from t5x import layer_stacks, lazy_arrays, torch_files
+from t5x.checkpoints.formats import layer_stacks, lazy_array, torch_pickle
 from t5x.errors import UserError
 
 CONFIG_FILE = 'config.json'
@@ -199,10 +199,10 @@ def open_folder(path: str) -> dict[str, Any]:
   )
 
 
-def _view(array: lazy_arrays.LazyArray, transposed: bool):
+def _view(array: lazy_array.LazyArray, transposed: bool):
   if not transposed:
     return array
-  return lazy_arrays.LazyArray(
+  return lazy_array.LazyArray(
     array.name,
     array.shape[::-1],
     array.dtype,
@@ -220,7 +220,7 @@ class _Turned:
     return np.ascontiguousarray(self._pending.result().T)
 
 
-def _open_weights(path: str) -> dict[str, lazy_arrays.LazyArray]:
+def _open_weights(path: str) -> dict[str, lazy_array.LazyArray]:
   """Every array of the folder's files of weights, by its name there."""
   folder = pathlib.Path(path)
   (name, *_) = (name for name in _WEIGHTS if (folder / name).is_file())
@@ -231,7 +231,7 @@ def _open_weights(path: str) -> dict[str, lazy_arrays.LazyArray]:
   stored = {}
   for file in files:
     if is_torch:
-      opened = torch_files.open_file(folder / file)
+      opened = torch_pickle.open_file(folder / file)
       stored.update({k: _check_type(array) for k, array in opened.items()})
     else:
       stored.update(_open_safetensors(folder / file))
@@ -262,7 +262,7 @@ def _files_of_index(index: pathlib.Path) -> list[str]:
   return names
 
 
-def _check_type(array: lazy_arrays.LazyArray) -> lazy_arrays.LazyArray:
+def _check_type(array: lazy_array.LazyArray) -> lazy_array.LazyArray:
   if array.dtype.name not in _TYPES.values():
     raise _not_floating(array.name, array.dtype.name)
   return array
@@ -270,7 +270,7 @@ def _check_type(array: lazy_arrays.LazyArray) -> lazy_arrays.LazyArray:
 
 def _open_safetensors(
   file: pathlib.Path,
-) -> dict[str, lazy_arrays.LazyArray]:
+) -> dict[str, lazy_array.LazyArray]:
   try:
     handle = safetensors.safe_open(file, framework='np')
   except (OSError, safetensors.SafetensorError) as error:
@@ -281,13 +281,13 @@ def _open_safetensors(
   return {name: _lazy(file, handle, name) for name in list(handle.keys())}
 
 
-def _lazy(file: pathlib.Path, handle: Any, name: str) -> lazy_arrays.LazyArray:
+def _lazy(file: pathlib.Path, handle: Any, name: str) -> lazy_array.LazyArray:
   part = handle.get_slice(name)
-  return lazy_arrays.LazyArray(
+  return lazy_array.LazyArray(
     f'{file}: {name}',
     part.get_shape(),
     _numpy_dtype(part.get_dtype(), f'{file}: {name}'),
-    lambda index: lazy_arrays.Ready(handle.get_slice(name)[index]),
+    lambda index: lazy_array.Ready(handle.get_slice(name)[index]),
   )
 
 
@@ -302,7 +302,7 @@ _TYPES = {
 def _numpy_dtype(name: str, where: str) -> np.dtype:
   if name not in _TYPES:
     raise _not_floating(where, name)
-  return lazy_arrays.numpy_dtype(_TYPES[name])
+  return lazy_array.numpy_dtype(_TYPES[name])
 
 
 def _not_floating(where: str, name: str) -> UserError:
@@ -415,7 +415,7 @@ def _write_weights(
 
 
 def _on_host(leaf: Any, turned: bool) -> np.ndarray:
-  array = leaf.get() if isinstance(leaf, lazy_arrays.LazyArray) else leaf
+  array = leaf.get() if isinstance(leaf, lazy_array.LazyArray) else leaf
   array = np.asarray(array)
   return np.ascontiguousarray(array.T if turned else array)
 
