@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from t5x import checkpoints, data, evaluators, numerics, run_identity, stopping
+from t5x import checkpoints, data, evaluators, run_identity, stopping
 from t5x import progress as progress_lib
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
@@ -126,7 +126,7 @@ class TrainLoop:
     with self._collecting_garbage_by_steps():
       try:
         step = self._run(start, end, evaluate_first)
-      except numerics.NonFiniteError as error:
+      except trainer_lib.NonFiniteError as error:
         self._save_from_before(error.last_good_step, start, position)
         raise
     if self._pending_metrics is not None:

@@ -27,7 +27,6 @@ from etils import epath
 from t5x import (
   checkpoints,
   commands,
-  compile_ahead,
   data,
   errors,
   evaluators,
@@ -173,7 +172,7 @@ def train(
     run.describe_model(initializer)
     end = _last_step(total_steps, relative_steps, checkpoint_cfg)
     make_trainer = functools.partial(run.trainer, trainer_cls, initializer)
-    ahead = compile_ahead.CompileAhead(
+    ahead = trainer_lib.CompileAhead(
       lambda: make_trainer(
         initializer.global_train_state_shape,
         jax.eval_shape(lambda: trainer_rng),

@@ -8,7 +8,7 @@ import pytest
 from etils import epath
 from etils.epath import backend
 
-from t5x import numerics, run_identity, train
+from t5x import run_identity, train, trainer
 
 _RUN = 'gs://bucket/runs/a'
 
@@ -49,9 +49,9 @@ def test_what_a_run_is_and_its_last_evaluation(bucket):
 
 
 def test_rows_of_a_step_that_was_not_applied(bucket):
-  guard = numerics.NonFiniteGuard(None, _RUN, limit=3)
+  guard = trainer.NonFiniteGuard(None, _RUN, limit=3)
   batch = {'encoder_input_tokens': jnp.ones((2, 3), jnp.int32)}
-  skipped = {numerics.SKIPPED: types.SimpleNamespace(total=1)}
+  skipped = {trainer.SKIPPED: types.SimpleNamespace(total=1)}
   guard.after_step(5, skipped, jax.device_put(batch))
   (file,) = (bucket / 'runs' / 'a' / 'non_finite').iterdir()
   assert file.name == 'step_5.jsonl' and len(file.read_text().splitlines()) == 2

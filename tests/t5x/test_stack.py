@@ -10,14 +10,7 @@ import pytest
 from flax import traverse_util
 from jax.sharding import PartitionSpec
 
-from t5x import (
-  adafactor,
-  decoding,
-  models,
-  partitioning,
-  train_state,
-  train_step,
-)
+from t5x import adafactor, decoding, models, partitioning, train_state, trainer
 from t5x.checkpoints.formats import layer_stacks
 from t5x.errors import UserError
 from t5x.examples.t5 import network
@@ -95,7 +88,7 @@ def trained(scan, policy, mesh=(1, 1), dims=1, dropout=False):
   rng = jax.random.key(5) if dropout else None
 
   def fn(state, batch):
-    grads, metrics, _ = train_step.accumulate_grads_microbatched(
+    grads, metrics, _ = trainer.accumulate_grads_microbatched(
       the_model, state, the_model.prepare_batch(batch), rng, None
     )
     loss = metrics['loss'].compute()

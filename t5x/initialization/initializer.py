@@ -8,10 +8,10 @@ import jax
 from absl import logging
 from flax import traverse_util
 
-from t5x import batched_draws, checkpoints, distributed, state_utils, threefry
+from t5x import checkpoints, distributed, state_utils
 from t5x import train_state as train_state_lib
-from t5x.checkpoints import selection
 from t5x.errors import DamagedError, UserError
+from t5x.initialization import batched_draws, threefry
 
 
 def _type(key: jax.Array) -> jax.ShapeDtypeStruct:
@@ -93,7 +93,7 @@ class TrainStateInitializer:
 
   def from_checkpoints(
     self,
-    restore_cfgs: selection.RestoreConfigs,
+    restore_cfgs: checkpoints.RestoreConfigs,
     ds_iter: Any | None = None,
     init_rng: jax.Array | None = None,
   ) -> Iterator[tuple[Any, str]]:
@@ -112,7 +112,7 @@ class TrainStateInitializer:
     Raises:
       UserError: a checkpoint is absent, incomplete, or does not fit.
     """
-    cfg, paths = selection.get_first_valid_restore_config_and_paths(
+    cfg, paths = checkpoints.get_first_valid_restore_config_and_paths(
       restore_cfgs
     )
     if cfg is None:
@@ -154,7 +154,7 @@ class TrainStateInitializer:
         damage = error
       if not distributed.any_process(damage is not None):
         return state, path
-      path = selection.last_before(path, damage)
+      path = checkpoints.last_before(path, damage)
 
   def _fallback_state(
     self,
@@ -190,7 +190,7 @@ class TrainStateInitializer:
 
   def from_checkpoint(
     self,
-    ckpt_cfgs: selection.RestoreConfigs,
+    ckpt_cfgs: checkpoints.RestoreConfigs,
     *,
     ds_iter: Any | None = None,
     init_rng: jax.Array | None = None,
@@ -203,7 +203,7 @@ class TrainStateInitializer:
     Raises:
       UserError: they name several, or one that does not fit.
     """
-    cfg, paths = selection.get_first_valid_restore_config_and_paths(ckpt_cfgs)
+    cfg, paths = checkpoints.get_first_valid_restore_config_and_paths(ckpt_cfgs)
     if len(paths) > 1:
       raise UserError(
         f'RestoreCheckpointConfig: expected one checkpoint, found {len(paths)}:'
@@ -216,7 +216,7 @@ class TrainStateInitializer:
 
   def from_checkpoint_or_scratch(
     self,
-    ckpt_cfgs: selection.RestoreConfigs,
+    ckpt_cfgs: checkpoints.RestoreConfigs,
     *,
     init_rng: jax.Array,
     ds_iter: Any | None = None,

@@ -13,6 +13,7 @@ import pytest
 
 from t5x import adafactor, errors, models, train_state, trainer
 from t5x.examples.t5 import network
+from t5x.trainer import trainer as trainer_lib
 from tests import golden_data
 from tests.t5x import tiny_model, toy_model
 
@@ -277,5 +278,5 @@ def test_the_steps_need_neither_tensorflow_nor_seqio():
     ' bad = {"tensorflow", "seqio", "clu.metric_writers"} & set(sys.modules);'
     ' assert not bad, bad'
   )
-  root = pathlib.Path(trainer.__file__).parents[1]
+  root = pathlib.Path(trainer_lib.__file__).parents[1]
   subprocess.run([sys.executable, '-c', code], check=True, cwd=root)

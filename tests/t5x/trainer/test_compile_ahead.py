@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x import compile_ahead, data, errors, trainer
+from t5x import data, errors, trainer
+from t5x.trainer import compile_ahead
 from tests.t5x import small_run, toy_model
 
 

@@ -2,9 +2,6 @@
 
 A trainer owns the state, which each step replaces. The host dispatches a step
 before it reads the metrics of the one before, and never gets further ahead.
-
-The names of T5X's `trainer` that lie in `train_step`, `actions` and
-`metric_writers` are handed on here.
 """
 
 import abc
@@ -18,30 +15,12 @@ import numpy as np
 from absl import logging
 from clu import values as clu_values
 
-from t5x import (
-  actions,
-  compiled_steps,
-  errors,
-  metric_writers,
-  numerics,
-  partitioning,
-  train_step,
-)
+from t5x import errors, partitioning
 from t5x import metrics as metrics_lib
 from t5x import models as models_lib
 from t5x import train_state as train_state_lib
-
-ActionMapType = actions.ActionMapType
-ActionMode = actions.ActionMode
-BaseAction = actions.BaseAction
-EarlyStoppingAction = actions.EarlyStoppingAction
-MetricsManager = metric_writers.MetricsManager
-TerminateOnNanAction = actions.TerminateOnNanAction
-WeightMetricsComputer = train_step.WeightMetricsComputer
-accumulate_grads_microbatched = train_step.accumulate_grads_microbatched
-apply_grads = train_step.apply_grads
-eval_step = train_step.eval_step
-train_with_lr = train_step.train_with_lr
+from t5x.trainer import compiled_steps, metrics_manager, non_finite
+from t5x.trainer import step as step_lib
 
 BatchType = Mapping[str, Any]
 LearningRateCallable = Callable[[jax.Array], jax.Array]
@@ -123,7 +102,7 @@ class BaseTrainer(abc.ABC):
   """
 
   # Looks at every finished step; a subclass that skips steps has one.
-  _guard: numerics.NonFiniteGuard | None = None
+  _guard: non_finite.NonFiniteGuard | None = None
 
   def __init__(
     self,
@@ -142,9 +121,11 @@ class BaseTrainer(abc.ABC):
     self.train_state = train_state
     self.step_callback: Callable[[int], None] | None = None
     self.stop_when: Callable[[int], bool] | None = None
-    self.train_metrics_manager = MetricsManager('train', summary_dir)
+    self.train_metrics_manager = metrics_manager.MetricsManager(
+      'train', summary_dir
+    )
     self.eval_metrics_managers = {
-      name: MetricsManager(f'training_eval/{name}', summary_dir)
+      name: metrics_manager.MetricsManager(f'training_eval/{name}', summary_dir)
       for name in eval_names
     }
     self._steps = compiled_steps.CompiledSteps()
@@ -443,7 +424,7 @@ class Trainer(BaseTrainer):
     rng: jax.Array,
     learning_rate_fn: LearningRateCallable,
     num_microbatches: int | None,
-    weight_metrics_computer: WeightMetricsComputer | None = None,
+    weight_metrics_computer: step_lib.WeightMetricsComputer | None = None,
     max_skipped_steps: int = 5,
   ):
     if max_skipped_steps < 1:
@@ -452,7 +433,9 @@ class Trainer(BaseTrainer):
         f' {max_skipped_steps}. It is after how many steps in a row without a'
         ' finite loss the run ends.'
       )
-    self._guard = numerics.NonFiniteGuard(model, summary_dir, max_skipped_steps)
+    self._guard = non_finite.NonFiniteGuard(
+      model, summary_dir, max_skipped_steps
+    )
     self._learning_rate_fn = learning_rate_fn
     self._num_microbatches = num_microbatches
     self._weight_metrics_computer = weight_metrics_computer
@@ -472,7 +455,7 @@ class Trainer(BaseTrainer):
   @property
   def _partitioned_train_step(self) -> partitioning.PartitionedCallable:
     def step(train_state, batch, rng):
-      return train_with_lr(
+      return step_lib.train_with_lr(
         train_state,
         batch,
         learning_rate=self._learning_rate_fn(train_state.step),
@@ -497,7 +480,7 @@ class Trainer(BaseTrainer):
   @property
   def _partitioned_eval_step(self) -> partitioning.PartitionedCallable:
     def step(train_state, batch):
-      return eval_step(self._model, train_state, batch)
+      return step_lib.eval_step(self._model, train_state, batch)
 
     return self._partitioner.partition(
       step,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from clu import values
 
-from t5x import actions, errors
+from t5x import errors
+from t5x.trainer import actions
 
 STATE = types.SimpleNamespace(step=3)
 

@@ -7,13 +7,14 @@ import optax
 import pytest
 from flax.core import FrozenDict
 
-from t5x import errors, metrics, optimizers, train_state, train_step
+from t5x import errors, metrics, optimizers, train_state
+from t5x.trainer import step
 from tests.t5x import toy_model
 
 
 def test_microbatches_take_turns():
   batch = {'x': jnp.arange(6)}
-  split = train_step.split_microbatches(batch, 2)
+  split = step.split_microbatches(batch, 2)
   np.testing.assert_array_equal(split['x'], [[0, 2, 4], [1, 3, 5]])
 
 
@@ -21,7 +22,7 @@ def test_microbatches_keep_rows_on_their_device():
   partitioner = toy_model.partitioner(4)
   x = partitioner.shard_batch({'x': np.arange(8)})
   split = partitioner.partition(
-    lambda b: train_step.split_microbatches(b, 2),
+    lambda b: step.split_microbatches(b, 2),
     (partitioner.data_partition_spec,),
     jax.sharding.PartitionSpec(None, 'data'),
   )
@@ -36,7 +37,7 @@ def test_a_batch_that_microbatches_do_not_divide_is_refused():
     errors.UserError,
     match='Batch size 6 is not divisible by num_microbatches 4',
   ):
-    train_step.split_microbatches({'x': np.zeros(6)}, 4)
+    step.split_microbatches({'x': np.zeros(6)}, 4)
 
 
 @pytest.mark.parametrize('microbatches', [None, 1, 2, 4])
@@ -46,7 +47,7 @@ def test_gradients_and_metrics_are_those_of_the_whole_batch(microbatches):
   batch = model.prepare_batch(toy_model.batch(rare=2.0))
   whole = jax.grad(lambda p: model.loss_fn(p, batch, None)[0])(state.params)
   _, expected = model.loss_fn(state.params, batch, None)
-  grads, found, mutables = train_step.accumulate_grads_microbatched(
+  grads, found, mutables = step.accumulate_grads_microbatched(
     model, state, batch, None, microbatches
   )
   np.testing.assert_allclose(grads['w'], whole['w'], rtol=1e-5)
@@ -69,7 +70,7 @@ def test_every_microbatch_draws_its_own_dropout():
 
   model = Model()
   batch = model.prepare_batch(toy_model.batch())
-  train_step.accumulate_grads_microbatched(
+  step.accumulate_grads_microbatched(
     model, toy_model.state(model), batch, jax.random.key(0), 4
   )
   jax.effects_barrier()
@@ -90,7 +91,7 @@ def test_other_variables_go_from_microbatch_to_microbatch():
   }
   state = train_state.FlaxOptimTrainState.create(model.optimizer_def, variables)
   for microbatches in (1, 2):
-    new, _ = train_step.train_with_lr(
+    new, _ = step.train_with_lr(
       state, toy_model.batch(), 0.1, jax.random.key(0), model, microbatches
     )
     assert int(new.flax_mutables['counts']['n']) == 8
@@ -100,11 +101,11 @@ def test_the_norm_is_reported_before_clipping_and_the_rate_is_optax_own():
   chain = optax.chain(optax.clip_by_global_norm(1e-3), optax.sgd(0.5))
   state = toy_model.state(toy_model.ToyModel(optimizers.OptaxWrapper(chain)))
   grads = {'w': jnp.full((3, 2), 2.0)}
-  _, found = train_step.apply_grads(state, grads, {}, 0.1, None)
+  _, found = step.apply_grads(state, grads, {}, 0.1, None)
   assert float(found['grad_norm'].compute()) == pytest.approx(np.sqrt(24))
   assert float(found['learning_rate'].compute()) == pytest.approx(0.1)
   state = toy_model.state(toy_model.ToyModel(optimizers.sgd(0.5)))
-  new, found = train_step.apply_grads(state, grads, {}, 0.1, None)
+  new, found = step.apply_grads(state, grads, {}, 0.1, None)
   assert float(found['learning_rate'].compute()) == 0.5
   np.testing.assert_allclose(
     new.params['w'], state.params['w'] - 1.0, rtol=1e-6
@@ -115,8 +116,8 @@ def test_weights_are_measured():
   model = toy_model.ToyModel(optimizers.sgd(0.5))
   state = toy_model.state(model)
   grads = {'w': jnp.full((3, 2), 2.0)}
-  new, found = train_step.apply_grads(
-    state, grads, {}, 0.1, train_step.WeightMetricsComputer()
+  new, found = step.apply_grads(
+    state, grads, {}, 0.1, step.WeightMetricsComputer()
   )
   values = {k: float(m.compute()) for k, m in found.items()}
   assert values['weight_gradient_rms/w'] == 2.0
@@ -129,7 +130,7 @@ def test_weights_are_measured():
 def test_evaluation_prepares_the_batch_and_draws_nothing():
   model = toy_model.ToyModel(noise=5.0)
   state = toy_model.state(model)
-  found = train_step.eval_step(model, state, toy_model.batch())
-  again = train_step.eval_step(model, state, toy_model.batch())
+  found = step.eval_step(model, state, toy_model.batch())
+  again = step.eval_step(model, state, toy_model.batch())
   assert float(found['loss'].compute()) == float(again['loss'].compute())
   assert isinstance(found['rare'], metrics.WeightedMean)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from t5x import partitioning, train_step, trainer
+from t5x import partitioning, trainer
+from t5x.trainer import step
 from tests.t5x import tiny_model
 
 ROWS = 16
@@ -54,7 +55,7 @@ def loss_and_grads(mesh, dims, microbatches):
   axes = partitioner.get_mesh_axes(state)
 
   def fn(state, batch):
-    grads, metrics, _ = train_step.accumulate_grads_microbatched(
+    grads, metrics, _ = step.accumulate_grads_microbatched(
       model, state, model.prepare_batch(batch), None, microbatches
     )
     return metrics, grads

@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from t5x import metric_writers, metrics
+from t5x import metrics
+from t5x.trainer import metrics_manager
 
 
 def lines(path):
@@ -15,7 +16,7 @@ def lines(path):
 
 def test_each_write_is_a_line(tmp_path):
   path = tmp_path / 'new' / 'metrics.jsonl'
-  writer = metric_writers.JsonlWriter(str(path))
+  writer = metrics_manager.JsonlWriter(str(path))
   writer.write_scalars(1, {'loss': np.float32(2.5), 'n': np.int64(3)})
   writer.write_scalars(2, {'loss': float('nan')})
   first, second = lines(path)
@@ -26,13 +27,13 @@ def test_each_write_is_a_line(tmp_path):
 def test_a_line_that_a_kill_cut_off_is_removed(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   path.write_text('{"step": 1}\n{"step": 2, "lo')
-  writer = metric_writers.JsonlWriter(str(path))
+  writer = metrics_manager.JsonlWriter(str(path))
   writer.write_scalars(2, {'loss': 1.0})
   assert lines(path) == [{'step': 1}, {'step': 2, 'loss': 1.0}]
 
 
 def test_a_writer_without_a_folder_writes_nothing(tmp_path):
-  writer = metric_writers.create_writer('train', None)
+  writer = metrics_manager.create_writer('train', None)
   writer.write_scalars(1, {'loss': 1.0})
   writer.write_texts(1, {'config': 'x'})
   writer.close()
@@ -40,14 +41,14 @@ def test_a_writer_without_a_folder_writes_nothing(tmp_path):
 
 
 def test_only_the_first_process_writes(tmp_path, monkeypatch):
-  monkeypatch.setattr(metric_writers.jax, 'process_index', lambda: 1)
-  writer = metric_writers.create_writer('train', str(tmp_path))
+  monkeypatch.setattr(metrics_manager.jax, 'process_index', lambda: 1)
+  writer = metrics_manager.create_writer('train', str(tmp_path))
   writer.write_scalars(1, {'loss': 1.0})
   assert not list(tmp_path.iterdir())
 
 
 def test_texts_go_to_tensorboard(tmp_path):
-  writer = metric_writers.create_writer('train', str(tmp_path))
+  writer = metrics_manager.create_writer('train', str(tmp_path))
   writer.write_texts(0, {'config': 'abc'})
   writer.write_hparams({'alpha': 0.5})
   writer.close()
@@ -56,7 +57,7 @@ def test_texts_go_to_tensorboard(tmp_path):
 
 
 def test_the_manager_computes_times_and_writes(tmp_path):
-  manager = metric_writers.MetricsManager('train', str(tmp_path))
+  manager = metrics_manager.MetricsManager('train', str(tmp_path))
   manager.start_duration_timer(block_on=np.ones(2))
   time.sleep(0.05)
   future = manager.write_metrics_summary(
@@ -79,7 +80,7 @@ def test_the_manager_computes_times_and_writes(tmp_path):
 
 
 def test_no_time_counts_twice():
-  manager = metric_writers.MetricsManager('train')
+  manager = metrics_manager.MetricsManager('train')
   part = {'seconds': metrics.Time()}
   start = time.perf_counter()
   manager.start_duration_timer()
@@ -94,7 +95,7 @@ def test_no_time_counts_twice():
 
 
 def test_several_parts_are_merged():
-  manager = metric_writers.MetricsManager('eval')
+  manager = metrics_manager.MetricsManager('eval')
   parts = [{'sum': metrics.Sum(1)}, {'sum': metrics.Sum(2)}]
   values = manager.write_metrics_summary(parts, 1, 2).result()
   assert int(values['sum'].value) == 3
@@ -102,7 +103,7 @@ def test_several_parts_are_merged():
 
 
 def test_an_error_reaches_the_future():
-  manager = metric_writers.MetricsManager('eval')
+  manager = metrics_manager.MetricsManager('eval')
   parts = [{'a': metrics.Sum(1)}, {'b': metrics.Sum(2)}]
   future = manager.write_metrics_summary(parts, 1, 2)
   with pytest.raises(ValueError, match='expected the same names'):
@@ -117,6 +118,6 @@ def test_tensorflow_is_given_no_python_number():
       self.seen = [step, *scalars.values()]
 
   recorder = Recorder()
-  metric_writers.MultiWriter([recorder]).write_scalars(3, {'a': 1.5, 'b': 2})
+  metrics_manager.MultiWriter([recorder]).write_scalars(3, {'a': 1.5, 'b': 2})
   assert [type(value) for value in recorder.seen] == [np.ndarray] * 3
   assert [value.item() for value in recorder.seen] == [3, 1.5, 2]

@@ -17,7 +17,7 @@ import numpy as np
 from jax.extend import core
 from jax.interpreters import partial_eval
 
-from t5x import threefry
+from t5x.initialization import threefry
 
 # What is drawn at once is at most so large, or one array: it lies in memory
 # twice for a moment, which matters to a model that hardly fits.

@@ -15,8 +15,9 @@ from clu import metrics as clu_metrics
 from flax import traverse_util
 from jax.sharding import PartitionSpec
 
-from t5x import errors, models, numerics, partitioning, train_state
+from t5x import errors, models, partitioning, train_state
 from t5x import metrics as metrics_lib
+from t5x.trainer import non_finite
 
 Batch = Mapping[str, jax.Array]
 MetricsMap = dict[str, clu_metrics.Metric]
@@ -241,7 +242,7 @@ def apply_grads(
   if finite is None:
     new_train_state = update(train_state)
   else:
-    new_train_state = numerics.update_if_finite(finite, update, train_state)
+    new_train_state = non_finite.update_if_finite(finite, update, train_state)
   per_step = metrics_lib.AveragePerStep.from_model_output
   metrics = {
     **metrics,
@@ -287,7 +288,7 @@ def train_with_lr(
   return apply_grads(
     train_state,
     grads,
-    {**metrics, numerics.SKIPPED: skipped},
+    {**metrics, non_finite.SKIPPED: skipped},
     learning_rate,
     weight_metrics_computer,
     other_state_variables=others,

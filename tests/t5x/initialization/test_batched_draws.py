@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x import batched_draws, threefry
+from t5x.initialization import batched_draws, threefry
 
 
 def _draw_many(key):

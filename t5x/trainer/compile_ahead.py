@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import jax
 from absl import logging
 
-from t5x import trainer as trainer_lib
+from t5x.trainer import trainer as trainer_lib
 
 
 class CompileAhead:

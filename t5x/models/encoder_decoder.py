@@ -11,29 +11,21 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from t5x import base_models, decoding, errors, losses, optimizers
-
-BaseModel = base_models.BaseModel
-BaseTransformerModel = base_models.BaseTransformerModel
-Batch = base_models.Batch
-DecodeFnCallable = base_models.DecodeFnCallable
-DecoderParams = base_models.DecoderParams
-Params = base_models.Params
-Vocabulary = base_models.Vocabulary
-compute_base_metrics = base_models.compute_base_metrics
+from t5x import decoding, errors, losses, optimizers
+from t5x.models import base
 
 
-def get_input_vocabulary(model: BaseTransformerModel) -> Vocabulary:
+def get_input_vocabulary(model: base.BaseTransformerModel) -> base.Vocabulary:
   """Returns the vocabulary of a model's inputs."""
   return model.input_vocabulary
 
 
-def get_output_vocabulary(model: BaseTransformerModel) -> Vocabulary:
+def get_output_vocabulary(model: base.BaseTransformerModel) -> base.Vocabulary:
   """Returns the vocabulary of a model's targets."""
   return model.output_vocabulary
 
 
-class EncoderDecoderModel(BaseTransformerModel):
+class EncoderDecoderModel(base.BaseTransformerModel):
   """A sequence-to-sequence transformer.
 
   Args:
@@ -51,28 +43,28 @@ class EncoderDecoderModel(BaseTransformerModel):
     default_decoder_params: defaults of `predict_batch_with_aux`.
   """
 
-  FEATURE_CONVERTER_CLS = base_models.LazySeqioConverter(
-    'EncDecFeatureConverter'
-  )
+  FEATURE_CONVERTER_CLS = base.LazySeqioConverter('EncDecFeatureConverter')
 
   def __init__(
     self,
     module: nn.Module,
-    input_vocabulary: Vocabulary,
-    output_vocabulary: Vocabulary,
+    input_vocabulary: base.Vocabulary,
+    output_vocabulary: base.Vocabulary,
     optimizer_def: optimizers.OptimizerDef,
-    decode_fn: DecodeFnCallable = decoding.beam_search,
+    decode_fn: base.DecodeFnCallable = decoding.beam_search,
     feature_converter_cls: Callable[..., Any] | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     loss_normalizing_factor: (
       float | int | str | losses.SpecialLossNormalizingFactor | None
     ) = None,
-    default_decoder_params: DecoderParams | None = None,
+    default_decoder_params: base.DecoderParams | None = None,
   ):
     if feature_converter_cls is not None:
       self.FEATURE_CONVERTER_CLS = feature_converter_cls
-    self._default_decoder_params = default_decoder_params or DecoderParams()
+    self._default_decoder_params = (
+      default_decoder_params or base.DecoderParams()
+    )
     super().__init__(
       module=module,
       input_vocabulary=input_vocabulary,
@@ -128,8 +120,8 @@ class EncoderDecoderModel(BaseTransformerModel):
 
   def _compute_logits(
     self,
-    params: Params,
-    batch: Batch,
+    params: base.Params,
+    batch: base.Batch,
     dropout_rng: jax.Array | None = None,
     mutable: Any = False,
   ) -> Any:
@@ -152,7 +144,7 @@ class EncoderDecoderModel(BaseTransformerModel):
 
   def _start_decoding(
     self,
-    params: Params,
+    params: base.Params,
     inputs: Int[Array, 'B L'],
     decoder_inputs: Int[Array, 'B T'],
     num_decodes: int,
@@ -226,8 +218,8 @@ class EncoderDecoderModel(BaseTransformerModel):
 
   def predict_batch_with_aux(
     self,
-    params: Params,
-    batch: Batch,
+    params: base.Params,
+    batch: base.Batch,
     rng: jax.Array | None = None,
     decoder_params: MutableMapping[str, Any] | None = None,
     return_all_decodes: bool | None = None,
@@ -297,7 +289,10 @@ class EncoderDecoderModel(BaseTransformerModel):
     return decodes[:, -1, :], {'scores': scores[:, -1]}
 
   def score_batch(
-    self, params: Params, batch: Batch, return_intermediates: bool = False
+    self,
+    params: base.Params,
+    batch: base.Batch,
+    return_intermediates: bool = False,
   ) -> Any:
     """Returns the log-likelihood of each row's targets.
 
@@ -340,7 +335,7 @@ def _token_log_likelihood(
   return -loss
 
 
-class DecoderOnlyModel(BaseTransformerModel):
+class DecoderOnlyModel(base.BaseTransformerModel):
   """Not supported: a gin file that names it is told so when it is used.
 
   Raises:
@@ -350,9 +345,9 @@ class DecoderOnlyModel(BaseTransformerModel):
   def __new__(
     cls,
     module: nn.Module | None = None,
-    vocabulary: Vocabulary | None = None,
+    vocabulary: base.Vocabulary | None = None,
     optimizer_def: optimizers.OptimizerDef | None = None,
-    decode_fn: DecodeFnCallable = decoding.temperature_sample,
+    decode_fn: base.DecodeFnCallable = decoding.temperature_sample,
     inputs_bidirectional_attention: bool = False,
     feature_converter_cls: Callable[..., Any] | None = None,
     label_smoothing: float = 0.0,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x import threefry
+from t5x.initialization import threefry
 
 # Of the generator's authors (Random123): key, counter, what it becomes.
 _KNOWN = [

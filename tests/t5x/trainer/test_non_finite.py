@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from t5x import checkpoints, errors, numerics, trainer
+from t5x import checkpoints, errors, trainer
+from t5x.trainer import non_finite
 from tests.t5x import small_run, toy_model
 
 
@@ -76,7 +77,7 @@ def test_so_many_in_a_row_end_the_run_before_another_step_is_applied(
   # One less than the limit, a good one, then as many as the limit.
   batches = [good[0], *[_bad()] * (limit - 1), good[1], *[_bad()] * limit]
   with _trainer(tmp_path, max_skipped_steps=limit) as t:
-    with pytest.raises(numerics.NonFiniteError, match='Lower') as raised:
+    with pytest.raises(non_finite.NonFiniteError, match='Lower') as raised:
       t.train(iter([*batches, *good]), len(batches) + 4).result()
     assert raised.value.exit_code == 3
     assert raised.value.last_good_step == len(batches) - limit
@@ -105,7 +106,7 @@ class _BadFrom(small_run.NoisyTable):
 
 def test_a_run_that_ends_so_leaves_the_checkpoint_from_before(tmp_path):
   folder = tmp_path / 'run'
-  with pytest.raises(numerics.NonFiniteError) as raised:
+  with pytest.raises(non_finite.NonFiniteError) as raised:
     small_run.call(
       folder,
       total_steps=40,
