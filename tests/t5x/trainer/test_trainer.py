@@ -278,5 +278,5 @@ def test_the_steps_need_neither_tensorflow_nor_seqio():
     ' bad = {"tensorflow", "seqio", "clu.metric_writers"} & set(sys.modules);'
     ' assert not bad, bad'
   )
-  root = pathlib.Path(trainer_lib.__file__).parents[1]
+  root = pathlib.Path(trainer_lib.__file__).parents[2]
   subprocess.run([sys.executable, '-c', code], check=True, cwd=root)

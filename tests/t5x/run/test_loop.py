@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from t5x import loop
+from t5x.run import loop
 
 
 def test_the_next_stop_is_the_nearest_due_step():

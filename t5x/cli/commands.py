@@ -7,7 +7,8 @@ import jax
 from absl import flags
 
 import gin
-from t5x import checkpoints, entry, errors, gin_utils
+from t5x import checkpoints, errors, gin_utils
+from t5x.cli import flags as flags_lib
 
 
 def run(function: Callable[..., Any], mode: str) -> None:
@@ -54,15 +55,15 @@ def _run(choose: Callable[[str | None], Callable[..., Any]]) -> None:
         ' given as --gin_file=FILE.'
       )
     function = choose(flags.FLAGS.run_mode)
-    entry.set_up()
+    flags_lib.set_up()
     with_gin = gin.configurable(function)
-    entry.parse_gin()
+    flags_lib.parse_gin()
     if flags.FLAGS.dry_run:
       print(gin.config_str())
     else:
       with_gin()
 
-  entry.define_flags()
+  flags_lib.define_flags()
   gin_utils.run(main)
 
 

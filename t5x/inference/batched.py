@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from t5x import length_batches
 from t5x import train_state as train_state_lib
+from t5x.inference import bucketing
 
 InferStepCallable = Callable[..., Any]
 InferFnCallable = Callable[..., Any]
@@ -67,7 +67,7 @@ def get_infer_fn(
 
     def collect(result):
       index, output = jax.tree.map(np.asarray, result)
-      real = index != length_batches.FILLER
+      real = index != bucketing.FILLER
       indices.append(index[real])
       outputs.append(jax.tree.map(lambda x: x[real], output))
 
@@ -103,7 +103,7 @@ def _host_batches(
   if hasattr(dataset, 'as_numpy_iterator'):
     dataset = dataset.as_numpy_iterator()
   # All hosts read all rows, and so agree on the batches and their shapes.
-  for index, batch in length_batches.batches(
+  for index, batch in bucketing.batches(
     dataset,
     batch_size,
     padded_features,

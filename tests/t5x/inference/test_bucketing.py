@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from t5x import length_batches
+from t5x.inference import bucketing
 
 
 def _rows(lengths, room=20):
@@ -15,7 +15,7 @@ def _rows(lengths, room=20):
 
 def test_the_documented_example():
   rows = list(_rows([1, 20, 2]))
-  (first, long), (second, short) = length_batches.batches(rows, 2, ['x'], 2)
+  (first, long), (second, short) = bucketing.batches(rows, 2, ['x'], 2)
   assert first.tolist() == [1, 2] and second.tolist() == [0, -1]
   np.testing.assert_array_equal(
     long['x_tokens'], np.stack([rows[1][1]['x_tokens'], rows[2][1]['x_tokens']])
@@ -29,14 +29,14 @@ def test_the_documented_example():
 @pytest.mark.parametrize('prefixes', [(), ('x_',), ('x_', 'y_')])
 @pytest.mark.parametrize('count', [0, 1, 4, 11])
 def test_every_row_comes_once_and_unchanged(prefixes, count, monkeypatch):
-  monkeypatch.setattr(length_batches, '_WINDOW', 2)
+  monkeypatch.setattr(bucketing, '_WINDOW', 2)
   rng = np.random.default_rng(count)
   rows = list(_rows(rng.integers(0, 21, count)))
   found = {}
-  for indices, batch in length_batches.batches(rows, 4, prefixes, 3):
+  for indices, batch in bucketing.batches(rows, 4, prefixes, 3):
     assert indices.shape == (4,) and {len(x) for x in batch.values()} == {4}
     for i, index in enumerate(indices.tolist()):
-      if index == length_batches.FILLER:
+      if index == bucketing.FILLER:
         # Another's copy, never a row of padding that isn't in the data.
         assert batch['n'][i] == batch['n'][i - 1]
         continue
@@ -53,7 +53,7 @@ def test_every_row_comes_once_and_unchanged(prefixes, count, monkeypatch):
 
 
 def test_without_features_to_cut_rows_stay_in_order():
-  found = length_batches.batches(_rows([3, 9, 1, 5, 7]), 2)
+  found = bucketing.batches(_rows([3, 9, 1, 5, 7]), 2)
   assert [i.tolist() for i, _ in found] == [[0, 1], [2, 3], [4, -1]]
 
 
@@ -68,5 +68,5 @@ def test_without_features_to_cut_rows_stay_in_order():
 )
 def test_shapes_are_few_and_worth_compiling(most, expected):
   rows = _rows([100, 60, 58, 55], room=512)
-  found = length_batches.batches(rows, 1, ['x'], most)
+  found = bucketing.batches(rows, 1, ['x'], most)
   assert [batch['x_tokens'].shape[1] for _, batch in found] == expected

@@ -10,7 +10,8 @@ import threading
 import numpy as np
 import pytest
 
-from t5x import checkpoints, stopping
+from t5x import checkpoints
+from t5x.run import preemption
 from tests.t5x import small_run
 
 
@@ -32,7 +33,9 @@ class _Sends:
 def test_a_signal_saves_and_ends_with_its_code(tmp_path, number, code):
   handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
   try:
-    with pytest.raises(stopping.Stopped, match='goes on from there') as raised:
+    with pytest.raises(
+      preemption.Stopped, match='goes on from there'
+    ) as raised:
       small_run.call(
         tmp_path,
         total_steps=20,
@@ -52,7 +55,7 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path, number, code):
 
 def test_a_run_without_a_signal_leaves_the_handlers_as_they_were(tmp_path):
   before = signal.getsignal(signal.SIGINT)
-  with stopping.StopSignals() as signals:
+  with preemption.StopSignals() as signals:
     assert signal.getsignal(signal.SIGINT) != before
     assert not signals.reached(1)
   assert signal.getsignal(signal.SIGINT) is before
@@ -62,7 +65,7 @@ def test_a_thread_installs_no_handler():
   before = signal.getsignal(signal.SIGINT)
 
   def listen():
-    with stopping.StopSignals() as signals:
+    with preemption.StopSignals() as signals:
       assert not signals.reached(1)
 
   thread = threading.Thread(target=listen)
@@ -87,7 +90,7 @@ with stopping.StopSignals() as signals:
 def test_a_second_signal_ends_the_process_at_once(name):
   done = subprocess.run(
     [sys.executable, '-c', _TWICE.format(name)],
-    cwd=pathlib.Path(stopping.__file__).parents[1],
+    cwd=pathlib.Path(preemption.__file__).parents[2],
     env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
     capture_output=True,
     text=True,
@@ -108,7 +111,7 @@ class _Stops(small_run.NoisyTable):
 def test_an_evaluation_is_cut_short(tmp_path):
   before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
   try:
-    with pytest.raises(stopping.Stopped) as raised:
+    with pytest.raises(preemption.Stopped) as raised:
       small_run.call(
         tmp_path,
         total_steps=8,

@@ -14,7 +14,7 @@ import t5x.train
 from t5x import gin_utils
 from tests.t5x import entry_points, toy_task
 
-_ROOT = pathlib.Path(__file__).parents[2]
+_ROOT = pathlib.Path(__file__).parents[4]
 _MODELS = sorted((_ROOT / 't5x' / 'examples' / 't5').glob('*/*.gin'))
 _PRETRAIN = _ROOT / 't5x' / 'configs' / 'runs' / 'pretrain.gin'
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 
-from t5x import checkpoints, data, evaluators, run_identity, stopping
-from t5x import progress as progress_lib
+from t5x import checkpoints, data, inference
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
+from t5x.run import identity, preemption
+from t5x.run import progress as progress_lib
 
 Actions = Mapping[trainer_lib.ActionMode, Sequence[trainer_lib.BaseAction]]
 
@@ -71,13 +72,13 @@ class TrainLoop:
     checkpoint_manager: Any | None,
     save_transformations: Sequence[Any],
     train_eval: Mapping[str, Any],
-    evaluator: evaluators.InferenceEvaluator | None,
+    evaluator: inference.InferenceEvaluator | None,
     train_state_axes: train_state_lib.TrainState,
     periods: Periods,
     actions: Actions,
     progress: progress_lib.Progress,
-    signals: stopping.StopSignals,
-    evaluated: run_identity.Evaluated,
+    signals: preemption.StopSignals,
+    evaluated: identity.Evaluated,
   ):
     """Takes the parts of a run.
 
@@ -154,7 +155,7 @@ class TrainLoop:
           stopped = self._evaluate() or stopped
         if self._periods.gc and step % self._periods.gc == 0:
           gc.collect()
-    except stopping.Interrupted:
+    except preemption.Interrupted:
       self._signals.reached(step)
     if self._signals.stopped_at is not None:
       raise self._signals.stopped(self._save() if step > start else None)

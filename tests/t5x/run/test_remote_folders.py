@@ -8,7 +8,8 @@ import pytest
 from etils import epath
 from etils.epath import backend
 
-from t5x import run_identity, train, trainer
+from t5x import train, trainer
+from t5x.run import identity as identity_lib
 
 _RUN = 'gs://bucket/runs/a'
 
@@ -40,12 +41,12 @@ def bucket(tmp_path, monkeypatch):
 def test_what_a_run_is_and_its_last_evaluation(bucket):
   epath.Path(_RUN).mkdir(parents=True)
   identity = {'seed': 3, 'data': {'batch_size': 8}, 'model': {}}
-  run_identity.check(_RUN, identity, accept=False)
-  run_identity.check(_RUN, identity, accept=False)
+  identity_lib.check(_RUN, identity, accept=False)
+  identity_lib.check(_RUN, identity, accept=False)
   assert (bucket / 'runs' / 'a' / 'run.json').exists()
-  run_identity.Evaluated(_RUN).remember(7)
+  identity_lib.Evaluated(_RUN).remember(7)
   assert (bucket / 'runs' / 'a' / 'evaluated_step').read_text() == '7\n'
-  assert not run_identity.Evaluated(_RUN).is_missing(7)
+  assert not identity_lib.Evaluated(_RUN).is_missing(7)
 
 
 def test_rows_of_a_step_that_was_not_applied(bucket):

@@ -17,21 +17,21 @@ import tensorflow as tf
 
 from t5x import (
   checkpoints,
-  commands,
   errors,
-  infer_files,
   inference,
   initialization,
-  interactive_examples,
   optimizers,
   partitioning,
 )
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
+from t5x.cli import commands
+from t5x.inference import results
+from t5x.interactive_model import examples as examples_lib
 
-Batches = interactive_examples.Batches
-Example = interactive_examples.Example
-Preprocessors = interactive_examples.Preprocessors
+Batches = examples_lib.Batches
+Example = examples_lib.Example
+Preprocessors = examples_lib.Preprocessors
 
 _LEARNING_RATE = 0.001
 
@@ -261,13 +261,13 @@ class InteractiveModel:
     kept, outputs, aux = self._infer(mode, task, inference_kwargs)
     if mode != InferenceType.SCORE:
       vocabulary = self._model.output_vocabulary
-      outputs = [infer_files.decode(tokens, vocabulary) for tokens in outputs]
+      outputs = [results.decode(tokens, vocabulary) for tokens in outputs]
     return list(zip(kept, outputs, strict=True)), aux
 
   def _infer(self, mode: InferenceType, task: seqio.Task, kwargs):
     """Returns the examples, the model's outputs and the auxiliary values."""
     examples, features = self._datasets(task)
-    kept = [infer_files.plain(e) for e in examples.as_numpy_iterator()]
+    kept = [results.plain(e) for e in examples.as_numpy_iterator()]
     if not kept:
       raise errors.UserError('InteractiveModel: expected examples, found none.')
     infer_fn = None if kwargs else self._infer_fns.get(mode)
@@ -329,7 +329,7 @@ class InteractiveModel:
       kept, outputs, aux = self._infer(mode, task, {})
       targets = [
         task.postprocess_fn(
-          interactive_examples.target_text(e, task), example=e, is_target=True
+          examples_lib.target_text(e, task), example=e, is_target=True
         )
         for e in kept
       ]
@@ -337,7 +337,7 @@ class InteractiveModel:
         vocabulary = task.output_features['targets'].vocabulary
         outputs = [
           task.postprocess_fn(
-            infer_files.decode(tokens, vocabulary), example=e, is_target=False
+            results.decode(tokens, vocabulary), example=e, is_target=False
           )
           for e, tokens in zip(kept, outputs, strict=True)
         ]
@@ -388,20 +388,18 @@ class InteractiveModel:
     }
 
     def look() -> dict[str, Any]:
-      results = {
-        name: [
-          function(batch) for batch in interactive_examples.as_batches(batches)
-        ]
+      scores = {
+        name: [function(batch) for batch in examples_lib.as_batches(batches)]
         for name, (batches, function) in asked.items()
         if batches
       }
-      return {'step': self.step, **results}
+      return {'step': self.step, **scores}
 
     if not train_batches:
       return [look()]
     looks = []
     batches = itertools.islice(
-      itertools.cycle(interactive_examples.as_batches(train_batches)), num_steps
+      itertools.cycle(examples_lib.as_batches(train_batches)), num_steps
     )
     for done, batch in enumerate(batches, 1):
       self.train_step(batch)
@@ -431,7 +429,7 @@ class InteractiveModel:
       )
       for name in self._lengths
     }
-    return interactive_examples.task(
+    return examples_lib.task(
       examples, preprocessors, features, postprocess_fn, metric_fns
     )
 
@@ -439,7 +437,7 @@ class InteractiveModel:
     """Returns the preprocessed examples and the model's features of them."""
     examples = task.get_dataset(
       sequence_length=self._lengths,
-      split=interactive_examples.SPLIT,
+      split=examples_lib.SPLIT,
       shuffle=False,
     )
     converter = self._model.FEATURE_CONVERTER_CLS(pack=False)

@@ -9,7 +9,8 @@ from typing import Any
 
 from absl import flags, logging
 
-from t5x import distributed, errors, gin_utils, usage
+from t5x import distributed, errors, gin_utils
+from t5x.cli import help
 
 RUN_MODES = ('train', 'eval', 'infer', 'precompile')
 
@@ -22,9 +23,9 @@ def start(mode: str) -> None:
   Args:
     mode: the entry point's name, `train` for `t5x.train`.
   """
-  if usage.asks_for_help(sys.argv[1:]):
+  if help.asks_for_help(sys.argv[1:]):
     define_flags()
-    print(usage.text(mode))
+    print(help.text(mode))
     sys.exit(0)
   load_tensorflow()
 

@@ -8,8 +8,9 @@ import jax
 import seqio
 import tensorflow as tf
 
-from t5x import data, inference
+from t5x import data
 from t5x import train_state as train_state_lib
+from t5x.inference import batched
 
 _LOG_FOLDER = 'inference_eval'
 
@@ -103,7 +104,7 @@ class InferenceEvaluator:
     def bind(name: str):
       def infer(dataset):
         if name not in self._infer_fns:
-          self._infer_fns[name] = inference.get_infer_fn(
+          self._infer_fns[name] = batched.get_infer_fn(
             _INFER_STEPS[name](self._model),
             self._batch_size,
             train_state_axes,
