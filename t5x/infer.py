@@ -4,7 +4,7 @@ r"""Runs a checkpoint over a SeqIO task or mixture, and writes JSON lines.
       --gin_file=t5x/configs/runs/infer.gin --gin.CHECKPOINT_PATH="'PATH'" …
 
 `infer` goes through each task in chunks. A run that was killed goes on after
-the last whole chunk. `t5x.infer_files` says which files there are.
+the last whole chunk. `inference.results` says which files there are.
 """
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ HELP_FLAGS = ('--help', '-help', '-h', '--helpshort')
 _WIDTH = 80
 _INDENT = ' ' * 6
 
-# Group to flags; all of them are defined in `t5x.entry`.
+# Group to flags; all of them are defined in `flags`.
 _GROUPS: Mapping[str, Sequence[str]] = {
   'What to run': (
     'gin_file',

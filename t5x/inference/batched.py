@@ -37,7 +37,7 @@ def get_infer_fn(
     keep_aux_as_numpy: whether aux values stay arrays instead of lists.
     padded_features: beginnings of the names of features whose padding may be
       cut off (`BaseModel.padded_features`). Rows of like length then share a
-      batch; see `length_batches`.
+      batch; see `bucketing`.
 
   Returns:
     `infer_fn(dataset, train_state, rng=None)`, for a `tf.data.Dataset` of
