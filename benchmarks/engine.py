@@ -75,11 +75,8 @@ def initializer(
     batch: only its shapes count.
     partitioner: lays them out.
   """
-  return initialization.TrainStateInitializer(
-    optimizer_def=model.optimizer_def,
-    init_fn=model.get_initial_variables,
-    input_shapes={k: v.shape for k, v in batch.items()},
-    partitioner=partitioner,
+  return initialization.initializer_of(
+    model, partitioner, {k: v.shape for k, v in batch.items()}
   )
 
 

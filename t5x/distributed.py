@@ -159,6 +159,14 @@ def multihost_assert_equal(input_tree: Any, fail_message: str = '') -> None:
 
 
 def any_process(mine: bool) -> bool:
+  """Returns whether the value is true on any process; all must call it."""
   if jax.process_count() == 1:
     return mine
   return bool(np.any(multihost_utils.process_allgather(np.array(mine))))
+
+
+def of_first_process(mine: int) -> int:
+  """Returns the number that the first process gives; all must call it."""
+  if jax.process_count() == 1:
+    return mine
+  return int(multihost_utils.broadcast_one_to_all(np.int32(mine)))

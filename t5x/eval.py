@@ -112,11 +112,12 @@ def evaluate(
     evaluator = InferenceEvaluator(
       dataset_cfg, inference_evaluator_cls, model, partitioner, output_dir
     )
-  initializer = train_state_initializer_cls(
-    optimizer_def=None,
-    init_fn=model.get_initial_variables,
-    input_shapes=_input_shapes(dataset_cfg, evaluator, loss_data),
-    partitioner=partitioner,
+  initializer = initialization.initializer_of(
+    model,
+    partitioner,
+    _input_shapes(dataset_cfg, evaluator, loss_data),
+    initializer_cls=train_state_initializer_cls,
+    for_training=False,
     use_orbax=use_orbax,
   )
   results: dict[str, dict[str, Any]] = {}

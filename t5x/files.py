@@ -5,6 +5,8 @@ import errno
 import os
 from collections.abc import Iterator
 
+from etils import epath
+
 from t5x import errors
 
 
@@ -16,6 +18,32 @@ def join(path: str, *parts: str) -> str:
 def is_remote(path: str) -> bool:
   """Whether `path` is a URL and not a local file or folder."""
   return '://' in os.fspath(path)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[epath.Path]:
+  """Has a file appear, or change, when it is whole.
+
+      with files.replacing(folder / 'config.gin') as work:
+        work.write_text(config)
+
+  A kill at any time leaves the old file or the new one. So does an exception,
+  which also removes what was written.
+
+  Args:
+    path: the file, local or remote, in a folder that exists.
+
+  Yields:
+    Where to write it: a name beside `path`, this process' own.
+  """
+  final = epath.Path(path)
+  work = final.with_name(f'{final.name}.{os.getpid()}.tmp')
+  try:
+    yield work
+    work.replace(final)
+  except BaseException:
+    work.unlink(missing_ok=True)
+    raise
 
 
 _FIXES = {

@@ -18,7 +18,7 @@ from absl import app, flags, logging
 from etils import epath
 
 import gin
-from t5x import distributed, errors
+from t5x import distributed, errors, files
 
 _SEARCH_PATH_GROUP = 't5x.gin_search_paths'
 # What gin appends to an exception for each configurable that it came through.
@@ -248,9 +248,8 @@ def summarize_gin_config(
   config = gin.config_str()
   folder = epath.Path(model_dir)
   folder.mkdir(parents=True, exist_ok=True)
-  partial = folder / f'config.gin.{os.getpid()}.tmp'
-  partial.write_text(config)
-  partial.replace(folder / 'config.gin')
+  with files.replacing(folder / 'config.gin') as work:
+    work.write_text(config)
   if summary_writer is not None:
     summary_writer.write_texts(step, {'config': gin.markdown(config)})
     summary_writer.flush()

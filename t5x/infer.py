@@ -13,20 +13,15 @@ if __name__ == '__main__':
 
   flags.start('infer')
 
-import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 import seqio
 import tensorflow as tf
 from etils import epath
-from jax.experimental import multihost_utils
-from rich import console as rich_console
-from rich import progress as rich_progress
 
 from t5x import (
   checkpoints,
@@ -39,9 +34,9 @@ from t5x import (
   initialization,
   partitioning,
 )
-from t5x import checkpoints as checkpoints_lib
 from t5x.cli import commands
 from t5x.inference import results
+from t5x.run import progress
 
 # The gin files of a run bind `train` in the main module. Having the name here
 # lets inference be given the files, or the config.gin, of the run itself.
@@ -151,7 +146,7 @@ def infer(
     use_orbax=use_orbax,
   )
   infer_fn = inference.get_infer_fn(
-    _infer_step(mode, model),
+    inference.infer_step(model, mode),
     dataset_cfg.batch_size,
     axes,
     partitioner,
@@ -213,14 +208,13 @@ class _Job:
     if jax.process_index() == 0:
       results.open_tmp_dir(self.tmp_dir, identity, resume)
       self.done = results.finished_chunks(self.tmp_dir, self.output_fname)
-    if jax.process_count() > 1:
-      self.done = int(multihost_utils.broadcast_one_to_all(np.int32(self.done)))
+    self.done = distributed.of_first_process(self.done)
 
   def run(self, infer_rows, rows_of_chunk: int, write) -> None:
     """Infers on the chunks that are not done."""
     before = self.done * rows_of_chunk
     total = int(self.rows.cardinality())
-    with _progress(self.task.name, total, before) as advance:
+    with progress.rows(self.task.name, total, before) as advance:
       windows = self.rows.skip(before).window(rows_of_chunk)
       for index, (examples, features) in enumerate(windows, self.done):
         result = infer_rows(
@@ -232,13 +226,13 @@ class _Job:
         outputs = [output for _, output in values]
         if jax.process_index() == 0:
           target = results.chunk_path(self.tmp_dir, self.output_fname, index)
-          write(
-            f'{target}.partial',
-            (outputs, aux),
-            tf.data.Dataset.zip(examples),
-            self.vocabulary,
-          )
-          tf.io.gfile.rename(f'{target}.partial', target, overwrite=True)
+          with files.replacing(target) as work:
+            write(
+              os.fspath(work),
+              (outputs, aux),
+              tf.data.Dataset.zip(examples),
+              self.vocabulary,
+            )
         advance(len(outputs))
 
 
@@ -314,69 +308,19 @@ def _restore(
   *, model, spec, batch_size, cfg, partitioner, initializer_cls, seed, use_orbax
 ):
   """Returns the state, its mesh axes, and the path of its checkpoint."""
-  initializer = initializer_cls(
-    optimizer_def=None,
-    init_fn=model.get_initial_variables,
-    input_shapes={k: (batch_size, *v.shape) for k, v in spec.items()},
-    partitioner=partitioner,
+  initializer = initialization.initializer_of(
+    model,
+    partitioner,
+    {k: (batch_size, *v.shape) for k, v in spec.items()},
+    initializer_cls=initializer_cls,
+    for_training=False,
     use_orbax=use_orbax,
   )
-  _, paths = checkpoints_lib.get_first_valid_restore_config_and_paths([cfg])
+  _, paths = checkpoints.get_first_valid_restore_config_and_paths([cfg])
   state = initializer.from_checkpoint([cfg], init_rng=commands.init_key(seed))
   if state is None:
     raise commands.no_checkpoint(cfg)
   return state, initializer.train_state_axes, paths[0]
-
-
-def _infer_step(mode: str, model: Any) -> inference.InferStepCallable:
-  if mode == 'predict':
-    return model.predict_batch
-  if mode == 'predict_with_aux':
-    return model.predict_batch_with_aux
-  return lambda params, batch, rng: model.score_batch(params, batch)
-
-
-@contextlib.contextmanager
-def _progress(
-  name: str, total: int, done: int
-) -> Iterator[Callable[[int], None]]:
-  """A bar on a terminal; elsewhere one line for each chunk.
-
-  Args:
-    name: of the task.
-    total: rows; negative if that isn't known.
-    done: rows that an earlier run inferred on.
-
-  Yields:
-    What to call with the number of rows that were inferred on.
-  """
-  console = rich_console.Console(
-    stderr=True, quiet=jax.process_index() != 0, highlight=False
-  )
-  if not console.is_terminal:
-    count = done
-
-    def advance(rows: int) -> None:
-      nonlocal count
-      count += rows
-      of = f'/{total}' if total >= 0 else ''
-      console.print(f'{name}  {count}{of} rows', soft_wrap=True)
-
-    yield advance
-    return
-  with rich_progress.Progress(
-    rich_progress.TextColumn('{task.description}'),
-    rich_progress.BarColumn(),
-    rich_progress.MofNCompleteColumn(),
-    rich_progress.TimeElapsedColumn(),
-    rich_progress.TextColumn('eta'),
-    rich_progress.TimeRemainingColumn(),
-    console=console,
-  ) as bar:
-    task = bar.add_task(
-      name, total=total if total >= 0 else None, completed=done
-    )
-    yield lambda rows: bar.update(task, advance=rows)
 
 
 if __name__ == '__main__':

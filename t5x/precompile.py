@@ -22,7 +22,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from t5x import data, files, partitioning, utils
+from t5x import data, files, initialization, partitioning, utils
 from t5x import trainer as trainer_lib
 from t5x.cli import commands
 
@@ -95,12 +95,11 @@ def precompile(
     model.FEATURE_CONVERTER_CLS,
   ).element_spec
   batch = data.global_batch_shapes(spec, train_dataset_cfg.batch_size)
-  initializer = utils.TrainStateInitializer(
-    optimizer_def=model.optimizer_def,
-    init_fn=model.get_initial_variables,
-    input_shapes={k: v.shape for k, v in batch.items()},
-    input_types={k: v.dtype for k, v in batch.items()},
-    partitioner=partitioner,
+  initializer = initialization.initializer_of(
+    model,
+    partitioner,
+    {k: v.shape for k, v in batch.items()},
+    {k: v.dtype for k, v in batch.items()},
   )
   # Only the kind of the key decides about the compiled step, not its value.
   rng = jax.random.key(
@@ -153,7 +152,8 @@ def _compile(trainer, batch, model_dir: str) -> Mapping[str, float]:
 
 def _write(path: str, text: str | None) -> None:
   if jax.process_index() == 0 and text is not None:
-    epath.Path(path).write_text(text)
+    with files.replacing(path) as work:
+      work.write_text(text)
 
 
 if __name__ == '__main__':

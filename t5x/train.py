@@ -34,7 +34,6 @@ from t5x import (
   initialization,
   partitioning,
 )
-from t5x import checkpoints as checkpoints_lib
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
 from t5x.cli import commands
@@ -262,12 +261,12 @@ class _Run:
 
   def initializer(self, initializer_cls, batch):
     """Returns what makes states."""
-    return initializer_cls(
-      optimizer_def=self.model.optimizer_def,
-      init_fn=self.model.get_initial_variables,
-      input_shapes={k: v.shape for k, v in batch.items()},
-      input_types={k: v.dtype for k, v in batch.items()},
-      partitioner=self.partitioner,
+    return initialization.initializer_of(
+      self.model,
+      self.partitioner,
+      {k: v.shape for k, v in batch.items()},
+      {k: v.dtype for k, v in batch.items()},
+      initializer_cls=initializer_cls,
       use_orbax=self.use_orbax,
     )
 
@@ -285,12 +284,12 @@ class _Run:
     else one from scratch. `meanwhile` is called once this leaves Python idle:
     before a checkpoint is read, or after the devices are told to draw.
     """
-    checkpoints_lib.set_incomplete_aside(self.model_dir)
+    checkpoints.set_incomplete_aside(self.model_dir)
     own = checkpoints.RestoreCheckpointConfig(
       path=self.model_dir, mode='latest', restore_dataset=True
     )
     configs = [own, *_given_restore_configs(self.checkpoint_cfg)]
-    if checkpoints_lib.get_first_valid_restore_config_and_paths(configs)[1]:
+    if checkpoints.get_first_valid_restore_config_and_paths(configs)[1]:
       meanwhile()
     state = initializer.from_checkpoint_or_scratch(
       configs, init_rng=init_rng, ds_iter=train_iter
@@ -392,7 +391,7 @@ def _given_restore_configs(checkpoint_cfg):
 
 def _initial_step(checkpoint_cfg) -> int:
   """The step that the configured initial checkpoint has; 0 without one."""
-  _, paths = checkpoints_lib.get_first_valid_restore_config_and_paths(
+  _, paths = checkpoints.get_first_valid_restore_config_and_paths(
     _given_restore_configs(checkpoint_cfg)
   )
   found = re.search(r'checkpoint_(\d+)/*$', str(paths[0])) if paths else None

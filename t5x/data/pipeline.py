@@ -14,9 +14,8 @@ import jax
 import numpy as np
 import seqio
 import tensorflow as tf
-from jax.experimental import multihost_utils
 
-from t5x import errors
+from t5x import distributed, errors
 from t5x.data import config
 from t5x.data import iterator as iterator_lib
 
@@ -236,8 +235,7 @@ def shared_seed(seed: int | None, drawn: int | None = None) -> int:
   fresh = drawn
   if fresh is None:
     fresh = np.random.SeedSequence().generate_state(1)[0] & _UINT31
-  if jax.process_count() > 1:
-    fresh = multihost_utils.broadcast_one_to_all(np.int32(fresh))
+  fresh = distributed.of_first_process(fresh)
   return int(fresh)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from t5x import models
 from t5x import train_state as train_state_lib
 from t5x.inference import bucketing
 
@@ -16,6 +17,33 @@ InferFnCallable = Callable[..., Any]
 # compiling costs an accelerator more.
 _MOST_LENGTHS = {'cpu': 6}
 _MOST_LENGTHS_ELSEWHERE = 2
+
+
+def infer_step(
+  model: models.BaseModel, mode: str, **options: Any
+) -> InferStepCallable:
+  """Returns a model's inference step, as `get_infer_fn` takes it.
+
+  Args:
+    model: what infers.
+    mode: 'predict' gives tokens, 'predict_with_aux' tokens and scores, 'score'
+      the log-likelihood of the targets.
+    **options: of the model's method. `predict_batch` takes none: with options
+      `predict_batch_with_aux` predicts, and its scores are left out.
+  """
+  if mode == 'score':
+    return lambda params, batch, rng: model.score_batch(
+      params, batch, **options
+    )
+  if mode == 'predict' and not options:
+    return model.predict_batch
+
+  def with_aux(params, batch, rng):
+    return model.predict_batch_with_aux(params, batch, rng=rng, **options)
+
+  if mode == 'predict_with_aux':
+    return with_aux
+  return lambda params, batch, rng: with_aux(params, batch, rng)[0]
 
 
 def get_infer_fn(

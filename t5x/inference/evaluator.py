@@ -105,7 +105,7 @@ class InferenceEvaluator:
       def infer(dataset):
         if name not in self._infer_fns:
           self._infer_fns[name] = batched.get_infer_fn(
-            _INFER_STEPS[name](self._model),
+            batched.infer_step(self._model, name),
             self._batch_size,
             train_state_axes,
             self._partitioner,
@@ -127,12 +127,3 @@ class InferenceEvaluator:
   def close(self) -> None:
     """Waits until all metrics are written."""
     self._evaluator.close()
-
-
-_INFER_STEPS = {
-  'predict': lambda model: model.predict_batch,
-  'predict_with_aux': lambda model: model.predict_batch_with_aux,
-  'score': lambda model: (
-    lambda params, batch, rng: model.score_batch(params, batch)
-  ),
-}

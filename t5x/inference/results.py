@@ -19,7 +19,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x import errors
+from t5x import errors, files
 
 Inferences = tuple[Sequence[Any], Mapping[str, Any]]
 
@@ -185,15 +185,13 @@ def merge_chunks_to_file(
   """
   del step
   target = os.path.join(output_dir, output_fname)
-  partial = os.path.join(tmp_dir, 'merged.partial')
-  with tf.io.gfile.GFile(partial, 'wb') as merged:
+  with files.replacing(target) as work, work.open('wb') as merged:
     for index in range(finished_chunks(tmp_dir, output_fname)):
       with tf.io.gfile.GFile(
         chunk_path(tmp_dir, output_fname, index), 'rb'
       ) as chunk:
         while block := chunk.read(1 << 20):
           merged.write(block)
-  tf.io.gfile.rename(partial, target, overwrite=True)
 
 
 def chunk_path(tmp_dir: str, output_fname: str, index: int) -> str:
@@ -244,7 +242,5 @@ def open_tmp_dir(
   if tf.io.gfile.exists(tmp_dir):
     tf.io.gfile.rmtree(tmp_dir)
   tf.io.gfile.makedirs(tmp_dir)
-  # Under its name only when it is whole: a kill may come at any time.
-  with tf.io.gfile.GFile(path + '.partial', 'w') as f:
-    json.dump(identity, f, indent=2)
-  tf.io.gfile.rename(path + '.partial', path, overwrite=True)
+  with files.replacing(path) as work:
+    work.write_text(json.dumps(identity, indent=2))

@@ -1,5 +1,5 @@
 """Train states to begin with: fresh on the devices, or from a checkpoint."""
 
-from t5x.initialization.initializer import TrainStateInitializer
+from t5x.initialization.initializer import TrainStateInitializer, initializer_of
 
-__all__ = ('TrainStateInitializer',)
+__all__ = ('TrainStateInitializer', 'initializer_of')

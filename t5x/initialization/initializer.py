@@ -1,14 +1,14 @@
 """Makes the train state that a run, an evaluation or inference starts with."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from absl import logging
 from flax import traverse_util
 
-from t5x import checkpoints, distributed, state_utils
+from t5x import checkpoints, distributed, models, partitioning, state_utils
 from t5x import train_state as train_state_lib
 from t5x.errors import DamagedError, UserError
 from t5x.initialization import batched_draws, threefry
@@ -16,6 +16,37 @@ from t5x.initialization import batched_draws, threefry
 
 def _type(key: jax.Array) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(key.shape, key.dtype)
+
+
+def initializer_of(
+  model: models.BaseModel,
+  partitioner: partitioning.BasePartitioner,
+  input_shapes: Mapping[str, Sequence[int]],
+  input_types: Mapping[str, Any] | None = None,
+  *,
+  initializer_cls: Callable[..., 'TrainStateInitializer'] | None = None,
+  for_training: bool = True,
+  use_orbax: bool = True,
+) -> 'TrainStateInitializer':
+  """Returns what makes a model's train states, or those for inference.
+
+  Args:
+    model: whose variables.
+    partitioner: says how the state lies on the devices.
+    input_shapes: shape of every feature of a global batch.
+    input_types: type of every feature.
+    initializer_cls: `TrainStateInitializer`, or a class of the user's own.
+    for_training: whether states hold an optimizer.
+    use_orbax: see `RestoreCheckpointConfig.checkpointer_cls`.
+  """
+  return (initializer_cls or TrainStateInitializer)(
+    optimizer_def=model.optimizer_def if for_training else None,
+    init_fn=model.get_initial_variables,
+    input_shapes=input_shapes,
+    input_types=input_types,
+    partitioner=partitioner,
+    use_orbax=use_orbax,
+  )
 
 
 class TrainStateInitializer:

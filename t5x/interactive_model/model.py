@@ -103,12 +103,8 @@ class InteractiveModel:
     self._add_eos = add_eos
     self._infer_fns: dict[InferenceType, Callable[..., Any]] = {}
     self._train_summary: Mapping[str, Any] | None = None
-    initializer = initialization.TrainStateInitializer(
-      optimizer_def=model.optimizer_def,
-      init_fn=model.get_initial_variables,
-      input_shapes=input_shapes,
-      input_types=input_types,
-      partitioner=partitioner,
+    initializer = initialization.initializer_of(
+      model, partitioner, input_shapes, input_types
     )
     self._train_state_axes = initializer.train_state_axes
     init_rng, trainer_rng = jax.random.split(jax.random.key(init_random_seed))
@@ -273,7 +269,7 @@ class InteractiveModel:
     infer_fn = None if kwargs else self._infer_fns.get(mode)
     if infer_fn is None:
       infer_fn = inference.get_infer_fn(
-        _infer_step(mode, self._model, kwargs),
+        inference.infer_step(self._model, mode.value, **kwargs),
         self._batch_size,
         self._train_state_axes,
         self._partitioner,
@@ -442,18 +438,3 @@ class InteractiveModel:
     )
     converter = self._model.FEATURE_CONVERTER_CLS(pack=False)
     return examples, converter(examples, task_feature_lengths=self._lengths)
-
-
-def _infer_step(mode: InferenceType, model: Any, kwargs: Mapping[str, Any]):
-  if mode == InferenceType.SCORE:
-    return lambda params, batch, rng: model.score_batch(params, batch, **kwargs)
-  # `predict_batch` takes no options; what has them also gives the tokens.
-  if mode == InferenceType.PREDICT and kwargs:
-    return lambda params, batch, rng: model.predict_batch_with_aux(
-      params, batch, rng=rng, **kwargs
-    )[0]
-  if mode == InferenceType.PREDICT:
-    return model.predict_batch
-  return lambda params, batch, rng: model.predict_batch_with_aux(
-    params, batch, rng=rng, **kwargs
-  )

@@ -6,7 +6,6 @@ on other data would give a result that belongs to neither.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +15,7 @@ import seqio
 from etils import epath
 from flax import traverse_util
 
-from t5x import checkpoints, data, errors
+from t5x import checkpoints, data, errors, files
 
 FILE = 'run.json'
 EVALUATED_FILE = 'evaluated_step'
@@ -130,9 +129,8 @@ class Evaluated:
     """Takes note that the evaluation of `step` is done."""
     self._step = step
     if jax.process_index() == 0:
-      partial = self._path.with_name(f'{EVALUATED_FILE}.tmp')
-      partial.write_text(f'{step}\n')
-      partial.replace(self._path)
+      with files.replacing(self._path) as work:
+        work.write_text(f'{step}\n')
 
 
 def _differences(
@@ -174,7 +172,5 @@ def _read(model_dir: str) -> dict[str, Any] | None:
 
 
 def _write(model_dir: str, identity: Mapping[str, Any]) -> None:
-  path = epath.Path(model_dir) / FILE
-  partial = path.with_name(f'{FILE}.{os.getpid()}.tmp')
-  partial.write_text(json.dumps(identity, indent=2))
-  partial.replace(path)
+  with files.replacing(epath.Path(model_dir) / FILE) as work:
+    work.write_text(json.dumps(identity, indent=2))

@@ -6,6 +6,7 @@ import jax
 from etils import epath
 from flax import core, traverse_util
 
+from t5x import files
 from t5x import train_state as train_state_lib
 
 
@@ -60,7 +61,8 @@ def log_model_info(
   if log_file is not None and jax.process_index() == 0:
     path = epath.Path(log_file)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    with files.replacing(path) as work:
+      work.write_text(text)
   return text
 
 

@@ -1,8 +1,10 @@
 """What a person sees of a run while it goes on: a bar, or lines in a log."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 from rich import console as rich_console
 from rich import progress as rich_progress
 
@@ -14,6 +16,31 @@ _SHOWN = (
   'accuracy',
   'learning_rate',
 )
+
+
+def _bar(
+  console: rich_console.Console,
+  *columns: rich_progress.ProgressColumn,
+  **options: Any,
+) -> rich_progress.Progress:
+  """A bar with what is done, the time it took, and the time that is left.
+
+  Args:
+    console: where it is shown.
+    *columns: shown behind it.
+    **options: of `rich.progress.Progress`.
+  """
+  return rich_progress.Progress(
+    rich_progress.TextColumn('{task.description:<10}'),
+    rich_progress.BarColumn(),
+    rich_progress.MofNCompleteColumn(),
+    rich_progress.TimeElapsedColumn(),
+    rich_progress.TextColumn('eta'),
+    rich_progress.TimeRemainingColumn(),
+    *columns,
+    console=console,
+    **options,
+  )
 
 
 class Progress:
@@ -33,15 +60,9 @@ class Progress:
 
   def __enter__(self) -> 'Progress':
     if self._visible and self._console.is_terminal:
-      self._bar = rich_progress.Progress(
-        rich_progress.TextColumn('{task.description:<10}'),
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TimeElapsedColumn(),
-        rich_progress.TextColumn('eta'),
-        rich_progress.TimeRemainingColumn(),
+      self._bar = _bar(
+        self._console,
         rich_progress.TextColumn('{task.fields[report]}'),
-        console=self._console,
         transient=True,
       )
       self._bar.start()
@@ -78,3 +99,36 @@ class Progress:
     elif self._visible:
       line = f'step {step}/{self._total}  ' + '  '.join(parts)
       self._console.print(line, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def rows(name: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
+  """A bar on a terminal; elsewhere one line for each chunk.
+
+  Args:
+    name: of the task.
+    total: rows; negative if that isn't known.
+    done: rows that an earlier run inferred on.
+
+  Yields:
+    What to call with the number of rows that were inferred on.
+  """
+  console = rich_console.Console(
+    stderr=True, quiet=jax.process_index() != 0, highlight=False
+  )
+  if not console.is_terminal:
+    count = done
+
+    def advance(more: int) -> None:
+      nonlocal count
+      count += more
+      of = f'/{total}' if total >= 0 else ''
+      console.print(f'{name}  {count}{of} rows', soft_wrap=True)
+
+    yield advance
+    return
+  with _bar(console) as bar:
+    task = bar.add_task(
+      name, total=total if total >= 0 else None, completed=done
+    )
+    yield lambda more: bar.update(task, advance=more)

@@ -13,6 +13,7 @@ from clu import metrics as clu_metrics
 from clu import values as clu_values
 from etils import epath
 
+from t5x import files
 from t5x import metrics as metrics_lib
 
 MetricValues = Mapping[str, clu_values.Value]
@@ -35,7 +36,8 @@ class JsonlWriter:
     if self._path.exists():
       text = self._path.read_text()
       if text and not text.endswith('\n'):
-        self._path.write_text(text[: text.rfind('\n') + 1])
+        with files.replacing(self._path) as work:
+          work.write_text(text[: text.rfind('\n') + 1])
 
   def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
     """Writes the values of a step in one line."""

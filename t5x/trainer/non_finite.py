@@ -15,6 +15,8 @@ import numpy as np
 from absl import logging
 from etils import epath
 
+from t5x import files
+
 SKIPPED = 'skipped_steps'
 _FOLDER = 'non_finite'
 # Batches that a run writes at most: enough to see what they have in common.
@@ -128,12 +130,13 @@ class NonFiniteGuard:
     process = jax.process_index()
     suffix = f'-process_{process}' if process else ''
     path = folder / f'step_{step}{suffix}.jsonl'
-    partial = path.with_name(f'{path.name}.tmp')
-    with partial.open('w', encoding='utf-8') as file:
+    with (
+      files.replacing(path) as work,
+      work.open('w', encoding='utf-8') as file,
+    ):
       for row in _rows(batch):
         line = {'step': step, **row, **self._texts(row)}
         file.write(json.dumps(line, ensure_ascii=False) + '\n')
-    partial.replace(path)
     return os.fspath(path)
 
   def _texts(self, row: Mapping[str, Any]) -> dict[str, str]:

@@ -370,7 +370,8 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
     )
   description = _describe(config, flat)
   folder.mkdir(parents=True, exist_ok=True)
-  (folder / CONFIG_FILE).write_text(_as_json(description), encoding='utf-8')
+  with files_lib.replacing(folder / CONFIG_FILE) as work:
+    work.write_text(_as_json(description), encoding='utf-8')
   _write_weights(
     folder,
     {there: (flat[here], turned) for here, (there, turned) in ours.items()},
@@ -390,28 +391,26 @@ def _write_weights(
     parts[-1][name] = leaf, turned
     size += nbytes
   whole = WEIGHTS_FILE.removesuffix('.safetensors')
-  files = {}
+  placed = {}
   for number, part in enumerate(parts, 1):
     file = f'{whole}-{number:05d}-of-{len(parts):05d}.safetensors'
     file = file if len(parts) > 1 else WEIGHTS_FILE
-    unfinished = folder / f'{file}.tmp'
-    safetensors.numpy.save_file(
-      {name: _on_host(*array) for name, array in part.items()},
-      unfinished,
-      metadata={'format': 'pt'},
-    )
-    # It is made for its owner's eyes alone.
-    shutil.copymode(folder / CONFIG_FILE, unfinished)
-    os.replace(unfinished, folder / file)
-    files.update(dict.fromkeys(part, file))
+    with files_lib.replacing(folder / file) as work:
+      safetensors.numpy.save_file(
+        {name: _on_host(*array) for name, array in part.items()},
+        os.fspath(work),
+        metadata={'format': 'pt'},
+      )
+      # safetensors creates it with mode 0600.
+      shutil.copymode(folder / CONFIG_FILE, work)
+    placed.update(dict.fromkeys(part, file))
   if len(parts) > 1:
     total = sum(leaf.size * leaf.dtype.itemsize for leaf, _ in weights.values())
-    unfinished = folder / f'{_INDEX_FILE}.tmp'
-    unfinished.write_text(
-      _as_json({'metadata': {'total_size': total}, 'weight_map': files}),
-      encoding='utf-8',
-    )
-    os.replace(unfinished, folder / _INDEX_FILE)
+    with files_lib.replacing(folder / _INDEX_FILE) as work:
+      work.write_text(
+        _as_json({'metadata': {'total_size': total}, 'weight_map': placed}),
+        encoding='utf-8',
+      )
 
 
 def _on_host(leaf: Any, turned: bool) -> np.ndarray:

@@ -27,7 +27,7 @@ import numpy as np
 import tensorstore as ts
 from etils import epath
 
-from t5x import files
+from t5x import distributed, files
 from t5x.checkpoints import integrity
 from t5x.checkpoints.formats import lazy_array
 from t5x.errors import DamagedError, UserError
@@ -233,9 +233,9 @@ def write(
     if work.exists():
       work.rmtree()
     work.mkdir(parents=True)
-  _barrier(f'legacy checkpoint folder {path}')
+  distributed.sync_global_devices(f'legacy checkpoint folder {path}')
   index = _write_arrays(os.fspath(work), state)
-  _barrier(f'legacy checkpoint arrays {path}')
+  distributed.sync_global_devices(f'legacy checkpoint arrays {path}')
   if jax.process_index() == 0:
     if position is not None:
       (work / POSITION_FILE).write_text(json.dumps(position))
@@ -244,14 +244,7 @@ def write(
     if local:
       integrity.write_checksums(os.fspath(work))
       os.replace(work, final)
-  _barrier(f'legacy checkpoint done {path}')
-
-
-def _barrier(name: str) -> None:
-  if jax.process_count() > 1:
-    from jax.experimental import multihost_utils
-
-    multihost_utils.sync_global_devices(name)
+  distributed.sync_global_devices(f'legacy checkpoint done {path}')
 
 
 def _write_arrays(folder: str, state: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from t5x import (
   partitioning,
   train_state,
 )
-from t5x import checkpoints as checkpoints_lib
 from t5x.errors import UserError
 from t5x.examples.t5 import network
 from tests import golden_data, toy_model
@@ -200,7 +199,7 @@ def test_a_checkpoint_of_another_model_says_what_is_likely_wrong(
 
 def test_modes_choose_specific_latest_and_all(toy, toy_run):
   folder, _ = toy_run
-  find = checkpoints_lib.get_first_valid_restore_config_and_paths
+  find = checkpoints.get_first_valid_restore_config_and_paths
   place = [f'{folder}/checkpoint_{step}' for step in (1, 2, 3)]
   assert find([_restore(place[0])])[1] == place[:1]
   assert find([_restore(place[:2])])[1] == place[:2]
@@ -214,7 +213,7 @@ def test_modes_choose_specific_latest_and_all(toy, toy_run):
 def test_the_first_configuration_with_a_checkpoint_counts(toy_run, tmp_path):
   folder, _ = toy_run
   empty, full = _restore(tmp_path, 'latest'), _restore(folder, 'latest')
-  find = checkpoints_lib.get_first_valid_restore_config_and_paths
+  find = checkpoints.get_first_valid_restore_config_and_paths
   assert find([empty, full])[0] is full
   assert find([empty]) == (None, [])
   nothing = checkpoints.RestoreCheckpointConfig(path=None)
