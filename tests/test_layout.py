@@ -37,7 +37,7 @@ FLOORS = {
     ('main',),
   ),
   'dss_jax': (
-    ('errors', 'quiet', 'sample', 'optimization'),
+    ('errors', 'sample', 'optimization'),
     ('data', 'pretrained', 'run_config'),
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from dss_jax import errors, quiet
+from dss_jax import errors
+from t5x.cli import quiet_tensorflow
 
 # Fine-tuning's own lengths, see gin/sizes/finetune.gin.
 _LENGTHS = {'inputs': 512, 'targets': 256}
@@ -78,7 +79,7 @@ def _options(function: Callable) -> Callable:
 
 def _experiments(path: str, options: dict[str, Any]) -> list[Any]:
   """Returns an experiment for each data set at a path."""
-  quiet.load_tensorflow()
+  quiet_tensorflow.load()
   from dss_jax import vocabularies
   from dss_jax.data import archive, own_rows, records
   from dss_jax.pipeline import experiment as experiment_lib
@@ -159,7 +160,7 @@ def inspect(path: str, inputs: int, targets: int, **options) -> None:
     raise errors.DataError(
       f'--inputs {inputs} --targets {targets}: expected lengths from 1.'
     )
-  quiet.load_tensorflow()
+  quiet_tensorflow.load()
   from dss_jax.commands import inspection, inspection_screen
   from dss_jax.pipeline import names as names_lib
 
@@ -182,7 +183,7 @@ def prepare(path: str, tfds_data_dir: str | None, **options) -> None:
   layout, or a file of your own. Training does this by itself; do it before
   where many hosts read the same data, and give them --tfds_data_dir.
   """
-  quiet.load_tensorflow()
+  quiet_tensorflow.load()
   import seqio
 
   from dss_jax.data import own_rows, tfds_builders

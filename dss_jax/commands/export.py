@@ -18,9 +18,9 @@ from typing import Any
 import click
 from etils import epath
 
-from dss_jax import quiet
 from dss_jax.commands import hf_tokenizer
 from dss_jax.errors import DataError
+from t5x.cli import quiet_tensorflow
 
 # T5's own, as in `formats.huggingface`. Decoding starts with padding.
 _PAD_ID, _EOS_ID = 0, 1
@@ -69,7 +69,7 @@ def export(
   Example:
     dss export runs/dss_cqa student
   """
-  quiet.load_tensorflow()
+  quiet_tensorflow.load()
   from dss_jax import run_config
   from t5x import checkpoints
   from t5x.checkpoints.formats import huggingface

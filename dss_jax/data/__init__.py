@@ -8,6 +8,7 @@ In the order of the data's way:
   teacher_outputs  the folder in which an extraction leaves a teacher's outputs
   completions      a teacher's completion, parsed into rationale and label
   equations        labels that are equations, compared by value
+  text_files       text and JSON, with the place of every fault
   records          rows of one data set, and a report on them
   own_rows         rows of the user's own: JSON lines, CSV, Parquet
   splits           which rows are train, validation and test
@@ -26,5 +27,6 @@ __all__ = (
   'row_formats',
   'splits',
   'teacher_outputs',
+  'text_files',
   'tfds_builders',
 )

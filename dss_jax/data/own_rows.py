@@ -11,7 +11,6 @@ import csv
 import dataclasses
 import hashlib
 import io
-import json
 import math
 import numbers
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 from etils import epath
 
 from dss_jax import errors
-from dss_jax.data import equations, records
+from dss_jax.data import equations, records, text_files
 
 COLUMNS = ('input', 'label', 'rationale', 'teacher_label', 'id')
 ENDINGS = ('.jsonl', '.json', '.csv', '.tsv', '.parquet')
@@ -142,36 +141,14 @@ def _bytes(path: epath.Path) -> bytes:
 
 
 def _text(path: epath.Path) -> str:
-  data = _bytes(path)
-  try:
-    return data.decode('utf-8-sig')
-  except UnicodeDecodeError as error:
-    line = data.count(b'\n', 0, error.start) + 1
-    raise errors.DataError(
-      f'{path}, line {line}: expected UTF-8, found the byte'
-      f' {data[error.start]:#04x}. Save the file as UTF-8.'
-    ) from error
+  return text_files.decode(_bytes(path), str(path))
 
 
 def _json_lines(path: epath.Path) -> Iterator[tuple[str, dict[str, Any]]]:
   for number, line in enumerate(_text(path).split('\n'), 1):
-    place = f'{path}, line {number}'
-    if not line.strip():
-      continue
-    try:
-      row = json.loads(line)
-      # A lone surrogate (`\ud800`) is valid JSON, but no text.
-      json.dumps(row, ensure_ascii=False).encode('utf-8')
-    except (ValueError, RecursionError) as error:
-      raise errors.DataError(
-        f'{place}: expected JSON, found {str(error)[:80]}. Correct the line.'
-      ) from error
-    if not isinstance(row, dict):
-      raise errors.DataError(
-        f'{place}: expected a JSON object, found {json.dumps(row)[:60]}.'
-        ' Write one object a line.'
-      )
-    yield place, row
+    if line.strip():
+      row = text_files.json_object(line, str(path), number)
+      yield f'{path}, line {number}', row
 
 
 def _separated(

@@ -12,7 +12,6 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from dss_jax import errors
 from dss_jax.data import (
@@ -21,6 +20,7 @@ from dss_jax.data import (
   equations,
   row_formats,
   teacher_outputs,
+  text_files,
 )
 
 # Splits by the names that their files have.
@@ -127,35 +127,7 @@ def _text(files: archive.Files, name: str) -> str:
       f'{files.place(name)}: expected rows, found an empty file. Get the file'
       ' again.'
     )
-  try:
-    return data.decode('utf-8').removeprefix('\ufeff')
-  except UnicodeDecodeError as error:
-    line = data.count(b'\n', 0, error.start) + 1
-    raise errors.DataError(
-      f'{files.place(name)}, line {line}: expected UTF-8, found the byte'
-      f' {data[error.start]:#04x}. Save the file as UTF-8.'
-    ) from error
-
-
-def _parse_json(text: str, place: str, first_line: int | None = None) -> Any:
-  """Returns the value of `text`; a message names the line within the file."""
-  try:
-    value = json.loads(text)
-    # A lone surrogate (`\ud800`) is valid JSON, but no text.
-    json.dumps(value, ensure_ascii=False).encode('utf-8')
-  except json.JSONDecodeError as error:
-    line = error.lineno + (first_line or 1) - 1
-    raise errors.DataError(
-      f'{place}, line {line}: expected JSON, found {error.msg.lower()} at'
-      f' column {error.colno}. Correct the line.'
-    ) from error
-  except (UnicodeEncodeError, RecursionError) as error:
-    line = f', line {first_line}' if first_line else ''
-    raise errors.DataError(
-      f'{place}{line}: expected JSON with text in it, found {error}.'
-      ' Correct the value.'
-    ) from error
-  return value
+  return text_files.decode(data, files.place(name))
 
 
 def _rows(
@@ -167,12 +139,7 @@ def _rows(
   reader, rows = row_formats.READERS[data_set], []
   for number, line in enumerate(lines, 1):
     place = files.place(name)
-    row = _parse_json(line.strip(), place, number)
-    if not isinstance(row, dict):
-      raise errors.DataError(
-        f'{place}, line {number}: expected a JSON object, found'
-        f' {json.dumps(row)[:60]}. Write one object a line.'
-      )
+    row = text_files.json_object(line.strip(), place, number)
     try:
       rows.append(reader(row))
     except row_formats.RowError as error:
@@ -251,7 +218,7 @@ def _completions(
   lists = []
   for name in names:
     place = files.place(name)
-    values = _parse_json(_text(files, name), place)
+    values = text_files.parse_json(_text(files, name), place)
     if not isinstance(values, list):
       raise errors.DataError(
         f'{place}: expected a JSON list of completions, found a'

@@ -3,4 +3,4 @@
 Importing the package loads none of its modules.
 """
 
-__all__ = ('commands', 'flags', 'help')
+__all__ = ('commands', 'flags', 'help', 'quiet_tensorflow')

@@ -1,16 +1,12 @@
 """What the entry points share: flags, and the set-up of a process."""
 
-import contextlib
-import os
 import sys
-import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 from absl import flags, logging
 
 from t5x import distributed, errors, gin_utils
-from t5x.cli import help
+from t5x.cli import help, quiet_tensorflow
 
 RUN_MODES = ('train', 'eval', 'infer', 'precompile')
 
@@ -27,49 +23,7 @@ def start(mode: str) -> None:
     define_flags()
     print(help.text(mode))
     sys.exit(0)
-  load_tensorflow()
-
-
-def load_tensorflow() -> None:
-  """Imports TensorFlow for the data's sake: quietly, and on the host alone.
-
-  It has to be the first import of an entry point. TensorFlow's libraries write
-  to the terminal while they look for accelerators, before any setting of
-  theirs applies; that is held back, and shown if the import fails.
-  """
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
-  with _held_back_stderr():
-    import tensorflow as tf
-    import tensorflow_text  # noqa: F401  Its libraries speak up as well.
-
-    for kind in ('GPU', 'TPU'):
-      tf.config.set_visible_devices([], kind)
-
-
-@contextlib.contextmanager
-def _held_back_stderr() -> Iterator[None]:
-  """Keeps what libraries write to file descriptor 2, to show on failure."""
-  sys.stderr.flush()
-  with tempfile.TemporaryFile() as held, _duplicate(2) as terminal:
-    os.dup2(held.fileno(), 2)
-    try:
-      yield
-    except BaseException:
-      held.seek(0)
-      os.write(terminal, held.read())
-      raise
-    finally:
-      os.dup2(terminal, 2)
-
-
-@contextlib.contextmanager
-def _duplicate(descriptor: int) -> Iterator[int]:
-  copy = os.dup(descriptor)
-  try:
-    yield copy
-  finally:
-    os.close(copy)
+  quiet_tensorflow.load()
 
 
 def define_flags() -> None:

@@ -126,9 +126,9 @@ def _become(mode: str, argv: list[str], env: dict, output: str) -> None:
 
 
 def _serve() -> None:
-  from t5x.cli import flags
+  from t5x.cli import quiet_tensorflow
 
-  flags.load_tensorflow()
+  quiet_tensorflow.load()
   import t5x.main  # noqa: F401  What every process would import.
   import tests.t5x.small_models  # noqa: F401
 
