@@ -41,7 +41,7 @@ class _Watch:
 
 def _iterator() -> train_iterator.TrainIterator:
   config = datasets.DatasetConfig(
-    mixture_or_task_name=mixtures.train_mixture('cqa'),
+    mixture_or_task_name=mixtures.train_mixture(data_set='cqa'),
     task_feature_lengths={'inputs': 256, 'targets': 128},
     split='train',
     batch_size=16,
