@@ -1,6 +1,5 @@
 """Tests of names, tasks and mixtures."""
 
-import dataclasses
 import json
 import math
 import re
@@ -445,19 +444,6 @@ def test_a_description_counts_what_is_left_out(folder):
   assert description.reports['train'].teacher_accuracy == pytest.approx(
     sum(row.teacher_label == row.label for row in rows) / 40
   )
-
-
-def test_the_options_of_the_entry_points_are_those_of_the_experiment():
-  fields = {
-    field.name: field.default
-    for field in dataclasses.fields(mixtures.Experiment)
-  }
-  for function in (mixtures.train_mixture, mixtures.eval_mixture):
-    names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    defaults = function.__defaults__
-    given = dict(zip(names[1:], defaults, strict=True))
-    given.pop('rationales', None)
-    assert given == {k: v for k, v in fields.items() if k != 'data_set'}
 
 
 def test_the_sample_without_options_is_what_names_say(tfds_dir):
