@@ -27,3 +27,6 @@ configuration of a run, and `quiet` loads TensorFlow without its messages.
 
 Nothing is imported here: each part is imported by its own name.
 """
+
+# Of the distribution: setup.py reads this line, and CITATION.cff says the same.
+__version__ = '0.1.0'

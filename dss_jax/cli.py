@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+import dss_jax
 from dss_jax import errors
 
 
@@ -134,6 +135,7 @@ def _told_what_to_install(name: str) -> Iterator[None]:
 
 
 @click.command(cls=_Commands)
+@click.version_option(dss_jax.__version__)
 def dss() -> None:
   """Distilling step by step: what to do beside training."""
 

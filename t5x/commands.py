@@ -7,7 +7,7 @@ import jax
 from absl import flags
 
 import gin
-from t5x import checkpoint_config, entry, errors, gin_utils
+from t5x import checkpoints, entry, errors, gin_utils
 
 
 def run(function: Callable[..., Any], mode: str) -> None:
@@ -72,7 +72,7 @@ def init_key(seed: int | None) -> jax.Array | None:
 
 
 def no_checkpoint(
-  cfg: checkpoint_config.RestoreCheckpointConfig,
+  cfg: checkpoints.RestoreCheckpointConfig,
 ) -> errors.UserError:
   """Returns what to say where a configuration names no checkpoint."""
   return errors.UserError(

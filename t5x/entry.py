@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags, logging
 
-from t5x import errors, gin_utils, processes, usage
+from t5x import distributed, errors, gin_utils, usage
 
 RUN_MODES = ('train', 'eval', 'infer', 'precompile')
 
@@ -154,7 +154,7 @@ def parse_gin() -> None:
 def _start_processes(values: Any) -> None:
   names = ('coordinator_address', 'process_count', 'process_index')
   given = [name for name in names if values[name].value is not None]
-  if not given and not values.multiprocess_gpu and not processes.cluster():
+  if not given and not values.multiprocess_gpu and not distributed.cluster():
     return
   if given and len(given) < len(names):
     missing = ', '.join(f'--{n}' for n in names if n not in given)
@@ -162,7 +162,7 @@ def _start_processes(values: Any) -> None:
       f'Several processes need all of --{", --".join(names)}; missing:'
       f' {missing}.'
     )
-  processes.start(
+  distributed.start(
     values.coordinator_address, values.process_count, values.process_index
   )
 

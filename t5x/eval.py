@@ -24,15 +24,15 @@ import seqio
 from etils import epath
 
 from t5x import (
-  checkpoint_config,
+  checkpoints,
   commands,
-  datasets,
+  data,
   errors,
   evaluators,
+  files,
   gin_utils,
   initialization,
   partitioning,
-  storage,
 )
 from t5x import trainer as trainer_lib
 
@@ -50,8 +50,8 @@ _ALL_BATCHES = 2**31 - 1
 def evaluate(
   *,
   model: Any,
-  dataset_cfg: datasets.DatasetConfig,
-  restore_checkpoint_cfg: checkpoint_config.RestoreCheckpointConfig,
+  dataset_cfg: data.DatasetConfig,
+  restore_checkpoint_cfg: checkpoints.RestoreCheckpointConfig,
   partitioner: partitioning.BasePartitioner,
   output_dir: str,
   inference_evaluator_cls: Callable[..., seqio.Evaluator]
@@ -63,7 +63,7 @@ def evaluate(
   ] = initialization.TrainStateInitializer,
   train_eval_get_dataset_fn: Callable[
     ..., Any
-  ] = datasets.get_training_eval_datasets,
+  ] = data.get_training_eval_datasets,
   fallback_init_rng: int | None = None,
   use_orbax: bool = True,
 ) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
@@ -99,7 +99,7 @@ def evaluate(
       'evaluate: both inference_evaluator_cls and training_evaluator_cls are'
       ' None, so there is nothing to compute. Set one of them.'
     )
-  with storage.errors_named(output_dir):
+  with files.errors_named(output_dir):
     epath.Path(output_dir).mkdir(parents=True, exist_ok=True)
     summarize_config_fn(output_dir, None, 0)
   loss_data = {}
@@ -173,7 +173,7 @@ def _input_shapes(cfg, evaluator, loss_data) -> Mapping[str, tuple[int, ...]]:
     return {
       k: (cfg.batch_size, *v.shape.as_list()[1:]) for k, v in spec.items()
     }
-  provider = datasets.mixture_or_task(cfg)
+  provider = data.mixture_or_task(cfg)
   raise errors.UserError(
     f'{provider.name!r} has no task with metrics and the split {cfg.split!r}.'
     f' Splits: {sorted(provider.splits)}.'

@@ -8,7 +8,7 @@ import jax
 import seqio
 import tensorflow as tf
 
-from t5x import datasets, feature_lengths, inference
+from t5x import data, inference
 from t5x import train_state as train_state_lib
 
 _LOG_FOLDER = 'inference_eval'
@@ -23,13 +23,13 @@ class InferenceEvaluator:
 
   def __init__(
     self,
-    infer_eval_dataset_cfg: datasets.DatasetConfig,
+    infer_eval_dataset_cfg: data.DatasetConfig,
     inference_evaluator_cls: Callable[..., seqio.Evaluator],
     model: Any,
     partitioner: Any,
     log_dir: str | None = None,
     verify_matching_vocabs_fn: Callable[..., None]
-    | None = datasets.verify_matching_vocabs,
+    | None = data.verify_matching_vocabs,
   ):
     """Reads and keeps the examples to evaluate.
 
@@ -42,12 +42,12 @@ class InferenceEvaluator:
       verify_matching_vocabs_fn: checks vocabularies, or None.
     """
     cfg = infer_eval_dataset_cfg
-    provider = datasets.mixture_or_task(cfg)
+    provider = data.mixture_or_task(cfg)
     # Raises for a batch that the mesh doesn't divide.
     partitioner.get_data_layout(cfg.batch_size)
     if verify_matching_vocabs_fn is not None:
       verify_matching_vocabs_fn(cfg, model)
-    feature_lengths.check(
+    data.check_lengths(
       provider, cfg, model.FEATURE_CONVERTER_CLS, longest_by_default=True
     )
     self._model = model
@@ -63,7 +63,7 @@ class InferenceEvaluator:
       feature_converter=model.FEATURE_CONVERTER_CLS(pack=False),
       eval_split=cfg.split,
       use_cached=cfg.use_cached,
-      seed=datasets.shared_seed(cfg.seed),
+      seed=data.shared_seed(cfg.seed),
       sequence_length=cfg.task_feature_lengths,
       log_dir=log_folder,
       use_memory_cache=cfg.use_memory_cache,

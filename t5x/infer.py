@@ -29,19 +29,19 @@ from rich import console as rich_console
 from rich import progress as rich_progress
 
 from t5x import (
-  checkpoint_config,
+  checkpoints,
   commands,
-  datasets,
+  data,
+  distributed,
   errors,
-  feature_lengths,
+  files,
   gin_utils,
   infer_files,
   inference,
   initialization,
   partitioning,
-  storage,
-  tools,
 )
+from t5x import checkpoints as checkpoints_lib
 
 # The gin files of a run bind `train` in the main module. Having the name here
 # lets inference be given the files, or the config.gin, of the run itself.
@@ -58,8 +58,8 @@ def infer(
   *,
   mode: str,
   model: Any,
-  dataset_cfg: datasets.DatasetConfig,
-  restore_checkpoint_cfg: checkpoint_config.RestoreCheckpointConfig,
+  dataset_cfg: data.DatasetConfig,
+  restore_checkpoint_cfg: checkpoints.RestoreCheckpointConfig,
   partitioner: partitioning.BasePartitioner,
   output_dir: str,
   checkpoint_period: int,
@@ -75,7 +75,7 @@ def infer(
   merge_fn: Callable[..., None] = merge_chunks_to_file,
   summarize_config_fn: SummarizeConfigFn = gin_utils.summarize_gin_config,
   verify_matching_vocabs_fn: Callable[..., None]
-  | None = datasets.verify_matching_vocabs,
+  | None = data.verify_matching_vocabs,
   output_vocab_feature_name: str = 'targets',
   file_extension: str = 'jsonl',
   keep_aux_as_numpy: bool = False,
@@ -119,14 +119,14 @@ def infer(
   _check(mode, dataset_cfg, checkpoint_period, shard_id, num_shards)
   # Raises for a batch that the mesh doesn't divide.
   partitioner.get_data_layout(dataset_cfg.batch_size)
-  feature_lengths.check(
-    datasets.mixture_or_task(dataset_cfg),
+  data.check_lengths(
+    data.mixture_or_task(dataset_cfg),
     dataset_cfg,
     model.FEATURE_CONVERTER_CLS,
   )
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(dataset_cfg, model)
-  with storage.errors_named(output_dir):
+  with files.errors_named(output_dir):
     epath.Path(output_dir).mkdir(parents=True, exist_ok=True)
     summarize_config_fn(output_dir, None, 0)
   suffix = f'{file_extension}-{shard_id:05}-of-{num_shards:05}'
@@ -180,7 +180,7 @@ def infer(
     # Only now: a run that is killed before finds every task's chunks.
     for job in jobs:
       tf.io.gfile.rmtree(job.tmp_dir)
-  tools.sync_global_devices('infer_done')
+  distributed.sync_global_devices('infer_done')
 
 
 @dataclasses.dataclass
@@ -267,8 +267,8 @@ def _check(mode, cfg, checkpoint_period, shard_id, num_shards) -> None:
     )
 
 
-def _tasks(cfg: datasets.DatasetConfig) -> Sequence[seqio.Task]:
-  provider = datasets.mixture_or_task(cfg)
+def _tasks(cfg: data.DatasetConfig) -> Sequence[seqio.Task]:
+  provider = data.mixture_or_task(cfg)
   tasks = seqio.get_subtasks(provider)
   with_split = [task for task in tasks if cfg.split in task.splits]
   if not with_split:
@@ -290,7 +290,7 @@ def _vocabulary(task: seqio.Task, feature: str) -> seqio.Vocabulary:
   return task.output_features[feature].vocabulary
 
 
-def _seed(cfg: datasets.DatasetConfig) -> int:
+def _seed(cfg: data.DatasetConfig) -> int:
   """The configured seed, else 0: a resumed run has to see the same order."""
   return 0 if cfg.seed is None else cfg.seed
 
@@ -323,7 +323,7 @@ def _restore(
     partitioner=partitioner,
     use_orbax=use_orbax,
   )
-  _, paths = initialization.get_first_valid_restore_config_and_paths([cfg])
+  _, paths = checkpoints_lib.get_first_valid_restore_config_and_paths([cfg])
   state = initializer.from_checkpoint([cfg], init_rng=commands.init_key(seed))
   if state is None:
     raise commands.no_checkpoint(cfg)

@@ -1,132 +1,17 @@
 """Makes the train state that a run, an evaluation or inference starts with."""
 
 import functools
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from absl import logging
 from flax import traverse_util
-from jax.experimental import multihost_utils
 
-from t5x import (
-  batched_draws,
-  checkpoint_config,
-  checkpoint_layouts,
-  state_utils,
-  storage,
-  threefry,
-  tools,
-)
+from t5x import batched_draws, checkpoints, distributed, state_utils, threefry
 from t5x import train_state as train_state_lib
+from t5x.checkpoints import selection
 from t5x.errors import DamagedError, UserError
-
-RestoreConfigs = Sequence[checkpoint_config.RestoreCheckpointConfig]
-
-
-def get_first_valid_restore_config_and_paths(
-  restore_cfgs: RestoreConfigs,
-) -> tuple[checkpoint_config.RestoreCheckpointConfig | None, Sequence[str]]:
-  """Finds the first configuration that has a checkpoint.
-
-  Args:
-    restore_cfgs: tried in order. A folder without checkpoints (modes 'latest'
-      and 'all') is passed over; a 'specific' checkpoint must exist.
-
-  Returns:
-    The configuration and its checkpoints' paths; (None, []) if none has any.
-
-  Raises:
-    UserError: a specific checkpoint is absent or incomplete, or 'latest' or
-      'all' is given one checkpoint instead of a folder of them.
-  """
-  for cfg in restore_cfgs:
-    paths = [path for given in cfg.paths for path in _paths(given, cfg.mode)]
-    if paths:
-      return cfg, paths
-  return None, []
-
-
-def _paths(given: str, mode: str) -> list[str]:
-  is_checkpoint = checkpoint_layouts.layout_of(given) is not None
-  if mode == 'specific':
-    if not is_checkpoint:
-      raise checkpoint_layouts.explain(given)
-    return [given]
-  if is_checkpoint:
-    raise UserError(
-      f'{given}: this is one checkpoint, but mode is {mode!r}, which takes a'
-      " folder of checkpoints. Set RestoreCheckpointConfig.mode = 'specific',"
-      ' or give the folder that holds it.'
-    )
-  steps = checkpoint_layouts.all_steps(given)
-  chosen = steps if mode == 'all' else steps[-1:]
-  return [checkpoint_layouts.get_checkpoint_dir(given, s) for s in chosen]
-
-
-def set_incomplete_aside(folder: str) -> None:
-  """Renames what bears a checkpoint's name in a run's folder but is none.
-
-  A save never leaves such a thing; a copy or a lost file may.
-
-  Raises:
-    UserError: the run has no other checkpoint.
-  """
-  if '://' in folder or not os.path.isdir(folder):
-    return
-  tools.sync_global_devices(f'incomplete in {folder}')
-  complete = checkpoint_layouts.all_steps(folder)
-  for name in sorted(os.listdir(folder)):
-    path = os.path.join(folder, name)
-    step = checkpoint_layouts.step_of(path)
-    if step is None or step in complete:
-      continue
-    if not complete:
-      raise checkpoint_layouts.explain(path)
-    if jax.process_index() == 0:
-      logging.warning(
-        '%s Set aside as %s.',
-        checkpoint_layouts.explain(path),
-        storage.set_aside(path),
-      )
-  tools.sync_global_devices(f'only complete in {folder}')
-
-
-def _any_process(mine: bool) -> bool:
-  if jax.process_count() == 1:
-    return mine
-  return bool(np.any(multihost_utils.process_allgather(np.array(mine))))
-
-
-def _last_before(path: str, damage: Exception | None) -> str:
-  """Sets a damaged checkpoint of a run aside; returns the one before it.
-
-  Raises:
-    UserError: there is none before it.
-  """
-  folder, step = (
-    os.path.dirname(path.rstrip('/')),
-    checkpoint_layouts.step_of(path),
-  )
-  said = damage or f'{path}: damaged, as another process found.'
-  earlier = [s for s in checkpoint_layouts.all_steps(folder) if s < step]
-  if not earlier or '://' in path:
-    raise UserError(
-      f'{said} The run has no other complete checkpoint before it. To begin the'
-      f' run again, remove {path}.'
-    ) from damage
-  tools.sync_global_devices(f'damaged {path}')
-  if jax.process_index() == 0:
-    logging.warning(
-      '%s Set aside as %s; going on from step %d instead.',
-      said,
-      storage.set_aside(path),
-      earlier[-1],
-    )
-  tools.sync_global_devices(f'set aside {path}')
-  return checkpoint_layouts.get_checkpoint_dir(folder, earlier[-1])
 
 
 def _type(key: jax.Array) -> jax.ShapeDtypeStruct:
@@ -208,7 +93,7 @@ class TrainStateInitializer:
 
   def from_checkpoints(
     self,
-    restore_cfgs: RestoreConfigs,
+    restore_cfgs: selection.RestoreConfigs,
     ds_iter: Any | None = None,
     init_rng: jax.Array | None = None,
   ) -> Iterator[tuple[Any, str]]:
@@ -227,7 +112,9 @@ class TrainStateInitializer:
     Raises:
       UserError: a checkpoint is absent, incomplete, or does not fit.
     """
-    cfg, paths = get_first_valid_restore_config_and_paths(restore_cfgs)
+    cfg, paths = selection.get_first_valid_restore_config_and_paths(
+      restore_cfgs
+    )
     if cfg is None:
       return
     logging.info('Restoring %s.', ', '.join(paths))
@@ -265,13 +152,13 @@ class TrainStateInitializer:
         if not (cfg.restore_dataset and cfg.mode == 'latest'):
           raise
         damage = error
-      if not _any_process(damage is not None):
+      if not distributed.any_process(damage is not None):
         return state, path
-      path = _last_before(path, damage)
+      path = selection.last_before(path, damage)
 
   def _fallback_state(
     self,
-    cfg: checkpoint_config.RestoreCheckpointConfig,
+    cfg: checkpoints.RestoreCheckpointConfig,
     init_rng: jax.Array | None,
   ) -> Mapping[str, Any] | None:
     """A state from scratch, if the configuration may need one."""
@@ -303,7 +190,7 @@ class TrainStateInitializer:
 
   def from_checkpoint(
     self,
-    ckpt_cfgs: RestoreConfigs,
+    ckpt_cfgs: selection.RestoreConfigs,
     *,
     ds_iter: Any | None = None,
     init_rng: jax.Array | None = None,
@@ -316,7 +203,7 @@ class TrainStateInitializer:
     Raises:
       UserError: they name several, or one that does not fit.
     """
-    cfg, paths = get_first_valid_restore_config_and_paths(ckpt_cfgs)
+    cfg, paths = selection.get_first_valid_restore_config_and_paths(ckpt_cfgs)
     if len(paths) > 1:
       raise UserError(
         f'RestoreCheckpointConfig: expected one checkpoint, found {len(paths)}:'
@@ -329,7 +216,7 @@ class TrainStateInitializer:
 
   def from_checkpoint_or_scratch(
     self,
-    ckpt_cfgs: RestoreConfigs,
+    ckpt_cfgs: selection.RestoreConfigs,
     *,
     init_rng: jax.Array,
     ds_iter: Any | None = None,

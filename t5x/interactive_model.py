@@ -16,15 +16,15 @@ import seqio
 import tensorflow as tf
 
 from t5x import (
-  checkpoint_config,
+  checkpoints,
   commands,
   errors,
   infer_files,
   inference,
   initialization,
   interactive_examples,
+  optimizers,
   partitioning,
-  schedules,
 )
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
@@ -112,10 +112,10 @@ class InteractiveModel:
     )
     self._train_state_axes = initializer.train_state_axes
     init_rng, trainer_rng = jax.random.split(jax.random.key(init_random_seed))
-    given = checkpoint_config.RestoreCheckpointConfig(
+    given = checkpoints.RestoreCheckpointConfig(
       path=checkpoint_path or None, mode=restore_mode, dtype=dtype
     )
-    own = checkpoint_config.RestoreCheckpointConfig(
+    own = checkpoints.RestoreCheckpointConfig(
       path=output_dir, mode='latest', dtype=dtype
     )
     state = initializer.from_checkpoint([own, given], init_rng=init_rng)
@@ -131,12 +131,12 @@ class InteractiveModel:
       summary_dir=output_dir,
       train_state_axes=self._train_state_axes,
       rng=trainer_rng,
-      learning_rate_fn=schedules.create_learning_rate_scheduler(
+      learning_rate_fn=optimizers.create_learning_rate_scheduler(
         factors='constant', base_learning_rate=_LEARNING_RATE
       ),
       num_microbatches=None,
     )
-    self._manager = checkpoint_config.SaveCheckpointConfig(
+    self._manager = checkpoints.SaveCheckpointConfig(
       dtype=dtype or 'float32'
     ).make_manager(output_dir, state, partitioner)
 

@@ -8,14 +8,7 @@ from typing import Any
 
 import jax
 
-from t5x import (
-  checkpoint_layouts,
-  datasets,
-  evaluators,
-  numerics,
-  run_identity,
-  stopping,
-)
+from t5x import checkpoints, data, evaluators, numerics, run_identity, stopping
 from t5x import progress as progress_lib
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
@@ -74,7 +67,7 @@ class TrainLoop:
     self,
     *,
     trainer: trainer_lib.BaseTrainer,
-    train_iter: datasets.TrainIterator,
+    train_iter: data.TrainIterator,
     checkpoint_manager: Any | None,
     save_transformations: Sequence[Any],
     train_eval: Mapping[str, Any],
@@ -196,7 +189,7 @@ class TrainLoop:
     self._manager.save(
       state, state_transformation_fns=self._save_transformations, force=True
     )
-    return checkpoint_layouts.get_checkpoint_dir(
+    return checkpoints.get_checkpoint_dir(
       self._manager.directory, int(state.step)
     )
 

@@ -11,14 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from t5x import (
-  base_models,
-  decode_cache,
-  decoding,
-  errors,
-  losses,
-  optimizers,
-)
+from t5x import base_models, decoding, errors, losses, optimizers
 
 BaseModel = base_models.BaseModel
 BaseTransformerModel = base_models.BaseTransformerModel
@@ -228,7 +221,7 @@ class EncoderDecoderModel(BaseTransformerModel):
       return jnp.squeeze(logits, axis=1), updated['cache']
 
     if cache_encoded is not None:
-      tokens_to_logits = decode_cache.ShortCacheModel(tokens_to_logits)
+      tokens_to_logits = decoding.ShortCacheModel(tokens_to_logits)
     return tokens_to_logits, cache
 
   def predict_batch_with_aux(

@@ -16,7 +16,7 @@ import seqio
 from etils import epath
 from flax import traverse_util
 
-from t5x import checkpoint_layouts, datasets, errors
+from t5x import checkpoints, data, errors
 
 FILE = 'run.json'
 EVALUATED_FILE = 'evaluated_step'
@@ -25,7 +25,7 @@ _MAX_LISTED = 8
 
 
 def describe(
-  cfg: datasets.DatasetConfig, train_state: Any, seed: int
+  cfg: data.DatasetConfig, train_state: Any, seed: int
 ) -> dict[str, Any]:
   """Says what a run is, as it goes into `run.json`.
 
@@ -34,7 +34,7 @@ def describe(
     train_state: the state, or its shapes.
     seed: of the run.
   """
-  provider = datasets.mixture_or_task(cfg)
+  provider = data.mixture_or_task(cfg)
   parameters = traverse_util.flatten_dict(
     train_state.state_dict()['target'], sep='/'
   )
@@ -58,7 +58,7 @@ def describe(
       'seed': cfg.seed,
       'pack': cfg.pack,
       'use_cached': cfg.use_cached,
-      'data_shards': datasets.data_parts(cfg),
+      'data_shards': data.data_parts(cfg),
     },
   }
 
@@ -71,7 +71,7 @@ def _count(task: seqio.Task, split: str) -> int | None:
 def stored_seed(model_dir: str) -> int | None:
   """The seed of the run that a folder holds a checkpoint of, if any."""
   stored = _read(model_dir)
-  if stored is None or checkpoint_layouts.latest_step(model_dir) is None:
+  if stored is None or checkpoints.latest_step(model_dir) is None:
     return None
   seed = stored.get('seed')
   return seed if isinstance(seed, int) else None
@@ -89,7 +89,7 @@ def check(model_dir: str, identity: Mapping[str, Any], accept: bool) -> None:
     errors.UserError: the folder holds a checkpoint of another experiment.
   """
   stored = _read(model_dir)
-  step = checkpoint_layouts.latest_step(model_dir)
+  step = checkpoints.latest_step(model_dir)
   if stored is not None and step is not None and not accept:
     found = list(_differences(stored, identity))
     if found:
@@ -115,7 +115,7 @@ class Evaluated:
 
   def __init__(self, model_dir: str):
     self._path = epath.Path(model_dir) / EVALUATED_FILE
-    self._resumed = checkpoint_layouts.latest_step(model_dir) is not None
+    self._resumed = checkpoints.latest_step(model_dir) is not None
     self._step = -1
     if self._path.exists():
       with self._path.open('rb') as file:

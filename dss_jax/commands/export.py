@@ -71,9 +71,10 @@ def export(
   """
   quiet.load_tensorflow()
   from dss_jax import run_config
-  from t5x import checkpoint_layouts, huggingface
+  from t5x import checkpoints
+  from t5x.checkpoints.formats import huggingface
 
-  checkpoint = checkpoint_layouts.find_checkpoint(run, step)
+  checkpoint = checkpoints.find_checkpoint(run, step)
   own = '' if gin_files else _configuration(run, checkpoint)
   with run_config.configured(gin_files, [], own) as bound:
     model = run_config.resolve(bound, 'model')
@@ -88,7 +89,7 @@ def export(
       f' found {type(getattr(model, "module", model)).__name__}. Other networks'
       ' cannot be exported.'
     )
-  params = checkpoint_layouts.open_checkpoint(checkpoint)['target']
+  params = checkpoints.open_checkpoint(checkpoint)['target']
   with _made_whole(pathlib.Path(folder)) as place:
     huggingface.write(params, config, str(place))
     _write_tokeniser(vocabulary, place)

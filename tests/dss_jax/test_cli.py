@@ -1,5 +1,6 @@
 """Tests of the command `dss`, and of the tasks on the other samples."""
 
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -156,6 +157,13 @@ def test_help_lists_the_commands_and_imports_none_of_them():
   assert found.returncode == 0, found.stderr
   assert not found.stderr
   assert re.search(r'data +Looks at data', found.stdout)
+
+
+def test_the_version_is_the_one_that_is_installed(capsys):
+  cli.main(['--version'])
+  # After a change of the version: pip install -e . again.
+  installed = importlib.metadata.version('dss-jax')
+  assert capsys.readouterr().out == f'dss, version {installed}\n'
 
 
 def test_a_command_writes_nothing_but_its_own_to_standard_error(tmp_path):

@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from dss_jax import models, optimization
 from dss_jax.pipeline import feature_converter
-from t5x import huggingface, partitioning, train_state, trainer
+from t5x import partitioning, train_state, trainer
+from t5x.checkpoints.formats import huggingface
 from t5x.examples.t5 import network
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'

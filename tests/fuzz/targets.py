@@ -97,7 +97,8 @@ def own_data(content: bytes) -> None:
 
 def torch_pickle(content: bytes) -> None:
   """The pickle in a PyTorch file, in either layout."""
-  from t5x import errors, torch_files
+  from t5x import errors
+  from t5x.checkpoints.formats import torch_pickle as torch_pickle_lib
 
   packed = io.BytesIO()
   with zipfile.ZipFile(packed, 'w') as archive:
@@ -108,7 +109,7 @@ def torch_pickle(content: bytes) -> None:
     for file in (packed.getvalue(), content):
       path.write_bytes(file)
       try:
-        tensors = torch_files.open_file(path)
+        tensors = torch_pickle_lib.open_file(path)
         for tensor in tensors.values():
           assert all(n >= 0 for n in tensor.shape)
       except errors.UserError as error:
@@ -117,7 +118,8 @@ def torch_pickle(content: bytes) -> None:
 
 def orbax_metadata(content: bytes) -> None:
   """The description of a checkpoint, and the position beside it."""
-  from t5x import checkpoint_layouts, errors, orbax_checkpoints
+  from t5x import checkpoints, errors
+  from t5x.checkpoints.formats import orbax
 
   with _folder() as folder:
     path = os.path.join(folder, 'checkpoint_1')
@@ -127,8 +129,8 @@ def orbax_metadata(content: bytes) -> None:
         file.write(content)
     with open(os.path.join(path, 'state', 'manifest.ocdbt'), 'wb'):
       pass
-    checkpoint_layouts.all_steps(folder)
-    for read in (orbax_checkpoints.read, orbax_checkpoints.read_position):
+    checkpoints.all_steps(folder)
+    for read in (orbax.read, orbax.read_position):
       try:
         read(path)
       except errors.UserError as error:
@@ -137,26 +139,27 @@ def orbax_metadata(content: bytes) -> None:
 
 def legacy_index(content: bytes) -> None:
   """The msgpack index of a legacy checkpoint."""
-  from t5x import errors, legacy_checkpoints
+  from t5x import errors
+  from t5x.checkpoints.formats import legacy_t5x
 
   with _folder() as folder:
     with open(os.path.join(folder, 'checkpoint'), 'wb') as file:
       file.write(content)
     try:
-      legacy_checkpoints.read(folder)
+      legacy_t5x.read(folder)
     except errors.UserError as error:
       assert folder in str(error)
 
 
 def snapshot(content: bytes) -> None:
   """A snapshot of the input."""
-  from t5x import pipeline_snapshots
+  from t5x.data import snapshots
 
   try:
-    found = pipeline_snapshots.Snapshot.from_bytes(content)
-    again = pipeline_snapshots.Snapshot.from_bytes(found.to_bytes())
+    found = snapshots.Snapshot.from_bytes(content)
+    again = snapshots.Snapshot.from_bytes(found.to_bytes())
     assert again == found
-  except pipeline_snapshots.UnusableError:
+  except snapshots.UnusableError:
     pass
 
 

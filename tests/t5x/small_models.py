@@ -6,7 +6,7 @@ import optax
 
 from t5x import (
   base_models,
-  checkpoint_config,
+  checkpoints,
   initialization,
   metrics,
   models,
@@ -86,7 +86,7 @@ def save(model, folder, steps):
     model.optimizer_def, model.get_initial_variables, SHAPES, where
   )
   state = initializer.from_scratch(jax.random.key(0))
-  manager = checkpoint_config.SaveCheckpointConfig().make_manager(
+  manager = checkpoints.SaveCheckpointConfig().make_manager(
     str(folder), state, where
   )
   for step in steps:

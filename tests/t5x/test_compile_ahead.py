@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x import compile_ahead, datasets, errors, trainer
+from t5x import compile_ahead, data, errors, trainer
 from tests.t5x import small_run, toy_model
 
 
@@ -117,12 +117,12 @@ def test_a_run_compiles_once_and_a_finished_one_not_at_all(
 
 
 def test_shapes_of_a_global_batch():
-  dataset = datasets.get_dataset(
+  dataset = data.get_dataset(
     small_run.data_config('train', batch_size=8),
     0,
     2,
     small_run.NoisyTable.FEATURE_CONVERTER_CLS,
   )
-  shapes = datasets.global_batch_shapes(dataset.element_spec, 8)
+  shapes = data.global_batch_shapes(dataset.element_spec, 8)
   assert {spec.shape[0] for spec in dataset.element_spec.values()} == {4}
   assert {x.shape for x in shapes.values()} == {(8, 6), (8, 10)}

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from t5x import checkpoint_config, datasets, errors, infer, infer_files
+from t5x import checkpoints, errors, infer, infer_files
+from t5x import data as data_lib
 from tests.t5x import small_models, toy_task
 
 _MERGED = 'toy_backwards-{}.jsonl-00000-of-00001'
@@ -23,7 +24,7 @@ def _infer(run_folder, output_dir, mode='predict', data=None, **options):
   infer.infer(
     mode=mode,
     model=small_models.EchoModel(),
-    dataset_cfg=datasets.DatasetConfig(
+    dataset_cfg=data_lib.DatasetConfig(
       **{
         'mixture_or_task_name': toy_task.NAME,
         'task_feature_lengths': toy_task.LENGTHS,
@@ -34,7 +35,7 @@ def _infer(run_folder, output_dir, mode='predict', data=None, **options):
         **(data or {}),
       }
     ),
-    restore_checkpoint_cfg=checkpoint_config.RestoreCheckpointConfig(
+    restore_checkpoint_cfg=checkpoints.RestoreCheckpointConfig(
       path=str(run_folder), mode='latest'
     ),
     partitioner=small_models.partitioner(),

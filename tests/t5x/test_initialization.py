@@ -13,13 +13,13 @@ from jax.sharding import PartitionSpec
 
 from t5x import (
   adafactor,
-  checkpoint_config,
   checkpoints,
   initialization,
   optimizers,
   partitioning,
   train_state,
 )
+from t5x import checkpoints as checkpoints_lib
 from t5x.errors import UserError
 from t5x.examples.t5 import network
 from tests import golden_data, toy_model
@@ -28,7 +28,7 @@ GOLDEN = pathlib.Path(golden_data.__file__).parent / 'golden'
 
 
 def _restore(path, mode='specific', **kwargs):
-  return checkpoint_config.RestoreCheckpointConfig(
+  return checkpoints.RestoreCheckpointConfig(
     path=path if isinstance(path, list) else str(path), mode=mode, **kwargs
   )
 
@@ -77,7 +77,7 @@ def toy_run(toy, tmp_path_factory):
   folder = tmp_path_factory.mktemp('run')
   partitioner = toy_model.initializer(optimizers.adamw(1e-2))[1]
   state = toy.from_scratch(jax.random.key(0))
-  saver = checkpoint_config.SaveCheckpointConfig().make_manager(
+  saver = checkpoints.SaveCheckpointConfig().make_manager(
     str(folder), state, partitioner, toy_model.Position(30)
   )
   for step in (1, 2, 3):
@@ -200,7 +200,7 @@ def test_a_checkpoint_of_another_model_says_what_is_likely_wrong(
 
 def test_modes_choose_specific_latest_and_all(toy, toy_run):
   folder, _ = toy_run
-  find = initialization.get_first_valid_restore_config_and_paths
+  find = checkpoints_lib.get_first_valid_restore_config_and_paths
   place = [f'{folder}/checkpoint_{step}' for step in (1, 2, 3)]
   assert find([_restore(place[0])])[1] == place[:1]
   assert find([_restore(place[:2])])[1] == place[:2]
@@ -214,10 +214,10 @@ def test_modes_choose_specific_latest_and_all(toy, toy_run):
 def test_the_first_configuration_with_a_checkpoint_counts(toy_run, tmp_path):
   folder, _ = toy_run
   empty, full = _restore(tmp_path, 'latest'), _restore(folder, 'latest')
-  find = initialization.get_first_valid_restore_config_and_paths
+  find = checkpoints_lib.get_first_valid_restore_config_and_paths
   assert find([empty, full])[0] is full
   assert find([empty]) == (None, [])
-  nothing = checkpoint_config.RestoreCheckpointConfig(path=None)
+  nothing = checkpoints.RestoreCheckpointConfig(path=None)
   assert find([nothing]) == (None, [])
 
 
@@ -322,7 +322,7 @@ def test_mistaken_configurations_are_explained(toy, toy_run):
   with pytest.raises(UserError, match=r'expected one checkpoint, found 3'):
     toy.from_checkpoint([_restore(folder, 'all')])
   with pytest.raises(UserError, match=r'period: expected at least 1'):
-    checkpoint_config.SaveCheckpointConfig(period=0)
+    checkpoints.SaveCheckpointConfig(period=0)
 
 
 def test_the_classes_that_are_configured_save_and_restore(
@@ -330,7 +330,7 @@ def test_the_classes_that_are_configured_save_and_restore(
 ):
   _, state = toy_run
   partitioner = toy_model.initializer(optimizers.adamw(1e-2))[1]
-  default = checkpoint_config.SaveCheckpointConfig(period=5)
+  default = checkpoints.SaveCheckpointConfig(period=5)
   orbax = default.make_manager(str(tmp_path), state, partitioner)
   assert isinstance(orbax, checkpoints.OrbaxCheckpointManagerInterface)
   assert orbax.should_save(5) and not orbax.should_save(6)
@@ -338,7 +338,7 @@ def test_the_classes_that_are_configured_save_and_restore(
     str(tmp_path), state, partitioner, use_orbax=False
   )
   assert type(legacy) is checkpoints.Checkpointer
-  best = checkpoint_config.SaveCheckpointConfig(
+  best = checkpoints.SaveCheckpointConfig(
     checkpointer_cls=functools.partial(
       checkpoints.SaveBestCheckpointer, metric_name_to_monitor='train/loss'
     )

@@ -13,12 +13,12 @@ from jax.sharding import PartitionSpec
 from t5x import (
   adafactor,
   decoding,
-  layer_stacks,
   models,
   partitioning,
   train_state,
   train_step,
 )
+from t5x.checkpoints.formats import layer_stacks
 from t5x.errors import UserError
 from t5x.examples.t5 import network
 from tests import golden_data

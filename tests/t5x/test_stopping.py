@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from t5x import checkpoint_layouts, checkpoints, stopping
+from t5x import checkpoints, stopping
 from tests.t5x import small_run
 
 
@@ -46,7 +46,7 @@ def test_a_signal_saves_and_ends_with_its_code(tmp_path, number, code):
     ):
       signal.signal(n, handler)
   assert raised.value.exit_code == code
-  assert checkpoint_layouts.all_steps(tmp_path) == [3]
+  assert checkpoints.all_steps(tmp_path) == [3]
   assert str(tmp_path / 'checkpoint_3') in str(raised.value)
 
 
@@ -122,7 +122,7 @@ def test_an_evaluation_is_cut_short(tmp_path):
     signal.signal(signal.SIGTERM, before[0])
     signal.signal(signal.SIGINT, before[1])
   assert raised.value.exit_code == 143
-  assert checkpoint_layouts.all_steps(tmp_path) == [4]
+  assert checkpoints.all_steps(tmp_path) == [4]
   assert not list(tmp_path.glob('inference_eval/*-metrics.jsonl'))
 
 

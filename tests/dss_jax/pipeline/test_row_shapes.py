@@ -6,7 +6,7 @@ import pytest
 from dss_jax import mixtures
 from dss_jax.commands import inspection
 from dss_jax.pipeline import feature_converter, row_shapes
-from t5x import datasets
+from t5x import data
 
 
 def units(encoder, decoder):
@@ -55,8 +55,8 @@ def test_inspection_foretells_what_training_packs(tfds_dir):
   lengths = {'inputs': 128, 'targets': 96}
   found = inspection.inspect(experiment, lengths)
   mixtures.register(experiment)
-  dataset = datasets.get_dataset(
-    datasets.DatasetConfig(
+  dataset = data.get_dataset(
+    data.DatasetConfig(
       mixtures.train_name(experiment), lengths, 'train', 16, shuffle=True,
       seed=0, pack=True,
     ), 0, 1, feature_converter.DistillFeatureConverter,
