@@ -10,9 +10,9 @@ and predictions in `<output_dir>/inference_eval/`. The file
 
 if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
-  from t5x import entry as _entry
+  from t5x.cli import flags
 
-  _entry.start('eval')
+  flags.start('eval')
 
 import contextlib
 import os
@@ -25,22 +25,22 @@ from etils import epath
 
 from t5x import (
   checkpoints,
-  commands,
   data,
   errors,
-  evaluators,
   files,
   gin_utils,
+  inference,
   initialization,
   partitioning,
 )
 from t5x import trainer as trainer_lib
+from t5x.cli import commands
 
 # The gin files of a run bind `train` in the main module. Having the name here
 # lets an evaluation be given the files, or the config.gin, of the run itself.
 from t5x.train import train  # noqa: F401
 
-InferenceEvaluator = evaluators.InferenceEvaluator
+InferenceEvaluator = inference.InferenceEvaluator
 SummarizeConfigFn = Callable[[str, Any, int], None]
 
 # More batches than any dataset has: the loss is measured on all of them.

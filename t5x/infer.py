@@ -4,14 +4,14 @@ r"""Runs a checkpoint over a SeqIO task or mixture, and writes JSON lines.
       --gin_file=t5x/configs/runs/infer.gin --gin.CHECKPOINT_PATH="'PATH'" …
 
 `infer` goes through each task in chunks. A run that was killed goes on after
-the last whole chunk. `t5x.infer_files` says which files there are.
+the last whole chunk. `inference.results` says which files there are.
 """
 
 if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
-  from t5x import entry as _entry
+  from t5x.cli import flags
 
-  _entry.start('infer')
+  flags.start('infer')
 
 import contextlib
 import dataclasses
@@ -30,26 +30,26 @@ from rich import progress as rich_progress
 
 from t5x import (
   checkpoints,
-  commands,
   data,
   distributed,
   errors,
   files,
   gin_utils,
-  infer_files,
   inference,
   initialization,
   partitioning,
 )
 from t5x import checkpoints as checkpoints_lib
+from t5x.cli import commands
+from t5x.inference import results
 
 # The gin files of a run bind `train` in the main module. Having the name here
 # lets inference be given the files, or the config.gin, of the run itself.
 from t5x.train import train  # noqa: F401
 
 SummarizeConfigFn = Callable[[str, Any, int], None]
-merge_chunks_to_file = infer_files.merge_chunks_to_file
-write_inferences_to_file = infer_files.write_inferences_to_file
+merge_chunks_to_file = results.merge_chunks_to_file
+write_inferences_to_file = results.write_inferences_to_file
 
 _MODES = ('predict', 'predict_with_aux', 'score')
 
@@ -211,8 +211,8 @@ class _Job:
     """Finds out how many chunks are done; on every process the same."""
     # The first process alone writes and reads, so that local disks will do.
     if jax.process_index() == 0:
-      infer_files.open_tmp_dir(self.tmp_dir, identity, resume)
-      self.done = infer_files.finished_chunks(self.tmp_dir, self.output_fname)
+      results.open_tmp_dir(self.tmp_dir, identity, resume)
+      self.done = results.finished_chunks(self.tmp_dir, self.output_fname)
     if jax.process_count() > 1:
       self.done = int(multihost_utils.broadcast_one_to_all(np.int32(self.done)))
 
@@ -231,9 +231,7 @@ class _Job:
         values, aux = result if isinstance(result, tuple) else (result, {})
         outputs = [output for _, output in values]
         if jax.process_index() == 0:
-          target = infer_files.chunk_path(
-            self.tmp_dir, self.output_fname, index
-          )
+          target = results.chunk_path(self.tmp_dir, self.output_fname, index)
           write(
             f'{target}.partial',
             (outputs, aux),

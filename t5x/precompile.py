@@ -10,9 +10,9 @@ run then starts at once. No example and no checkpoint is read.
 
 if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
-  from t5x import entry as _entry
+  from t5x.cli import flags
 
-  _entry.start('precompile')
+  flags.start('precompile')
 
 import os
 import time
@@ -22,8 +22,9 @@ from typing import Any
 import jax
 from etils import epath
 
-from t5x import commands, data, files, partitioning, utils
+from t5x import data, files, partitioning, utils
 from t5x import trainer as trainer_lib
+from t5x.cli import commands
 
 # The gin files of a run bind `train` in the main module. Having the name here
 # lets this be given the files of the run itself.

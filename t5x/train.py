@@ -8,9 +8,9 @@ it is given comes from gin; the files in `t5x/configs/runs` and `gin/` bind it.
 
 if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
-  from t5x import entry as _entry
+  from t5x.cli import flags
 
-  _entry.start('train')
+  flags.start('train')
 
 import contextlib
 import dataclasses
@@ -26,24 +26,20 @@ from etils import epath
 
 from t5x import (
   checkpoints,
-  commands,
-  compile_ahead,
   data,
   errors,
-  evaluators,
   files,
   gin_utils,
+  inference,
   initialization,
-  loop,
-  model_info,
   partitioning,
-  run_identity,
-  stopping,
 )
 from t5x import checkpoints as checkpoints_lib
-from t5x import progress as progress_lib
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
+from t5x.cli import commands
+from t5x.run import identity, loop, model_info, preemption
+from t5x.run import progress as progress_lib
 
 run_actions = loop.run_actions
 
@@ -130,7 +126,7 @@ def train(
     errors.UserError: for a configuration that can't work.
   """
   _check_periods(total_steps, eval_period, eval_steps, stats_period)
-  seed = data.shared_seed(random_seed, run_identity.stored_seed(model_dir))
+  seed = data.shared_seed(random_seed, identity.stored_seed(model_dir))
   init_rng, trainer_rng = jax.random.split(
     jax.random.key(seed, impl=_RNG_KINDS[use_hardware_rng])
   )
@@ -151,13 +147,13 @@ def train(
     stack.enter_context(files.errors_named(model_dir))
     stack.enter_context(data.damage_named(configs))
     data.check_files(configs)
-    signals = stack.enter_context(stopping.StopSignals())
+    signals = stack.enter_context(preemption.StopSignals())
     train_iter = run.training_data(configs[0], get_dataset_fn)
     stack.callback(train_iter.close)
     train_eval = run.training_eval_data(
       configs[1], eval_steps, train_eval_get_dataset_fn
     )
-    evaluator = configs[2] and evaluators.InferenceEvaluator(
+    evaluator = configs[2] and inference.InferenceEvaluator(
       configs[2],
       _evaluator_cls(inference_evaluator_cls, concurrent_metrics),
       model,
@@ -173,7 +169,7 @@ def train(
     run.describe_model(initializer)
     end = _last_step(total_steps, relative_steps, checkpoint_cfg)
     make_trainer = functools.partial(run.trainer, trainer_cls, initializer)
-    ahead = compile_ahead.CompileAhead(
+    ahead = trainer_lib.CompileAhead(
       lambda: make_trainer(
         initializer.global_train_state_shape,
         jax.eval_shape(lambda: trainer_rng),
@@ -212,7 +208,7 @@ def train(
       actions=_actions_by_mode(actions),
       progress=stack.enter_context(progress),
       signals=signals,
-      evaluated=run_identity.Evaluated(model_dir),
+      evaluated=identity.Evaluated(model_dir),
     )
     step = run_loop.run(start, end, run_eval_before_training)
   return step, trainer.train_state
@@ -276,11 +272,9 @@ class _Run:
     )
 
   def check_identity(self, train_cfg, initializer, seed) -> None:
-    run_identity.check(
+    identity.check(
       self.model_dir,
-      run_identity.describe(
-        train_cfg, initializer.global_train_state_shape, seed
-      ),
+      identity.describe(train_cfg, initializer.global_train_state_shape, seed),
       self.checkpoint_cfg.accept_other_run,
     )
 

@@ -26,8 +26,8 @@ from t5x.data import (
 from t5x.distributed import multihost_assert_equal, sync_global_devices
 from t5x.inference import get_infer_fn
 from t5x.initialization import TrainStateInitializer
-from t5x.model_info import log_model_info
 from t5x.optimizers import create_learning_rate_scheduler
+from t5x.run.model_info import log_model_info
 
 __all__ = [
   'CheckpointConfig',

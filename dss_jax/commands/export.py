@@ -22,7 +22,7 @@ from dss_jax import quiet
 from dss_jax.commands import hf_tokenizer
 from dss_jax.errors import DataError
 
-# T5's own, which `t5x.huggingface` writes too. Decoding starts with padding.
+# T5's own, as in `formats.huggingface`. Decoding starts with padding.
 _PAD_ID, _EOS_ID = 0, 1
 
 _README = """\

@@ -413,7 +413,7 @@ def read(
     location: the folder or `.zip` that holds it, see `archive.open_files`.
     teacher: whose outputs to read: 'palm' (`llm/`), 'gpt_neox'
       (`../gpt-neox/<name>/`), the name of another folder beside `llm/`, or of
-      an extraction (`extract.places`). None reads no teacher's: rationales and
+      an extraction (`teacher_outputs`). None reads no teacher's: rationales and
       teacher labels are blank.
     splits: which of 'train', 'validation', 'test'. None reads train and test,
       and validation where there is one.

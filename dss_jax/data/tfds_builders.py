@@ -4,7 +4,7 @@ A builder a data set (`dss_cqa`, `dss_svamp`, …), a config for each pair of
 data and teacher: `sample_palm`, `release_gpt_neox`, `local_<content>_palm` for
 the user's own folder or zip, and `sample_gold`, … where no teacher is needed.
 Each stores every released row; who trains on which is decided on reading
-(`sources`). `dss_custom` holds the user's own rows (`own_data`).
+(`pipeline.sources`). `dss_custom` holds the user's own rows (`own_rows`).
 """
 
 import contextlib

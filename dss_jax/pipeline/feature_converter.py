@@ -26,7 +26,7 @@ class DistillFeatureConverter(seqio.FeatureConverter):
 
   To be used wherever T5X takes a `seqio.EncDecFeatureConverter`. What comes
   out differs by `decoder_task_ids` (0 padding, 1 label, 2 rationale), and by
-  packing that fills both sides of a row (`dss_jax.packing`).
+  packing that fills both sides of a row (`packing`).
 
   Task features read: `inputs` and `targets`; if the task has it `task_id`, a
   scalar (or a vector of one, which a SeqIO evaluator can measure), without
@@ -48,7 +48,7 @@ class DistillFeatureConverter(seqio.FeatureConverter):
     decoder_loss_weights   [1 1 0]     [1 1 1]
     decoder_task_ids       [1 1 0]     [2 2 2]
 
-  Packed, both share a row, as `dss_jax.packing.pack` shows. Examples are packed
+  Packed, both share a row, as `packing.pack` shows. Examples are packed
   in windows of `WINDOW`; a window's number seeds the order of its rows, so the
   rows are the same in every run. The last window of a finite dataset may be
   smaller; all of its examples come out.

@@ -1,5 +1,6 @@
 """Checkpoints: saving them, choosing one, and restoring it onto any mesh."""
 
+from t5x.checkpoints import formats
 from t5x.checkpoints.config import (
   CheckpointConfig,
   RestoreCheckpointConfig,
@@ -51,6 +52,7 @@ __all__ = (
   'StateDict',
   'all_steps',
   'find_checkpoint',
+  'formats',
   'get_checkpoint_dir',
   'get_first_valid_restore_config_and_paths',
   'last_before',

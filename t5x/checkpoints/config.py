@@ -182,7 +182,7 @@ class CheckpointConfig:
     save: None saves nothing.
     restore: None starts from scratch. A list is tried in order.
     accept_other_run: (not in T5X) whether to go on in a folder whose checkpoint
-      is of another model or of other data; see `run_identity`.
+      is of another model or of other data; see `run.identity`.
   """
 
   save: SaveCheckpointConfig | None = None

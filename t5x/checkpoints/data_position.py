@@ -4,7 +4,7 @@
 checkpoint_1000/dataset/
   metadata          {"batches": 1000}
   part_0-of-2       a snapshot of the pipeline of each part of the data, if
-  part_1-of-2       there was one: see `pipeline_snapshots`
+  part_1-of-2       there was one: see `data.snapshots`
 ```
 
 The position is the same for all hosts. Each host writes the snapshot of the

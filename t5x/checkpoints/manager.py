@@ -87,7 +87,7 @@ class OrbaxCheckpointManagerInterface(restorer.Restorer):
         data position; None for all.
       force_keep_period: checkpoints whose step this divides always stay.
       metric_name_to_monitor: keep the best by this, not the last; see
-        `checkpoint_retention.Retention`.
+        `retention.Retention`.
       metric_mode: 'max' or 'min'.
       keep_checkpoints_without_metrics: whether those without a value stay.
     """

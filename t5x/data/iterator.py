@@ -49,7 +49,7 @@ class TrainIterator(Iterator[Mapping[str, jax.Array]]):
       saves: whether this host gives snapshots; of the hosts that read the same
         part, one does.
       snapshot_period: seconds between snapshots, by default
-        `pipeline_snapshots.PERIOD_SECONDS`.
+        `snapshots.PERIOD_SECONDS`.
     """
     self.part = part
     self._dataset = dataset

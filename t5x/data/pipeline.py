@@ -2,7 +2,7 @@
 
 `DatasetConfig` says what to read, `get_dataset` and
 `get_training_eval_datasets` build the `tf.data` pipelines, and `TrainIterator`
-(of `train_iterator`) feeds a run with them.
+(of `iterator`) feeds a run with them.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Beam search; its public names are those of `t5x.decoding`.
+"""Beam search.
 
 Axes: B batch, N beams, T decoder length, V vocabulary.
 """

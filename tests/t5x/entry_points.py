@@ -47,7 +47,7 @@ _datasets: dict[str, Any] = {}
 
 
 def shared_dataset(cfg, *args, **kwargs):
-  """`datasets.get_dataset`, with one pipeline for equal configs."""
+  """`data.get_dataset`, with one pipeline for equal configs."""
   key = repr((cfg, args, kwargs))
   if key not in _datasets:
     _datasets[key] = data.get_dataset(cfg, *args, **kwargs)

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import optax
 
 from t5x import (
-  base_models,
   checkpoints,
   initialization,
   metrics,
@@ -27,9 +26,7 @@ SHAPES = {
 class _Small(models.BaseModel):
   """Has one parameter `table`, of the class's `SHAPE`."""
 
-  FEATURE_CONVERTER_CLS = base_models.LazySeqioConverter(
-    'EncDecFeatureConverter'
-  )
+  FEATURE_CONVERTER_CLS = models.LazySeqioConverter('EncDecFeatureConverter')
   SHAPE = ((1,), ('embed',))
   input_vocabulary = output_vocabulary = toy_task.VOCABULARY
 

@@ -156,7 +156,7 @@ def _process(options, log, devices):
 
 
 def _run(options):
-  """Runs `call`; `distributed` are the arguments of `processes.start`.
+  """Runs `call`; `distributed` are the arguments of `distributed.start`.
 
   `snapshot_period` are the seconds between snapshots of the input.
   """

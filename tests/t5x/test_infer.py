@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from t5x import checkpoints, errors, infer, infer_files
+from t5x import checkpoints, errors, infer
 from t5x import data as data_lib
+from t5x.inference import results
 from tests.t5x import small_models, toy_task
 
 _MERGED = 'toy_backwards-{}.jsonl-00000-of-00001'
@@ -153,12 +154,12 @@ def test_a_folder_without_checkpoints_is_refused(tmp_path):
 
 def test_chunks_after_a_gap_do_not_count(tmp_path):
   for index in (0, 1, 3):
-    path = infer_files.chunk_path(str(tmp_path), 'a.jsonl', index)
+    path = results.chunk_path(str(tmp_path), 'a.jsonl', index)
     with open(path, 'w') as f:
       f.write(f'{index}\n')
-  assert infer_files.finished_chunks(str(tmp_path), 'a.jsonl') == 2
+  assert results.finished_chunks(str(tmp_path), 'a.jsonl') == 2
 
 
 def test_a_row_of_nested_aux_values():
   aux = {'scores': [1, 2], 'deep': {'tokens': [[3, 4], [5, 6]]}}
-  assert infer_files.row_of(aux, 1) == {'scores': 2, 'deep': {'tokens': [5, 6]}}
+  assert results.row_of(aux, 1) == {'scores': 2, 'deep': {'tokens': [5, 6]}}

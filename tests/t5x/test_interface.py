@@ -123,10 +123,10 @@ def test_a_module_has_what_t5x_users_know(name):
 def test_the_entry_points_have_t5xs_flags():
   from absl import flags
 
-  from t5x import entry
+  from t5x.cli import flags as flags_lib
 
   if 'gin_file' not in flags.FLAGS:
-    entry.define_flags()
+    flags_lib.define_flags()
   assert set(flags.FLAGS) >= {
     'gin_file',
     'gin_search_paths',

@@ -155,7 +155,7 @@ def open_folder(path: str) -> dict[str, Any]:
   Args:
     path: a local folder with `config.json` and weights, in one file or in
       several with an index: safetensors, or PyTorch's, whose pickled code is
-      not executed (see `torch_files`).
+      not executed (see `torch_pickle`).
 
   Returns:
     The parameters under T5X's names: nested dicts of `LazyArray`.

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from t5x import checkpoints, errors, run_identity
+from t5x import checkpoints, errors
 from t5x.checkpoints import integrity
 from t5x.checkpoints.formats import legacy_t5x, orbax
+from t5x.run import identity
 from tests.fuzz import targets
 
 _FUZZ = settings(
@@ -123,15 +124,15 @@ def test_a_legacy_index(tmp_path, content):
   content=st.binary(max_size=40) | _TREES.map(lambda t: json.dumps(t).encode())
 )
 def test_the_files_of_a_run(tmp_path, content):
-  for name in (run_identity.FILE, integrity.CHECKSUMS_FILE):
+  for name in (identity.FILE, integrity.CHECKSUMS_FILE):
     (tmp_path / name).write_bytes(content)
-  (tmp_path / run_identity.EVALUATED_FILE).write_bytes(content)
-  for read in (run_identity.stored_seed, integrity.check):
+  (tmp_path / identity.EVALUATED_FILE).write_bytes(content)
+  for read in (identity.stored_seed, integrity.check):
     try:
       read(str(tmp_path))
     except errors.UserError as error:
       assert str(tmp_path) in str(error)
-  assert not run_identity.Evaluated(str(tmp_path)).is_missing(1)
+  assert not identity.Evaluated(str(tmp_path)).is_missing(1)
 
 
 @_FUZZ

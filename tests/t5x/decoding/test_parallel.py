@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from t5x import partitioning, train_state
-from t5x.decoding import cache, sampling
+from t5x import decoding, partitioning, train_state
+from t5x.decoding import cache
 from tests.t5x import entry_points, tiny_model
 
 # Decode function and its options.
 _WAYS = {
-  'beam': (sampling.beam_search, {}),
-  'greedy': (sampling.temperature_sample, {'temperature': 0.0, 'topk': 1}),
-  'topp': (sampling.temperature_sample, {'topk': 0, 'topp': 0.8}),
+  'beam': (decoding.beam_search, {}),
+  'greedy': (decoding.temperature_sample, {'temperature': 0.0, 'topk': 1}),
+  'topp': (decoding.temperature_sample, {'topk': 0, 'topp': 0.8}),
 }
 
 

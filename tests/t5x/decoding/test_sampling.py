@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax.core import frozen_dict
 
+from t5x import decoding
 from t5x.decoding import cache as cache_lib
 from t5x.decoding import sampling
 from tests import golden_data
@@ -33,8 +34,8 @@ def test_one_beam_and_greedy_equal_t5x(name):
   @jax.jit
   def run():
     args = (model.inputs, model.cache, model, EOS)
-    beam, _ = sampling.beam_search(*args, num_decodes=1)
-    greedy, log_probs = sampling.temperature_sample(
+    beam, _ = decoding.beam_search(*args, num_decodes=1)
+    greedy, log_probs = decoding.temperature_sample(
       *args, rescale_log_probs=False
     )
     # One full pass over what was said.
@@ -60,9 +61,9 @@ def test_one_beam_and_greedy_equal_t5x(name):
 @pytest.mark.parametrize(
   'decode_fn, name',
   [
-    (sampling.temperature_sample, 'greedy_sequences'),
+    (decoding.temperature_sample, 'greedy_sequences'),
     pytest.param(
-      sampling.beam_search, 'beam1_sequences', marks=pytest.mark.slow
+      decoding.beam_search, 'beam1_sequences', marks=pytest.mark.slow
     ),
   ],
 )
@@ -295,12 +296,12 @@ def test_options_out_of_range_are_refused(kwargs, text):
 
 def test_a_frozen_cache_stays_frozen_and_counters_are_left_alone():
   cache = frozen_dict.freeze(HistoryModel().cache)
-  doubled = sampling.cache_map(lambda x: x * 2, cache)
+  doubled = decoding.cache_map(lambda x: x * 2, cache)
   assert isinstance(doubled, frozen_dict.FrozenDict)
   assert doubled['layer']['cached_state'].tolist() == [2, 2]
   grown = {'a': {'cache_index': jnp.ones(3), 'cached_bias': jnp.ones(3)}}
-  by_default = sampling.cache_map(lambda x: x * 2, grown)
-  with_index = sampling.cache_map(lambda x: x * 2, grown, apply_to_index=True)
+  by_default = decoding.cache_map(lambda x: x * 2, grown)
+  with_index = decoding.cache_map(lambda x: x * 2, grown, apply_to_index=True)
   assert by_default['a']['cache_index'].tolist() == [1, 1, 1]
   assert with_index['a']['cache_index'].tolist() == [2, 2, 2]
   assert with_index['a']['cached_bias'].tolist() == [1, 1, 1]
@@ -308,13 +309,13 @@ def test_a_frozen_cache_stays_frozen_and_counters_are_left_alone():
 
 def test_expansion_keeps_the_copies_of_a_row_side_by_side():
   x = jnp.array([[1, 2], [3, 4]])
-  assert sampling.flat_batch_beam_expand(x, 2).tolist() == [
+  assert decoding.flat_batch_beam_expand(x, 2).tolist() == [
     [1, 2],
     [1, 2],
     [3, 4],
     [3, 4],
   ]
-  assert sampling.flat_batch_beam_expand(x, 2, offset=1).tolist() == [
+  assert decoding.flat_batch_beam_expand(x, 2, offset=1).tolist() == [
     [1, 1, 2, 2],
     [3, 3, 4, 4],
   ]
