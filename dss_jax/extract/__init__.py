@@ -7,11 +7,9 @@ The parts, in the order of an extraction:
   `rows`      streams the inputs
   `estimate`  tokens and money before anything is spent
   `client`    one request
-  `limits`    requests and tokens a minute
   `journal`   every completion, on disk as it comes
-  `engine`    many requests at once, retried, stopped cleanly
-  `votes`     several samples of an input to one label
-  `results`   the published layout, and rows as JSON lines
+  `engine`    many requests at once, within limits, retried, stopped cleanly
+  `results`   votes, the published layout, and rows as JSON lines
   `report`    what came out
   `command`   `dss extract`
 

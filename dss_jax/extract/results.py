@@ -3,22 +3,66 @@
 Rows and journal are read in step, a row at a time. Every split gets a
 completion for each row, as the published layout needs it: '' where none was
 asked for or none came, which training leaves out like any other blank.
+
+Several samples of an input are joined to one answer by self-consistency (Wang
+et al. 2023). The label that most samples give is the answer; samples without a
+label have no vote. Among labels with equally many votes, the one that an
+earlier sample gave wins, so that the same samples always elect the same.
 """
 
 import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Self
 
 from dss_jax import own_data, records
 from dss_jax import teacher as teacher_lib
-from dss_jax.extract import estimate, journal, prompts, votes
+from dss_jax.extract import estimate, journal, prompts
 from dss_jax.extract import rows as rows_lib
 
 # Completions in a file, as in the published files of CQA.
 PART = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Vote:
+  """What the samples of an input agree on.
+
+  Attributes:
+    label: the elected label, '' where no sample has one.
+    kept: which samples gave it, or all where none has one.
+    agreement: the part of all samples that gave it.
+  """
+
+  label: str
+  kept: tuple[int, ...]
+  agreement: float
+
+
+def elect(
+  samples: Sequence[teacher_lib.Parsed],
+  key: Callable[[str], Hashable] = lambda label: label,
+) -> Vote:
+  """Elects a label.
+
+  >>> from dss_jax.teacher import Parsed
+  >>> elect([Parsed('a', 'x'), Parsed('b', 'y'), Parsed('c', 'y')])
+  Vote(label='y', kept=(1, 2), agreement=0.6666666666666666)
+
+  Args:
+    samples: rationales and labels, in the order of the samples.
+    key: what equal labels have in common.
+  """
+  voters: dict[Hashable, list[int]] = {}
+  for number, sample in enumerate(samples):
+    if sample.label:
+      voters.setdefault(key(sample.label), []).append(number)
+  if not voters:
+    return Vote('', tuple(range(len(samples))), 0.0)
+  kept = max(voters.values(), key=len)
+  return Vote(samples[kept[0]].label, tuple(kept), len(kept) / len(samples))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,7 +84,7 @@ class Outcome:
   entries: tuple[journal.Entry, ...]
   replies: tuple[str, ...]
   parsed: tuple[teacher_lib.Parsed, ...]
-  vote: votes.Vote
+  vote: Vote
   errors: tuple[str, ...]
 
   @property
@@ -92,7 +136,7 @@ def outcomes(
         entries=tuple(found),
         replies=replies,
         parsed=parsed,
-        vote=votes.elect(parsed, rows.key),
+        vote=elect(parsed, rows.key),
         errors=tuple(entry.error for entry in failed),
       )
 

@@ -9,7 +9,7 @@ import pytest
 import tenacity
 
 from dss_jax import errors
-from dss_jax.extract import client, engine, limits
+from dss_jax.extract import client, engine
 from tests.dss_jax.extract.conftest import KEY
 
 
@@ -142,7 +142,7 @@ def test_a_minute_never_has_more_than_was_allowed():
   """The burst and a minute of the steady flow make up the limit."""
 
   async def make():
-    return [limits._Bucket(n, n / 60) for n in (2, 10, 60, 1000, 60000)]
+    return [engine._Bucket(n, n / 60) for n in (2, 10, 60, 1000, 60000)]
 
   for bucket, allowed in zip(
     asyncio.run(make()), (2, 10, 60, 1000, 60000), strict=True
