@@ -41,7 +41,7 @@ class Failure(Exception):
   """A request got no completion, and asking again would not help this row."""
 
 
-class Passing(Failure):
+class RetryableFailure(Failure):
   """The request may succeed when it is sent again.
 
   Attributes:
@@ -64,7 +64,7 @@ class Passing(Failure):
     self.unreachable = unreachable
 
 
-class Final(Failure):
+class FatalFailure(Failure):
   """No request can succeed: a wrong key, model or address.
 
   Attributes:
@@ -249,8 +249,8 @@ class Client:
       asked: the prompt.
 
     Raises:
-      Passing: it may succeed when sent again.
-      Final: no request can succeed.
+      RetryableFailure: it may succeed when sent again.
+      FatalFailure: no request can succeed.
       Failure: this one cannot.
     """
     chat = self.service.endpoint == 'chat'
@@ -274,7 +274,7 @@ class Client:
       if not isinstance(text, str):
         raise TypeError('its text is no text')
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-      raise Passing(
+      raise RetryableFailure(
         f'expected a completion, found a body without one ({error!r:.60})'
       ) from None
     usage = found.get('usage')
@@ -305,7 +305,7 @@ class Client:
           data += more
         status, headers = response.status, response.headers
     except TimeoutError:
-      raise Passing(
+      raise RetryableFailure(
         f'no answer within {self.service.timeout:g} s (--timeout)'
       ) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -314,7 +314,7 @@ class Client:
       kind = type(error).__name__
       unreachable = isinstance(error, aiohttp.ClientConnectorError)
       message = self.clean(f'{kind}: {error!s:.200}')
-      raise Passing(message, unreachable=unreachable) from None
+      raise RetryableFailure(message, unreachable=unreachable) from None
     if status != 200:
       wait = retry_after(headers.get('Retry-After'))
       raise self._failure(status, data, wait)
@@ -326,13 +326,13 @@ class Client:
     said = said.removesuffix('.')
     message = f'HTTP {status}: {self.clean(said)}' if said else f'HTTP {status}'
     if code == 'insufficient_quota':
-      return Final(message, status)
+      return FatalFailure(message, status)
     if status in _PASSING:
       if wait is not None and wait > MAX_WAIT_S:
-        return Final(f'{message} (asks to wait {wait:.0f} s)', status)
-      return Passing(message, wait)
+        return FatalFailure(f'{message} (asks to wait {wait:.0f} s)', status)
+      return RetryableFailure(message, wait)
     if status in _FINAL or 300 <= status < 400:
-      return Final(message, status)
+      return FatalFailure(message, status)
     return Failure(message)
 
 
@@ -357,9 +357,9 @@ def _parsed(data: bytes) -> dict[str, Any]:
   try:
     found = json.loads(data)
   except (ValueError, RecursionError):
-    raise Passing('expected JSON, found a body that is none') from None
+    raise RetryableFailure('expected JSON, found a body that is none') from None
   if not isinstance(found, dict):
-    raise Passing('expected a JSON object, found another value')
+    raise RetryableFailure('expected a JSON object, found another value')
   return found
 
 

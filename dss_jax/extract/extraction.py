@@ -20,12 +20,12 @@ import click
 from dss_jax import errors
 from dss_jax.extract import (
   client,
-  engine,
   estimate,
   journal,
   places,
   prompts,
   report,
+  request_queue,
   results,
   screen,
 )
@@ -182,7 +182,7 @@ class _Run:
   def run(self) -> int:
     contents = self._contents()
     survey, samples = self.what.survey, self.what.samples
-    counts = engine.Counts(
+    counts = request_queue.Counts(
       survey.total * samples, contents.index.count(survey.asked)
     )
     begun = counts.done
@@ -199,13 +199,13 @@ class _Run:
     self._finish(contents)
     return 0
 
-  def _contents(self) -> journal.Contents:
+  def _contents(self) -> journal.JournalContents:
     survey = self.what.survey
     contents = journal.contents(
       self.path,
       journal.Index(survey.sizes, self.what.samples),
       self.service.model,
-      engine.parameters(self.service),
+      request_queue.parameters(self.service),
       survey.prompt,
     )
     if contents.changed:
@@ -220,7 +220,9 @@ class _Run:
       )
     return contents
 
-  def _jobs(self, contents: journal.Contents) -> Iterator[engine.Job]:
+  def _jobs(
+    self, contents: journal.JournalContents
+  ) -> Iterator[request_queue.Job]:
     for split, asked in self.what.survey.asked.items():
       if not asked:
         continue
@@ -230,32 +232,34 @@ class _Run:
         for sample in range(self.what.samples):
           if not contents.index.done(split, row.index, sample):
             prompt = self.what.prompt.ask(row.input, self.service.endpoint)
-            yield engine.Job(row, sample, prompt)
+            yield request_queue.Job(row, sample, prompt)
 
-  def _first(self, contents: journal.Contents) -> engine.Job:
+  def _first(self, contents: journal.JournalContents) -> request_queue.Job:
     """Returns the open job with the longest prompt, or just the first."""
     split, index = self.what.survey.longest
     for sample in range(self.what.samples):
       if not contents.index.done(split, index, sample):
         row = next(r for r in self.rows.read(split) if r.index == index)
         prompt = self.what.prompt.ask(row.input, self.service.endpoint)
-        return engine.Job(row, sample, prompt)
+        return request_queue.Job(row, sample, prompt)
     return next(self._jobs(contents))
 
   async def _ask(
     self,
-    contents: journal.Contents,
-    counts: engine.Counts,
+    contents: journal.JournalContents,
+    counts: request_queue.Counts,
     progress: screen.Progress,
-  ) -> engine.Engine:
+  ) -> request_queue.RequestQueue:
     pace = self.pace
     async with client.Client(self.service) as connected:
-      asking = engine.Engine(
+      asking = request_queue.RequestQueue(
         connected,
         self.log,
         contents,
         counts,
-        engine.Limits(pace.requests_per_minute, pace.tokens_per_minute),
+        request_queue.RateLimits(
+          pace.requests_per_minute, pace.tokens_per_minute
+        ),
         pace.retries,
         progress.update,
       )
@@ -265,7 +269,7 @@ class _Run:
         await check(connected, asking, first, pace.retries, name)
         if not asking.reason:
           await asking.run(self._jobs(contents), pace.concurrency)
-      if isinstance(asking.failure, client.Final):
+      if isinstance(asking.failure, client.FatalFailure):
         click.echo(
           f'{counts.done} of {counts.total} completions are in {self.path}.'
           ' The same command goes on with the others.',
@@ -274,7 +278,7 @@ class _Run:
         refuse(connected, asking.failure, None, 'further rows')
     return asking
 
-  def _stopped(self, asked: engine.Engine, begun: int) -> int:
+  def _stopped(self, asked: request_queue.RequestQueue, begun: int) -> int:
     counts = asked.counts
     click.echo(
       f'Stopped: {asked.reason}. {counts.done} of {counts.total} completions'
@@ -285,7 +289,7 @@ class _Run:
     )
     return INTERRUPTED if asked.failure is None else STOPPED
 
-  def _finish(self, contents: journal.Contents) -> None:
+  def _finish(self, contents: journal.JournalContents) -> None:
     what = self.what
     found = report.Report(self.rows, self.folder)
     outcomes = results.outcomes(
@@ -298,7 +302,7 @@ class _Run:
       data_set=self.rows.data_set,
       teacher=what.teacher,
       model=self.service.model,
-      parameters=engine.parameters(self.service),
+      parameters=request_queue.parameters(self.service),
       samples=what.samples,
       usage=contents.usage,
       cost=report.cost(contents.usage, what.prices),
@@ -327,8 +331,8 @@ class _Run:
 
 async def check(
   connected: client.Client,
-  asking: engine.Engine,
-  first: engine.Job,
+  asking: request_queue.RequestQueue,
+  first: request_queue.Job,
   retries: int,
   of_rows: str,
 ) -> None:
@@ -357,14 +361,14 @@ async def check(
 async def _models(connected: client.Client) -> list[str] | None:
   try:
     return await connected.models()
-  except client.Passing as failure:
+  except client.RetryableFailure as failure:
     if not failure.unreachable:
       return None
     raise errors.DataError(
       f'--url {connected.url}: expected a server there, found none ({failure}).'
       ' Start it, or correct the address.'
     ) from None
-  except client.Final as failure:
+  except client.FatalFailure as failure:
     if failure.status in (401, 402, 403):
       refuse(connected, failure, None, '')
     return None
@@ -423,7 +427,7 @@ def refuse(
 
 
 @contextlib.contextmanager
-def _interrupts(asking: engine.Engine) -> Iterator[None]:
+def _interrupts(asking: request_queue.RequestQueue) -> Iterator[None]:
   """Has Ctrl-C and a polite kill stop the run."""
 
   def interrupt() -> None:

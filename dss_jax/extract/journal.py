@@ -215,7 +215,7 @@ class Index:
 
 
 @dataclasses.dataclass
-class Contents:
+class JournalContents:
   """What a journal holds.
 
   Attributes:
@@ -247,7 +247,7 @@ def contents(
   model: str,
   parameters: Mapping[str, Any],
   prompt: Callable[[str, int], int | None],
-) -> Contents:
+) -> JournalContents:
   """Reads what a journal holds for a request.
 
   Args:
@@ -261,7 +261,7 @@ def contents(
   Returns:
     The index of entries that were asked just so, and what was asked otherwise.
   """
-  result = Contents(index)
+  result = JournalContents(index)
   for offset, entry in scan(path):
     if entry is None:
       result.unreadable += 1

@@ -109,7 +109,7 @@ class Outcome:
 def outcomes(
   rows: rows_lib.Rows,
   survey: estimate.Survey,
-  contents: journal.Contents,
+  contents: journal.JournalContents,
   prompt: prompts.Prompt,
   path: pathlib.Path,
 ) -> Iterator[Outcome]:

@@ -11,7 +11,7 @@ import rich.markup
 import rich.progress
 import rich.table
 
-from dss_jax.extract import engine, estimate, prompts
+from dss_jax.extract import estimate, prompts, request_queue
 
 # Without a terminal, a line of progress each so many seconds.
 _LINE_EVERY_S = 30.0
@@ -77,7 +77,7 @@ def dry_run(
 class Progress:
   """A bar with rate, time left, failures, tokens; lines without a terminal."""
 
-  def __init__(self, counts: engine.Counts):
+  def __init__(self, counts: request_queue.Counts):
     """Makes the bar.
 
     Args:
@@ -104,7 +104,7 @@ class Progress:
       more='',
     )
 
-  def update(self, counts: engine.Counts) -> None:
+  def update(self, counts: request_queue.Counts) -> None:
     """Shows where the run stands."""
     now = time.monotonic()
     rate = (counts.done - self._done) / max(now - self._begin, 1e-3)

@@ -76,7 +76,7 @@ class _Bucket:
       amount -= part
 
 
-class Limits:
+class RateLimits:
   """What an API's plan allows."""
 
   def __init__(
@@ -109,20 +109,20 @@ class Limits:
       await bucket.take(tokens if counts else 1)
 
 
-class Engine:
+class RequestQueue:
   """Asks for all jobs."""
 
   def __init__(
     self,
     client: client_lib.Client,
     log: journal.Journal,
-    contents: journal.Contents,
+    contents: journal.JournalContents,
     counts: Counts,
-    limit: Limits,
+    limit: RateLimits,
     retries: int,
     changed: Callable[[Counts], None] = lambda counts: None,
   ):
-    """Makes the engine; must be called where an event loop runs.
+    """Makes the queue; must be called where an event loop runs.
 
     Args:
       client: sends a request.
@@ -243,7 +243,7 @@ class Engine:
   async def _one(self, job: Job) -> None:
     try:
       completion = await self.retried(job, self._retries)
-    except client_lib.Final as failure:
+    except client_lib.FatalFailure as failure:
       self.stop(str(failure), failure)
     except client_lib.Failure as failure:
       self.counts.last_error = str(failure)
@@ -305,7 +305,7 @@ class Engine:
       stop=tenacity.stop_after_attempt(retries + 1)
       | tenacity.stop_when_event_set(self._stop),
       wait=_pause,
-      retry=tenacity.retry_if_exception_type(client_lib.Passing),
+      retry=tenacity.retry_if_exception_type(client_lib.RetryableFailure),
       before_sleep=self._note_retry,
       reraise=True,
     )
@@ -339,7 +339,9 @@ _jitter = tenacity.wait_random_exponential(
 def _pause(state: tenacity.RetryCallState) -> float:
   """Returns the seconds to wait: at least what the server asks for."""
   failure = state.outcome.exception()
-  asked = failure.wait if isinstance(failure, client_lib.Passing) else None
+  asked = (
+    failure.wait if isinstance(failure, client_lib.RetryableFailure) else None
+  )
   return (asked or 0.0) + _jitter(state)
 
 
