@@ -312,7 +312,7 @@ def extract(data: str, **options: Any) -> None:
     )
     parameters = _parameters(prompt, options)
     if options['dry_run']:
-      found.show(options['endpoint'], parameters, options['show'])
+      found.dry_run(options['endpoint'], parameters, options['show'])
       return
     status = found.run(_service(options, parameters), _pace(options))
   if status:

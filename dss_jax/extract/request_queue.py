@@ -1,9 +1,13 @@
-"""Many requests at once: retried, journalled as they come, stopped cleanly."""
+"""Queue of many requests: paced, retried, journaled, stopped cleanly.
+
+No minute has more requests or tokens than `RateLimits` allow.
+"""
 
 import asyncio
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import aiolimiter
 import tenacity
@@ -12,59 +16,64 @@ from dss_jax.extract import client as client_lib
 from dss_jax.extract import estimate, journal, prompts
 from dss_jax.extract import rows as rows_lib
 
-# After so many rows in a row without a completion, something is wrong with more
-# than the rows.
-GIVE_UP = 25
-# Seconds: the first wait between two attempts, about doubled each time.
+# After so many failed rows in a row, more is wrong than the rows.
+MAX_FAILURES_IN_A_ROW = 25
+# The first wait between two attempts, about doubled each time.
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
 _SYNC_EVERY_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Job:
-  """One sample of one row to ask for."""
+  """One sample of one row to ask for.
+
+  Attributes:
+    row: the row.
+    sample: the number of the sample, from 0.
+    prompt: what the request asks.
+  """
 
   row: rows_lib.Row
   sample: int
-  asked: prompts.Asked
+  prompt: prompts.RenderedPrompt
 
   @property
   def tokens(self) -> int:
     """About how many tokens the prompt has."""
-    return estimate.tokens(prompts.length(self.asked))
+    return estimate.tokens(prompts.length(self.prompt))
 
 
 @dataclasses.dataclass
 class Counts:
-  """What a run has done so far.
+  """Counts of what a run has done so far.
 
   Attributes:
-    total: samples there are to be, with those from before.
-    done: completions, with those from before.
+    total: samples to ask for, including those of earlier runs.
+    done: completions, including those of earlier runs.
     failed: samples given up on.
     retries: requests sent again.
-    flying: requests that the server has not answered yet.
-    sent: tokens of prompts, by the server's count.
-    received: tokens of completions, likewise.
-    last_error: why a request failed last.
+    in_flight: requests that the server has not answered yet.
+    prompt_tokens: by the server's count, in this run.
+    completion_tokens: likewise.
+    last_error: why the last failed request failed.
   """
 
   total: int
   done: int = 0
   failed: int = 0
   retries: int = 0
-  flying: int = 0
-  sent: int = 0
-  received: int = 0
+  in_flight: int = 0
+  prompt_tokens: int = 0
+  completion_tokens: int = 0
   last_error: str = ''
 
 
 class _Bucket:
-  """Lets so many units through a minute, a small part of them at once."""
+  """A limit of units per minute, of which a small part may go at once."""
 
   def __init__(self, per_minute: float, burst: float):
-    # Whatever is taken at once is missing from the steady flow, so that not
-    # even the first minute has more than was allowed.
+    # A burst is taken off the steady flow, so that not even the first minute
+    # has more than was allowed.
     self._burst = min(max(burst, 1.0), max(per_minute / 2, 1.0))
     flow = max(per_minute - self._burst, per_minute / 2) / 60
     self._limiter = aiolimiter.AsyncLimiter(self._burst, self._burst / flow)
@@ -77,22 +86,23 @@ class _Bucket:
 
 
 class RateLimits:
-  """What an API's plan allows."""
+  """Requests and tokens per minute that an API's plan allows."""
 
   def __init__(
     self,
     requests_per_minute: float | None = None,
     tokens_per_minute: float | None = None,
   ):
-    """Makes the limits; must be called where an event loop runs.
+    """Creates the limits; must be called in a running event loop.
 
     Args:
-      requests_per_minute: None for any number.
-      tokens_per_minute: of prompts and completions; None for any number.
+      requests_per_minute: None for no limit.
+      tokens_per_minute: of prompts and completions; None for no limit.
     """
+    # At once: a second's worth of requests, ten seconds' worth of tokens.
     self._buckets = [
-      (_Bucket(per_minute, per_minute / part), counts)
-      for per_minute, part, counts in (
+      (_Bucket(per_minute, per_minute / part), counts_tokens)
+      for per_minute, part, counts_tokens in (
         (requests_per_minute, 60, False),
         (tokens_per_minute, 6, True),
       )
@@ -105,12 +115,18 @@ class RateLimits:
     Args:
       tokens: about how many it will use.
     """
-    for bucket, counts in self._buckets:
-      await bucket.take(tokens if counts else 1)
+    for bucket, counts_tokens in self._buckets:
+      await bucket.take(tokens if counts_tokens else 1)
 
 
 class RequestQueue:
-  """Asks for all jobs."""
+  """Sends the requests of all jobs and journals what comes back.
+
+  Attributes:
+    counts: what was done so far.
+    reason: why the run stopped early; '' if it did not.
+    failure: the failure that stopped it; None if it was the user or nothing.
+  """
 
   def __init__(
     self,
@@ -118,78 +134,83 @@ class RequestQueue:
     log: journal.Journal,
     contents: journal.JournalContents,
     counts: Counts,
-    limit: RateLimits,
+    limits: RateLimits,
     retries: int,
-    changed: Callable[[Counts], None] = lambda counts: None,
+    on_change: Callable[[Counts], None] = lambda counts: None,
   ):
-    """Makes the queue; must be called where an event loop runs.
+    """Creates the queue; must be called in a running event loop.
 
     Args:
       client: sends a request.
       log: keeps every completion.
-      contents: what it holds; kept up to date.
+      contents: what the journal holds; kept up to date.
       counts: kept up to date.
-      limit: requests and tokens a minute.
+      limits: requests and tokens per minute.
       retries: how often a request is sent again.
-      changed: called whenever the counts changed.
+      on_change: called whenever the counts changed.
     """
-    self._client, self._log, self._contents = client, log, contents
-    self.counts, self._limit, self._retries = counts, limit, retries
-    self._changed = changed
-    self._stop = asyncio.Event()
-    self._waiting: set[asyncio.Task] = set()
-    self._tasks: list[asyncio.Task] = []
-    self._fruitless = 0
-    # Why the run stopped early; '' while it did not.
+    self.counts = counts
     self.reason = ''
     self.failure: client_lib.Failure | None = None
+    self._client = client
+    self._log = log
+    self._contents = contents
+    self._limits = limits
+    self._retries = retries
+    self._on_change = on_change
+    self._stopping = False
+    # Tasks that wait to send something, and may be cancelled without loss.
+    self._waiting: set[asyncio.Task[Any]] = set()
+    self._tasks: list[asyncio.Task[Any]] = []
+    self._failures_in_a_row = 0
 
   # Stopping.
 
   def stop(
     self, reason: str, failure: client_lib.Failure | None = None
   ) -> None:
-    """Sends no more requests, and waits for those on their way.
+    """Sends no more requests, and waits for those in flight.
 
     Args:
       reason: for the user.
       failure: what made it necessary, if it was a failure.
     """
-    if not self._stop.is_set():
+    if not self._stopping:
       self.reason, self.failure = reason, failure
-      self._stop.set()
+      self._stopping = True
     for task in self._waiting:
       task.cancel()
 
   def interrupt(self) -> None:
-    """Stops; called again, it gives up the requests on their way too."""
-    if self._stop.is_set():
+    """Stops; called again, it gives up the requests in flight too."""
+    if self._stopping:
       for task in self._tasks:
         task.cancel()
     else:
       self.stop('interrupted')
-      self._changed(self.counts)
+      self._on_change(self.counts)
 
   @contextlib.contextmanager
-  def _wait(self) -> Iterator[None]:
+  def _cancelled_by_stop(self) -> Iterator[None]:
     """Marks the time in which a task may be cancelled without loss."""
-    task = asyncio.current_task()
+    # Only tasks come here, so that there is a current one.
+    task = cast(asyncio.Task[Any], asyncio.current_task())
     self._waiting.add(task)
     try:
       yield
     finally:
       self._waiting.discard(task)
 
-  # Asking.
+  # Sending.
 
   async def run(self, jobs: Iterator[Job], concurrency: int) -> None:
-    """Asks for all jobs.
+    """Sends the requests of all jobs.
 
     Args:
       jobs: read one at a time, when there is room for one more.
-      concurrency: how many requests are on their way at most.
+      concurrency: how many requests are in flight at most.
     """
-    syncing = asyncio.create_task(self._sync())
+    syncing = asyncio.create_task(self._sync_journal())
     self._tasks = [
       asyncio.create_task(self._work(jobs)) for _ in range(concurrency)
     ]
@@ -200,8 +221,8 @@ class RequestQueue:
         task.cancel()
       await asyncio.gather(*self._tasks, syncing, return_exceptions=True)
 
-  async def alone(self, job: Job, retries: int) -> None:
-    """Asks for one job, before there are others.
+  async def run_first(self, job: Job, retries: int) -> None:
+    """Sends the request of one job, before there are others.
 
     Args:
       job: what to ask.
@@ -210,87 +231,50 @@ class RequestQueue:
     Raises:
       client.Failure: there was no completion.
     """
-    task = asyncio.create_task(self.retried(job, retries))
+    task = asyncio.create_task(self._send(job, retries))
     self._tasks = [task]
     try:
       completion = await task
-    except asyncio.CancelledError:
-      if not self._stop.is_set():
-        raise
-    except client_lib.Failure:
-      if not self._stop.is_set():
+    except (asyncio.CancelledError, client_lib.Failure):
+      if not self._stopping:
         raise
     else:
-      self.keep(job, completion)
-      self._changed(self.counts)
+      self._record_completion(job, completion)
+      self._on_change(self.counts)
 
-  async def _sync(self) -> None:
+  async def _sync_journal(self) -> None:
     while True:
       await asyncio.sleep(_SYNC_EVERY_S)
       await asyncio.to_thread(self._log.sync)
 
   async def _work(self, jobs: Iterator[Job]) -> None:
+    """Does one job after the other until there are none, or the queue stops."""
     try:
-      while not self._stop.is_set():
+      while not self._stopping:
         job = next(jobs, None)
         if job is None:
           return
-        await self._one(job)
+        await self._run_job(job)
     except asyncio.CancelledError:
-      if not self._stop.is_set():
+      if not self._stopping:
         raise
 
-  async def _one(self, job: Job) -> None:
+  async def _run_job(self, job: Job) -> None:
+    """Does one job, and records what came of it."""
     try:
-      completion = await self.retried(job, self._retries)
+      completion = await self._send(job, self._retries)
     except client_lib.FatalFailure as failure:
       self.stop(str(failure), failure)
     except client_lib.Failure as failure:
       self.counts.last_error = str(failure)
-      if not self._stop.is_set():
-        self._fail(job, failure)
+      if not self._stopping:
+        self._record_failure(job, failure)
     else:
-      self._fruitless = 0
-      self.keep(job, completion)
-    self._changed(self.counts)
+      self._failures_in_a_row = 0
+      self._record_completion(job, completion)
+    self._on_change(self.counts)
 
-  def _fail(self, job: Job, failure: client_lib.Failure) -> None:
-    entry = dataclasses.replace(self._entry(job), error=str(failure))
-    self._contents.note(self._log.append(entry), entry)
-    self.counts.failed += 1
-    self._fruitless += 1
-    if self._fruitless >= GIVE_UP:
-      self.stop(
-        f'{GIVE_UP} rows in a row got no completion, the last one: {failure}',
-        failure,
-      )
-
-  def keep(self, job: Job, completion: client_lib.Completion) -> None:
-    """Journals a completion."""
-    entry = dataclasses.replace(
-      self._entry(job),
-      text=completion.text,
-      finish=completion.finish,
-      usage=completion.usage,
-    )
-    self._contents.note(self._log.append(entry), entry)
-    self.counts.done += 1
-    self.counts.sent += completion.usage.get('prompt_tokens', 0)
-    self.counts.received += completion.usage.get('completion_tokens', 0)
-
-  def _entry(self, job: Job) -> journal.Entry:
-    service = self._client.service
-    return journal.Entry(
-      split=job.row.split,
-      index=job.row.index,
-      id=job.row.id,
-      sample=job.sample,
-      prompt=prompts.fingerprint(job.asked),
-      model=service.model,
-      parameters=parameters(service),
-    )
-
-  async def retried(self, job: Job, retries: int) -> client_lib.Completion:
+  async def _send(self, job: Job, retries: int) -> client_lib.Completion:
     """Sends a job's request until it succeeds or cannot.
 
     Args:
@@ -302,33 +286,79 @@ class RequestQueue:
     """
     attempts = tenacity.AsyncRetrying(
       sleep=self._sleep,
-      stop=tenacity.stop_after_attempt(retries + 1)
-      | tenacity.stop_when_event_set(self._stop),
+      stop=lambda state: self._stopping or state.attempt_number > retries,
       wait=_pause,
       retry=tenacity.retry_if_exception_type(client_lib.RetryableFailure),
-      before_sleep=self._note_retry,
+      before_sleep=self._record_retry,
       reraise=True,
     )
-    return await attempts(self._attempt, job)
+    return await attempts(self._send_once, job)
 
-  async def _attempt(self, job: Job) -> client_lib.Completion:
+  async def _send_once(self, job: Job) -> client_lib.Completion:
     most = self._client.service.parameters.get('max_tokens') or 0
-    with self._wait():
-      await self._limit.take(job.tokens + most)
-    self.counts.flying += 1
+    with self._cancelled_by_stop():
+      await self._limits.take(job.tokens + most)
+    self.counts.in_flight += 1
     try:
-      return await self._client.ask(job.asked)
+      return await self._client.ask(job.prompt)
     finally:
-      self.counts.flying -= 1
+      self.counts.in_flight -= 1
 
   async def _sleep(self, seconds: float) -> None:
-    with self._wait():
+    with self._cancelled_by_stop():
       await asyncio.sleep(seconds)
 
-  def _note_retry(self, state: tenacity.RetryCallState) -> None:
+  # Recording.
+
+  def _record_retry(self, state: tenacity.RetryCallState) -> None:
     self.counts.retries += 1
-    self.counts.last_error = str(state.outcome.exception())
-    self._changed(self.counts)
+    self.counts.last_error = str(_exception(state))
+    self._on_change(self.counts)
+
+  def _record_failure(self, job: Job, failure: client_lib.Failure) -> None:
+    entry = dataclasses.replace(self._entry(job), error=str(failure))
+    self._contents.add(self._log.append(entry), entry)
+    self.counts.failed += 1
+    self._failures_in_a_row += 1
+    if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+      self.stop(
+        f'{MAX_FAILURES_IN_A_ROW} rows in a row got no completion, the last'
+        f' one: {failure}',
+        failure,
+      )
+
+  def _record_completion(
+    self, job: Job, completion: client_lib.Completion
+  ) -> None:
+    entry = dataclasses.replace(
+      self._entry(job),
+      text=completion.text,
+      finish=completion.finish,
+      usage=completion.usage,
+    )
+    self._contents.add(self._log.append(entry), entry)
+    usage = completion.usage
+    self.counts.done += 1
+    self.counts.prompt_tokens += usage.get('prompt_tokens', 0)
+    self.counts.completion_tokens += usage.get('completion_tokens', 0)
+
+  def _entry(self, job: Job) -> journal.Entry:
+    """Returns the entry of a job, without what came of it."""
+    service = self._client.service
+    return journal.Entry(
+      split=job.row.split,
+      index=job.row.index,
+      id=job.row.id,
+      sample=job.sample,
+      prompt=prompts.fingerprint(job.prompt),
+      model=service.model,
+      parameters=parameters(service),
+    )
+
+
+def _exception(state: tenacity.RetryCallState) -> BaseException | None:
+  """Returns the exception of an attempt, None if it succeeded."""
+  return state.outcome.exception() if state.outcome is not None else None
 
 
 _jitter = tenacity.wait_random_exponential(
@@ -338,13 +368,13 @@ _jitter = tenacity.wait_random_exponential(
 
 def _pause(state: tenacity.RetryCallState) -> float:
   """Returns the seconds to wait: at least what the server asks for."""
-  failure = state.outcome.exception()
-  asked = (
-    failure.wait if isinstance(failure, client_lib.RetryableFailure) else None
-  )
-  return (asked or 0.0) + _jitter(state)
+  failure = _exception(state)
+  wait = None
+  if isinstance(failure, client_lib.RetryableFailure):
+    wait = failure.wait
+  return (wait or 0.0) + _jitter(state)
 
 
 def parameters(service: client_lib.Service) -> dict[str, object]:
-  """Returns what a journal notes of how it was asked, beside the model."""
+  """Returns what a journal keeps of how a row was asked, besides the model."""
   return {'endpoint': service.endpoint, **service.parameters}
