@@ -198,6 +198,15 @@ def retry_after(value: str | None) -> float | None:
     return None
 
 
+def _wait(headers: Mapping[str, str]) -> float | None:
+  """Returns the seconds that the headers of an answer ask to wait."""
+  # Azure's header is the more exact one.
+  milliseconds = retry_after(headers.get('retry-after-ms'))
+  if milliseconds is not None:
+    return milliseconds / 1000
+  return retry_after(headers.get('Retry-After'))
+
+
 class Client:
   """Connections to the API, for use in an `async with`."""
 
@@ -326,7 +335,7 @@ class Client:
       message = self.clean(f'{kind}: {error!s:.200}')
       raise RetryableFailure(message, unreachable=unreachable) from None
     if response.status != 200:
-      wait = retry_after(response.headers.get('Retry-After'))
+      wait = _wait(response.headers)
       raise self._failure(response.status, data, wait)
     return _json_object(data)
 

@@ -1,9 +1,14 @@
 """Tests of one request: what its answer means, and what it never tells."""
 
 import asyncio
+import contextlib
 import datetime
 import email.utils
+import json
 import resource
+import socketserver
+import threading
+import zlib
 
 import pytest
 
@@ -124,6 +129,119 @@ def test_an_address_with_a_secret_is_refused_without_telling_it():
     with pytest.raises(errors.DataError) as found:
       client.check_url(url)
     assert 'secret' not in str(found.value)
+
+
+# Servers that are no such servers.
+
+
+@contextlib.contextmanager
+def _replying(reply):
+  """Yields (address of an API, heads of requests); every reply is the same."""
+  heads = []
+
+  class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+      head = b''
+      while not head.endswith(b'\r\n\r\n'):
+        head += self.rfile.readline()
+      size = head.lower().partition(b'content-length: ')[2].split(b'\r')[0]
+      self.rfile.read(int(size))
+      heads.append(head)
+      with contextlib.suppress(OSError):
+        self.wfile.write(reply)
+
+  with socketserver.ThreadingTCPServer(('127.0.0.1', 0), Handler) as server:
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+      yield f'http://127.0.0.1:{server.server_address[1]}/v1', heads
+    finally:
+      server.shutdown()
+      thread.join()
+
+
+def _http(status, body, *headers):
+  lines = [f'HTTP/1.1 {status} X', f'Content-Length: {len(body)}', *headers]
+  return '\r\n'.join([*lines, '', '']).encode() + body
+
+
+@pytest.mark.parametrize(
+  ('reply', 'kind', 'message'),
+  [
+    (b'SSH-2.0-OpenSSH\r\n', client.RetryableFailure, 'Bad status line'),
+    (_http(200, b'[1]'), client.RetryableFailure, 'expected a JSON object'),
+    (_http(200, b'{"a'), client.RetryableFailure, 'expected JSON'),
+    (_http(502, b'<p>no</p>'), client.RetryableFailure, 'HTTP 502$'),
+    (_http(500, b'caf\xe9 down.'), client.RetryableFailure, 'caf\ufffd down$'),
+    (_http(400, b'{"detail": [1]}'), client.Failure, r'HTTP 400: \[1\]$'),
+    (
+      _http(429, b'{"error": {"code": "insufficient_quota"}}'),
+      client.FatalFailure,
+      'HTTP 429$',
+    ),
+  ],
+)
+def test_odd_answers_are_told_by_what_they_hold(reply, kind, message):
+  with (
+    _replying(reply) as (url, _),
+    pytest.raises(client.Failure, match=message) as found,
+  ):
+    _ask(url)
+  assert type(found.value) is kind
+
+
+def test_what_is_no_unicode_is_replaced():
+  body = {'choices': [{'message': {'content': 'a \ud800 b'}}]}
+  with _replying(_http(200, json.dumps(body).encode())) as (url, _):
+    assert _ask(url).text == 'a \ufffd b'
+
+
+@pytest.mark.parametrize('status', [200, 500])
+def test_a_body_that_swells_is_not_read_to_its_end(status):
+  """512 MiB of blanks, compressed to a few."""
+  packer, block = zlib.compressobj(1, zlib.DEFLATED, 31), b' ' * 2**20
+  body = b''.join(packer.compress(block) for _ in range(2**9))
+  reply = _http(status, body + packer.flush(), 'Content-Encoding: gzip')
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  message = 'found a larger body' if status == 200 else 'HTTP 500$'
+  with (
+    _replying(reply) as (url, _),
+    pytest.raises(client.RetryableFailure, match=message),
+  ):
+    _ask(url)
+  after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  assert after - before < 400 * 2**10
+
+
+@pytest.mark.parametrize('status', [301, 302, 307, 308])
+def test_a_redirect_does_not_carry_the_key_elsewhere(monkeypatch, status):
+  monkeypatch.setenv('A_KEY', KEY)
+  with _replying(_http(200, b'{}')) as (elsewhere, heads):
+    reply = _http(status, b'', f'Location: {elsewhere}/chat/completions')
+    with (
+      _replying(reply) as (url, first),
+      pytest.raises(client.FatalFailure, match=f'HTTP {status}'),
+    ):
+      _ask(url)
+  assert KEY.encode() in first[0] and not heads
+
+
+@pytest.mark.parametrize(
+  ('headers', 'wait'),
+  [
+    (('Retry-After: 7', 'retry-after-ms: 1500'), 1.5),
+    (('Retry-After: 7', 'retry-after-ms: soon'), 7.0),
+    (('retry-after-ms: -1',), 0.0),
+    ((), None),
+  ],
+)
+def test_milliseconds_to_wait_come_first(headers, wait):
+  with (
+    _replying(_http(429, b'{}', *headers)) as (url, _),
+    pytest.raises(client.RetryableFailure) as found,
+  ):
+    _ask(url)
+  assert found.value.wait == wait
 
 
 def test_the_system_is_asked_for_room_for_all_connections(serve):
