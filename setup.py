@@ -1,10 +1,19 @@
 """Packages of dss-jax: the method, its tasks, the engine, their data files."""
 
 import pathlib
+import re
 
 import setuptools
 
-VERSION = '0.1.0'
+ROOT = pathlib.Path(__file__).parent
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
+
+# Read, not imported: a build has none of the package's requirements.
+(VERSION,) = re.findall(
+  r"^__version__ = '(.+)'$",
+  (ROOT / 'dss_jax' / '__init__.py').read_text(encoding='utf-8'),
+  re.MULTILINE,
+)
 
 # Lower bounds are the oldest releases that README's first command was run with,
 # all of them together.
@@ -42,6 +51,16 @@ EXTRACT_REQUIRES = [
   'tenacity>=9.2.1',
 ]
 
+TEST_REQUIRES = [
+  *EXTRACT_REQUIRES,
+  'hypothesis>=6.100',
+  'pytest>=8.0',
+  'pytest-xdist>=3.8',
+  'ruff>=0.6',
+  # Reads what `dss export` writes.
+  'tokenizers>=0.22',
+]
+
 EXTRAS_REQUIRE = {
   'extract': EXTRACT_REQUIRES,
   # `transformers serve`, a real server to test it with.
@@ -56,14 +75,14 @@ EXTRAS_REQUIRE = {
   'plan': ['libtpu>=0.0.52'],
   'report': ['matplotlib>=3.9'],
   'bench': ['matplotlib>=3.9', 'torch>=2.13.0', 'transformers>=4.57'],
-  'test': [
-    *EXTRACT_REQUIRES,
-    'hypothesis>=6.100',
-    'pytest>=8.0',
-    'pytest-xdist>=3.8',
-    'ruff>=0.6',
-    # Reads what `dss export` writes.
-    'tokenizers>=0.22',
+  'test': TEST_REQUIRES,
+  # What CONTRIBUTING.md asks for.
+  'dev': [
+    *TEST_REQUIRES,
+    'mdformat>=0.7.22',
+    'mdformat-gfm>=1.0.0',
+    'mypy>=1.18',
+    'pre-commit>=4.0',
   ],
 }
 
@@ -81,11 +100,35 @@ setuptools.setup(
   version=VERSION,
   description='Distilling Step-by-Step in JAX: train small T5 models on'
   ' labels and rationales of a large teacher, on CPU, GPU or TPU.',
-  long_description=pathlib.Path(__file__)
-  .with_name('README.md')
-  .read_text(encoding='utf-8'),
+  long_description=README,
   long_description_content_type='text/markdown',
-  license='Apache-2.0',
+  author='The dss-jax authors',
+  license_expression='Apache-2.0',
+  license_files=['LICENSE'],
+  keywords=[
+    'chain-of-thought',
+    'jax',
+    'knowledge-distillation',
+    'rationales',
+    'seqio',
+    't5',
+    't5x',
+  ],
+  classifiers=[
+    'Development Status :: 4 - Beta',
+    'Environment :: Console',
+    'Environment :: GPU :: NVIDIA CUDA',
+    'Intended Audience :: Developers',
+    'Intended Audience :: Science/Research',
+    'Operating System :: POSIX :: Linux',
+    'Programming Language :: Python :: 3',
+    'Programming Language :: Python :: 3 :: Only',
+    'Programming Language :: Python :: 3.11',
+    'Programming Language :: Python :: 3.12',
+    'Programming Language :: Python :: 3.13',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence',
+  ],
+  project_urls={'Paper': 'https://arxiv.org/abs/2305.02301'},
   python_requires='>=3.11,<3.14',
   packages=setuptools.find_packages(
     include=['dss_jax', 'dss_jax.*', 'tasks', 'tasks.*', 't5x', 't5x.*']

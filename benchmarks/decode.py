@@ -30,7 +30,8 @@ import rich.table
 
 from benchmarks import answering, engine, workload
 from dss_jax import models, optimization
-from t5x import decoding, huggingface, inference, partitioning, train_state
+from t5x import decoding, inference, partitioning, train_state
+from t5x.checkpoints.formats import huggingface
 from t5x.examples.t5 import network
 
 _EOS = 1

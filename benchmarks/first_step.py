@@ -36,7 +36,8 @@ def _child(options: argparse.Namespace) -> None:
   import jax
 
   from benchmarks import engine, workload
-  from t5x import compile_ahead, partitioning
+  from t5x import partitioning
+  from t5x import trainer as trainer_lib
 
   rows = workload.examples(engine.VOCAB_SIZE, 256)
   batch = next(workload.packed_batches(rows, options.rows, options.row_shape))
@@ -48,7 +49,7 @@ def _child(options: argparse.Namespace) -> None:
   partitioner = partitioning.PjitPartitioner(num_partitions=1)
   key = jax.random.key(0)
   weights = engine.initializer(model, batch, partitioner)
-  ahead = compile_ahead.CompileAhead(
+  ahead = trainer_lib.CompileAhead(
     lambda: engine.trainer_of(
       model,
       partitioner,

@@ -50,8 +50,9 @@ class Rates:
 
 def batches(options: argparse.Namespace, row_shape: tuple[int, int]):
   """Returns a dataset of batches, as a training run reads them."""
-  from dss_jax import feature_converters, mixtures, vocabularies
-  from t5x import datasets
+  from dss_jax import mixtures, vocabularies
+  from dss_jax.pipeline import feature_converter
+  from t5x import data
 
   name = mixtures.train_mixture(
     options.data_set,
@@ -60,7 +61,7 @@ def batches(options: argparse.Namespace, row_shape: tuple[int, int]):
     paired=options.paired,
     vocabulary=vocabularies.vocabulary(options.vocabulary),
   )
-  config = datasets.DatasetConfig(
+  config = data.DatasetConfig(
     mixture_or_task_name=name,
     task_feature_lengths=dict(
       zip(('inputs', 'targets'), row_shape, strict=True)
@@ -71,8 +72,8 @@ def batches(options: argparse.Namespace, row_shape: tuple[int, int]):
     seed=options.seed,
     pack=True,
   )
-  converter = feature_converters.DistillFeatureConverter
-  return name, datasets.get_dataset(config, 0, 1, converter)
+  converter = feature_converter.DistillFeatureConverter
+  return name, data.get_dataset(config, 0, 1, converter)
 
 
 def measure(upcoming: Iterator[Batch], examples: int) -> Rates:

@@ -15,8 +15,10 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
 import click
 
-from dss_jax import feature_converters, mixtures
-from t5x import datasets, pipeline_snapshots, train_iterator
+from dss_jax import mixtures
+from dss_jax.pipeline import feature_converter
+from t5x import data
+from t5x.data import snapshots
 
 # More often than in a run, so that short runs have one as well.
 _PERIOD_SECONDS = 2.0
@@ -38,8 +40,8 @@ class _Watch:
     return f'{wall:.2f} s ({self._used() - self._cpu:.2f} s of CPU)'
 
 
-def _iterator() -> train_iterator.TrainIterator:
-  config = datasets.DatasetConfig(
+def _iterator() -> data.TrainIterator:
+  config = data.DatasetConfig(
     mixture_or_task_name=mixtures.train_mixture('cqa'),
     task_feature_lengths={'inputs': 256, 'targets': 128},
     split='train',
@@ -48,16 +50,14 @@ def _iterator() -> train_iterator.TrainIterator:
     seed=0,
     pack=True,
   )
-  dataset = datasets.get_dataset(
-    config, 0, 1, feature_converters.DistillFeatureConverter
+  dataset = data.get_dataset(
+    config, 0, 1, feature_converter.DistillFeatureConverter
   )
-  return train_iterator.TrainIterator(
-    dataset, dict, snapshot_period=_PERIOD_SECONDS
-  )
+  return data.TrainIterator(dataset, dict, snapshot_period=_PERIOD_SECONDS)
 
 
-def _checksums(iterator: train_iterator.TrainIterator) -> list[int]:
-  return [pipeline_snapshots.checksum(next(iterator)) for _ in range(_COMPARED)]
+def _checksums(iterator: data.TrainIterator) -> list[int]:
+  return [snapshots.checksum(next(iterator)) for _ in range(_COMPARED)]
 
 
 @click.command()
@@ -73,7 +73,7 @@ def main(batches: int) -> None:
   first.close()
   if snapshot is None:
     raise click.ClickException('No snapshot yet: give more --batches.')
-  size = pipeline_snapshots.Snapshot.from_bytes(snapshot).state_bytes
+  size = snapshots.Snapshot.from_bytes(snapshot).state_bytes
   print(f'The snapshot: {len(snapshot):,} bytes, unpacked {size:,}')
   for kind in ('all read again', 'from the snapshot'):
     iterator = _iterator()
@@ -81,9 +81,9 @@ def main(batches: int) -> None:
     if kind == 'from the snapshot':
       iterator.set_snapshot(snapshot)
     watch = _Watch()
-    found = [pipeline_snapshots.checksum(next(iterator))]
+    found = [snapshots.checksum(next(iterator))]
     print(f'Back there, {kind}: {watch}')
-    found += [pipeline_snapshots.checksum(next(iterator)) for _ in expected[1:]]
+    found += [snapshots.checksum(next(iterator)) for _ in expected[1:]]
     iterator.close()
     if found != expected:
       raise click.ClickException('Other batches followed.')

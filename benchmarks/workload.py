@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dss_jax import packing
+from dss_jax.pipeline import packing
 
 _LENGTHS = pathlib.Path(__file__).with_name('lengths') / 'cqa.json'
 _FIRST_ID = 3  # After padding, EOS and UNK.

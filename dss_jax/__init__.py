@@ -13,3 +13,6 @@ The parts, in the order of the data's way:
 
 Nothing is imported here: each part is imported by its own name.
 """
+
+# Of the distribution: setup.py reads this line, and CITATION.cff says the same.
+__version__ = '0.1.0'

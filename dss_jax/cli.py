@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
+import dss_jax
 from dss_jax import errors
 
 
@@ -37,10 +38,10 @@ class _Command:
 
 _COMMANDS = {
   'data': _Command(
-    'dss_jax.data_command', 'Looks at data, or prepares it for training.'
+    'dss_jax.commands.data', 'Looks at data, or prepares it for training.'
   ),
   'export': _Command(
-    'dss_jax.export', 'Writes a student for Hugging Face transformers.'
+    'dss_jax.commands.export', 'Writes a student for Hugging Face transformers.'
   ),
   'extract': _Command(
     'dss_jax.extract.command',
@@ -134,6 +135,7 @@ def _told_what_to_install(name: str) -> Iterator[None]:
 
 
 @click.command(cls=_Commands)
+@click.version_option(dss_jax.__version__)
 def dss() -> None:
   """Distilling step by step: what to do beside training."""
 

@@ -25,18 +25,20 @@ import dataclasses
 
 import seqio
 
-from dss_jax import builders, experiments, naming, records
+from dss_jax.data import records, tfds_builders
+from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import names
 
-Experiment = experiments.Experiment
-METHODS = experiments.METHODS
-LABELS = experiments.LABELS
-EVAL_SPLIT = experiments.EVAL_SPLIT
-sample_vocabulary = naming.sample_vocabulary
+Experiment = experiment_lib.Experiment
+METHODS = experiment_lib.METHODS
+LABELS = experiment_lib.LABELS
+EVAL_SPLIT = experiment_lib.EVAL_SPLIT
+sample_vocabulary = names.sample_vocabulary
 
 
 def train_mixture(
   data_set: str,
-  data: builders.Data = 'sample',
+  data: tfds_builders.Data = 'sample',
   method: str = 'dss',
   labels: str = 'gold',
   teacher: str = 'palm',
@@ -95,7 +97,7 @@ def train_mixture(
 
 def eval_mixture(
   data_set: str,
-  data: builders.Data = 'sample',
+  data: tfds_builders.Data = 'sample',
   method: str = 'dss',
   labels: str = 'gold',
   teacher: str = 'palm',
@@ -195,10 +197,10 @@ def describe(experiment: Experiment) -> Description:
       for split, count in drawn.items()
     }
   teacher = experiment.teacher if experiment.uses_teacher else None
-  builder = builders.prepared(
+  builder = tfds_builders.prepared(
     experiment.data_set,
-    builders.find_config(experiment.data_set, experiment.rows, teacher),
+    tfds_builders.find_config(experiment.data_set, experiment.rows, teacher),
   )
   return Description(
-    rows, left_out, builders.reports(builder), experiment.uses_teacher
+    rows, left_out, tfds_builders.reports(builder), experiment.uses_teacher
   )

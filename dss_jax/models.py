@@ -12,7 +12,7 @@ from clu import metrics as clu_metrics
 from jaxtyping import Array, Float
 
 from dss_jax.errors import DataError, did_you_mean
-from dss_jax.packing import LABEL_TASK, RATIONALE_TASK
+from dss_jax.pipeline.packing import LABEL_TASK, RATIONALE_TASK
 from t5x import decoding, losses, models
 from t5x import metrics as t5x_metrics
 
@@ -38,9 +38,9 @@ class _LazyConverter:
   """Hands out the feature converter without importing TensorFlow before."""
 
   def __get__(self, instance: Any, owner: Any = None) -> Any:
-    from dss_jax import feature_converters
+    from dss_jax.pipeline import feature_converter
 
-    return feature_converters.DistillFeatureConverter
+    return feature_converter.DistillFeatureConverter
 
 
 class DistillModel(models.EncoderDecoderModel):

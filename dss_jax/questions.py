@@ -13,8 +13,8 @@ import seqio
 import tensorflow as tf
 
 from dss_jax import errors as errors_lib
-from dss_jax import experiments, naming, own_data, packing
-from dss_jax import preprocessors as prep
+from dss_jax.data import own_rows
+from dss_jax.pipeline import experiment, names, packing, preprocessors
 
 
 def inputs(
@@ -46,7 +46,7 @@ def inputs(
     DataError: the file is missing or malformed, or an option has a value that
       it cannot have.
   """
-  naming.choose('METHOD', method, experiments.METHODS)
+  names.choose('METHOD', method, experiment.METHODS)
   if explain and method != 'dss':
     raise errors_lib.DataError(
       f'EXPLAIN is True and METHOD is {method!r}: expected a model trained by'
@@ -54,7 +54,7 @@ def inputs(
     )
   if path is None:
     return otherwise
-  rows = own_data.read_one(path, columns)
+  rows = own_rows.read_one(path, columns)
   digest = hashlib.sha256(repr((rows, data_set, method)).encode()).hexdigest()
   stem = os.path.splitext(os.path.basename(path))[0]
   kind = 'explain' if explain else 'predict'
@@ -77,29 +77,31 @@ def _register(name, rows, data_set, method, explain, vocabulary) -> None:
     return tf.data.Dataset.from_tensor_slices(columns)
 
   if explain:
-    to_example = [prep.first_rationale, prep.rationale_task()]
+    to_example = [preprocessors.first_rationale, preprocessors.rationale_task()]
   else:
-    prefix = prep.LABEL_PREFIX if method == 'dss' else ''
-    to_example = [prep.label_task('label', prefix)]
-  in_parts = data_set in experiments.SETS_IN_PARTS
+    prefix = preprocessors.LABEL_PREFIX if method == 'dss' else ''
+    to_example = [preprocessors.label_task('label', prefix)]
+  in_parts = data_set in experiment.SETS_IN_PARTS
   feature = seqio.Feature(
-    vocabulary or naming.sample_vocabulary(), add_eos=True, dtype=tf.int32
+    vocabulary or names.sample_vocabulary(), add_eos=True, dtype=tf.int32
   )
   seqio.TaskRegistry.add(
     name,
     source=seqio.FunctionDataSource(
       dataset,
-      splits=[experiments.EVAL_SPLIT],
-      num_input_examples={experiments.EVAL_SPLIT: len(rows)},
+      splits=[experiment.EVAL_SPLIT],
+      num_input_examples={experiment.EVAL_SPLIT: len(rows)},
     ),
     preprocessors=[
       *to_example,
-      prep.tokenize_parts if in_parts else seqio.preprocessors.tokenize,
-      prep.append_eos,
-      prep.add_task_id(
+      preprocessors.tokenize_parts
+      if in_parts
+      else seqio.preprocessors.tokenize,
+      preprocessors.append_eos,
+      preprocessors.add_task_id(
         packing.RATIONALE_TASK if explain else packing.LABEL_TASK
       ),
     ],
     output_features={'inputs': feature, 'targets': feature},
-    postprocess_fn=prep.stripped,
+    postprocess_fn=preprocessors.stripped,
   )

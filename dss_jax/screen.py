@@ -18,7 +18,7 @@ from rich import box, panel, table
 from rich import console as rich_console
 from rich import text as rich_text
 
-from dss_jax import equations, records
+from dss_jax.data import equations, records
 from t5x import trainer
 
 _EXAMPLES = 3

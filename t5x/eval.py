@@ -10,9 +10,9 @@ and predictions in `<output_dir>/inference_eval/`. The file
 
 if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
-  from t5x import entry as _entry
+  from t5x.cli import flags
 
-  _entry.start('eval')
+  flags.start('eval')
 
 import contextlib
 import os
@@ -24,23 +24,23 @@ import seqio
 from etils import epath
 
 from t5x import (
-  checkpoint_config,
-  commands,
-  datasets,
+  checkpoints,
+  data,
   errors,
-  evaluators,
+  files,
   gin_utils,
+  inference,
   initialization,
   partitioning,
-  storage,
 )
 from t5x import trainer as trainer_lib
+from t5x.cli import commands
 
 # The gin files of a run bind `train` in the main module. Having the name here
 # lets an evaluation be given the files, or the config.gin, of the run itself.
 from t5x.train import train  # noqa: F401
 
-InferenceEvaluator = evaluators.InferenceEvaluator
+InferenceEvaluator = inference.InferenceEvaluator
 SummarizeConfigFn = Callable[[str, Any, int], None]
 
 # More batches than any dataset has: the loss is measured on all of them.
@@ -50,8 +50,8 @@ _ALL_BATCHES = 2**31 - 1
 def evaluate(
   *,
   model: Any,
-  dataset_cfg: datasets.DatasetConfig,
-  restore_checkpoint_cfg: checkpoint_config.RestoreCheckpointConfig,
+  dataset_cfg: data.DatasetConfig,
+  restore_checkpoint_cfg: checkpoints.RestoreCheckpointConfig,
   partitioner: partitioning.BasePartitioner,
   output_dir: str,
   inference_evaluator_cls: Callable[..., seqio.Evaluator]
@@ -63,7 +63,7 @@ def evaluate(
   ] = initialization.TrainStateInitializer,
   train_eval_get_dataset_fn: Callable[
     ..., Any
-  ] = datasets.get_training_eval_datasets,
+  ] = data.get_training_eval_datasets,
   fallback_init_rng: int | None = None,
   use_orbax: bool = True,
 ) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
@@ -99,7 +99,7 @@ def evaluate(
       'evaluate: both inference_evaluator_cls and training_evaluator_cls are'
       ' None, so there is nothing to compute. Set one of them.'
     )
-  with storage.errors_named(output_dir):
+  with files.errors_named(output_dir):
     epath.Path(output_dir).mkdir(parents=True, exist_ok=True)
     summarize_config_fn(output_dir, None, 0)
   loss_data = {}
@@ -173,7 +173,7 @@ def _input_shapes(cfg, evaluator, loss_data) -> Mapping[str, tuple[int, ...]]:
     return {
       k: (cfg.batch_size, *v.shape.as_list()[1:]) for k, v in spec.items()
     }
-  provider = datasets.mixture_or_task(cfg)
+  provider = data.mixture_or_task(cfg)
   raise errors.UserError(
     f'{provider.name!r} has no task with metrics and the split {cfg.split!r}.'
     f' Splits: {sorted(provider.splits)}.'

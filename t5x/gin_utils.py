@@ -18,7 +18,7 @@ from absl import app, flags, logging
 from etils import epath
 
 import gin
-from t5x import errors, processes
+from t5x import distributed, errors
 
 _SEARCH_PATH_GROUP = 't5x.gin_search_paths'
 # What gin appends to an exception for each configurable that it came through.
@@ -267,7 +267,7 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
   """
 
   def guarded(argv: Sequence[str]) -> Any:
-    with processes.failures_end_all(), user_errors_end_the_process():
+    with distributed.failures_end_all(), user_errors_end_the_process():
       return main(argv)
 
   with user_errors_end_the_process():

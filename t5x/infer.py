@@ -4,14 +4,14 @@ r"""Runs a checkpoint over a SeqIO task or mixture, and writes JSON lines.
       --gin_file=t5x/configs/runs/infer.gin --gin.CHECKPOINT_PATH="'PATH'" …
 
 `infer` goes through each task in chunks. A run that was killed goes on after
-the last whole chunk. `t5x.infer_files` says which files there are.
+the last whole chunk. `inference.results` says which files there are.
 """
 
 if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
-  from t5x import entry as _entry
+  from t5x.cli import flags
 
-  _entry.start('infer')
+  flags.start('infer')
 
 import contextlib
 import dataclasses
@@ -29,27 +29,27 @@ from rich import console as rich_console
 from rich import progress as rich_progress
 
 from t5x import (
-  checkpoint_config,
-  commands,
-  datasets,
+  checkpoints,
+  data,
+  distributed,
   errors,
-  feature_lengths,
+  files,
   gin_utils,
-  infer_files,
   inference,
   initialization,
   partitioning,
-  storage,
-  tools,
 )
+from t5x import checkpoints as checkpoints_lib
+from t5x.cli import commands
+from t5x.inference import results
 
 # The gin files of a run bind `train` in the main module. Having the name here
 # lets inference be given the files, or the config.gin, of the run itself.
 from t5x.train import train  # noqa: F401
 
 SummarizeConfigFn = Callable[[str, Any, int], None]
-merge_chunks_to_file = infer_files.merge_chunks_to_file
-write_inferences_to_file = infer_files.write_inferences_to_file
+merge_chunks_to_file = results.merge_chunks_to_file
+write_inferences_to_file = results.write_inferences_to_file
 
 _MODES = ('predict', 'predict_with_aux', 'score')
 
@@ -58,8 +58,8 @@ def infer(
   *,
   mode: str,
   model: Any,
-  dataset_cfg: datasets.DatasetConfig,
-  restore_checkpoint_cfg: checkpoint_config.RestoreCheckpointConfig,
+  dataset_cfg: data.DatasetConfig,
+  restore_checkpoint_cfg: checkpoints.RestoreCheckpointConfig,
   partitioner: partitioning.BasePartitioner,
   output_dir: str,
   checkpoint_period: int,
@@ -75,7 +75,7 @@ def infer(
   merge_fn: Callable[..., None] = merge_chunks_to_file,
   summarize_config_fn: SummarizeConfigFn = gin_utils.summarize_gin_config,
   verify_matching_vocabs_fn: Callable[..., None]
-  | None = datasets.verify_matching_vocabs,
+  | None = data.verify_matching_vocabs,
   output_vocab_feature_name: str = 'targets',
   file_extension: str = 'jsonl',
   keep_aux_as_numpy: bool = False,
@@ -119,14 +119,14 @@ def infer(
   _check(mode, dataset_cfg, checkpoint_period, shard_id, num_shards)
   # Raises for a batch that the mesh doesn't divide.
   partitioner.get_data_layout(dataset_cfg.batch_size)
-  feature_lengths.check(
-    datasets.mixture_or_task(dataset_cfg),
+  data.check_lengths(
+    data.mixture_or_task(dataset_cfg),
     dataset_cfg,
     model.FEATURE_CONVERTER_CLS,
   )
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(dataset_cfg, model)
-  with storage.errors_named(output_dir):
+  with files.errors_named(output_dir):
     epath.Path(output_dir).mkdir(parents=True, exist_ok=True)
     summarize_config_fn(output_dir, None, 0)
   suffix = f'{file_extension}-{shard_id:05}-of-{num_shards:05}'
@@ -180,7 +180,7 @@ def infer(
     # Only now: a run that is killed before finds every task's chunks.
     for job in jobs:
       tf.io.gfile.rmtree(job.tmp_dir)
-  tools.sync_global_devices('infer_done')
+  distributed.sync_global_devices('infer_done')
 
 
 @dataclasses.dataclass
@@ -211,8 +211,8 @@ class _Job:
     """Finds out how many chunks are done; on every process the same."""
     # The first process alone writes and reads, so that local disks will do.
     if jax.process_index() == 0:
-      infer_files.open_tmp_dir(self.tmp_dir, identity, resume)
-      self.done = infer_files.finished_chunks(self.tmp_dir, self.output_fname)
+      results.open_tmp_dir(self.tmp_dir, identity, resume)
+      self.done = results.finished_chunks(self.tmp_dir, self.output_fname)
     if jax.process_count() > 1:
       self.done = int(multihost_utils.broadcast_one_to_all(np.int32(self.done)))
 
@@ -231,9 +231,7 @@ class _Job:
         values, aux = result if isinstance(result, tuple) else (result, {})
         outputs = [output for _, output in values]
         if jax.process_index() == 0:
-          target = infer_files.chunk_path(
-            self.tmp_dir, self.output_fname, index
-          )
+          target = results.chunk_path(self.tmp_dir, self.output_fname, index)
           write(
             f'{target}.partial',
             (outputs, aux),
@@ -267,8 +265,8 @@ def _check(mode, cfg, checkpoint_period, shard_id, num_shards) -> None:
     )
 
 
-def _tasks(cfg: datasets.DatasetConfig) -> Sequence[seqio.Task]:
-  provider = datasets.mixture_or_task(cfg)
+def _tasks(cfg: data.DatasetConfig) -> Sequence[seqio.Task]:
+  provider = data.mixture_or_task(cfg)
   tasks = seqio.get_subtasks(provider)
   with_split = [task for task in tasks if cfg.split in task.splits]
   if not with_split:
@@ -290,7 +288,7 @@ def _vocabulary(task: seqio.Task, feature: str) -> seqio.Vocabulary:
   return task.output_features[feature].vocabulary
 
 
-def _seed(cfg: datasets.DatasetConfig) -> int:
+def _seed(cfg: data.DatasetConfig) -> int:
   """The configured seed, else 0: a resumed run has to see the same order."""
   return 0 if cfg.seed is None else cfg.seed
 
@@ -323,7 +321,7 @@ def _restore(
     partitioner=partitioner,
     use_orbax=use_orbax,
   )
-  _, paths = initialization.get_first_valid_restore_config_and_paths([cfg])
+  _, paths = checkpoints_lib.get_first_valid_restore_config_and_paths([cfg])
   state = initializer.from_checkpoint([cfg], init_rng=commands.init_key(seed))
   if state is None:
     raise commands.no_checkpoint(cfg)

@@ -8,11 +8,11 @@ so on. The names that gin files look up in `__main__` are all here.
 
 if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
-  from t5x import entry as _entry
+  from t5x.cli import flags
 
-  _entry.start('main')
+  flags.start('main')
 
-from t5x import commands
+from t5x.cli import commands
 from t5x.eval import evaluate
 from t5x.infer import infer, merge_chunks_to_file, write_inferences_to_file
 from t5x.precompile import precompile

@@ -10,9 +10,9 @@ run then starts at once. No example and no checkpoint is read.
 
 if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
-  from t5x import entry as _entry
+  from t5x.cli import flags
 
-  _entry.start('precompile')
+  flags.start('precompile')
 
 import os
 import time
@@ -22,8 +22,9 @@ from typing import Any
 import jax
 from etils import epath
 
-from t5x import commands, datasets, partitioning, storage, utils
+from t5x import data, files, partitioning, utils
 from t5x import trainer as trainer_lib
+from t5x.cli import commands
 
 # The gin files of a run bind `train` in the main module. Having the name here
 # lets this be given the files of the run itself.
@@ -46,13 +47,13 @@ def default_trainer(**kwargs: Any) -> trainer_lib.Trainer:
 def precompile(
   *,
   model: Any,
-  train_dataset_cfg: datasets.DatasetConfig,
+  train_dataset_cfg: data.DatasetConfig,
   partitioner: partitioning.BasePartitioner,
   model_dir: str,
   random_seed: int | None,
-  get_dataset_fn: Callable[..., Any] = datasets.get_dataset,
+  get_dataset_fn: Callable[..., Any] = data.get_dataset,
   verify_matching_vocabs_fn: Callable[..., None]
-  | None = datasets.verify_matching_vocabs,
+  | None = data.verify_matching_vocabs,
   trainer_cls: Callable[..., trainer_lib.BaseTrainer] = default_trainer,
   use_hardware_rng: bool = False,
 ) -> Mapping[str, float]:
@@ -82,7 +83,7 @@ def precompile(
     errors.UserError: for a configuration that can't work.
   """
   del random_seed
-  with storage.errors_named(model_dir):
+  with files.errors_named(model_dir):
     epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(train_dataset_cfg, model)
@@ -93,7 +94,7 @@ def precompile(
     layout.num_shards,
     model.FEATURE_CONVERTER_CLS,
   ).element_spec
-  batch = datasets.global_batch_shapes(spec, train_dataset_cfg.batch_size)
+  batch = data.global_batch_shapes(spec, train_dataset_cfg.batch_size)
   initializer = utils.TrainStateInitializer(
     optimizer_def=model.optimizer_def,
     init_fn=model.get_initial_variables,

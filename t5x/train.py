@@ -8,9 +8,9 @@ it is given comes from gin; the files in `t5x/configs/runs` and `gin/` bind it.
 
 if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
-  from t5x import entry as _entry
+  from t5x.cli import flags
 
-  _entry.start('train')
+  flags.start('train')
 
 import contextlib
 import dataclasses
@@ -25,26 +25,21 @@ import seqio
 from etils import epath
 
 from t5x import (
-  checkpoint_config,
-  checkpoint_layouts,
-  commands,
-  compile_ahead,
-  data_checks,
-  datasets,
+  checkpoints,
+  data,
   errors,
-  evaluators,
+  files,
   gin_utils,
+  inference,
   initialization,
-  loop,
-  model_info,
   partitioning,
-  run_identity,
-  stopping,
-  storage,
 )
-from t5x import progress as progress_lib
+from t5x import checkpoints as checkpoints_lib
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
+from t5x.cli import commands
+from t5x.run import identity, loop, model_info, preemption
+from t5x.run import progress as progress_lib
 
 run_actions = loop.run_actions
 
@@ -55,10 +50,10 @@ _RNG_KINDS = {True: 'unsafe_rbg', False: 'threefry2x32'}
 def train(
   *,
   model: Any,
-  train_dataset_cfg: datasets.DatasetConfig,
-  train_eval_dataset_cfg: datasets.DatasetConfig | None,
-  infer_eval_dataset_cfg: datasets.DatasetConfig | None,
-  checkpoint_cfg: checkpoint_config.CheckpointConfig,
+  train_dataset_cfg: data.DatasetConfig,
+  train_eval_dataset_cfg: data.DatasetConfig | None,
+  infer_eval_dataset_cfg: data.DatasetConfig | None,
+  checkpoint_cfg: checkpoints.CheckpointConfig,
   partitioner: partitioning.BasePartitioner,
   trainer_cls: Callable[..., trainer_lib.BaseTrainer],
   model_dir: str,
@@ -73,19 +68,19 @@ def train(
     [str, Any, int], None
   ] = gin_utils.summarize_gin_config,
   inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
-  get_dataset_fn: Callable[..., Any] = datasets.get_dataset,
+  get_dataset_fn: Callable[..., Any] = data.get_dataset,
   concurrent_metrics: bool = True,
   actions: Mapping[str, Sequence[trainer_lib.BaseAction]] | None = None,
   train_eval_get_dataset_fn: Callable[
     ..., Any
-  ] = datasets.get_training_eval_datasets,
+  ] = data.get_training_eval_datasets,
   run_eval_before_training: bool = False,
   train_state_initializer_cls: Callable[
     ..., initialization.TrainStateInitializer
   ] = initialization.TrainStateInitializer,
   use_orbax: bool = True,
   verify_matching_vocabs_fn: Callable[..., None]
-  | None = datasets.verify_matching_vocabs,
+  | None = data.verify_matching_vocabs,
   gc_period: int = 0,
 ) -> tuple[int, train_state_lib.TrainState]:
   """Trains, evaluates and saves, from the last checkpoint on if there is one.
@@ -131,11 +126,11 @@ def train(
     errors.UserError: for a configuration that can't work.
   """
   _check_periods(total_steps, eval_period, eval_steps, stats_period)
-  seed = datasets.shared_seed(random_seed, run_identity.stored_seed(model_dir))
+  seed = data.shared_seed(random_seed, identity.stored_seed(model_dir))
   init_rng, trainer_rng = jax.random.split(
     jax.random.key(seed, impl=_RNG_KINDS[use_hardware_rng])
   )
-  with storage.errors_named(model_dir):
+  with files.errors_named(model_dir):
     epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
     summarize_config_fn(model_dir, None, 0)
   run = _Run(model, partitioner, checkpoint_cfg, model_dir, use_orbax)
@@ -149,16 +144,16 @@ def train(
   ]
   run.check_vocabularies(configs[:2], verify_matching_vocabs_fn)
   with contextlib.ExitStack() as stack:
-    stack.enter_context(storage.errors_named(model_dir))
-    stack.enter_context(data_checks.damage_named(configs))
-    data_checks.check_files(configs)
-    signals = stack.enter_context(stopping.StopSignals())
+    stack.enter_context(files.errors_named(model_dir))
+    stack.enter_context(data.damage_named(configs))
+    data.check_files(configs)
+    signals = stack.enter_context(preemption.StopSignals())
     train_iter = run.training_data(configs[0], get_dataset_fn)
     stack.callback(train_iter.close)
     train_eval = run.training_eval_data(
       configs[1], eval_steps, train_eval_get_dataset_fn
     )
-    evaluator = configs[2] and evaluators.InferenceEvaluator(
+    evaluator = configs[2] and inference.InferenceEvaluator(
       configs[2],
       _evaluator_cls(inference_evaluator_cls, concurrent_metrics),
       model,
@@ -166,7 +161,7 @@ def train(
       model_dir,
       verify_matching_vocabs_fn,
     )
-    batch = datasets.global_batch_shapes(
+    batch = data.global_batch_shapes(
       train_iter.element_spec, configs[0].batch_size
     )
     initializer = run.initializer(train_state_initializer_cls, batch)
@@ -174,7 +169,7 @@ def train(
     run.describe_model(initializer)
     end = _last_step(total_steps, relative_steps, checkpoint_cfg)
     make_trainer = functools.partial(run.trainer, trainer_cls, initializer)
-    ahead = compile_ahead.CompileAhead(
+    ahead = trainer_lib.CompileAhead(
       lambda: make_trainer(
         initializer.global_train_state_shape,
         jax.eval_shape(lambda: trainer_rng),
@@ -213,7 +208,7 @@ def train(
       actions=_actions_by_mode(actions),
       progress=stack.enter_context(progress),
       signals=signals,
-      evaluated=run_identity.Evaluated(model_dir),
+      evaluated=identity.Evaluated(model_dir),
     )
     step = run_loop.run(start, end, run_eval_before_training)
   return step, trainer.train_state
@@ -225,7 +220,7 @@ class _Run:
 
   model: Any
   partitioner: partitioning.BasePartitioner
-  checkpoint_cfg: checkpoint_config.CheckpointConfig
+  checkpoint_cfg: checkpoints.CheckpointConfig
   model_dir: str
   use_orbax: bool
 
@@ -234,7 +229,7 @@ class _Run:
       if verify is not None:
         verify(cfg, self.model)
 
-  def training_data(self, cfg, get_dataset_fn) -> datasets.TrainIterator:
+  def training_data(self, cfg, get_dataset_fn) -> data.TrainIterator:
     layout = self.partitioner.get_data_layout(cfg.batch_size)
     make = functools.partial(
       get_dataset_fn,
@@ -243,7 +238,7 @@ class _Run:
       layout.num_shards,
       self.model.FEATURE_CONVERTER_CLS,
     )
-    train_iter = datasets.prepare_train_iter(
+    train_iter = data.prepare_train_iter(
       make(),
       partitioner=self.partitioner,
       checkpoint_cfg=self.checkpoint_cfg,
@@ -277,11 +272,9 @@ class _Run:
     )
 
   def check_identity(self, train_cfg, initializer, seed) -> None:
-    run_identity.check(
+    identity.check(
       self.model_dir,
-      run_identity.describe(
-        train_cfg, initializer.global_train_state_shape, seed
-      ),
+      identity.describe(train_cfg, initializer.global_train_state_shape, seed),
       self.checkpoint_cfg.accept_other_run,
     )
 
@@ -292,12 +285,12 @@ class _Run:
     else one from scratch. `meanwhile` is called once this leaves Python idle:
     before a checkpoint is read, or after the devices are told to draw.
     """
-    initialization.set_incomplete_aside(self.model_dir)
-    own = checkpoint_config.RestoreCheckpointConfig(
+    checkpoints_lib.set_incomplete_aside(self.model_dir)
+    own = checkpoints.RestoreCheckpointConfig(
       path=self.model_dir, mode='latest', restore_dataset=True
     )
     configs = [own, *_given_restore_configs(self.checkpoint_cfg)]
-    if initialization.get_first_valid_restore_config_and_paths(configs)[1]:
+    if checkpoints_lib.get_first_valid_restore_config_and_paths(configs)[1]:
       meanwhile()
     state = initializer.from_checkpoint_or_scratch(
       configs, init_rng=init_rng, ds_iter=train_iter
@@ -328,7 +321,7 @@ class _Run:
 
   def is_unfinished(self, end: int) -> bool:
     """Whether the run has no checkpoint of its last step yet."""
-    return end not in checkpoint_layouts.all_steps(self.model_dir)
+    return end not in checkpoints.all_steps(self.model_dir)
 
   def checkpoint_manager(self, train_state, train_iter):
     """Returns what saves the run, or None."""
@@ -379,7 +372,7 @@ def _check_periods(total_steps, eval_period, eval_steps, stats_period):
       )
 
 
-def _seeded(cfg: datasets.DatasetConfig, seed: int) -> datasets.DatasetConfig:
+def _seeded(cfg: data.DatasetConfig, seed: int) -> data.DatasetConfig:
   """Gives a dataset without a seed the run's, so that a resume reads alike."""
   return cfg if cfg.seed is not None else dataclasses.replace(cfg, seed=seed)
 
@@ -399,7 +392,7 @@ def _given_restore_configs(checkpoint_cfg):
 
 def _initial_step(checkpoint_cfg) -> int:
   """The step that the configured initial checkpoint has; 0 without one."""
-  _, paths = initialization.get_first_valid_restore_config_and_paths(
+  _, paths = checkpoints_lib.get_first_valid_restore_config_and_paths(
     _given_restore_configs(checkpoint_cfg)
   )
   found = re.search(r'checkpoint_(\d+)/*$', str(paths[0])) if paths else None

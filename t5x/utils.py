@@ -1,11 +1,21 @@
 """The names that T5X keeps in `utils`, each from the module that defines it."""
 
-from t5x.checkpoint_config import (
+import importlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import core, traverse_util
+
+from t5x.checkpoints import (
   CheckpointConfig,
   RestoreCheckpointConfig,
   SaveCheckpointConfig,
+  get_first_valid_restore_config_and_paths,
 )
-from t5x.datasets import (
+from t5x.data import (
   DatasetConfig,
   get_dataset,
   get_training_eval_datasets,
@@ -13,21 +23,11 @@ from t5x.datasets import (
   prepare_train_iter,
   verify_matching_vocabs,
 )
+from t5x.distributed import multihost_assert_equal, sync_global_devices
 from t5x.inference import get_infer_fn
-from t5x.initialization import (
-  TrainStateInitializer,
-  get_first_valid_restore_config_and_paths,
-)
-from t5x.model_info import log_model_info
-from t5x.schedules import create_learning_rate_scheduler
-from t5x.tools import (
-  flatten_dict_string_keys,
-  get_zeros_batch_like_spec,
-  import_module,
-  multihost_assert_equal,
-  round_vocab_size_to_multiple,
-  sync_global_devices,
-)
+from t5x.initialization import TrainStateInitializer
+from t5x.optimizers import create_learning_rate_scheduler
+from t5x.run.model_info import log_model_info
 
 __all__ = [
   'CheckpointConfig',
@@ -51,3 +51,29 @@ __all__ = [
   'sync_global_devices',
   'verify_matching_vocabs',
 ]
+
+
+def get_zeros_batch_like_spec(
+  batch_spec: Mapping[str, jax.ShapeDtypeStruct],
+) -> Mapping[str, jax.Array]:
+  """Returns a batch of zeros with the given shapes and types."""
+  return {k: jnp.zeros(v.shape, v.dtype) for k, v in batch_spec.items()}
+
+
+def round_vocab_size_to_multiple(vocabulary: Any, divisor: int = 128) -> int:
+  """Returns the vocabulary's size, rounded up to a multiple of `divisor`.
+
+  T5's 32,100 pieces give 32,128: rows that no token uses cost little, and a
+  round size divides over devices.
+  """
+  return math.ceil(vocabulary.vocab_size / divisor) * divisor
+
+
+def flatten_dict_string_keys(x: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a nested mapping as one level with keys joined by '/'."""
+  return traverse_util.flatten_dict(core.unfreeze(x), sep='/')
+
+
+def import_module(module: str) -> None:
+  """Imports a module, for gin files that name one as a string."""
+  importlib.import_module(module)

@@ -16,15 +16,15 @@ hypothesis.settings.load_profile('suite')
 
 # What takes longest starts first, or one worker ends long after the other.
 _LONG = (
-  'test_commands.py',
-  'test_experiments.py',
-  'test_trainer_invariance.py',
-  'test_hf_parity.py',
-  'test_interactive_model.py',
-  'test_stock_gin.py',
+  'tests/test_commands.py',
+  'tests/test_experiments.py',
+  't5x/trainer/test_invariance.py',
+  'dss_jax/test_hf_parity.py',
+  't5x/interactive_model/test_model.py',
+  't5x/test_stock_gin.py',
 )
 
 
 def pytest_collection_modifyitems(items):
   """Sorts the files; tests of one stay in their order."""
-  items.sort(key=lambda item: item.path.name not in _LONG)
+  items.sort(key=lambda item: not item.path.as_posix().endswith(_LONG))

@@ -70,11 +70,11 @@ def _run(environment, **macros) -> subprocess.CompletedProcess:
 
 
 def _parameters(model_dir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
-  from t5x import checkpoints, tools
+  from t5x import checkpoints, utils
 
   tree = checkpoints.load_t5x_checkpoint(str(model_dir / f'checkpoint_{step}'))
   return {
-    k: np.asarray(v) for k, v in tools.flatten_dict_string_keys(tree).items()
+    k: np.asarray(v) for k, v in utils.flatten_dict_string_keys(tree).items()
   }
 
 
@@ -161,9 +161,10 @@ def exported(environment, finished, tmp_path_factory):
 def test_the_exported_student_has_the_last_checkpoints_weights(
   finished, exported
 ):
-  from t5x import huggingface, tools
+  from t5x import utils
+  from t5x.checkpoints.formats import huggingface
 
-  read = tools.flatten_dict_string_keys(huggingface.read(str(exported)))
+  read = utils.flatten_dict_string_keys(huggingface.read(str(exported)))
   trained = _parameters(finished[0], 30)
   assert len(read) > 50
   for name, leaf in read.items():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import seqio
 
-from dss_jax import builders
+from dss_jax.data import tfds_builders
 from t5x import train
 from tests.t5x import entry_points
 
@@ -109,7 +109,7 @@ def with_gpt_neox(shared):
   """The sample, with the outputs in a second teacher's place as well."""
   folder = shared / 'release'
   if not folder.exists():
-    shutil.copytree(builders.sample_location(), folder)
+    shutil.copytree(tfds_builders.sample_location(), folder)
     for part in sorted(folder.glob('*/llm')):
       for split in ('train', 'valid', 'test'):
         files = sorted(part.glob(f'{split}_CoT_*.json'))

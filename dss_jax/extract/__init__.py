@@ -2,7 +2,6 @@
 
 The parts, in the order of an extraction:
 
-  `places`         where an extraction lies, and how TEACHER finds it
   `prompts`        instruction, exemplars and answer format; reading a reply
   `rows`           streams the inputs
   `estimate`       tokens and money before anything is spent
@@ -15,6 +14,7 @@ The parts, in the order of an extraction:
   `extraction`     one extraction from its first request to its report
   `command`        `dss extract`
 
-Nothing is imported here: each part is imported by its own name. None needs
-TensorFlow or JAX.
+`dss_jax/data/teacher_outputs.py` says where an extraction is kept. Nothing is
+imported here: each part is imported by its own name. None needs TensorFlow or
+JAX.
 """

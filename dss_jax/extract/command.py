@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from etils import epath
 
-from dss_jax import errors, records, release, sample
+from dss_jax import errors, sample
+from dss_jax.data import records, release
 from dss_jax.extract import estimate, prompts
 from dss_jax.extract import rows as rows_lib
 

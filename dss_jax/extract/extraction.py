@@ -18,11 +18,11 @@ from typing import Any, NoReturn
 import click
 
 from dss_jax import errors
+from dss_jax.data import teacher_outputs
 from dss_jax.extract import client as client_lib
 from dss_jax.extract import (
   estimate,
   journal,
-  places,
   prompts,
   report,
   request_queue,
@@ -122,13 +122,15 @@ class Extraction:
     """
     # A wrong address or key is reported before any file is made.
     client_lib.Client(service)
-    if '://' in str(places.root()):
+    if '://' in str(teacher_outputs.root()):
       raise errors.DataError(
-        f'{places.VARIABLE} is {places.root()}: expected a local folder, since'
-        ' a journal cannot grow elsewhere. Extract locally, then copy the'
-        ' folder.'
+        f'{teacher_outputs.VARIABLE} is {teacher_outputs.root()}: expected a'
+        ' local folder, since a journal cannot grow elsewhere. Extract locally,'
+        ' then copy the folder.'
       )
-    folder = pathlib.Path(places.folder(self.teacher, self.rows.data_set))
+    folder = pathlib.Path(
+      teacher_outputs.folder(self.teacher, self.rows.data_set)
+    )
     with _new_folder_removed_on_error(folder):
       rows = rows_lib.keep(self.rows, folder, self.teacher)
       path = folder / 'journal.jsonl'

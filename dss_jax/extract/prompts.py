@@ -25,8 +25,8 @@ from typing import Any
 
 from etils import epath
 
-from dss_jax import errors, fields
-from dss_jax import teacher as teacher_lib
+from dss_jax import errors
+from dss_jax.data import completions, row_formats
 
 ENDPOINTS = ('chat', 'completion')
 # The file with the prompt of each data set.
@@ -64,12 +64,13 @@ def _question(template: str, text: str) -> str:
   """Returns a question that shows an input."""
   values = {'input': text}
   if '{premise}' in template:
-    premise, separator, hypothesis = text.partition(fields.NLI_SEPARATOR)
+    premise, separator, hypothesis = text.partition(row_formats.NLI_SEPARATOR)
     if not separator:
       raise errors.DataError(
-        f'expected an input of two texts with {fields.NLI_SEPARATOR} between'
-        f" them, as the prompt's question shows a premise and a hypothesis,"
-        f' found {text[:60]!r}. Correct the input or the question.'
+        'expected an input of two texts with'
+        f" {row_formats.NLI_SEPARATOR} between them, as the prompt's question"
+        f' shows a premise and a hypothesis, found {text[:60]!r}. Correct the'
+        ' input or the question.'
       )
     values |= {'premise': premise.strip(), 'hypothesis': hypothesis.strip()}
   return _fill(template, values)
@@ -152,14 +153,14 @@ class Prompt:
     head = self.head.strip()
     return text.removeprefix(head).lstrip() if head else text
 
-  def parse(self, reply: str) -> teacher_lib.Parsed:
+  def parse(self, reply: str) -> completions.Parsed:
     """Splits a reply into rationale and label, '' for one that is not found.
 
     Args:
       reply: from `reply`.
     """
     if self.data_set is not None:
-      return teacher_lib.parse(self.data_set, reply)
+      return completions.parse(self.data_set, reply)
     next_question = _FIELD.split(self.question)[0].strip()
     if next_question:
       reply = reply.split(next_question, 1)[0]
@@ -167,10 +168,10 @@ class Prompt:
     phrase, _, tail = rest.partition('{label}')
     parts = reply.split(phrase.strip())
     if len(parts) != 2:
-      return teacher_lib.Parsed('', '')
+      return completions.Parsed('', '')
     label = (parts[1].strip().splitlines() or [''])[0]
     label = label.rstrip().removesuffix(tail.strip()).rstrip()
-    return teacher_lib.Parsed(parts[0].strip(), label)
+    return completions.Parsed(parts[0].strip(), label)
 
 
 def fingerprint(prompt: RenderedPrompt) -> int:

@@ -17,8 +17,7 @@ import shutil
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import IO, Any, Self
 
-from dss_jax import own_data, records
-from dss_jax import teacher as teacher_lib
+from dss_jax.data import completions, own_rows, records
 from dss_jax.extract import estimate, journal, prompts
 from dss_jax.extract import rows as rows_lib
 
@@ -42,12 +41,12 @@ class Vote:
 
 
 def elect(
-  samples: Sequence[teacher_lib.Parsed],
+  samples: Sequence[completions.Parsed],
   key: Callable[[str], Hashable] = lambda label: label,
 ) -> Vote:
   """Returns the vote of a row's samples.
 
-  >>> from dss_jax.teacher import Parsed
+  >>> from dss_jax.data.completions import Parsed
   >>> elect([Parsed('a', 'x'), Parsed('b', 'y'), Parsed('c', 'y')])
   Vote(label='y', kept=(1, 2), agreement=0.6666666666666666)
 
@@ -83,15 +82,15 @@ class Outcome:
   asked: bool
   entries: tuple[journal.Entry, ...]
   replies: tuple[str, ...]
-  parsed: tuple[teacher_lib.Parsed, ...]
+  parsed: tuple[completions.Parsed, ...]
   vote: Vote
   errors: tuple[str, ...]
 
   @property
-  def chosen(self) -> teacher_lib.Parsed:
+  def chosen(self) -> completions.Parsed:
     """The rationale and label of the row; blank without a completion."""
     if not self.parsed:
-      return teacher_lib.Parsed('', '')
+      return completions.Parsed('', '')
     return self.parsed[self.vote.kept[0]]
 
   @property
@@ -142,16 +141,16 @@ def outcomes(
 
 
 def as_own_row(outcome: Outcome) -> dict[str, Any]:
-  """Returns a row as `own_data` reads it, with the text of every sample."""
+  """Returns a row as `own_rows` reads it, with the text of every sample."""
   rationales = [
-    text.replace(own_data.SEPARATOR, ' ') for text in outcome.rationales
+    text.replace(own_rows.SEPARATOR, ' ') for text in outcome.rationales
   ]
   return {
     'id': outcome.row.id,
     'input': outcome.row.input,
     'label': outcome.row.label,
     'rationale': rationales if len(rationales) > 1 else ''.join(rationales),
-    'teacher_label': outcome.chosen.label.replace(own_data.SEPARATOR, ' '),
+    'teacher_label': outcome.chosen.label.replace(own_rows.SEPARATOR, ' '),
     'agreement': round(outcome.vote.agreement, 4),
     'completions': [entry.text for entry in outcome.entries],
   }

@@ -14,7 +14,8 @@ import shutil
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
-from dss_jax import archive, equations, errors, fields, records
+from dss_jax import errors
+from dss_jax.data import archive, equations, records, row_formats
 
 # The data set of the user's own rows, and their only split.
 CUSTOM = 'custom'
@@ -75,11 +76,11 @@ class Rows:
     for index, (place, row) in enumerate(_objects(self.paths[split])):
       try:
         yield read(split, index, row)
-      except fields.RowError as error:
+      except row_formats.RowError as error:
         raise errors.DataError(f'{place}: {error}') from None
 
   def _published(self, split: str, index: int, row: dict[str, Any]) -> Row:
-    read = fields.READERS[self.data_set](row)
+    read = row_formats.READERS[self.data_set](row)
     name = f'{split}-{index}' if read.id is None else read.id
     return Row(split, index, name, read.input, read.label, read.possible)
 
@@ -88,11 +89,11 @@ class Rows:
     for name in _COLUMNS:
       column = self.columns.get(name, name)
       if column not in row and (name == 'input' or name in self.columns):
-        fields.column(row, column, str)
+        row_formats.column(row, column, str)
       texts[name] = _as_text(column, row.get(column))
     if not texts['input']:
       column = self.columns.get('input', 'input')
-      raise fields.RowError(
+      raise row_formats.RowError(
         f'expected a text in {column!r}, found none. Write one or remove the'
         ' row.'
       )
@@ -121,7 +122,7 @@ def _as_text(column: str, value: Any) -> str:
   if isinstance(value, int | float) and not isinstance(value, bool):
     return str(value)
   if not isinstance(value, str):
-    raise fields.RowError(
+    raise row_formats.RowError(
       f'expected {column!r} to be a text, found {json.dumps(value)[:60]}.'
       ' Correct it.'
     )

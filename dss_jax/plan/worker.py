@@ -20,9 +20,9 @@ if __name__ == '__main__':
     ALLOW_MULTIPLE_LIBTPU_LOAD='1',
     TPU_MIN_LOG_LEVEL='3',
   )
-  from t5x import entry as _entry
+  from t5x.cli import flags
 
-  _entry.load_tensorflow()
+  flags.load_tensorflow()
 
 import hashlib
 import json

@@ -1,5 +1,6 @@
 """Tests of the command `dss`, and of the tasks on the other samples."""
 
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -8,7 +9,9 @@ import sys
 import pytest
 import seqio
 
-from dss_jax import builders, cli, experiments, mixtures, own_data, records
+from dss_jax import cli, mixtures
+from dss_jax.data import own_rows, records, tfds_builders
+from dss_jax.pipeline import experiment as experiment_lib
 
 
 @pytest.fixture
@@ -41,7 +44,9 @@ def test_inspect_shows_what_training_sees(rows, tfds_dir, capsys):
 def test_inspect_counts_the_sample(tfds_dir, capsys):
   cli.main(['data', 'inspect', 'sample', '--data-set', 'svamp'])
   shown = capsys.readouterr().out
-  report = records.read('svamp', builders.sample_location()).reports['train']
+  report = records.read('svamp', tfds_builders.sample_location()).reports[
+    'train'
+  ]
   assert f'{100 * report.teacher_accuracy:.3f}%' in shown
   assert 'train, no teacher label: ' in shown
 
@@ -76,7 +81,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments, message, capsys):
 def test_the_end_text_becomes_the_end_token_and_rationales_are_drawn(
   rows, tfds_dir
 ):
-  own = own_data.OwnData(rows, columns={'input': 'q'})
+  own = own_rows.OwnData(rows, columns={'input': 'q'})
   vocabulary = seqio.ByteVocabulary()
   name = mixtures.train_mixture('custom', own, vocabulary=vocabulary)
   label, rationale = seqio.get_mixture_or_task(name).tasks
@@ -106,14 +111,14 @@ def test_the_end_text_becomes_the_end_token_and_rationales_are_drawn(
 
 
 def test_only_rationales_of_right_answers_can_be_trained_on(rows, tfds_dir):
-  own = own_data.OwnData(rows, columns={'input': 'q'})
-  experiment = experiments.Experiment(
+  own = own_rows.OwnData(rows, columns={'input': 'q'})
+  experiment = experiment_lib.Experiment(
     'custom', own, which_rationales='correct_only'
   )
   experiment.register()
   assert experiment.train_name.endswith('_correct')
   label, rationale = seqio.get_mixture_or_task(experiment.train_name).tasks
-  right = own_data.read(own).splits['train']
+  right = own_rows.read(own).splits['train']
   count = sum(row.teacher_label == row.label for row in right)
   assert label.num_input_examples('train') == 16
   assert rationale.num_input_examples('train') == count < 16
@@ -124,7 +129,7 @@ def test_only_rationales_of_right_answers_can_be_trained_on(rows, tfds_dir):
   [('svamp', 160), ('asdiv', 220), ('esnli', 120), ('anli1', 120)],
 )
 def test_the_samples_have_the_real_ones_faults(data_set, rows):
-  release = records.read(data_set, builders.sample_location())
+  release = records.read(data_set, tfds_builders.sample_location())
   report = release.reports['train']
   assert report.rows == rows
   assert report.duplicates == 0
@@ -149,6 +154,13 @@ def test_help_lists_the_commands_and_imports_none_of_them():
   assert found.returncode == 0, found.stderr
   assert not found.stderr
   assert re.search(r'data +Looks at data', found.stdout)
+
+
+def test_the_version_is_the_one_that_is_installed(capsys):
+  cli.main(['--version'])
+  # After a change of the version: pip install -e . again.
+  installed = importlib.metadata.version('dss-jax')
+  assert capsys.readouterr().out == f'dss, version {installed}\n'
 
 
 def test_a_command_writes_nothing_but_its_own_to_standard_error(tmp_path):

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dss_jax import feature_converters, models, optimization
-from t5x import huggingface, partitioning, train_state, trainer
+from dss_jax import models, optimization
+from dss_jax.pipeline import feature_converter
+from t5x import partitioning, train_state, trainer
+from t5x.checkpoints.formats import huggingface
 from t5x.examples.t5 import network
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
@@ -79,7 +81,7 @@ def batches(arrays, pack):
   dataset = tf.data.Dataset.from_generator(
     lambda: iter(examples), output_signature={k: spec for k in examples[0]}
   )
-  converter = feature_converters.DistillFeatureConverter(pack=pack)
+  converter = feature_converter.DistillFeatureConverter(pack=pack)
   step, segments = [], 0
   for row in converter(dataset, LENGTHS[pack]).as_numpy_iterator():
     step.append(row)
@@ -97,7 +99,7 @@ def batches(arrays, pack):
 def test_eight_steps_of_the_published_code(name, pack, monkeypatch):
   # A window is a step, so that no example is packed into another step's rows.
   monkeypatch.setattr(
-    feature_converters.DistillFeatureConverter, 'WINDOW', PAIRS
+    feature_converter.DistillFeatureConverter, 'WINDOW', PAIRS
   )
   arrays, facts, params = load(name)
   schedule = optimization.linear_decay(5e-4, STEPS)

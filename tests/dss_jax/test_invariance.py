@@ -11,7 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from dss_jax import models, optimization, packing
+from dss_jax import models, optimization
+from dss_jax.pipeline import packing
 from t5x import metrics as t5x_metrics
 from t5x import partitioning, train_state, trainer
 from t5x.examples.t5 import network

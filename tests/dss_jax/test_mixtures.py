@@ -10,7 +10,8 @@ import pytest
 import seqio
 import tensorflow as tf
 
-from dss_jax import builders, errors, mixtures, own_data, records, splits
+from dss_jax import errors, mixtures
+from dss_jax.data import own_rows, records, splits, tfds_builders
 
 LENGTHS = {'inputs': 64, 'targets': 24}
 VOCABULARY = seqio.ByteVocabulary()
@@ -260,7 +261,7 @@ def test_a_name_that_would_mean_two_things_is_refused():
     ({'keep_blank': True, 'which_rationales': 'correct_only'},
      'expected one of them alone'),
     ({'data_set': 'custom'}, "DATA is 'sample': expected the path of a file"),
-    ({'data': own_data.OwnData('x.jsonl')}, "expected 'custom' with them"),
+    ({'data': own_rows.OwnData('x.jsonl')}, "expected 'custom' with them"),
     ({'fraction': 0}, 'FRACTION is 0, but'),
     ({'rationale_rate': -1}, 'RATIONALE_RATE is -1: expected a number from 0'),
     ({'rationale_rate': float('nan')}, 'RATIONALE_RATE is nan'),
@@ -445,5 +446,5 @@ def test_the_sample_without_options_is_what_names_say(tfds_dir):
     'cqa_sample_label_gold', 'cqa_sample_rationale_palm'
   }  # fmt: skip
   assert set(description.left_out['cqa_sample_label_gold'].values()) == {0}
-  report = records.read('cqa', builders.sample_location()).reports['train']
+  report = records.read('cqa', tfds_builders.sample_location()).reports['train']
   assert description.reports['train'] == report

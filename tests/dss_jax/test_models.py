@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dss_jax import models, optimization, packing
+from dss_jax import models, optimization
 from dss_jax.errors import DataError
+from dss_jax.pipeline import packing
 from t5x import metrics as t5x_metrics
 from t5x.examples.t5 import network
 
@@ -290,9 +291,9 @@ def test_a_normalizing_factor_is_refused():
 
 
 def test_the_model_names_its_feature_converter():
-  from dss_jax import feature_converters
+  from dss_jax.pipeline import feature_converter
 
-  converter = feature_converters.DistillFeatureConverter
+  converter = feature_converter.DistillFeatureConverter
   assert make_model().FEATURE_CONVERTER_CLS is converter
   assert models.DistillModel.FEATURE_CONVERTER_CLS is converter
   other = make_model(feature_converter_cls=dict)

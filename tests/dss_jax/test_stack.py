@@ -4,7 +4,8 @@ import jax
 import numpy as np
 
 from dss_jax import models, optimization
-from t5x import layer_stacks, partitioning, train_state, trainer
+from t5x import partitioning, train_state, trainer
+from t5x.checkpoints.formats import layer_stacks
 from t5x.examples.t5 import network
 from tests.dss_jax import test_invariance
 from tests.t5x import entry_points

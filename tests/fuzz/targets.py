@@ -25,7 +25,7 @@ def _folder() -> tempfile.TemporaryDirectory:
 
 def equation(content: bytes) -> None:
   """A label of an arithmetic set: a number, or nothing."""
-  from dss_jax import equations
+  from dss_jax.data import equations
 
   text = content.decode(errors='replace')
   value = equations.evaluate(text)
@@ -48,7 +48,8 @@ def journal(content: bytes) -> None:
 
 def release(content: bytes) -> None:
   """Files of the published layout: rows, and what the teacher wrote."""
-  from dss_jax import errors, records
+  from dss_jax import errors
+  from dss_jax.data import records
 
   parts = content.split(b'\0', 2)
   with _folder() as folder:
@@ -66,7 +67,8 @@ def release(content: bytes) -> None:
 
 def release_zip(content: bytes) -> None:
   """The same in a zip, which is any bytes."""
-  from dss_jax import errors, records
+  from dss_jax import errors
+  from dss_jax.data import records
 
   with _folder() as folder:
     path = pathlib.Path(folder, 'release.zip')
@@ -81,21 +83,22 @@ def release_zip(content: bytes) -> None:
 def own_data(content: bytes) -> None:
   """Rows of the user's own, as JSON lines and as separated values."""
   from dss_jax import errors
-  from dss_jax import own_data as own_data_lib
+  from dss_jax.data import own_rows
 
   with _folder() as folder:
     for name in ('rows.jsonl', 'rows.csv', 'rows.tsv'):
       path = pathlib.Path(folder, name)
       path.write_bytes(content)
       try:
-        own_data_lib.read_one(str(path))
+        own_rows.read_one(str(path))
       except errors.DataError as error:
         assert name in str(error)
 
 
 def torch_pickle(content: bytes) -> None:
   """The pickle in a PyTorch file, in either layout."""
-  from t5x import errors, torch_files
+  from t5x import errors
+  from t5x.checkpoints.formats import torch_pickle as torch_pickle_lib
 
   packed = io.BytesIO()
   with zipfile.ZipFile(packed, 'w') as archive:
@@ -106,7 +109,7 @@ def torch_pickle(content: bytes) -> None:
     for file in (packed.getvalue(), content):
       path.write_bytes(file)
       try:
-        tensors = torch_files.open_file(path)
+        tensors = torch_pickle_lib.open_file(path)
         for tensor in tensors.values():
           assert all(n >= 0 for n in tensor.shape)
       except errors.UserError as error:
@@ -115,7 +118,8 @@ def torch_pickle(content: bytes) -> None:
 
 def orbax_metadata(content: bytes) -> None:
   """The description of a checkpoint, and the position beside it."""
-  from t5x import checkpoint_layouts, errors, orbax_checkpoints
+  from t5x import checkpoints, errors
+  from t5x.checkpoints.formats import orbax
 
   with _folder() as folder:
     path = os.path.join(folder, 'checkpoint_1')
@@ -125,8 +129,8 @@ def orbax_metadata(content: bytes) -> None:
         file.write(content)
     with open(os.path.join(path, 'state', 'manifest.ocdbt'), 'wb'):
       pass
-    checkpoint_layouts.all_steps(folder)
-    for read in (orbax_checkpoints.read, orbax_checkpoints.read_position):
+    checkpoints.all_steps(folder)
+    for read in (orbax.read, orbax.read_position):
       try:
         read(path)
       except errors.UserError as error:
@@ -135,26 +139,27 @@ def orbax_metadata(content: bytes) -> None:
 
 def legacy_index(content: bytes) -> None:
   """The msgpack index of a legacy checkpoint."""
-  from t5x import errors, legacy_checkpoints
+  from t5x import errors
+  from t5x.checkpoints.formats import legacy_t5x
 
   with _folder() as folder:
     with open(os.path.join(folder, 'checkpoint'), 'wb') as file:
       file.write(content)
     try:
-      legacy_checkpoints.read(folder)
+      legacy_t5x.read(folder)
     except errors.UserError as error:
       assert folder in str(error)
 
 
 def snapshot(content: bytes) -> None:
   """A snapshot of the input."""
-  from t5x import pipeline_snapshots
+  from t5x.data import snapshots
 
   try:
-    found = pipeline_snapshots.Snapshot.from_bytes(content)
-    again = pipeline_snapshots.Snapshot.from_bytes(found.to_bytes())
+    found = snapshots.Snapshot.from_bytes(content)
+    again = snapshots.Snapshot.from_bytes(found.to_bytes())
     assert again == found
-  except pipeline_snapshots.UnusableError:
+  except snapshots.UnusableError:
     pass
 
 

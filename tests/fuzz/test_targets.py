@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5x import errors, torch_files
+from t5x import errors
+from t5x.checkpoints.formats import torch_pickle
 from tests.fuzz import targets
 
 # Inputs that were findings.
@@ -66,4 +67,4 @@ def test_a_pickle_that_would_fill_the_memory_is_refused(tmp_path):
   ):
     path.write_bytes(content)
     with pytest.raises(errors.UserError, match=why):
-      torch_files.open_file(path)
+      torch_pickle.open_file(path)

@@ -8,7 +8,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 
 import gin
-from t5x import datasets, gin_utils
+from t5x import data, gin_utils
 
 # A network whose steps compile in seconds, on the toy task, whose longest
 # examples have these lengths.
@@ -47,10 +47,10 @@ _datasets: dict[str, Any] = {}
 
 
 def shared_dataset(cfg, *args, **kwargs):
-  """`datasets.get_dataset`, with one pipeline for equal configs."""
+  """`data.get_dataset`, with one pipeline for equal configs."""
   key = repr((cfg, args, kwargs))
   if key not in _datasets:
-    _datasets[key] = datasets.get_dataset(cfg, *args, **kwargs)
+    _datasets[key] = data.get_dataset(cfg, *args, **kwargs)
   return _datasets[key]
 
 

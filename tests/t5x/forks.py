@@ -105,7 +105,7 @@ def _become(mode: str, argv: list[str], env: dict, output: str) -> None:
   sys.argv = [f't5x.{mode}', *argv]
   code = 1
   try:
-    from t5x import commands
+    from t5x.cli import commands
 
     module = importlib.import_module(f't5x.{mode}')
     # Gin files look up their functions there.
@@ -126,9 +126,9 @@ def _become(mode: str, argv: list[str], env: dict, output: str) -> None:
 
 
 def _serve() -> None:
-  from t5x import entry
+  from t5x.cli import flags
 
-  entry.load_tensorflow()
+  flags.load_tensorflow()
   import t5x.main  # noqa: F401  What every process would import.
   import tests.t5x.small_models  # noqa: F401
 

@@ -9,7 +9,7 @@ import pathlib
 import re
 import time
 
-from t5x import infer_files
+from t5x.inference import results
 
 STAGES = ('before', 'half', 'written')
 
@@ -20,7 +20,7 @@ def write(path, inferences, *args, **kwargs):
   _maybe_hold(chunk, 'before')
   pathlib.Path(path).write_text('{"half a ro')
   _maybe_hold(chunk, 'half')
-  infer_files.write_inferences_to_file(path, inferences, *args, **kwargs)
+  results.write_inferences_to_file(path, inferences, *args, **kwargs)
   _maybe_hold(chunk, 'written')
 
 

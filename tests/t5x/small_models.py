@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from t5x import (
-  base_models,
-  checkpoint_config,
+  checkpoints,
   initialization,
   metrics,
   models,
@@ -27,9 +26,7 @@ SHAPES = {
 class _Small(models.BaseModel):
   """Has one parameter `table`, of the class's `SHAPE`."""
 
-  FEATURE_CONVERTER_CLS = base_models.LazySeqioConverter(
-    'EncDecFeatureConverter'
-  )
+  FEATURE_CONVERTER_CLS = models.LazySeqioConverter('EncDecFeatureConverter')
   SHAPE = ((1,), ('embed',))
   input_vocabulary = output_vocabulary = toy_task.VOCABULARY
 
@@ -86,7 +83,7 @@ def save(model, folder, steps):
     model.optimizer_def, model.get_initial_variables, SHAPES, where
   )
   state = initializer.from_scratch(jax.random.key(0))
-  manager = checkpoint_config.SaveCheckpointConfig().make_manager(
+  manager = checkpoints.SaveCheckpointConfig().make_manager(
     str(folder), state, where
   )
   for step in steps:

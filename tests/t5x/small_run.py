@@ -16,16 +16,16 @@ import jax
 import seqio
 
 from t5x import (
-  checkpoint_config,
-  datasets,
+  checkpoints,
+  data,
   gin_utils,
   metrics,
   partitioning,
-  pipeline_snapshots,
-  processes,
   train,
   trainer,
 )
+from t5x import distributed as distributed_lib
+from t5x.data import snapshots
 from tests.t5x import small_models, toy_task
 
 
@@ -45,7 +45,7 @@ class NoisyTable(small_models.TableModel):
 
 
 def data_config(split, batch_size=8, shuffle=True, **options):
-  return datasets.DatasetConfig(
+  return data.DatasetConfig(
     mixture_or_task_name=toy_task.NAME,
     task_feature_lengths=toy_task.LENGTHS,
     split=split,
@@ -86,8 +86,8 @@ def call(
     infer_eval_dataset_cfg=(
       data_config('test', shuffle=False) if evaluate else None
     ),
-    checkpoint_cfg=checkpoint_config.CheckpointConfig(
-      save=checkpoint_config.SaveCheckpointConfig(period=period, keep=keep),
+    checkpoint_cfg=checkpoints.CheckpointConfig(
+      save=checkpoints.SaveCheckpointConfig(period=period, keep=keep),
       restore=restore,
       accept_other_run=accept_other_run,
     ),
@@ -156,14 +156,14 @@ def _process(options, log, devices):
 
 
 def _run(options):
-  """Runs `call`; `distributed` are the arguments of `processes.start`.
+  """Runs `call`; `distributed` are the arguments of `distributed.start`.
 
   `snapshot_period` are the seconds between snapshots of the input.
   """
   distributed = options.pop('distributed', None)
   if distributed:
-    processes.start(*distributed)
-  pipeline_snapshots.PERIOD_SECONDS = options.pop('snapshot_period', 30)
+    distributed_lib.start(*distributed)
+  snapshots.PERIOD_SECONDS = options.pop('snapshot_period', 30)
   breaks = options.pop('breaks', None)
   if options.pop('slow_steps', False):
     # Long enough for signals to meet a run that is under way.

@@ -242,11 +242,12 @@ def test_main_does_what_run_mode_says(processes, folder):
 def test_help_teaches(mode):
   from absl import flags
 
-  from t5x import entry, usage
+  from t5x.cli import flags as flags_lib
+  from t5x.cli import help
 
   if 'gin_file' not in flags.FLAGS:
-    entry.define_flags()
-  text = usage.text(mode)
+    flags_lib.define_flags()
+  text = help.text(mode)
   assert all(len(line) <= 80 for line in text.splitlines())
   assert f'usage: python -m t5x.{mode}' in text
   for flag in ('gin_file=FILE', 'gin.NAME=VALUE', 'dry_run', 'process_count=N'):

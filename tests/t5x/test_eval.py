@@ -6,7 +6,7 @@ import pytest
 import seqio
 
 import t5x.eval
-from t5x import checkpoint_config, datasets, errors
+from t5x import checkpoints, data, errors
 from t5x import trainer as trainer_lib
 from tests.t5x import small_models, toy_task
 
@@ -21,7 +21,7 @@ def run_folder(tmp_path_factory):
 def _evaluate(path, output_dir, mode, split='validation', **options):
   return t5x.eval.evaluate(
     model=small_models.EchoModel(),
-    dataset_cfg=datasets.DatasetConfig(
+    dataset_cfg=data.DatasetConfig(
       mixture_or_task_name=toy_task.NAME,
       task_feature_lengths=toy_task.LENGTHS,
       split=split,
@@ -29,7 +29,7 @@ def _evaluate(path, output_dir, mode, split='validation', **options):
       shuffle=False,
       seed=0,
     ),
-    restore_checkpoint_cfg=checkpoint_config.RestoreCheckpointConfig(
+    restore_checkpoint_cfg=checkpoints.RestoreCheckpointConfig(
       path=str(path), mode=mode
     ),
     partitioner=small_models.partitioner(),

@@ -6,7 +6,9 @@ import re
 
 import pytest
 
-from t5x import checkpoint_config, datasets, errors, infer, infer_files
+from t5x import checkpoints, errors, infer
+from t5x import data as data_lib
+from t5x.inference import results
 from tests.t5x import small_models, toy_task
 
 _MERGED = 'toy_backwards-{}.jsonl-00000-of-00001'
@@ -23,7 +25,7 @@ def _infer(run_folder, output_dir, mode='predict', data=None, **options):
   infer.infer(
     mode=mode,
     model=small_models.EchoModel(),
-    dataset_cfg=datasets.DatasetConfig(
+    dataset_cfg=data_lib.DatasetConfig(
       **{
         'mixture_or_task_name': toy_task.NAME,
         'task_feature_lengths': toy_task.LENGTHS,
@@ -34,7 +36,7 @@ def _infer(run_folder, output_dir, mode='predict', data=None, **options):
         **(data or {}),
       }
     ),
-    restore_checkpoint_cfg=checkpoint_config.RestoreCheckpointConfig(
+    restore_checkpoint_cfg=checkpoints.RestoreCheckpointConfig(
       path=str(run_folder), mode='latest'
     ),
     partitioner=small_models.partitioner(),
@@ -152,12 +154,12 @@ def test_a_folder_without_checkpoints_is_refused(tmp_path):
 
 def test_chunks_after_a_gap_do_not_count(tmp_path):
   for index in (0, 1, 3):
-    path = infer_files.chunk_path(str(tmp_path), 'a.jsonl', index)
+    path = results.chunk_path(str(tmp_path), 'a.jsonl', index)
     with open(path, 'w') as f:
       f.write(f'{index}\n')
-  assert infer_files.finished_chunks(str(tmp_path), 'a.jsonl') == 2
+  assert results.finished_chunks(str(tmp_path), 'a.jsonl') == 2
 
 
 def test_a_row_of_nested_aux_values():
   aux = {'scores': [1, 2], 'deep': {'tokens': [[3, 4], [5, 6]]}}
-  assert infer_files.row_of(aux, 1) == {'scores': 2, 'deep': {'tokens': [5, 6]}}
+  assert results.row_of(aux, 1) == {'scores': 2, 'deep': {'tokens': [5, 6]}}

@@ -24,15 +24,7 @@ from flax.core import FrozenDict
 from jax.sharding import PartitionSpec
 
 import t5x.train
-from t5x import (
-  checkpoints,
-  datasets,
-  errors,
-  mesh,
-  models,
-  partitioning,
-  utils,
-)
+from t5x import checkpoints, data, errors, models, partitioning, utils
 from tests.t5x import toy_model
 
 _TABLE = pathlib.Path(__file__).parents[1] / 'golden' / 't5x_interface.txt'
@@ -131,10 +123,10 @@ def test_a_module_has_what_t5x_users_know(name):
 def test_the_entry_points_have_t5xs_flags():
   from absl import flags
 
-  from t5x import entry
+  from t5x.cli import flags as flags_lib
 
   if 'gin_file' not in flags.FLAGS:
-    entry.define_flags()
+    flags_lib.define_flags()
   assert set(flags.FLAGS) >= {
     'gin_file',
     'gin_search_paths',
@@ -151,7 +143,7 @@ def test_the_entry_points_have_t5xs_flags():
 
 
 def _dataset_config(**options):
-  return datasets.DatasetConfig(
+  return data.DatasetConfig(
     'task', {'inputs': 1}, 'train', 8, True, 0, **options
   )
 
@@ -172,7 +164,9 @@ _UNSUPPORTED = {
     'params_on_devices=False is not supported',
   ),
   'local devices of a mesh': (
-    lambda _: mesh.get_mesh((1, 1), input_local_devices=jax.devices()[:1]),
+    lambda _: partitioning.get_mesh(
+      (1, 1), input_local_devices=jax.devices()[:1]
+    ),
     'input_local_devices',
   ),
   'preprocessors of Grain': (

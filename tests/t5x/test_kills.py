@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from t5x import checkpoint_layouts, checkpoints
+from t5x import checkpoints
 from tests.t5x import small_run
 
 _KILLS = 30
@@ -28,7 +28,7 @@ def _start(folder):
 
 
 def _latest(folder):
-  return checkpoint_layouts.latest_step(folder) or 0
+  return checkpoints.latest_step(folder) or 0
 
 
 @pytest.mark.slow

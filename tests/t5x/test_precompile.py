@@ -1,13 +1,13 @@
 """Compiling ahead leaves the program, and no trained or read weights."""
 
-from t5x import datasets, precompile
+from t5x import data, precompile
 from tests.t5x import small_models, toy_task
 
 
 def test_the_training_step_is_lowered_and_compiled(tmp_path, capsys):
   costs = precompile.precompile(
     model=small_models.TableModel(),
-    train_dataset_cfg=datasets.DatasetConfig(
+    train_dataset_cfg=data.DatasetConfig(
       mixture_or_task_name=toy_task.NAME,
       task_feature_lengths=toy_task.LENGTHS,
       split='train',

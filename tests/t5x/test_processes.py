@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pytest
 
-from t5x import checkpoint_layouts, checkpoints, errors, processes
+from t5x import checkpoints, distributed, errors
 from tests.t5x import small_run
 
 
@@ -82,7 +82,7 @@ def test_two_processes_stop_together_and_one_goes_on_as_if_alone(tmp_path):
   _wait_for(folder, 'step 2\n', started)
   os.kill(started[1].pid, signal.SIGTERM)
   assert _codes(started) == [143, 143], _log(folder) + _log(folder, 1)
-  (step,) = checkpoint_layouts.all_steps(folder)
+  (step,) = checkpoints.all_steps(folder)
   assert 2 <= step < 60
   saved = folder / f'checkpoint_{step}' / 'dataset'
   parts = sorted(path.name for path in saved.glob('part_*'))
@@ -207,16 +207,16 @@ def test_a_run_goes_on_with_other_devices_and_partitions(
 
 def test_what_started_a_process_is_read_from_its_environment():
   cpu = {'JAX_PLATFORMS': 'cpu'}
-  assert processes.cluster(cpu) is None
-  assert processes.cluster({**cpu, 'SLURM_STEP_NUM_TASKS': '4'}) == 'Slurm'
-  assert processes.cluster({**cpu, 'SLURM_STEP_NUM_TASKS': '1'}) is None
+  assert distributed.cluster(cpu) is None
+  assert distributed.cluster({**cpu, 'SLURM_STEP_NUM_TASKS': '4'}) == 'Slurm'
+  assert distributed.cluster({**cpu, 'SLURM_STEP_NUM_TASKS': '1'}) is None
   # The batch script itself, and not srun, sees this one.
-  assert processes.cluster({**cpu, 'SLURM_NTASKS': '4'}) is None
-  assert processes.cluster({**cpu, 'OMPI_COMM_WORLD_SIZE': '2'}) == 'Open MPI'
+  assert distributed.cluster({**cpu, 'SLURM_NTASKS': '4'}) is None
+  assert distributed.cluster({**cpu, 'OMPI_COMM_WORLD_SIZE': '2'}) == 'Open MPI'
 
 
 def test_a_process_number_that_does_not_exist_is_a_users_mistake():
   with pytest.raises(errors.UserError, match=r'0 to 1, .*found 2'):
-    processes.start('localhost:1234', 2, 2)
+    distributed.start('localhost:1234', 2, 2)
   with pytest.raises(errors.UserError, match=r'HOST:PORT.*found .localhost.'):
-    processes.start('localhost', 2, 0)
+    distributed.start('localhost', 2, 0)

@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from dss_jax import errors, own_data, records
+from dss_jax import errors
+from dss_jax.data import own_rows, records
 from tests.dss_jax import conftest as rows_lib
 from tests.dss_jax.extract import fault_server
 from tests.dss_jax.extract.conftest import KEY
@@ -168,7 +169,7 @@ def test_rows_of_ones_own_need_no_labels(serve, extract, tmp_path, capsys):
   folder = pathlib.Path('runs/teachers/mine/custom')
   report = json.loads((folder / 'report.json').read_text())['splits']['train']
   assert (report['gold'], report['correct']) == (5, 5)
-  read = own_data.read(own_data.OwnData(str(folder / 'rows/train.jsonl')))
+  read = own_rows.read(own_rows.OwnData(str(folder / 'rows/train.jsonl')))
   records_read = [r for split in read.splits.values() for r in split]
   assert {r.rationale for r in records_read} == {'Because it is so.'}
   assert {r.teacher_label for r in records_read} == {'yes'}
@@ -341,9 +342,9 @@ def test_a_dry_run_shows_prompts_and_cost_and_sends_nothing(
 
 
 def _sample():
-  from dss_jax import builders
+  from dss_jax.data import tfds_builders
 
-  return builders.sample_location()
+  return tfds_builders.sample_location()
 
 
 def test_an_extraction_of_other_rows_is_not_paired(

@@ -17,7 +17,7 @@ import urllib.request
 
 import pytest
 
-from dss_jax import records
+from dss_jax.data import records
 from tests.dss_jax.extract import fault_server
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from dss_jax import errors, fields, teacher
+from dss_jax import errors
+from dss_jax.data import completions, row_formats
 from dss_jax.extract import prompts
 
 PROMPT = {
@@ -40,12 +41,12 @@ def test_the_published_rule_reads_the_exemplars_answers(data_set):
   for exemplar, said in zip(
     prompt.exemplars, prompt.render('A.</s>B.', 'chat')[2::2], strict=False
   ):
-    parsed = teacher.parse(data_set, said['content'])
+    parsed = completions.parse(data_set, said['content'])
     assert parsed.rationale == exemplar.rationale
     assert exemplar.label.endswith(parsed.label)
     labels.add(parsed.label)
   if data_set in ('esnli', 'anli1'):
-    assert labels == set(fields.NLI_LABELS)
+    assert labels == set(row_formats.NLI_LABELS)
   else:
     assert len(labels) == len(prompt.exemplars)
 
@@ -95,7 +96,9 @@ def test_a_reply_is_read_by_the_files_own_format(
   write, reply, rationale, label
 ):
   prompt = prompts.load(write(PROMPT))
-  assert prompt.parse(prompt.reply(reply)) == teacher.Parsed(rationale, label)
+  assert prompt.parse(prompt.reply(reply)) == completions.Parsed(
+    rationale, label
+  )
 
 
 _words = st.text(string.ascii_letters + ' é', min_size=1).filter(str.strip)
@@ -107,7 +110,9 @@ def test_an_answer_in_the_format_is_read_back(rationale, label):
   rationale, label = rationale.strip(), label.strip()
   prompt = prompts.Prompt('', 'Q: {input}', PROMPT['answer'], (), ())
   said = f'A: {rationale} So the answer is {label}.'
-  assert prompt.parse(prompt.reply(said)) == teacher.Parsed(rationale, label)
+  assert prompt.parse(prompt.reply(said)) == completions.Parsed(
+    rationale, label
+  )
 
 
 @hypothesis.given(st.text())

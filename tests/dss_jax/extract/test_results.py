@@ -5,9 +5,9 @@ import collections
 import hypothesis
 from hypothesis import strategies as st
 
-from dss_jax import equations
+from dss_jax.data import equations
+from dss_jax.data.completions import Parsed
 from dss_jax.extract import results
-from dss_jax.teacher import Parsed
 
 
 def _samples(*labels):

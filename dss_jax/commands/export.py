@@ -1,0 +1,234 @@
+"""The command `dss export`: a finished student for Hugging Face transformers.
+
+  dss export runs/dss_cqa student/
+
+The folder holds weights, tokeniser, configuration and a README that says how to
+ask the student; `from_pretrained` of transformers reads it, and with it all
+that serves or converts such models.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+from etils import epath
+
+from dss_jax import quiet
+from dss_jax.commands import hf_tokenizer
+from dss_jax.errors import DataError
+
+# T5's own, as in `formats.huggingface`. Decoding starts with padding.
+_PAD_ID, _EOS_ID = 0, 1
+
+_README = """\
+# {title}
+
+{origin}
+
+```python
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({folder!r})
+model = AutoModelForSeq2SeqLM.from_pretrained({folder!r})
+inputs = tokenizer({question}, return_tensors='pt')
+answer = model.generate(**inputs)[0]
+print(tokenizer.decode(answer, skip_special_tokens=True))
+```
+"""
+
+
+@click.command()
+@click.argument('run')
+@click.argument('folder', type=click.Path(file_okay=False))
+@click.option(
+  '--step',
+  type=click.IntRange(0),
+  help='Which checkpoint of the run.  [default: the last]',
+)
+@click.option(
+  '--gin_file',
+  'gin_files',
+  multiple=True,
+  help='A gin file of the run; repeatable, later ones win.'
+  '  [default: config.gin in its folder]',
+)
+def export(
+  run: str, folder: str, step: int | None, gin_files: Sequence[str]
+) -> None:
+  r"""Writes a run's student as a folder that transformers loads.
+
+  RUN is the folder of a run, or one of its checkpoints, gs:// ones too; FOLDER
+  is made. Neither data nor an accelerator is needed.
+
+  \b
+  Example:
+    dss export runs/dss_cqa student
+  """
+  quiet.load_tensorflow()
+  from dss_jax import run_config
+  from t5x import checkpoints
+  from t5x.checkpoints.formats import huggingface
+
+  checkpoint = checkpoints.find_checkpoint(run, step)
+  own = '' if gin_files else _configuration(run, checkpoint)
+  with run_config.configured(gin_files, [], own) as bound:
+    model = run_config.resolve(bound, 'model')
+    lengths = run_config.macro_or('TASK_FEATURE_LENGTHS', None) or {}
+    data_set = run_config.macro_or('DATA_SET', None)
+  vocabulary = _vocabulary(model)
+  config = getattr(getattr(model, 'module', None), 'config', None)
+  if not hasattr(config, 'num_encoder_layers'):
+    raise DataError(
+      'The configuration: expected a model whose network is'
+      ' t5x.examples.t5.network.Transformer, which transformers knows as T5;'
+      f' found {type(getattr(model, "module", model)).__name__}. Other networks'
+      ' cannot be exported.'
+    )
+  params = checkpoints.open_checkpoint(checkpoint)['target']
+  with _made_whole(pathlib.Path(folder)) as place:
+    huggingface.write(params, config, str(place))
+    _write_tokeniser(vocabulary, place)
+    _write_generation(lengths.get('targets'), place)
+    _write_readme(folder, place, checkpoint, data_set, model)
+  click.echo(
+    f'{checkpoint} is now in {folder}, for transformers to load.'
+    f' {os.path.join(folder, "README.md")} says how to ask it.'
+  )
+
+
+@contextlib.contextmanager
+def _made_whole(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a folder beside another, which takes its place in the end.
+
+  Raises:
+    DataError: there is something in the other already.
+  """
+  if folder.exists() and any(folder.iterdir()):
+    raise DataError(f'{folder}: not empty. Give the name of a new folder.')
+  unfinished = folder.with_name(f'{folder.name}.{os.getpid()}.tmp')
+  unfinished.mkdir(parents=True)
+  try:
+    yield unfinished
+    unfinished.replace(folder)
+  except BaseException:
+    shutil.rmtree(unfinished)
+    raise
+
+
+def _configuration(run: str, checkpoint: str) -> str:
+  """Returns what a run's config.gin says."""
+  for place in (run, os.path.dirname(checkpoint.rstrip('/'))):
+    path = epath.Path(place) / 'config.gin'
+    if path.exists():
+      return path.read_text()
+  raise DataError(
+    f'{run}: expected config.gin there, which a run writes beside its'
+    ' checkpoints; found none. Give the gin files that it was started with, as'
+    ' --gin_file=FILE.'
+  )
+
+
+def _vocabulary(model: Any) -> Any:
+  """Returns the vocabulary of a model, if transformers can have one like it."""
+  import seqio
+
+  vocabulary = model.output_vocabulary
+  if not isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    raise DataError(
+      'Expected a model with a SentencePieceVocabulary, which is what a T5 of'
+      f' transformers reads; found {type(vocabulary).__name__}. A student with'
+      ' another vocabulary cannot be exported.'
+    )
+  found = vocabulary.pad_id, vocabulary.eos_id
+  if found != (_PAD_ID, _EOS_ID):
+    raise DataError(
+      f'{vocabulary.sentencepiece_model_file}: expected padding {_PAD_ID} and'
+      f' end {_EOS_ID}, the ids that a T5 of transformers has; found {found}.'
+      ' A student with other ids cannot be exported.'
+    )
+  return vocabulary
+
+
+def _write_tokeniser(vocabulary: Any, folder: pathlib.Path) -> None:
+  """Writes the vocabulary as transformers reads it, and as it is."""
+  import tensorflow as tf
+
+  tf.io.gfile.copy(
+    vocabulary.sentencepiece_model_file, folder / 'spiece.model', overwrite=True
+  )
+  described = hf_tokenizer.describe(vocabulary.sp_model)
+  _write_json(folder / 'tokenizer.json', described)
+  _write_json(
+    folder / 'tokenizer_config.json',
+    {
+      # The class that takes tokenizer.json as it is.
+      'tokenizer_class': 'PreTrainedTokenizerFast',
+      'pad_token': '<pad>',
+      'eos_token': '</s>',
+      'unk_token': '<unk>',
+      'model_input_names': ['input_ids', 'attention_mask'],
+      'clean_up_tokenization_spaces': False,
+    },
+  )
+
+
+def _write_generation(length: int | None, folder: pathlib.Path) -> None:
+  """Writes what `generate` does unless it is told otherwise."""
+  _write_json(
+    folder / 'generation_config.json',
+    {
+      'pad_token_id': _PAD_ID,
+      'eos_token_id': _EOS_ID,
+      'decoder_start_token_id': _PAD_ID,
+      # Its own default cuts rationales short.
+      'max_new_tokens': length or 256,
+      'do_sample': False,
+    },
+  )
+
+
+def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+  text = json.dumps(content, indent=2, ensure_ascii=False)
+  path.write_text(text + '\n', encoding='utf-8')
+
+
+def _write_readme(
+  folder: str,
+  place: pathlib.Path,
+  checkpoint: str,
+  data_set: str | None,
+  model: Any,
+) -> None:
+  """Writes how to ask the student, for people who have the folder alone."""
+  from dss_jax import models
+  from dss_jax.pipeline import preprocessors
+
+  question, known = 'question', ''
+  method = model.method if isinstance(model, models.DistillModel) else None
+  if method == 'dss':
+    question = f'{preprocessors.LABEL_PREFIX!r} + question'
+    known = (
+      f'`{preprocessors.LABEL_PREFIX}` before a question asks for its label,'
+      f' `{preprocessors.RATIONALE_PREFIX}` for a rationale.'
+    )
+  elif method == 'single_task':
+    known = (
+      f'It gives a rationale, `{preprocessors.ANSWER_PHRASE}` and the label.'
+    )
+  trained = f' on {data_set}' if data_set else ''
+  name = os.path.basename(checkpoint.rstrip('/'))
+  origin = f'A T5 that dss-jax has trained{trained} ({name}). {known}'
+  (place / 'README.md').write_text(
+    _README.format(
+      title=os.path.basename(os.path.abspath(folder)),
+      origin=origin.strip(),
+      folder=folder,
+      question=question,
+    ),
+    encoding='utf-8',
+  )

@@ -1,0 +1,219 @@
+"""Shows what `inspection` found as tables on the terminal."""
+
+import collections
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import rich.console
+from rich import box, table, text
+
+from dss_jax.commands import inspection
+from dss_jax.data import own_rows, records
+from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import row_shapes
+
+_PLACES = 10
+_LABELS = 5
+_TOKENS = 24
+_WIDTH = 300
+
+
+def show(
+  experiment: experiment_lib.Experiment,
+  found: inspection.Findings,
+  own_vocabulary: bool,
+  console: rich.console.Console | None = None,
+) -> None:
+  """Prints everything that was found.
+
+  Args:
+    experiment: whose data.
+    found: by `inspection.inspect`.
+    own_vocabulary: whether tokens are those of a vocabulary that was given.
+    console: where to; None for standard output.
+  """
+  console = console or rich.console.Console(highlight=False)
+  console.rule(text.Text(f'{experiment.data_set}: {experiment.train_name}'))
+  own = isinstance(experiment.rows, own_rows.OwnData)
+  said = experiment.uses_teacher
+  if not own:
+    console.print(_counts('In the files', found.released, said, outside=True))
+  drawn = {name: split.report for name, split in found.splits.items()}
+  console.print(_counts('Drawn for training and evaluation', drawn, said))
+  console.print(_lengths(found))
+  kind = 'the vocabulary given' if own_vocabulary else "the sample's vocabulary"
+  console.print(
+    f'Tokens are those of {kind}, with the prefix and the end token.'
+    + ('' if own_vocabulary else ' Give --vocabulary for those of a T5.'),
+    soft_wrap=True,
+  )
+  _show_shapes(console, found)
+  console.print(_labels(found))
+  _show_overlaps(console, found)
+  _show_faults(console, found)
+  _show_examples(console, found)
+
+
+def _table(title: str, *columns: str) -> table.Table:
+  result = table.Table(title=title, box=box.SIMPLE_HEAD, title_justify='left')
+  for column in columns:
+    kinds = ('split', 'text', 'the most frequent')
+    left = column in kinds
+    result.add_column(
+      column,
+      justify='left' if left else 'right',
+      no_wrap=column in kinds[:2],
+    )
+  return result
+
+
+def _percent(part: int, whole: int) -> str:
+  return f'{100.0 * part / whole:.1f}%' if whole else '-'
+
+
+def _counts(
+  title: str,
+  reports: Mapping[str, records.Report],
+  uses_teacher: bool,
+  outside: bool = False,
+) -> table.Table:
+  result = _table(
+    title, 'split', 'rows', 'inputs again', 'no rationale', 'no teacher label',
+    # A label, but none of the choices or classes, or no equation.
+    *(['no such answer'] if outside else []),
+    'teacher is right',
+  )  # fmt: skip
+  for name, report in reports.items():
+    says = uses_teacher and report.empty_labels < report.rows
+    result.add_row(
+      name,
+      str(report.rows),
+      str(report.duplicates),
+      str(report.empty_rationales) if uses_teacher else '-',
+      str(report.empty_labels) if uses_teacher else '-',
+      *([str(report.outside_labels) if says else '-'] if outside else []),
+      f'{100.0 * report.teacher_accuracy:.3f}%' if says else '-',
+    )
+  return result
+
+
+def _lengths(found: inspection.Findings) -> table.Table:
+  result = _table(
+    'Lengths in tokens', 'split', 'text', 'cut at',
+    *(f'{p}%' if p < 100 else 'longest' for p in inspection.PERCENTILES),
+    'rows cut', 'tokens cut',
+  )  # fmt: skip
+  for name, split in found.splits.items():
+    for column, length in split.lengths.items():
+      result.add_row(
+        name,
+        column,
+        str(length.limit),
+        *map(str, length.percentiles),
+        str(length.cut_rows),
+        _percent(length.cut_tokens, length.tokens),
+      )
+  return result
+
+
+def _show_shapes(
+  console: rich.console.Console, found: inspection.Findings
+) -> None:
+  if found.packed is None:
+    return
+  result = _table(
+    'Packed rows of the train split', 'inputs', 'targets',
+    'inputs filled', 'targets filled', 'examples a row', '',
+  )  # fmt: skip
+  best = row_shapes.recommended([found.packed, *found.shapes])
+  for shape in (found.packed, *found.shapes):
+    marks = ['as given'] * (shape is found.packed) + ['best'] * (shape is best)
+    result.add_row(
+      *map(str, shape.row_shape),
+      f'{100.0 * shape.encoder:.1f}%',
+      f'{100.0 * shape.decoder:.1f}%',
+      f'{shape.units_a_row:.1f}',
+      ', '.join(marks),
+    )
+  console.print(result)
+  length, targets = best.row_shape
+  lengths = {'inputs': length, 'targets': targets}
+  console.print(
+    text.Text(f'To train on them: --gin.TASK_FEATURE_LENGTHS="{lengths}"'),
+    soft_wrap=True,
+  )
+
+
+def _labels(found: inspection.Findings) -> table.Table:
+  result = _table('Gold labels', 'split', 'different', 'the most frequent')
+  for name, split in found.splits.items():
+    rows = sum(count for _, count in split.labels)
+    shown = [
+      f'{textwrap.shorten(label, 24)} {_percent(count, rows)}'
+      for label, count in split.labels[:_LABELS]
+    ]
+    more = ', …' if len(split.labels) > _LABELS else ''
+    # Brackets in labels are no markup.
+    result.add_row(
+      name, str(len(split.labels)), text.Text(', '.join(shown) + more)
+    )
+  return result
+
+
+def _show_overlaps(
+  console: rich.console.Console, found: inspection.Findings
+) -> None:
+  for (one, other), count in found.overlaps.items():
+    console.print(
+      f'{other} rows whose input is in {one} too: {count}',
+      style='red' if count else '',
+    )
+
+
+def _show_faults(
+  console: rich.console.Console, found: inspection.Findings
+) -> None:
+  for name, split in found.splits.items():
+    for kind, places in split.faults.items():
+      console.print(
+        text.Text(f'{name}, {kind}: {_shortened(places)}'), soft_wrap=True
+      )
+
+
+def _shortened(places: Sequence[str]) -> str:
+  """Joins places, the file being named once.
+
+  >>> _shortened(('a.json, line 9', 'a.json, line 3'))
+  'a.json, line 3, line 9'
+  """
+  lines = collections.defaultdict(list)
+  for place in places:
+    file, _, line = place.rpartition(', ')
+    word, _, number = line.partition(' ')
+    lines[file].append((int(number), word))
+  return '; '.join(
+    ', '.join([file, *(f'{word} {n}' for n, word in sorted(found)[:_PLACES])])
+    + (f' and {len(found) - _PLACES} more' if len(found) > _PLACES else '')
+    for file, found in lines.items()
+  )
+
+
+def _show_examples(
+  console: rich.console.Console, found: inspection.Findings
+) -> None:
+  for task, examples in found.examples.items():
+    console.print()
+    console.print(text.Text(f'Task {task}', style='bold'))
+    for number, example in enumerate(examples, 1):
+      console.print(text.Text(_example(number, example)), soft_wrap=True)
+
+
+def _example(number: int, example: inspection.Example) -> str:
+  lines = []
+  for name, tokens in example.tokens.items():
+    ids = ' '.join(map(str, tokens[:_TOKENS]))
+    more = ' …' if len(tokens) > _TOKENS else ''
+    words = textwrap.shorten(example.texts[name], _WIDTH)
+    lines.append(f'  {name}, {len(tokens)} tokens: {words}')
+    lines.append(f'    {ids}{more}')
+  return f'{number}\n' + '\n'.join(lines)

@@ -1,0 +1,129 @@
+"""Fetches the archive published with the paper's code, once.
+
+It is kept in the TFDS data dir as `downloads/dss_release.zip`, which is also
+where it can be put by hand; a folder `downloads/dss_release` in its layout does
+as well. DSS_RELEASE_URL in the environment names a mirror to fetch it from.
+"""
+
+import hashlib
+import os
+import sys
+import urllib.request
+import uuid
+import zipfile
+import zlib
+
+from etils import epath
+
+from dss_jax import errors
+from dss_jax.data import records
+
+URL = (
+  'https://github.com/google-research/distilling-step-by-step/raw/main/'
+  'datasets.zip'
+)
+PLACES = ('downloads/dss_release', 'downloads/dss_release.zip')
+# Rows of the published archive: other counts mean that it is not whole.
+ROWS = {
+  'anli1': {'train': 16946, 'validation': 1000, 'test': 1000},
+  'cqa': {'train': 9741, 'test': 1221},
+  'esnli': {'train': 549367, 'validation': 9842, 'test': 9824},
+  'svamp': {'train': 800, 'test': 200},
+}
+_TIMEOUT_SECONDS = 60
+_CHUNK_BYTES = 1 << 20
+
+
+def place(root: epath.Path) -> epath.Path | None:
+  """Returns where the release lies in a TFDS data dir, None if nowhere."""
+  found = (root / name for name in PLACES)
+  return next((path for path in found if path.exists()), None)
+
+
+def fetch(root: epath.Path) -> epath.Path:
+  """Returns where the release lies, fetching it if it is not there.
+
+  The archive takes its name when it is whole: a broken connection or a stopped
+  process leaves nothing that would be taken for it.
+
+  Args:
+    root: the TFDS data dir.
+
+  Raises:
+    DataError: it cannot be fetched, or what came is no whole archive. The
+      message says where to put it by hand.
+  """
+  known = place(root)
+  if known is not None:
+    return known
+  url = os.environ.get('DSS_RELEASE_URL') or URL
+  target = root / PLACES[1]
+  part = target.with_name(f'incomplete.{uuid.uuid4().hex}.zip')
+  print(f'Fetching {url} to {target}, once.', file=sys.stderr)
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    size, digest = _download(url, part)
+    _check_whole(part)
+    part.replace(target)
+  # What urllib and remote file systems raise has no base of its own.
+  except Exception as error:
+    raise errors.DataError(
+      f'DATA is release, but {url} could not be fetched:'
+      f' {type(error).__name__}: {error}. Fetch it by hand and save it as'
+      f' {target}, or give its path as DATA.'
+    ) from error
+  finally:
+    if part.exists():
+      part.unlink()
+  print(f'Fetched {size} bytes, SHA-256 {digest}.', file=sys.stderr)
+  return target
+
+
+def _download(url: str, path: epath.Path) -> tuple[int, str]:
+  """Writes what a URL gives; returns its size and SHA-256."""
+  size, digest = 0, hashlib.sha256()
+  with (
+    urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,
+    path.open('wb') as file,
+  ):
+    while chunk := response.read(_CHUNK_BYTES):
+      file.write(chunk)
+      digest.update(chunk)
+      size += len(chunk)
+    # A connection that ends early is no error to a reader of parts.
+    expected = response.headers.get('Content-Length')
+  if expected is not None and size != int(expected):
+    raise OSError(f'expected {expected} bytes, found {size}')
+  return size, digest.hexdigest()
+
+
+def _check_whole(path: epath.Path) -> None:
+  """Raises an OSError unless a file is a zip of which all can be read."""
+  try:
+    with path.open('rb') as file, zipfile.ZipFile(file) as archive:
+      bad = archive.testzip()
+  except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    raise OSError(f'expected a zip, found none ({error})') from error
+  if bad is not None:
+    raise OSError(f'expected a whole zip, found a damaged {bad!r} in it')
+
+
+def check_rows(data_set: str, location: str, found: records.Release) -> None:
+  """Checks that a data set has the published number of rows.
+
+  Args:
+    data_set: its name.
+    location: where it was read from.
+    found: what was read.
+
+  Raises:
+    DataError: it has not.
+  """
+  counts = {split: len(rows) for split, rows in found.splits.items()}
+  expected = ROWS.get(data_set, counts)
+  if counts != expected:
+    raise errors.DataError(
+      f'{location}: expected the published rows of {data_set} ({expected}),'
+      f' found {counts}. Remove it and get the archive again; for rows of'
+      ' another kind, give the path as DATA.'
+    )

@@ -1,0 +1,121 @@
+"""Input, gold label and possible answers of a row in the published layout.
+
+| set          | input                                | gold label            |
+|--------------|--------------------------------------|-----------------------|
+| cqa          | question, choices a line each        | one of the choices    |
+| svamp, asdiv | as given                             | an equation           |
+| esnli, anli1 | premise, `</s>`, hypothesis          | one of `NLI_LABELS`   |
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+from dss_jax import errors
+from dss_jax.data import equations
+
+NLI_LABELS = ('entailment', 'neutral', 'contradiction')
+# Between premise and hypothesis, as in the published inputs: it becomes the end
+# token, see `preprocessors.tokenize_parts`.
+NLI_SEPARATOR = '</s>'
+
+
+class RowError(Exception):
+  """What is wrong with a row; the message lacks file and line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+  """Input and gold label of a row, and the answers that are possible."""
+
+  id: str | None
+  input: str
+  label: str
+  possible: Callable[[str], bool]
+
+
+def column(row: dict[str, Any], name: str, kind: type) -> Any:
+  if name not in row:
+    raise RowError(
+      f'expected the column {name!r}, found only'
+      f' {", ".join(sorted(row)) or "none"}. Add the column.'
+    )
+  value = row[name]
+  if not isinstance(value, kind) or isinstance(value, bool):
+    raise RowError(
+      f'expected {name!r} to be a {kind.__name__}, found'
+      f' {json.dumps(value)[:60]}. Correct the value.'
+    )
+  return value
+
+
+def _cqa(row: dict[str, Any]) -> Fields:
+  question = column(row, 'question', str)
+  choices = column(row, 'choices', list)
+  answer = column(row, 'answer', str)
+  if not 1 <= len(choices) <= 26 or not all(
+    isinstance(choice, str) for choice in choices
+  ):
+    raise RowError(
+      "expected 'choices' to be 1 to 26 texts, found"
+      f' {json.dumps(choices)[:60]}. Correct the value.'
+    )
+  if answer not in choices:
+    raise RowError(
+      f"expected 'answer' to be one of the choices {json.dumps(choices)},"
+      f' found {answer!r}.{errors.did_you_mean(answer, choices)} Correct the'
+      ' answer or the choices.'
+    )
+  lines = [f'({chr(97 + i)}) {choice}' for i, choice in enumerate(choices)]
+  text = '\n'.join((question, 'Answer Choices:', *lines))
+  return Fields(
+    str(row['id']) if 'id' in row else None, text, answer, choices.__contains__
+  )
+
+
+def _has_value(equation: str) -> bool:
+  return equations.evaluate(equation) is not None
+
+
+def _arithmetic(row: dict[str, Any]) -> Fields:
+  label = column(row, 'label', str)
+  if not _has_value(label):
+    raise RowError(
+      "expected 'label' to be an equation with a value, such as"
+      f" '( 3.0 + 9.0 )', found {label!r}. Correct the label."
+    )
+  return Fields(None, column(row, 'input', str), label, _has_value)
+
+
+def _asdiv(row: dict[str, Any]) -> Fields:
+  """Reads a row that may have no label, or one with its value: 7+2=9."""
+  if not str(row.get('label') or '').strip():
+    return Fields(None, column(row, 'input', str), '', _has_value)
+  label = column(row, 'label', str)
+  return _arithmetic({**row, 'label': label.partition('=')[0].strip()})
+
+
+def _nli(row: dict[str, Any]) -> Fields:
+  label = column(row, 'label', int)
+  if not 0 <= label < len(NLI_LABELS):
+    raise RowError(
+      "expected 'label' to be 0 (entailment), 1 (neutral) or 2"
+      f' (contradiction), found {label}. Correct the label.'
+    )
+  sides = (column(row, 'premise', str), column(row, 'hypothesis', str))
+  return Fields(
+    str(row['uid']) if 'uid' in row else None,
+    NLI_SEPARATOR.join(sides),
+    NLI_LABELS[label],
+    NLI_LABELS.__contains__,
+  )
+
+
+READERS: dict[str, Callable[[dict[str, Any]], Fields]] = {
+  'anli1': _nli,
+  'asdiv': _asdiv,
+  'cqa': _cqa,
+  'esnli': _nli,
+  'svamp': _arithmetic,
+}

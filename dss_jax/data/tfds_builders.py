@@ -1,0 +1,394 @@
+"""TFDS data sets of the released rows, prepared once and read by all hosts.
+
+A builder a data set (`dss_cqa`, `dss_svamp`, …), a config for each pair of
+data and teacher: `sample_palm`, `release_gpt_neox`, `local_<content>_palm` for
+the user's own folder or zip, and `sample_gold`, … where no teacher is needed.
+Each stores every released row; who trains on which is decided on reading
+(`pipeline.sources`). `dss_custom` holds the user's own rows (`own_rows`).
+"""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow_datasets as tfds
+from absl import logging
+from etils import epath
+
+from dss_jax import errors, sample
+from dss_jax.data import own_rows, records, release
+
+# Raised when rows come out differently from the same files.
+VERSION = '1.0.0'
+COLUMNS = ('id', 'input', 'label', 'rationale', 'teacher_label')
+# Where rows are: 'sample', 'release', a path, or rows of the user's own.
+Data = str | own_rows.OwnData
+
+
+@dataclasses.dataclass
+class Config(tfds.core.BuilderConfig):
+  """Which files a builder reads.
+
+  Attributes:
+    data: 'sample', 'release', the path of a folder or zip, or the user's own
+      rows.
+    teacher: whose outputs to read with the rows; None for nobody's.
+  """
+
+  data: Data = 'sample'
+  teacher: str | None = 'palm'
+
+
+def sample_location() -> str:
+  """Returns the folder of the packaged sample."""
+  return sample.DATA_DIR
+
+
+@functools.lru_cache(maxsize=64)
+def _fingerprint(
+  data_set: str, location: str, teacher: str | None, state: Any
+) -> str:
+  del state  # Part of the cache's key only.
+  return records.fingerprint(data_set, location, teacher)
+
+
+@functools.lru_cache(maxsize=64)
+def _own_fingerprint(own: own_rows.OwnData, state: Any) -> str:
+  del state  # Part of the cache's key only.
+  return own_rows.fingerprint(own)
+
+
+def content(data_set: str, data: Data, teacher: str | None) -> str:
+  """Returns ten digits for what the files hold; see `records.fingerprint`.
+
+  Args:
+    data_set: such as 'cqa'.
+    data: as in `Config`, but not 'release'.
+    teacher: as in `Config`.
+
+  Raises:
+    DataError: there are no such files.
+  """
+  if isinstance(data, own_rows.OwnData):
+    return _own_fingerprint(data, own_rows.state(data))
+  location = sample_location() if data == 'sample' else data
+  state = records.state(data_set, location, teacher)
+  return _fingerprint(data_set, location, teacher, state)
+
+
+def data_tag(data_set: str, data: Data, teacher: str | None) -> str:
+  """Returns how names call the data: sample, release or local_<content>."""
+  if data in ('sample', 'release'):
+    return data
+  return f'local_{content(data_set, data, teacher)}'
+
+
+class _Info(tfds.core.DatasetInfo):
+  """Information that is never looked up in TFDS' bucket."""
+
+  def initialize_from_bucket(self) -> None:
+    """Does nothing: these data sets are nowhere but here."""
+
+
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """What the builders share."""
+
+  VERSION = tfds.core.Version(VERSION)
+  DATA_SET = ''
+  # There are no checksums or descriptions beside this file to be looked for.
+  code_path = None
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return _Info(
+      builder=self,
+      description='Rows with gold labels, and the rationales and labels of a'
+      ' teacher, for distilling step-by-step.',
+      features=tfds.features.FeaturesDict(
+        {'index': np.int64} | {name: tfds.features.Text() for name in COLUMNS}
+      ),
+      metadata=tfds.core.MetadataDict(),
+      # Rows keep the order of the release.
+      disable_shuffling=True,
+    )
+
+  def _read(self) -> tuple[str, records.Release, str]:
+    """Returns where the rows are, the rows, and what stands for them."""
+    config = self.builder_config
+    location = _location(config, self.data_dir_root)
+    rows = records.read(self.DATA_SET, location, config.teacher)
+    if config.data == 'release':
+      release.check_rows(self.DATA_SET, location, rows)
+    found = records.fingerprint(self.DATA_SET, location, config.teacher)
+    return location, rows, found
+
+  def _split_generators(self, dl_manager) -> Mapping[str, Iterator]:
+    config = self.builder_config
+    location, read, found = self._read()
+    if config.name.startswith('local_') and f'_{found}_' not in config.name:
+      raise errors.DataError(
+        f'{location}: expected the files that {config.name} was named after,'
+        f' found other content ({found}). Name the data again: start anew.'
+      )
+    self.info.metadata.update(
+      content=found,
+      reports={
+        split: dataclasses.asdict(report)
+        for split, report in read.reports.items()
+      },
+    )
+    return {
+      split: ((row.index, dataclasses.asdict(row)) for row in rows)
+      for split, rows in read.splits.items()
+    }
+
+  def _generate_examples(self, rows) -> Iterator:
+    yield from rows
+
+
+def _configs(*teachers: str) -> list[Config]:
+  return [
+    Config(name=config_name(data, teacher), data=data, teacher=teacher)
+    for data in ('sample', 'release')
+    for teacher in (*teachers, None)
+  ]
+
+
+def config_name(tag: str, teacher: str | None) -> str:
+  """Returns a config's name: `sample_palm`, or `sample_gold` for no teacher.
+
+  Args:
+    tag: from `data_tag`.
+    teacher: as in `Config`.
+  """
+  return f'{tag}_{"gold" if teacher is None else teacher}'
+
+
+class DssCqa(_Builder):
+  """CommonsenseQA-style rows: a question and its choices to the right one."""
+
+  DATA_SET = 'cqa'
+  BUILDER_CONFIGS = _configs('palm', 'gpt_neox')
+
+
+class DssSvamp(_Builder):
+  """Arithmetic word problems to the equation that answers them."""
+
+  DATA_SET = 'svamp'
+  BUILDER_CONFIGS = _configs('palm', 'gpt_neox')
+
+
+class DssAsdiv(_Builder):
+  """SVAMP's rows, with those of ASDiv added to the train split."""
+
+  DATA_SET = 'asdiv'
+  BUILDER_CONFIGS = _configs('palm')
+
+
+class DssEsnli(_Builder):
+  """A premise and a hypothesis to entailment, neutral or contradiction."""
+
+  DATA_SET = 'esnli'
+  BUILDER_CONFIGS = _configs('palm', 'gpt_neox')
+
+
+class DssAnli1(_Builder):
+  """The same, with premises of several sentences: ANLI's first round."""
+
+  DATA_SET = 'anli1'
+  BUILDER_CONFIGS = _configs('palm', 'gpt_neox')
+
+
+class DssCustom(_Builder):
+  """Rows of the user's own; a config for each content of their files."""
+
+  DATA_SET = 'custom'
+  BUILDER_CONFIGS = []
+
+  def _read(self) -> tuple[str, records.Release, str]:
+    own = self.builder_config.data
+    return own.train, own_rows.read(own), own_rows.fingerprint(own)
+
+
+BUILDERS = {
+  cls.DATA_SET: cls
+  for cls in (DssCqa, DssSvamp, DssAsdiv, DssEsnli, DssAnli1, DssCustom)
+}
+DATA_SETS = tuple(BUILDERS)
+
+
+def data_dir() -> str | None:
+  """Returns the TFDS data dir: `--tfds_data_dir`, else None for TFDS' own."""
+  return seqio.LazyTfdsLoader(f'dss_cqa:{VERSION}').data_dir
+
+
+def find_config(data_set: str, data: Data, teacher: str | None) -> Config:
+  """Returns the builder's config for a pair of data and teacher.
+
+  Args:
+    data_set: one of `DATA_SETS`.
+    data: as in `Config`.
+    teacher: as in `Config`.
+
+  Raises:
+    DataError: `data` is a path that does not hold the data set.
+  """
+  name = config_name(data_tag(data_set, data, teacher), teacher)
+  known = {config.name: config for config in BUILDERS[data_set].BUILDER_CONFIGS}
+  return known.get(name) or Config(name=name, data=data, teacher=teacher)
+
+
+@contextlib.contextmanager
+def _only_errors() -> Iterator[None]:
+  """Keeps TFDS' warnings about configs of our own off the user's screen."""
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+  """Hides TFDS' messages and bars: a line a shard, over many columns."""
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+    stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+    yield
+
+
+def _say(config: Config, text: str) -> None:
+  """Writes a line, but for the sample, which takes no time worth one."""
+  if config.data != 'sample':
+    print(text, file=sys.stderr, flush=True)
+
+
+def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
+  return builder.data_path.exists() and builder.is_prepared()
+
+
+def _location(config: Config, root: epath.Path) -> str:
+  """Returns where the files are, fetching the release if need be."""
+  if config.data == 'release':
+    return str(release.fetch(root))
+  return sample_location() if config.data == 'sample' else config.data
+
+
+def _stale(builder: tfds.core.DatasetBuilder) -> bool:
+  """Says whether the files changed since they were prepared.
+
+  Names of local data tell their content, and the published release doesn't
+  change; the packaged sample and an extraction may.
+  """
+  config = builder.builder_config
+  extracted = config.teacher not in (None, 'palm', 'gpt_neox')
+  if config.data != 'sample' and not (config.data == 'release' and extracted):
+    return False
+  location = _location(config, builder.data_dir_root)
+  found = content(builder.DATA_SET, location, config.teacher)
+  return builder.info.metadata.get('content') != found
+
+
+def _prepare(
+  make: Callable[[], tfds.core.DatasetBuilder],
+  builder: tfds.core.DatasetBuilder,
+  overwrite: bool,
+) -> tfds.core.DatasetBuilder:
+  """Writes the data set; TFDS renames a finished folder into its place."""
+  modes = tfds.download.GenerateMode
+  download_config = tfds.download.DownloadConfig(
+    try_download_gcs=False,
+    download_mode=modes.REUSE_CACHE_IF_EXISTS
+    if overwrite
+    else modes.REUSE_DATASET_IF_EXISTS,
+  )
+  config = builder.builder_config
+  try:
+    if config.data == 'release':
+      release.fetch(builder.data_dir_root)
+    _say(config, f'Preparing {builder.name}/{config.name}, once …')
+    with _silent():
+      builder.download_and_prepare(download_config=download_config)
+    rows = (f'{k} {v.num_examples}' for k, v in builder.info.splits.items())
+    _say(config, f'Prepared {", ".join(rows)} rows in {builder.data_path}')
+  except errors.DataError:
+    raise
+  except Exception:
+    # Another host or run may have been first to rename its folder.
+    other = make()
+    if not _is_prepared(other) or _stale(other):
+      raise
+    return other
+  return builder
+
+
+_PREPARED: dict[tuple[str, str, str | None], tfds.core.DatasetBuilder] = {}
+
+
+def prepared(data_set: str, config: Config) -> tfds.core.DatasetBuilder:
+  """Returns a builder whose rows are in the TFDS data dir, preparing them once.
+
+  No network is used unless `config.data` is 'release' and was not fetched yet.
+
+  Args:
+    data_set: one of `DATA_SETS`.
+    config: from `find_config`.
+
+  Raises:
+    DataError: the files are missing or malformed.
+  """
+  directory = data_dir()
+  key = (data_set, config.name, directory)
+  if key in _PREPARED:
+    return _PREPARED[key]
+
+  def make():
+    return BUILDERS[data_set](config=config, data_dir=directory)
+
+  with _only_errors():
+    builder = make()
+    done = _is_prepared(builder)
+    if not done or _stale(builder):
+      builder = _prepare(make, builder, overwrite=done)
+  _PREPARED[key] = builder
+  return builder
+
+
+def reports(builder: tfds.core.DatasetBuilder) -> dict[str, records.Report]:
+  """Returns what was found in the files when they were prepared, by split."""
+  return {
+    split: records.Report(**report)
+    for split, report in builder.info.metadata['reports'].items()
+  }
+
+
+@functools.lru_cache(maxsize=8)
+def _table(
+  builder: tfds.core.DatasetBuilder, split: str
+) -> dict[str, np.ndarray]:
+  columns = tfds.as_numpy(
+    builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+  )
+  order = np.argsort(columns['index'])
+  return {name: columns[name][order] for name in COLUMNS}
+
+
+def table(
+  builder: tfds.core.DatasetBuilder, split: str
+) -> dict[str, np.ndarray]:
+  """Returns all rows of a released split as columns, in the release's order.
+
+  Args:
+    builder: from `prepared`.
+    split: 'train', 'validation' or 'test', one that was released.
+
+  Returns:
+    Arrays of bytes (UTF-8) by the names in `COLUMNS`; not to be written to.
+  """
+  return _table(builder, split)

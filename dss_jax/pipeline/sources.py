@@ -1,0 +1,234 @@
+"""SeqIO sources: the rows of a split, drawn as an experiment asks for.
+
+The release is small (at most some hundred thousand short rows), so a host reads
+a split into memory once, which gives exact splits, exact counts, and shards of
+any number.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import seqio
+import tensorflow as tf
+from jaxtyping import Int64
+
+from dss_jax import errors
+from dss_jax.data import equations, own_rows, records, tfds_builders
+from dss_jax.data import splits as splits_lib
+
+SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+  """Which of the released rows an experiment uses, and how.
+
+  Attributes:
+    fraction: the part of the train rows, in (0, 1].
+    seed: of the draw of that part, and of swapping rationales.
+    needs: columns that must not be blank; other rows are left out.
+    only_correct: whether to blank the rationales of rows whose teacher label is
+      not the gold label.
+    swap_rationales: give every train row another row's rationale, as a control.
+  """
+
+  fraction: float = 1.0
+  seed: int = 0
+  needs: tuple[str, ...] = ()
+  only_correct: bool = False
+  swap_rationales: bool = False
+
+
+def draw_rows(
+  sizes: Mapping[str, int], split: str, fraction: float, seed: int
+) -> tuple[str, Int64[np.ndarray, 'rows']]:
+  """Returns the released split, and the indices in it, that make up a split.
+
+  Args:
+    sizes: number of rows of each released split.
+    split: 'train', 'validation' or 'test'.
+    fraction: the part of the released train rows to use.
+    seed: of drawing that part.
+  """
+  released = 'validation' in sizes
+  if split == 'test' or (split == 'validation' and released):
+    return split, np.arange(sizes[split])
+  train, validation = splits_lib.train_validation(
+    sizes['train'], fraction=fraction, seed=seed, validation=not released
+  )
+  return 'train', train if split == 'train' else validation
+
+
+class DssSource(seqio.TfdsDataSource):
+  """Rows of a builder's splits; prepares the TFDS data set on first reading.
+
+  An example is a dict of scalar strings: `id`, `input`, `label`, `rationale`,
+  `teacher_label`. Unshuffled, they come in the order of `splits`.
+  """
+
+  def __init__(
+    self,
+    data_set: str,
+    config: tfds_builders.Config,
+    draw: Draw,
+    splits: Mapping[str, str] | None = None,
+  ):
+    """Makes the source; touches no file.
+
+    Args:
+      data_set: such as 'cqa'.
+      config: the builder's config.
+      draw: which rows to use.
+      splits: maps the names of the source's splits to 'train', 'validation' or
+        'test'. None keeps these names.
+    """
+    self._split_map = dict(splits or SPLITS)
+    super().__init__(
+      f'dss_{data_set}/{config.name}:{tfds_builders.VERSION}',
+      splits=self._split_map,
+    )
+    self._data_set = data_set
+    self._config = config
+    self._draw = draw
+
+  @property
+  def meaning(self) -> tuple[str, ...]:
+    """What tells this source's examples from those of another."""
+    splits = sorted(self._split_map.items())
+    return self._data_set, self._config.name, str(self._draw), str(splits)
+
+  @property
+  def draw(self) -> Draw:
+    """Which of the rows are used."""
+    return self._draw
+
+  @property
+  def builder(self):
+    """The TFDS builder, prepared."""
+    return tfds_builders.prepared(self._data_set, self._config)
+
+  @property
+  def supports_arbitrary_sharding(self) -> bool:
+    """True: a shard is every n-th row."""
+    return True
+
+  def list_shards(self, split: str) -> Sequence[str]:
+    """Returns the files that hold the rows of a split."""
+    rows = self.builder.info.splits[self._released(split)[0]]
+    return [str(path) for path in rows.filepaths]
+
+  def num_input_examples(self, split: str) -> int:
+    """Returns how many examples `get_dataset` yields, over all shards."""
+    return len(self.rows(split))
+
+  def num_drawn(self, split: str) -> int:
+    """Returns how many rows the split has before blank ones are left out."""
+    return len(self._released(split)[1])
+
+  def rows(self, split: str) -> Int64[np.ndarray, 'rows']:
+    """Returns the indices of a split's examples in the released split.
+
+    Args:
+      split: one of the source's splits.
+    """
+    released, rows = self._released(split)
+    columns = self._table(released)
+    filled = np.ones(len(rows), bool)
+    for name in self._draw.needs:
+      filled &= columns[name][rows] != b''
+    return rows[filled]
+
+  def columns(self, split: str) -> dict[str, np.ndarray]:
+    """Returns the examples of a split, unshuffled, as arrays of bytes.
+
+    Args:
+      split: one of the source's splits.
+    """
+    released, _ = self._released(split)
+    rows = self.rows(split)
+    table = self._table(released)
+    result = {name: values[rows] for name, values in table.items()}
+    if self._draw.swap_rationales and self._split_map[split] == 'train':
+      given = np.flatnonzero(result['rationale'] != b'')
+      order = splits_lib.swapped(len(given), self._draw.seed)
+      result['rationale'][given] = result['rationale'][given[order]]
+    return result
+
+  def get_dataset(
+    self,
+    split: str = 'train',
+    shuffle: bool = True,
+    seed: int | None = None,
+    shard_info: seqio.ShardInfo | None = None,
+    *,
+    sequence_length: Mapping[str, int] | None = None,
+    use_cached: bool = False,
+    num_epochs: int | None = 1,
+  ) -> tf.data.Dataset:
+    """Returns the examples of a split, or a host's shard of them.
+
+    Args:
+      split: one of the source's splits.
+      shuffle: whether to shuffle the rows, anew in every epoch.
+      seed: of shuffling.
+      shard_info: which shard; the same rows for any `shuffle` and `seed`.
+      sequence_length: without effect, as in every SeqIO source.
+      use_cached: likewise.
+      num_epochs: likewise.
+    """
+    del sequence_length, use_cached, num_epochs
+    columns = self.columns(split)
+    if not len(columns['input']):
+      raise errors.DataError(
+        f'{self.tfds_dataset.name}, {split}: expected rows whose'
+        f' {" and ".join(self._draw.needs) or "input"} is not blank, found none'
+        f' among {self.num_drawn(split)}. Use more rows, or a METHOD and LABELS'
+        ' that do not need it.'
+      )
+    if shard_info is not None and shard_info.num_shards > 1:
+      part = slice(shard_info.index, None, shard_info.num_shards)
+      columns = {name: values[part] for name, values in columns.items()}
+    tensors = {name: tf.constant(v, tf.string) for name, v in columns.items()}
+    count = len(columns['input'])
+    dataset = tf.data.Dataset.range(count)
+    if shuffle and count:
+      dataset = dataset.shuffle(count, seed=seed)
+    return dataset.map(
+      functools.partial(_row, tensors), num_parallel_calls=tf.data.AUTOTUNE
+    )
+
+  def _table(self, released: str) -> dict[str, np.ndarray]:
+    """Returns the rows of a released split, wrong rationales blanked."""
+    columns = tfds_builders.table(self.builder, released)
+    if not self._draw.only_correct:
+      return columns
+    data = self._config.data
+    by_value = self._data_set in records.EQUATION_SETS or (
+      isinstance(data, own_rows.OwnData) and data.by_value
+    )
+    right = _right(self.builder, released, by_value)
+    return columns | {'rationale': np.where(right, columns['rationale'], b'')}
+
+  def _released(self, split: str) -> tuple[str, np.ndarray]:
+    sizes = {
+      name: info.num_examples for name, info in self.builder.info.splits.items()
+    }
+    draw = self._draw
+    return draw_rows(sizes, self._split_map[split], draw.fraction, draw.seed)
+
+
+@functools.lru_cache(maxsize=8)
+def _right(builder, released: str, by_value: bool) -> np.ndarray:
+  """Returns for each row whether the teacher's label is the gold label."""
+  columns = tfds_builders.table(builder, released)
+  pairs = zip(columns['teacher_label'], columns['label'], strict=True)
+  if by_value:
+    same = (equations.same_value(a.decode(), b.decode()) for a, b in pairs)
+    return np.fromiter(same, bool)
+  return np.fromiter((a == b for a, b in pairs), bool)
+
+
+def _row(tensors: Mapping[str, tf.Tensor], index) -> dict[str, tf.Tensor]:
+  return {name: values[index] for name, values in tensors.items()}

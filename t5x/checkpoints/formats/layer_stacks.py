@@ -1,0 +1,199 @@
+"""Layers stored one by one or stacked: from either form to the other.
+
+A network that scans its layers keeps a parameter of all layers of a stack in
+one array with the layers along axis 0. Names say which form it is:
+
+  unstacked: encoder/layers_0/mlp/wo/kernel [F, D], encoder/layers_1/…, …
+  stacked:   encoder/layers/mlp/wo/kernel [layers, F, D]
+
+The same holds for what an optimizer keeps for each parameter. An Adafactor
+slot that is not in use has shape (1,) in both forms.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+
+from t5x import state_utils
+from t5x.checkpoints.formats import lazy_array
+from t5x.checkpoints.formats.lazy_array import LazyArray
+from t5x.errors import UserError
+
+_ONE_LAYER = re.compile(r'((?:.*/)?layers)_(\d+)/(.+)')
+_ALL_LAYERS = re.compile(r'((?:.*/)?layers)/(.+)')
+
+
+def is_stacked(names: Iterable[str]) -> bool | None:
+  """Whether names, joined by '/', are of stacked layers; None if neither."""
+  forms = set()
+  for name in names:
+    if _ONE_LAYER.fullmatch(name):
+      forms.add(False)
+    elif _ALL_LAYERS.fullmatch(name):
+      forms.add(True)
+  return forms.pop() if len(forms) == 1 else None
+
+
+def match(
+  state: Mapping[str, Any], model_state: Mapping[str, Any]
+) -> Mapping[str, Any]:
+  """A checkpoint with its layers stacked, or not, as a model has them.
+
+  Args:
+    state: the opened checkpoint, nested; leaves are arrays or `LazyArray`.
+    model_state: the model's, for its names.
+
+  Returns:
+    `state` itself if it has the model's form already (or none); otherwise
+    nested dicts with `LazyArray`s in the place of the layers. Nothing is read.
+
+  Raises:
+    UserError: layers of one stack differ in shape.
+  """
+  flat = state_utils.flatten_state_dict(state)
+  flat = {name: leaf for name, leaf in flat.items() if leaf is not None}
+  wanted = is_stacked(state_utils.flatten_state_dict(model_state))
+  found = is_stacked(flat)
+  if wanted is None or found is None or wanted == found:
+    return state
+  flat = _stack(flat) if wanted else _unstack(flat)
+  return flax.traverse_util.unflatten_dict(flat, sep='/')
+
+
+def stacked(tree: Mapping[str, Any]) -> dict[str, Any]:
+  """A tree of arrays with its layers stacked, on the host."""
+  return _on_host(_stack, tree)
+
+
+def unstacked(tree: Mapping[str, Any]) -> dict[str, Any]:
+  """A tree of arrays with its layers one by one, on the host."""
+  return _on_host(_unstack, tree)
+
+
+def _on_host(change, tree):
+  flat = flax.traverse_util.flatten_dict(tree, sep='/')
+  return flax.traverse_util.unflatten_dict(
+    {
+      name: leaf.get() if isinstance(leaf, LazyArray) else leaf
+      for name, leaf in change(flat).items()
+    },
+    sep='/',
+  )
+
+
+def _lazy(name: str, leaf: Any) -> LazyArray:
+  if isinstance(leaf, LazyArray):
+    return leaf
+  return lazy_array.from_numpy(name, leaf)
+
+
+def _is_slot_without_use(leaf: LazyArray) -> bool:
+  return leaf.shape == (1,)
+
+
+def _stack(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """Joins `…/layers_<i>/…` for i = 0, 1, … into `…/layers/…`."""
+  groups: dict[str, dict[int, LazyArray]] = {}
+  out = {}
+  for name, leaf in flat.items():
+    if found := _ONE_LAYER.fullmatch(name):
+      group = groups.setdefault(f'{found[1]}/{found[3]}', {})
+      group[int(found[2])] = _lazy(name, leaf)
+    else:
+      out[name] = leaf
+  for name, group in groups.items():
+    layers = [group[i] for i in sorted(group)]
+    _check(name, sorted(group), layers)
+    out[name] = layers[0] if _is_slot_without_use(layers[0]) else _join(layers)
+  return out
+
+
+def _check(name: str, numbers: list[int], layers: list[LazyArray]) -> None:
+  where = layers[0].name
+  if numbers != list(range(len(numbers))):
+    raise UserError(
+      f'{where}: the layers of {name} cannot be stacked: expected the layers 0'
+      f' to {len(numbers) - 1}, found {numbers}. The checkpoint lacks layers;'
+      ' take a complete one.'
+    )
+  if len({layer.shape for layer in layers}) > 1:
+    shapes = [layer.shape for layer in layers]
+    raise UserError(
+      f'{where}: the layers of {name} cannot be stacked: expected layers of one'
+      f' shape, found {shapes}. Set T5Config.scan_layers = False.'
+    )
+
+
+def _join(layers: list[LazyArray]) -> LazyArray:
+  first = layers[0]
+  layers = [layer.astype(first.dtype) for layer in layers]
+
+  def start_read(index):
+    rows, *rest = index
+    return _Joined(
+      [layer.start_read(tuple(rest)) for layer in layers[rows]], rest
+    )
+
+  return LazyArray(
+    first.name, (len(layers), *first.shape), first.dtype, start_read
+  )
+
+
+class _Joined:
+  """Started reads of several layers."""
+
+  def __init__(self, pending, index):
+    self._pending = pending
+    self._shape = tuple(s.stop - s.start for s in index)
+
+  def result(self) -> np.ndarray:
+    # A host may hold no layer at all.
+    parts = [part.result() for part in self._pending]
+    return np.stack(parts) if parts else np.zeros((0, *self._shape))
+
+
+def _unstack(flat: Mapping[str, Any]) -> dict[str, Any]:
+  """Splits `…/layers/…` into `…/layers_<i>/…`."""
+  counts = {
+    _stack_of(name): np.shape(leaf)[0]
+    for name, leaf in flat.items()
+    if _ALL_LAYERS.fullmatch(name) and len(np.shape(leaf)) > 1
+  }
+  out = {}
+  for name, leaf in flat.items():
+    found = _ALL_LAYERS.fullmatch(name)
+    if not found:
+      out[name] = leaf
+      continue
+    leaf = _lazy(name, leaf)
+    alike = _is_slot_without_use(leaf)
+    count = counts.get(_stack_of(name), 0) if alike else leaf.shape[0]
+    for i in range(count):
+      layer = leaf if alike else _layer(leaf, i)
+      out[f'{found[1]}_{i}/{found[2]}'] = layer
+  return out
+
+
+def _stack_of(name: str) -> str:
+  """What holds the layers: 'encoder' of 'target/encoder/layers/mlp/…'."""
+  return ('/' + _ALL_LAYERS.fullmatch(name)[1]).split('/')[-2]
+
+
+def _layer(leaf: LazyArray, i: int) -> LazyArray:
+  def start_read(index):
+    return _First(leaf.start_read((slice(i, i + 1), *index)))
+
+  return LazyArray(f'{leaf.name}[{i}]', leaf.shape[1:], leaf.dtype, start_read)
+
+
+class _First:
+  """A started read of one layer of a stack."""
+
+  def __init__(self, pending):
+    self._pending = pending
+
+  def result(self) -> np.ndarray:
+    return self._pending.result()[0]

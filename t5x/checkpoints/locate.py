@@ -1,0 +1,202 @@
+"""Finds checkpoints, and opens each by what it is.
+
+A run's folder holds `checkpoint_<step>` folders, each in the Orbax or the
+legacy layout. Only complete ones count; what a killed save left does not.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from t5x import files
+from t5x.checkpoints.formats import huggingface, legacy_t5x, orbax
+from t5x.errors import UserError
+
+PathLike = str | os.PathLike
+
+_STEP_FOLDER = re.compile(r'checkpoint_(\d+)')
+
+_WHAT_COUNTS = (
+  f'a T5X legacy checkpoint (a file named {legacy_t5x.INDEX_FILE!r}),'
+  f' an Orbax checkpoint ({orbax.STATE_ITEM}/'
+  f'{orbax.TREE_FILE}) or a Hugging Face folder'
+  f' ({huggingface.CONFIG_FILE} with {huggingface.WEIGHTS_FILE} or'
+  ' pytorch_model.bin)'
+)
+
+
+def layout_of(path: PathLike) -> str | None:
+  """Returns 'legacy', 'orbax' or 'huggingface'; None for anything else.
+
+  An incomplete checkpoint is None too; `explain` says what it lacks.
+  """
+  path = os.fspath(path)
+  if legacy_t5x.is_legacy_checkpoint(path):
+    return 'legacy'
+  if path.startswith('http'):
+    return None
+  if orbax.is_orbax_checkpoint(path):
+    return 'orbax'
+  if huggingface.is_huggingface_folder(path):
+    return 'huggingface'
+  return None
+
+
+def explain(path: PathLike) -> UserError:
+  """The error for a path that holds no complete checkpoint."""
+  path = os.fspath(path)
+  if path.startswith('http'):
+    return UserError(
+      f'{path}: no checkpoint here: looked for a T5X legacy checkpoint (a file'
+      f' named {legacy_t5x.INDEX_FILE!r}), the only layout that can be'
+      ' read over http. Give the URL of one checkpoint_<step> folder.'
+    )
+  folder = epath.Path(path)
+  if not folder.exists():
+    parent = folder.parent
+    steps = all_steps(parent) if parent.exists() else []
+    hint = f' Steps in {parent}: {steps}.' if steps else ''
+    return UserError(
+      f'{path}: no such folder. Expected a checkpoint:'
+      f' {_WHAT_COUNTS}.{hint} Check INITIAL_CHECKPOINT_PATH or'
+      ' RestoreCheckpointConfig.path.'
+    )
+  steps = all_steps(folder)
+  if steps:
+    return UserError(
+      f'{path}: this is a folder of checkpoints (steps {steps}), not one'
+      f' checkpoint. Give {files.join(path, f"checkpoint_{steps[-1]}")},'
+      " or set mode to 'latest' or 'all'."
+    )
+  names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+  looks_orbax = orbax.STATE_ITEM in names or any(
+    name.startswith('_CHECKPOINT') for name in names
+  )
+  if looks_orbax or '.orbax-checkpoint-tmp' in folder.name:
+    return UserError(
+      f'{path}: this Orbax checkpoint is incomplete: looked for'
+      f' {orbax.missing_part(path)}. The save or copy was cut'
+      ' short; choose another step, or copy it again.'
+    )
+  if any(name.startswith('target.') for name in names):
+    return UserError(
+      f'{path}: this T5X legacy checkpoint is incomplete: looked for the file'
+      f' {legacy_t5x.INDEX_FILE!r}, which is written last. The save or'
+      ' copy was cut short; choose another step, or copy it again.'
+    )
+  if huggingface.CONFIG_FILE in names:
+    return huggingface.explain(path)
+  found = ', '.join(names[:8]) or 'nothing'
+  return UserError(
+    f'{path}: no checkpoint of a known layout here. Looked for {_WHAT_COUNTS};'
+    f' found {found}.'
+  )
+
+
+def open_checkpoint(path: PathLike) -> dict[str, Any]:
+  """Opens one checkpoint of any layout as nested dicts of `LazyArray`.
+
+  Raises:
+    UserError: there is none, or it is incomplete.
+  """
+  path = os.fspath(path)
+  layout = layout_of(path)
+  if layout == 'legacy':
+    return legacy_t5x.read(path)
+  if layout == 'orbax':
+    return orbax.read(path)
+  if layout == 'huggingface':
+    return {'target': huggingface.open_folder(path)}
+  raise explain(path)
+
+
+def read_position(path: PathLike) -> dict[str, Any] | None:
+  """The data position saved with a checkpoint, or None."""
+  path = os.fspath(path)
+  layout = layout_of(path)
+  if layout == 'legacy':
+    return legacy_t5x.read_position(path)
+  return orbax.read_position(path) if layout == 'orbax' else None
+
+
+def step_of(path: PathLike) -> int | None:
+  """The step in a checkpoint folder's name, or None."""
+  match = _STEP_FOLDER.fullmatch(epath.Path(path).name)
+  return int(match[1]) if match else None
+
+
+def all_steps(checkpoints_dir: PathLike) -> Sequence[int]:
+  """The steps of the complete checkpoints in a folder, in ascending order.
+
+  A folder that does not exist has none.
+  """
+  folder = epath.Path(checkpoints_dir)
+  if os.fspath(checkpoints_dir).startswith('http') or not folder.is_dir():
+    return []
+  found = {
+    int(match[1])
+    for child in folder.iterdir()
+    if (match := _STEP_FOLDER.fullmatch(child.name)) and _is_complete(child)
+  }
+  return sorted(found)
+
+
+def _is_complete(folder: epath.Path) -> bool:
+  try:
+    return layout_of(folder) in ('legacy', 'orbax')
+  except UserError:  # A description that cannot be parsed.
+    return False
+
+
+def latest_step(checkpoints_dir: PathLike) -> int | None:
+  """The last complete checkpoint's step, or None."""
+  steps = all_steps(checkpoints_dir)
+  return steps[-1] if steps else None
+
+
+def get_checkpoint_dir(
+  checkpoints_dir: PathLike,
+  step: int,
+  step_format_fixed_length: int | None = None,
+) -> str:
+  """The folder of a step: `('runs/a', 7)` → `'runs/a/checkpoint_7'`.
+
+  Args:
+    checkpoints_dir: the run's folder.
+    step: the step.
+    step_format_fixed_length: pad the step with zeros to this many digits.
+  """
+  digits = f'{step:0{step_format_fixed_length or 1}d}'
+  return files.join(checkpoints_dir, f'checkpoint_{digits}')
+
+
+def find_checkpoint(path: PathLike, step: int | None = None) -> str:
+  """Finds one complete checkpoint.
+
+  Args:
+    path: a checkpoint, or a folder of checkpoints.
+    step: which one of the folder; the latest by default.
+
+  Returns:
+    The checkpoint's folder.
+
+  Raises:
+    UserError: there is none, or it is incomplete.
+  """
+  path = os.fspath(path)
+  if step is not None:
+    by_step = get_checkpoint_dir(path, step)
+    if step_of(path) == step and layout_of(path):
+      return path
+    if layout_of(by_step):
+      return by_step
+    raise explain(by_step)
+  if layout_of(path):
+    return path
+  latest = latest_step(path)
+  if latest is None:
+    raise explain(path)
+  return get_checkpoint_dir(path, latest)

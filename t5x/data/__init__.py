@@ -1,0 +1,40 @@
+"""Data: configurations of SeqIO tasks to batches, and a position in them."""
+
+from t5x.data import snapshots
+from t5x.data.config import (
+  DatasetConfig,
+  check_lengths,
+  get_vocabulary,
+  mixture_or_task,
+  verify_matching_vocabs,
+)
+from t5x.data.iterator import TrainIterator
+from t5x.data.pipeline import (
+  data_parts,
+  get_dataset,
+  get_training_eval_datasets,
+  global_batch_shapes,
+  prepare_train_iter,
+  shared_seed,
+  take_batches,
+)
+from t5x.data.tfrecords import check_files, damage_named
+
+__all__ = (
+  'DatasetConfig',
+  'TrainIterator',
+  'check_files',
+  'check_lengths',
+  'damage_named',
+  'data_parts',
+  'get_dataset',
+  'get_training_eval_datasets',
+  'get_vocabulary',
+  'global_batch_shapes',
+  'mixture_or_task',
+  'prepare_train_iter',
+  'shared_seed',
+  'snapshots',
+  'take_batches',
+  'verify_matching_vocabs',
+)

@@ -1,0 +1,17 @@
+"""Inference: batches of many lengths through compiled steps, and results."""
+
+from t5x.inference import results
+from t5x.inference.batched import (
+  InferFnCallable,
+  InferStepCallable,
+  get_infer_fn,
+)
+from t5x.inference.evaluator import InferenceEvaluator
+
+__all__ = (
+  'InferFnCallable',
+  'InferStepCallable',
+  'InferenceEvaluator',
+  'get_infer_fn',
+  'results',
+)

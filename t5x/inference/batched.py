@@ -1,0 +1,141 @@
+"""Runs a model's inference over a whole dataset, on every host alike."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from t5x import train_state as train_state_lib
+from t5x.inference import bucketing
+
+InferStepCallable = Callable[..., Any]
+InferFnCallable = Callable[..., Any]
+
+# Shapes of batches that are compiled for. A padded position costs a CPU much;
+# compiling costs an accelerator more.
+_MOST_LENGTHS = {'cpu': 6}
+_MOST_LENGTHS_ELSEWHERE = 2
+
+
+def get_infer_fn(
+  infer_step: InferStepCallable,
+  batch_size: int,
+  train_state_axes: train_state_lib.TrainState,
+  partitioner: Any,
+  keep_aux_as_numpy: bool = False,
+  padded_features: Sequence[str] = (),
+) -> InferFnCallable:
+  """Returns a function that infers over an enumerated, unbatched dataset.
+
+  Args:
+    infer_step: `(params, batch, rng) -> outputs`, a tree of arrays [B, …]; for
+      a pair (outputs, aux), both are handed back apart.
+    batch_size: rows of a global batch.
+    train_state_axes: mesh axes of the train state.
+    partitioner: compiles the step for its mesh.
+    keep_aux_as_numpy: whether aux values stay arrays instead of lists.
+    padded_features: beginnings of the names of features whose padding may be
+      cut off (`BaseModel.padded_features`). Rows of like length then share a
+      batch; see `bucketing`.
+
+  Returns:
+    `infer_fn(dataset, train_state, rng=None)`, for a `tf.data.Dataset` of
+    (index, features) or any other iterable of them. It gives a list of
+    `(index, output)` in the dataset's order or, for a pair, that list and a
+    mapping of name to a value for each row. All hosts get all results.
+  """
+
+  def indexed_step(params, indices, batch, rng):
+    return indices, infer_step(params, batch, rng)
+
+  data = partitioner.data_partition_spec
+  partitioned_step = partitioner.partition(
+    indexed_step,
+    in_axis_resources=(train_state_axes.params, data, data, None),
+    out_axis_resources=(None, None),
+  )
+
+  def infer_fn(
+    dataset: Any,
+    train_state: train_state_lib.TrainState,
+    rng: jax.Array | None = None,
+  ):
+    if rng is None:
+      rng = jax.random.key(0)
+    indices, outputs, running = [], [], None
+
+    def collect(result):
+      index, output = jax.tree.map(np.asarray, result)
+      real = index != bucketing.FILLER
+      indices.append(index[real])
+      outputs.append(jax.tree.map(lambda x: x[real], output))
+
+    for step, (index, batch) in enumerate(
+      _host_batches(dataset, batch_size, partitioner, padded_features)
+    ):
+      placed = partitioner.shard_batch({'index': index, 'batch': batch})
+      result = partitioned_step(
+        train_state.params,
+        placed['index'],
+        placed['batch'],
+        jax.random.fold_in(rng, step),
+      )
+      # The devices work on this batch while the one before is fetched.
+      if running is not None:
+        collect(running)
+      running = result
+    if running is not None:
+      collect(running)
+    return _gather(indices, outputs, keep_aux_as_numpy)
+
+  return infer_fn
+
+
+def _host_batches(
+  dataset: Any,
+  batch_size: int,
+  partitioner: Any,
+  padded_features: Sequence[str],
+) -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]:
+  """Yields this host's (indices, batch); each host the same number of times."""
+  layout = partitioner.get_data_layout(batch_size)
+  if hasattr(dataset, 'as_numpy_iterator'):
+    dataset = dataset.as_numpy_iterator()
+  # All hosts read all rows, and so agree on the batches and their shapes.
+  for index, batch in bucketing.batches(
+    dataset,
+    batch_size,
+    padded_features,
+    _MOST_LENGTHS.get(jax.default_backend(), _MOST_LENGTHS_ELSEWHERE),
+  ):
+    own = slice(layout.shard_id, None, layout.num_shards)
+    yield index[own], {name: x[own] for name, x in batch.items()}
+
+
+def _gather(
+  indices: Sequence[np.ndarray], outputs: Sequence[Any], keep_aux: bool
+):
+  """Joins the batches' results, in the order of the indices."""
+  if not indices:
+    return []
+  order = np.argsort(np.concatenate(indices), kind='stable')
+  joined = jax.tree.map(lambda *x: np.concatenate(x)[order], *outputs)
+  ids = np.concatenate(indices)[order].tolist()
+  if not isinstance(joined, tuple):
+    return list(zip(ids, _rows(joined, len(ids)), strict=True))
+  values, aux = joined
+  if not keep_aux:
+    aux = jax.tree.map(lambda x: x.tolist(), aux)
+  return list(zip(ids, _rows(values, len(ids)), strict=True)), aux
+
+
+def _rows(tree: Any, count: int) -> list[Any]:
+  """Splits a tree of arrays [B, …] into B trees of lists."""
+  if isinstance(tree, np.ndarray):
+    return tree.tolist()
+  if isinstance(tree, Mapping):
+    columns = {k: _rows(v, count) for k, v in tree.items()}
+    return [{k: v[i] for k, v in columns.items()} for i in range(count)]
+  columns = [_rows(v, count) for v in tree]
+  return [tuple(column[i] for column in columns) for i in range(count)]

@@ -1,0 +1,164 @@
+"""Draws random arrays that are alike together, so that less is compiled.
+
+A T5 draws hundreds of matrices of a handful of shapes, from keys of their own.
+XLA compiles the generator anew for each key and each matrix, which takes longer
+than the drawing. Here all keys are made at once, and matrices of one shape and
+distribution become one loop over their keys. Each array stays the function of
+its own key that it was, to the bit.
+"""
+
+import collections
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend import core
+from jax.interpreters import partial_eval
+
+from t5x.initialization import threefry
+
+# What is drawn at once is at most so large, or one array: it lies in memory
+# twice for a moment, which matters to a model that hardly fits.
+_MOST_BYTES = 256 * 2**20
+# Keys whose numbers don't depend on what is drawn beside them.
+_SEPARABLE = {'key<fry>', f'key<{threefry.TAG}>'}
+
+
+def batched(program: core.ClosedJaxpr) -> Callable[..., list[Any]]:
+  """Returns a function that computes the same with fewer, larger draws.
+
+  Args:
+    program: of `jax.make_jaxpr`. What none of its results needs is left out.
+
+  Returns:
+    From the program's arguments, flat, to its results, flat.
+  """
+  used, _ = partial_eval.dce_jaxpr(
+    program.jaxpr, [True] * len(program.jaxpr.outvars), instantiate=True
+  )
+
+  def compute(*arguments):
+    return _evaluate(used, program.consts, arguments)
+
+  return compute
+
+
+def _evaluate(
+  jaxpr: core.Jaxpr, consts: Sequence[Any], arguments: Sequence[Any]
+) -> list[Any]:
+  """Computes a program, the draws that are ready at the same time together."""
+  values = dict(zip(jaxpr.constvars, consts, strict=True))
+  values.update(zip(jaxpr.invars, arguments, strict=True))
+
+  def value(atom):
+    return atom.val if isinstance(atom, core.Literal) else values[atom]
+
+  def is_known(atom):
+    return isinstance(atom, core.Literal) or atom in values
+
+  waiting = list(jaxpr.eqns)
+  while waiting:
+    later, folds, draws = [], [], collections.defaultdict(list)
+    for equation in waiting:
+      if not all(map(is_known, equation.invars)):
+        later.append(equation)
+      elif _is_fold(equation):
+        folds.append(equation)
+      elif _is_draw(equation):
+        draws[_kind(equation)].append(equation)
+      else:
+        results = _bind(equation, [value(x) for x in equation.invars])
+        values.update(zip(equation.outvars, results, strict=True))
+    for fold, key in zip(folds, _folded(folds, value), strict=True):
+      values[fold.outvars[0]] = key
+    for alike in draws.values():
+      most = max(1, _MOST_BYTES // max(1, _size(alike[0])))
+      for first in range(0, len(alike), most):
+        group = alike[first : first + most]
+        inputs = [[value(x) for x in equation.invars] for equation in group]
+        for equation, results in zip(group, _draw(group, inputs), strict=True):
+          values.update(zip(equation.outvars, results, strict=True))
+    waiting = later
+  return [value(x) for x in jaxpr.outvars]
+
+
+def _folded(
+  folds: Sequence[core.JaxprEqn], value: Callable[[Any], Any]
+) -> Sequence[jax.Array]:
+  """Returns the key that each equation makes of a key and a number."""
+  if not folds:
+    return []
+  keys, numbers = (
+    jnp.stack([value(fold.invars[i]) for fold in folds]) for i in (0, 1)
+  )
+  return list(jax.vmap(jax.random.fold_in)(keys, numbers))
+
+
+def _is_fold(equation: core.JaxprEqn) -> bool:
+  return (
+    equation.primitive is core.primitives.random_fold_in_p
+    and _is_separable(equation.invars[0].aval)
+    and equation.invars[1].aval.shape == ()
+  )
+
+
+def _is_separable(key: Any) -> bool:
+  return key.shape == () and key.dtype.name in _SEPARABLE
+
+
+def _is_key(atom: Any) -> bool:
+  return jax.dtypes.issubdtype(atom.aval.dtype, jax.dtypes.prng_key)
+
+
+def _is_draw(equation: core.JaxprEqn) -> bool:
+  """Whether it calls one of `jax.random`'s functions, on one separable key."""
+  keys = [atom.aval for atom in equation.invars if _is_key(atom)]
+  return (
+    equation.primitive is core.primitives.jit_p
+    and len(keys) == 1
+    and _is_separable(keys[0])
+  )
+
+
+def _size(equation: core.JaxprEqn) -> int:
+  """Bytes of its results."""
+  return sum(x.aval.size * x.aval.dtype.itemsize for x in equation.outvars)
+
+
+def _kind(equation: core.JaxprEqn) -> tuple[Any, ...]:
+  """What draws have in common that may become one: all but the key."""
+  # A literal is a scalar, of a class that may have no hash.
+  others = (
+    (str(atom.aval), np.asarray(atom.val).tobytes())
+    if isinstance(atom, core.Literal)
+    else atom
+    for atom in equation.invars
+    if not _is_key(atom)
+  )
+  # JAX traces a function once for each shape, and uses the same program again.
+  return id(equation.params['jaxpr']), *others
+
+
+def _draw(
+  group: Sequence[core.JaxprEqn], inputs: Sequence[Sequence[Any]]
+) -> list[Sequence[Any]]:
+  """Computes draws of one kind; returns the results of each."""
+  if len(group) == 1:
+    return [_bind(group[0], inputs[0])]
+  program = core.jaxpr_as_fun(group[0].params['jaxpr'])
+  place = [_is_key(atom) for atom in group[0].invars].index(True)
+  before, after = inputs[0][:place], inputs[0][place + 1 :]
+  keys = jnp.stack([values[place] for values in inputs])
+  # Not all at once: XLA would work the generator into what is done with each
+  # array, and compile it for each.
+  results = jax.lax.map(lambda key: program(*before, key, *after), keys)
+  return [[x[i] for x in results] for i in range(len(group))]
+
+
+def _bind(equation: core.JaxprEqn, inputs: Sequence[Any]) -> Sequence[Any]:
+  """Computes one equation as it stands."""
+  parameters = equation.primitive.get_bind_params(equation.params)
+  results = equation.primitive.bind(*inputs, **parameters)
+  return results if equation.primitive.multiple_results else [results]

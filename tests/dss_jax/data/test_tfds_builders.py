@@ -1,0 +1,167 @@
+"""Tests of the TFDS data sets."""
+
+import concurrent.futures
+import shutil
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow_datasets as tfds
+
+from dss_jax import errors
+from dss_jax.data import records, tfds_builders
+
+
+def prepare(data, data_set='cqa', teacher='palm'):
+  config = tfds_builders.find_config(data_set, str(data), teacher)
+  return tfds_builders.prepared(data_set, config)
+
+
+def test_rows_are_stored_as_they_were_read(write_release, tfds_dir, no_network):
+  folder = write_release()
+  builder = prepare(folder)
+  release = records.read('cqa', str(folder))
+  for split, rows in release.splits.items():
+    columns = tfds_builders.table(builder, split)
+    for name in tfds_builders.COLUMNS:
+      stored = [value.decode() for value in columns[name]]
+      assert stored == [getattr(row, name) for row in rows]
+  assert tfds_builders.reports(builder) == release.reports
+
+
+def test_a_tfds_program_reads_them_in_the_order_of_the_release(
+  write_release, tfds_dir
+):
+  builder = prepare(write_release())
+  rows = list(tfds.as_numpy(builder.as_dataset(split='train')))
+  assert [row['index'] for row in rows] == list(range(24))
+  assert rows[1]['label'] == b'barn'
+
+
+def test_the_sample_needs_no_network(tfds_dir, no_network, capfd):
+  builder = prepare('sample')
+  assert builder.info.splits['train'].num_examples == 1000
+  assert tfds_dir / 'dss_cqa/sample_palm/1.0.0' == builder.data_path
+  loaded = tfds.builder('dss_cqa/sample_palm', data_dir=str(tfds_dir))
+  assert loaded.is_prepared()
+  # Its preparation is too short to be worth a user's attention.
+  assert 'preparing' not in capfd.readouterr().out
+
+
+def test_files_are_parsed_once(write_release, tfds_dir, monkeypatch):
+  folder = write_release()
+  first = prepare(folder)
+  tfds_builders._PREPARED.clear()
+  monkeypatch.setattr(
+    records, 'read', lambda *args: pytest.fail('The files were read again.')
+  )
+  again = prepare(folder)
+  assert again is not first
+  assert again.info.splits['train'].num_examples == 24
+  assert tfds_builders.reports(again) == tfds_builders.reports(first)
+
+
+def test_prepared_data_outlives_its_files(write_release, tfds_dir):
+  folder = write_release()
+  config = tfds_builders.find_config('cqa', str(folder), 'palm')
+  tfds_builders.prepared('cqa', config)
+  tfds_builders._PREPARED.clear()
+  shutil.rmtree(folder)
+  builder = tfds_builders.prepared('cqa', config)
+  assert len(tfds_builders.table(builder, 'test')['id']) == 6
+
+
+def test_a_config_is_named_after_the_content_that_it_reads(
+  write_release, tfds_dir
+):
+  folder = write_release()
+  digits = records.fingerprint('cqa', str(folder))
+  config = tfds_builders.find_config('cqa', str(folder), 'palm')
+  assert config.name == f'local_{digits}_palm'
+  moved = folder.rename(folder.with_name('moved'))
+  assert (
+    tfds_builders.find_config('cqa', str(moved), 'palm').name == config.name
+  )
+  (moved / 'cqa/llm/test_CoT_0.json').write_text('["a"]')
+  assert (
+    tfds_builders.find_config('cqa', str(moved), 'palm').name != config.name
+  )
+  # The rows alone are the same still.
+  gold = tfds_builders.find_config('cqa', str(moved), None)
+  assert (
+    gold.name == f'local_{records.fingerprint("cqa", str(moved), None)}_gold'
+  )
+
+
+def test_files_that_change_after_naming_are_refused(write_release, tfds_dir):
+  folder = write_release(part=100)
+  config = tfds_builders.find_config('cqa', str(folder), 'palm')
+  path = folder / 'cqa/llm/test_CoT_0.json'
+  path.write_text(path.read_text().replace('heavy', 'light'))
+  with pytest.raises(errors.DataError, match='found other content'):
+    tfds_builders.prepared('cqa', config)
+  assert not (tfds_dir / 'dss_cqa' / config.name / '1.0.0').exists()
+
+
+def test_bad_files_leave_nothing_half_written(write_release, tfds_dir):
+  folder = write_release()
+  path = folder / 'cqa/cqa_test.json'
+  path.write_text(path.read_text()[:-20])
+  config = tfds_builders.find_config('cqa', str(folder), 'palm')
+  with pytest.raises(errors.DataError, match=r'cqa_test\.json, line 6'):
+    tfds_builders.prepared('cqa', config)
+  left = [path for path in tfds_dir.rglob('*') if 'tfrecord' in path.name]
+  assert not left
+  assert not (tfds_dir / 'dss_cqa' / config.name / '1.0.0').exists()
+
+
+def test_preparing_at_the_same_time_gives_whole_data(write_release, tfds_dir):
+  config = tfds_builders.find_config('cqa', str(write_release()), 'palm')
+
+  def make():
+    return tfds_builders.BUILDERS['cqa'](config=config, data_dir=str(tfds_dir))
+
+  def prepare_anew(_):
+    return tfds_builders._prepare(make, make(), overwrite=False)
+
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    made = list(pool.map(prepare_anew, range(4)))
+  for builder in made:
+    assert len(tfds_builders.table(builder, 'train')['id']) == 24
+  assert not list(tfds_dir.rglob('*incomplete*'))
+
+
+def test_the_sample_is_prepared_again_when_it_changed(
+  write_release, tfds_dir, monkeypatch
+):
+  folders = [write_release(train=n, name=f'version{n}') for n in (10, 12)]
+  for folder, rows in zip(folders, (10, 12), strict=True):
+    tfds_builders._PREPARED.clear()
+    monkeypatch.setattr(
+      tfds_builders, 'sample_location', lambda folder=folder: str(folder)
+    )
+    builder = prepare('sample')
+    assert len(tfds_builders.table(builder, 'train')['id']) == rows
+  tfds_builders._PREPARED.clear()
+
+
+def test_arithmetic_is_prepared_too(write_release, tfds_dir):
+  builder = prepare(write_release('svamp'), 'svamp')
+  columns = tfds_builders.table(builder, 'train')
+  assert columns['teacher_label'][1] == b'(1 + 2)'
+  assert builder.name == 'dss_svamp'
+
+
+def test_without_a_teacher_none_is_needed(write_release, tfds_dir):
+  folder = write_release()
+  shutil.rmtree(folder / 'cqa/llm')
+  columns = tfds_builders.table(prepare(folder, teacher=None), 'train')
+  np.testing.assert_array_equal(columns['rationale'], b'')
+  with pytest.raises(errors.DataError, match="teacher 'palm' there"):
+    prepare(folder)
+
+
+def test_the_data_dir_is_the_one_that_seqio_was_given(tfds_dir):
+  assert tfds_builders.data_dir() == str(tfds_dir)
+  seqio.set_tfds_data_dir_override(None)
+  assert tfds_builders.data_dir() is None

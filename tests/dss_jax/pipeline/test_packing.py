@@ -1,0 +1,260 @@
+"""Packing loses nothing, mixes nothing up and fills both sides."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dss_jax.pipeline import packing
+
+
+def ragged(sequences, segments_per_unit=1):
+  lengths = np.array([len(s) for s in sequences], np.int64)
+  ends = lengths.cumsum()
+  return packing.Ragged(
+    np.concatenate([np.array(s, np.int32) for s in sequences]),
+    (ends - lengths).reshape(-1, segments_per_unit),
+    lengths.reshape(-1, segments_per_unit),
+  )
+
+
+def pack(examples, row_shape, segments_per_unit=1, seed=0, bos_id=0):
+  inputs, targets, tasks = zip(*examples, strict=True)
+  return packing.pack(
+    ragged(inputs, segments_per_unit),
+    ragged(targets, segments_per_unit),
+    np.array(tasks, np.int32).reshape(-1, segments_per_unit),
+    row_shape,
+    np.random.default_rng(seed),
+    bos_id,
+  )
+
+
+def unpack(batch):
+  """Reads segments back: one set of (inputs, targets, task) for each row."""
+  rows = []
+  for row in range(len(batch['decoder_segment_ids'])):
+    get = {name: array[row] for name, array in batch.items()}
+    segments = []
+    for segment in range(1, get['decoder_segment_ids'].max() + 1):
+      inputs = get['encoder_segment_ids'] == segment
+      targets = get['decoder_segment_ids'] == segment
+      assert np.all(np.diff(np.flatnonzero(inputs)) == 1)
+      assert np.all(np.diff(np.flatnonzero(targets)) == 1)
+      for side, used in (('encoder', inputs), ('decoder', targets)):
+        positions = get[f'{side}_positions'][used]
+        np.testing.assert_array_equal(positions, np.arange(used.sum()))
+      (task,) = set(get['decoder_task_ids'][targets].tolist())
+      tokens = get['decoder_target_tokens'][targets].tolist()
+      read = get['decoder_input_tokens'][targets].tolist()
+      assert read == [0, *tokens[:-1]]
+      segments.append(
+        (tuple(get['encoder_input_tokens'][inputs]), tuple(tokens), task)
+      )
+    assert get['encoder_segment_ids'].max() <= len(segments)
+    rows.append(segments)
+  return rows
+
+
+def assert_padding_is_zero(batch):
+  for side in ('encoder', 'decoder'):
+    padding = batch[f'{side}_segment_ids'] == 0
+    for name, array in batch.items():
+      if name.startswith(side):
+        assert array.dtype == np.int32, name
+        assert not array[padding].any(), name
+
+
+def test_docstring_example():
+  examples = [
+    ([7, 8, 1], [3, 1], 1),
+    ([9, 1], [4, 1], 1),
+    ([5, 5, 5, 5, 1], [6, 6, 6, 1], 2),
+  ]
+  batch = pack(examples, (8, 5))
+  order = np.argsort(-batch['decoder_positions'].sum(1))[::-1]
+  expected = {
+    'encoder_input_tokens': [
+      [7, 8, 1, 9, 1, 0, 0, 0],
+      [5, 5, 5, 5, 1, 0, 0, 0],
+    ],
+    'encoder_segment_ids': [
+      [1, 1, 1, 2, 2, 0, 0, 0],
+      [1, 1, 1, 1, 1, 0, 0, 0],
+    ],
+    'encoder_positions': [
+      [0, 1, 2, 0, 1, 0, 0, 0],
+      [0, 1, 2, 3, 4, 0, 0, 0],
+    ],
+    'decoder_target_tokens': [[3, 1, 4, 1, 0], [6, 6, 6, 1, 0]],
+    'decoder_input_tokens': [[0, 3, 0, 4, 0], [0, 6, 6, 6, 0]],
+    'decoder_segment_ids': [[1, 1, 2, 2, 0], [1, 1, 1, 1, 0]],
+    'decoder_positions': [[0, 1, 0, 1, 0], [0, 1, 2, 3, 0]],
+    'decoder_loss_weights': [[1, 1, 1, 1, 0], [1, 1, 1, 1, 0]],
+    'decoder_task_ids': [[1, 1, 1, 1, 0], [2, 2, 2, 2, 0]],
+  }
+  assert set(batch) == set(expected)
+  for name, rows in expected.items():
+    np.testing.assert_array_equal(batch[name][order], rows, err_msg=name)
+
+
+def test_start_id_begins_every_segment():
+  examples = [([7, 1], [3, 1], 1), ([8, 1], [4, 5, 1], 2)]
+  batch = pack(examples, (8, 8), bos_id=9)
+  np.testing.assert_array_equal(
+    batch['decoder_input_tokens'], [[9, 3, 9, 4, 5, 0, 0, 0]]
+  )
+
+
+def test_docstring_trimming_example():
+  encoder, decoder = packing.trim_lengths(
+    np.array([[7, 8], [3, 9]]), np.array([[2, 9], [2, 9]]), (10, 6)
+  )
+  np.testing.assert_array_equal(encoder, [[5, 5], [3, 7]])
+  np.testing.assert_array_equal(decoder, [[2, 4], [2, 4]])
+
+
+def test_trimming_a_single_segment_keeps_what_a_row_holds():
+  encoder, decoder = packing.trim_lengths(
+    np.array([[7], [12]]), np.array([[8], [2]]), (10, 6)
+  )
+  np.testing.assert_array_equal(encoder, [[7], [10]])
+  np.testing.assert_array_equal(decoder, [[6], [2]])
+
+
+def test_trimming_gives_an_absent_rationale_no_room():
+  encoder, decoder = packing.trim_lengths(
+    np.array([[9, 9]]), np.array([[2, 0]]), (10, 6)
+  )
+  np.testing.assert_array_equal(encoder, [[9, 0]])
+  np.testing.assert_array_equal(decoder, [[2, 0]])
+
+
+def test_units_of_three_segments_are_refused():
+  lengths = np.ones((4, 3), int)
+  with pytest.raises(ValueError, match=r'\(4, 3\): expected \[units, 1\]'):
+    packing.trim_lengths(lengths, lengths, (8, 8))
+
+
+TOKENS = st.integers(2, 30)
+SEGMENT = st.tuples(
+  st.lists(TOKENS, min_size=1, max_size=9),
+  st.lists(TOKENS, min_size=1, max_size=7),
+  st.sampled_from([1, 2]),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(SEGMENT, min_size=1, max_size=40), st.integers(0, 5))
+def test_single_segments_come_out_as_they_went_in(examples, seed):
+  batch = pack(examples, (16, 9), seed=seed)
+  assert_padding_is_zero(batch)
+  got = sorted(segment for row in unpack(batch) for segment in row)
+  expected = sorted((tuple(i), tuple(t), task) for i, t, task in examples)
+  assert got == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(SEGMENT, SEGMENT), min_size=1, max_size=20))
+def test_pairs_share_a_row(pairs):
+  examples = [
+    (segment[0], segment[1], task)
+    for pair in pairs
+    for segment, task in zip(pair, (1, 2), strict=True)
+  ]
+  batch = pack(examples, (18, 14), segments_per_unit=2)
+  assert_padding_is_zero(batch)
+  got = []
+  for row in unpack(batch):
+    assert [task for _, _, task in row] == [1, 2] * (len(row) // 2)
+    got += list(zip(row[::2], row[1::2], strict=True))
+  expected = [
+    tuple((tuple(i), tuple(t), task) for i, t, task in examples[at : at + 2])
+    for at in range(0, len(examples), 2)
+  ]
+  assert sorted(got) == sorted(expected)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+  st.lists(st.tuples(SEGMENT, SEGMENT), min_size=1, max_size=20),
+  st.integers(2, 12),
+  st.integers(2, 12),
+)
+def test_trimmed_pairs_keep_the_beginnings(pairs, length, target_length):
+  examples = [
+    (segment[0], segment[1], task)
+    for pair in pairs
+    for segment, task in zip(pair, (1, 2), strict=True)
+  ]
+  batch = pack(examples, (length, target_length), segments_per_unit=2)
+  assert_padding_is_zero(batch)
+  encoder, decoder = packing.trim_lengths(
+    np.array([len(i) for i, _, _ in examples]).reshape(-1, 2),
+    np.array([len(t) for _, t, _ in examples]).reshape(-1, 2),
+    (length, target_length),
+  )
+  assert (encoder.sum(1) <= length).all()
+  assert (decoder.sum(1) <= target_length).all()
+  expected = [
+    (tuple(i[:e]), tuple(t[:d]), task)
+    for (i, t, task), e, d in zip(
+      examples, encoder.ravel(), decoder.ravel(), strict=True
+    )
+    if d
+  ]
+  got = [segment for row in unpack(batch) for segment in row]
+  assert sorted(got) == sorted(expected)
+
+
+def test_no_example_with_targets_gives_no_rows():
+  batch = pack([([5, 1], [], 1)], (8, 6))
+  assert batch['encoder_input_tokens'].shape == (0, 8)
+  assert batch['decoder_task_ids'].shape == (0, 6)
+
+
+def cqa_like(count, seed):
+  """Lengths with CommonsenseQA's means and spreads; half are rationales."""
+  rng = np.random.default_rng(seed)
+  tasks = rng.integers(1, 3, count)
+  inputs = np.clip(rng.normal(52, 10, count), 35, 110).astype(int)
+  labels = np.clip(rng.poisson(2, count) + 1, 2, 7)
+  rationales = np.clip(rng.normal(36, 7, count), 20, 75).astype(int)
+  targets = np.where(tasks == 1, labels, rationales)
+  return [
+    (rng.integers(2, 99, i).tolist(), rng.integers(2, 99, t).tolist(), int(k))
+    for i, t, k in zip(inputs, targets, tasks, strict=True)
+  ]
+
+
+def test_both_sides_are_filled():
+  batch = pack(cqa_like(1024, 0), (512, 208))
+  encoder = (batch['encoder_segment_ids'] > 0).mean()
+  decoder = (batch['decoder_segment_ids'] > 0).mean()
+  assert encoder > 0.95, encoder
+  assert decoder > 0.85, decoder
+
+
+def test_rows_are_shuffled_by_the_seed_alone():
+  examples = cqa_like(300, 1)
+  first, again, other = (
+    pack(examples, (512, 192), seed=seed) for seed in (3, 3, 4)
+  )
+  for name in first:
+    np.testing.assert_array_equal(first[name], again[name])
+  name = 'encoder_input_tokens'
+  assert not np.array_equal(first[name], other[name])
+  assert sorted(map(bytes, first[name])) == sorted(map(bytes, other[name]))
+
+
+def test_place_in_a_window_tells_neither_fill_nor_task():
+  fills, tasks, places = [], [], []
+  for seed in range(8):
+    batch = pack(cqa_like(512, seed), (256, 96), seed=seed)
+    fills.append((batch['encoder_segment_ids'] > 0).mean(1))
+    tasks.append((batch['decoder_task_ids'] == 2).mean(1))
+    places.append(np.linspace(0, 1, len(fills[-1])))
+  places = np.concatenate(places)
+  # 450 rows: a correlation of 0.2 would be four standard errors.
+  for values in (fills, tasks):
+    assert abs(np.corrcoef(places, np.concatenate(values))[0, 1]) < 0.2

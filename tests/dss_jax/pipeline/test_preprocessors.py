@@ -1,0 +1,120 @@
+"""Tests of making inputs and targets of rows."""
+
+import doctest
+
+import seqio
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dss_jax.pipeline import packing, preprocessors
+
+VOCABULARY = seqio.ByteVocabulary()
+FEATURES = {
+  name: seqio.Feature(VOCABULARY, add_eos=True)
+  for name in (
+    'inputs', 'targets', 'rationale_inputs', 'rationale_targets'
+  )
+}  # fmt: skip
+ROWS = [
+  {
+    'id': 'r0', 'input': 'Where?', 'label': 'pond', 'rationale': 'It swims.',
+    'teacher_label': 'lake',
+  },
+  {
+    'id': 'r1', 'input': 'Who?', 'label': 'Ann', 'rationale': '',
+    'teacher_label': '',
+  },
+]  # fmt: skip
+
+
+def run(*steps):
+  columns = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+  dataset = tf.data.Dataset.from_tensor_slices(columns)
+  for step in steps:
+    dataset = step(dataset)
+  return list(dataset.as_numpy_iterator())
+
+
+def tokenize(dataset):
+  return seqio.preprocessors.tokenize(dataset, output_features=FEATURES)
+
+
+def with_eos(**lengths):
+  return lambda dataset: preprocessors.append_eos(
+    dataset, FEATURES, lengths or None
+  )
+
+
+def test_the_examples_in_the_docstrings_hold():
+  result = doctest.testmod(preprocessors)
+  assert result.attempted and not result.failed
+
+
+def test_the_label_task_predicts_the_chosen_label():
+  first, _ = run(preprocessors.label_task('label'))
+  assert (first['inputs'], first['targets']) == (b'predict: Where?', b'pond')
+  first, _ = run(preprocessors.label_task('teacher_label', prefix=''))
+  assert (first['inputs'], first['targets']) == (b'Where?', b'lake')
+
+
+def test_the_rationale_task_explains():
+  first, _ = run(preprocessors.rationale_task())
+  assert first['inputs'] == b'explain: Where?'
+  assert first['targets'] == b'It swims.'
+
+
+def test_the_single_task_has_both_in_one_target():
+  first, second = run(preprocessors.single_task('label'))
+  assert first['inputs'] == b'Where?'
+  assert first['targets'] == b'It swims. So the answer is pond'
+  assert second['targets'] == b'So the answer is Ann'
+
+
+@given(st.text(), st.text())
+def test_the_label_comes_out_of_a_single_target_again(rationale, label):
+  target = f'{rationale} {preprocessors.ANSWER_PHRASE} {label}'
+  expected = label.rpartition(preprocessors.ANSWER_PHRASE)[2].strip()
+  assert preprocessors.answer_of(target) == expected
+
+
+def test_a_generation_without_the_phrase_has_no_label():
+  assert preprocessors.answer_of('It swims. pond') == ''
+
+
+def test_a_pair_without_a_rationale_has_no_token_on_that_side():
+  first, second = run(
+    preprocessors.paired_task('label'),
+    tokenize,
+    with_eos(),
+    preprocessors.drop_blank_pair,
+  )
+  assert VOCABULARY.decode(first['rationale_inputs']) == 'explain: Where?'
+  assert VOCABULARY.decode(first['rationale_targets']) == 'It swims.'
+  assert first['rationale_targets'][-1] == VOCABULARY.eos_id
+  assert second['rationale_inputs'].shape == (0,)
+  assert second['rationale_targets'].shape == (0,)
+  assert VOCABULARY.decode(second['targets']) == 'Ann'
+
+
+def test_a_long_feature_is_trimmed_and_still_ends():
+  first, _ = run(
+    preprocessors.paired_task('label'),
+    tokenize,
+    with_eos(inputs=6, targets=4),
+  )
+  for name, length in (('inputs', 6), ('targets', 4)):
+    for key in (name, f'rationale_{name}'):
+      assert first[key].shape == (length,)
+      assert first[key][-1] == VOCABULARY.eos_id
+  assert VOCABULARY.decode(first['rationale_targets']) == 'It '
+
+
+def test_the_task_id_is_a_scalar():
+  first, _ = run(
+    preprocessors.rationale_task(),
+    preprocessors.add_task_id(packing.RATIONALE_TASK),
+  )
+  assert first['task_id'] == 2
+  assert first['task_id'].shape == ()
+  assert first['task_id'].dtype == 'int32'

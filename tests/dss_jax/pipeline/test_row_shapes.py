@@ -1,0 +1,68 @@
+"""Row shapes are judged by what training then packs."""
+
+import numpy as np
+import pytest
+
+from dss_jax.commands import inspection
+from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import feature_converter, names, row_shapes
+from t5x import data
+
+
+def units(encoder, decoder):
+  return row_shapes.Lengths(
+    np.array(encoder)[:, None], np.array(decoder)[:, None]
+  )
+
+
+def test_docstring_example():
+  found = row_shapes.fill(units([3] * 4, [2] * 4), (6, 8))
+  assert found == ((6, 8), 1.0, 0.5, 2.0)
+  assert not found.is_good
+
+
+def test_units_without_targets_take_no_room():
+  found = row_shapes.fill(units([3, 3, 3], [2, 0, 2]), (6, 4))
+  assert found == ((6, 4), 1.0, 1.0, 2.0)
+  assert row_shapes.fill(units([3], [0]), (6, 4)).units_a_row == 0.0
+
+
+@pytest.mark.parametrize('proportion', [0.2, 0.6, 1.5])
+def test_the_best_shape_fills_both_sides_and_cuts_no_target(proportion):
+  rng = np.random.default_rng(0)
+  encoder = rng.integers(20, 60, 1024)
+  decoder = (encoder * proportion * rng.uniform(0.2, 1.8, 1024)).astype(int) + 1
+  found = row_shapes.best(units(encoder, decoder), 512)
+  assert found.is_good, found
+  assert found.row_shape[0] == 512
+  assert found.row_shape[1] >= decoder.max()
+  assert found.row_shape[1] % 8 == 0
+
+
+def test_short_rows_are_recommended_unless_they_fill_badly():
+  good, larger, bad = (
+    row_shapes.Fill((256, 96), 0.96, 0.9, 5.0),
+    row_shapes.Fill((512, 192), 0.99, 0.99, 10.0),
+    row_shapes.Fill((128, 64), 0.99, 0.6, 2.0),
+  )
+  assert row_shapes.recommended([larger, bad, good]) == good
+  worse = row_shapes.Fill((256, 96), 0.5, 0.99, 5.0)
+  assert row_shapes.recommended([worse, bad]) == bad
+
+
+def test_inspection_foretells_what_training_packs(tfds_dir):
+  experiment = experiment_lib.Experiment('svamp')
+  lengths = {'inputs': 128, 'targets': 96}
+  found = inspection.inspect(experiment, lengths, names.sample_vocabulary())
+  experiment.register()
+  dataset = data.get_dataset(
+    data.DatasetConfig(
+      experiment.train_name, lengths, 'train', 16, shuffle=True, seed=0,
+      pack=True,
+    ), 0, 1, feature_converter.DistillFeatureConverter,
+  )  # fmt: skip
+  batches = list(dataset.take(40).as_numpy_iterator())
+  for side in ('encoder', 'decoder'):
+    packed = np.mean([(b[f'{side}_segment_ids'] > 0).mean() for b in batches])
+    assert getattr(found.packed, side) == pytest.approx(packed, abs=0.02)
+  assert any(shape.is_good for shape in found.shapes)

@@ -1,0 +1,288 @@
+"""Tests of t5x.huggingface."""
+
+import functools
+import json
+import pathlib
+import shutil
+import types
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax import traverse_util
+
+from t5x import adafactor, decoding, models
+from t5x.checkpoints.formats import huggingface, layer_stacks, torch_pickle
+from t5x.errors import UserError
+from t5x.examples.t5 import network
+from tests import golden_data
+
+GOLDEN = pathlib.Path(golden_data.__file__).parent / 'golden'
+NAMES = ['hf_1_1', 'hf_1_0']
+ACTIVATIONS = {'hf_1_1': ('gelu', 'linear'), 'hf_1_0': ('relu',)}
+
+
+def _model(name):
+  return str(GOLDEN / name / 'model')
+
+
+def _config(name, dtype=np.float32):
+  there = json.loads((GOLDEN / name / 'model/config.json').read_text())
+  return network.T5Config(
+    vocab_size=there['vocab_size'],
+    dtype=dtype,
+    emb_dim=there['d_model'],
+    num_heads=there['num_heads'],
+    num_encoder_layers=there['num_layers'],
+    num_decoder_layers=there['num_decoder_layers'],
+    head_dim=there['d_kv'],
+    mlp_dim=there['d_ff'],
+    mlp_activations=ACTIVATIONS[name],
+    dropout_rate=0.0,
+    logits_via_embedding=name == 'hf_1_0',
+  )
+
+
+@functools.cache
+def _params(name):
+  return huggingface.read(_model(name))
+
+
+def _flat(tree):
+  return traverse_util.flatten_dict(tree, sep='/')
+
+
+def _copy(name, tmp_path):
+  return pathlib.Path(shutil.copytree(_model(name), tmp_path / 'model'))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_weights_give_the_logits_of_transformers(name):
+  with np.load(GOLDEN / name / 'arrays.npz') as arrays:
+    inputs = arrays['predict_inputs'][0]
+    targets = arrays['label_targets'][0]
+    expected = arrays['logits_step0']
+  real = targets > 0  # The rest is padding: 0, or -100 as torch has it.
+  targets = np.where(real, targets, 0)
+  shifted = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
+  module = network.Transformer(_config(name))
+  logits = jax.jit(functools.partial(module.apply, enable_dropout=False))(
+    {'params': _params(name)}, inputs, shifted, targets
+  )
+  scale = np.abs(expected[real]).max()
+  np.testing.assert_allclose(
+    np.asarray(logits)[real], expected[real], rtol=1e-4, atol=1e-5 * scale
+  )
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_greedy_generations_are_those_of_transformers(name):
+  with np.load(GOLDEN / name / 'arrays.npz') as arrays:
+    inputs, expected = arrays['predict_inputs'][0], arrays['greedy'][:, 1:]
+  vocabulary = types.SimpleNamespace(eos_id=1, vocab_size=384)
+  model = models.EncoderDecoderModel(
+    network.Transformer(_config(name)),
+    vocabulary,
+    vocabulary,
+    adafactor.Adafactor(),
+    decode_fn=decoding.temperature_sample,
+  )
+  batch = {
+    'encoder_input_tokens': inputs,
+    'decoder_input_tokens': np.zeros_like(expected, np.int32),
+  }
+  found = jax.jit(model.predict_batch)(_params(name), batch)
+  np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_tree_is_the_one_that_the_network_makes(name):
+  module = network.Transformer(_config(name))
+  tokens = jax.ShapeDtypeStruct((1, 4), np.int32)
+  expected = jax.eval_shape(
+    functools.partial(module.init, enable_dropout=False),
+    jax.random.key(0),
+    tokens,
+    tokens,
+    tokens,
+  )['params']
+  assert _shapes(_params(name)) == _shapes(expected)
+
+
+def _shapes(tree):
+  return {name: leaf.shape for name, leaf in _flat(tree).items()}
+
+
+@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('dtype', [np.float32, ml_dtypes.bfloat16])
+def test_what_is_written_reads_back_to_the_bit(name, dtype, tmp_path):
+  params = jax.tree.map(lambda x: x.astype(dtype), _params(name))
+  huggingface.write(params, _config(name), str(tmp_path / 'out'))
+  read = _flat(huggingface.read(str(tmp_path / 'out')))
+  for key, leaf in _flat(params).items():
+    assert read[key].dtype == dtype
+    assert read[key].tobytes() == np.ascontiguousarray(leaf).tobytes(), key
+
+
+def test_what_is_more_than_a_file_holds_is_written_to_several(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(huggingface, '_MOST_BYTES', 20_000)
+  huggingface.write(_params('hf_1_1'), _config('hf_1_1'), str(tmp_path))
+  sizes = [file.stat().st_size for file in tmp_path.glob('model-*.safetensors')]
+  assert len(sizes) > 2
+  assert not (tmp_path / 'model.safetensors').exists()
+  read = _flat(huggingface.read(str(tmp_path)))
+  for key, leaf in _flat(_params('hf_1_1')).items():
+    np.testing.assert_array_equal(read[key], leaf)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_folder_written_again_is_what_transformers_wrote(name, tmp_path):
+  huggingface.write(_params(name), _config(name), str(tmp_path))
+  old = safetensors.numpy.load_file(f'{_model(name)}/model.safetensors')
+  new = safetensors.numpy.load_file(tmp_path / 'model.safetensors')
+  assert new.keys() == old.keys()
+  for key in old:
+    np.testing.assert_array_equal(new[key], old[key])
+  there = huggingface.read_config(_model(name))
+  here = huggingface.read_config(str(tmp_path))
+  same = {key: here[key] for key in here if key in there}
+  assert same == {key: there[key] for key in same}
+
+
+def test_weights_in_several_files_are_read_through_their_index(tmp_path):
+  folder = _copy('hf_1_1', tmp_path)
+  weights = safetensors.numpy.load_file(folder / 'model.safetensors')
+  (folder / 'model.safetensors').unlink()
+  names = sorted(weights)
+  files = {}
+  for number, part in enumerate((names[::2], names[1::2])):
+    file = f'model-{number}.safetensors'
+    safetensors.numpy.save_file({n: weights[n] for n in part}, folder / file)
+    files.update(dict.fromkeys(part, file))
+  (folder / 'model.safetensors.index.json').write_text(
+    json.dumps({'weight_map': files})
+  )
+  assert huggingface.is_huggingface_folder(str(folder))
+  read = _flat(huggingface.read(str(folder)))
+  for key, leaf in _flat(_params('hf_1_1')).items():
+    np.testing.assert_array_equal(read[key], leaf)
+
+
+def test_a_slice_of_a_kernel_is_the_slice_of_its_transpose():
+  lazy = huggingface.open_folder(_model('hf_1_1'))
+  kernel = lazy['encoder']['layers_0']['mlp']['wo']['kernel']
+  whole = _params('hf_1_1')['encoder']['layers_0']['mlp']['wo']['kernel']
+  part = kernel.start_read((slice(3, 9), slice(4, 5))).result()
+  np.testing.assert_array_equal(part, whole[3:9, 4:5])
+
+
+def test_spare_weights_of_old_folders_are_passed_over(tmp_path):
+  folder = _copy('hf_1_0', tmp_path)
+  file = folder / 'model.safetensors'
+  weights = safetensors.numpy.load_file(file)
+  weights['lm_head.weight'] = weights['shared.weight'].copy()
+  bias = 'EncDecAttention.relative_attention_bias.weight'
+  weights[f'decoder.block.0.layer.1.{bias}'] = np.zeros((32, 4), np.float32)
+  safetensors.numpy.save_file(weights, file)
+  read = huggingface.read(str(folder))
+  assert _flat(read).keys() == _flat(_params('hf_1_0')).keys()
+
+
+TORCH = GOLDEN / 'torch_files'
+
+
+@pytest.mark.parametrize('name', ['one_file', 'sharded'])
+def test_weights_of_pytorch_are_those_of_the_same_model(name):
+  with np.load(TORCH / 'model.npz') as arrays:
+    expected = dict(arrays)
+  read = _flat(huggingface.read(str(TORCH / name)))
+  np.testing.assert_array_equal(
+    read['token_embedder/embedding'], expected['shared.weight']
+  )
+  np.testing.assert_array_equal(
+    read['decoder/logits_dense/kernel'], expected['lm_head.weight'].T
+  )
+  block = 'decoder.block.1.layer.2.DenseReluDense'
+  for kernel in ('wi_0', 'wi_1', 'wo'):
+    np.testing.assert_array_equal(
+      read[f'decoder/layers_1/mlp/{kernel}/kernel'],
+      expected[f'{block}.{kernel}.weight'].T,
+    )
+  # The embedding is there three times, as it is used.
+  assert len(read) == len(expected) - 2
+
+
+def test_a_pytorch_folder_that_lacks_a_file_is_named(tmp_path):
+  folder = pathlib.Path(shutil.copytree(TORCH / 'sharded', tmp_path / 'x'))
+  (folder / 'pytorch_model-00002-of-00002.bin').unlink()
+  with pytest.raises(UserError, match=r'pytorch_model-00002-of-00002\.bin is'):
+    huggingface.read(str(folder))
+  index = folder / 'pytorch_model.bin.index.json'
+  index.write_text('{"weight_map": {"a": "../../secret.bin"}}')
+  with pytest.raises(UserError, match=r"files beside it, found '\.\./\.\./sec"):
+    huggingface.read(str(folder))
+  index.write_text('[]')
+  with pytest.raises(UserError, match=r"'weight_map' names the files"):
+    huggingface.read(str(folder))
+
+
+def test_quantised_weights_of_pytorch_are_refused():
+  lazy = torch_pickle.open_file(TORCH / 'tensors.zip.bin')['int64']
+  with pytest.raises(UserError, match=r'floating-point weights.*found int64'):
+    huggingface._check_type(lazy)
+
+
+def test_a_folder_without_weights_is_named(tmp_path):
+  folder = _copy('hf_1_1', tmp_path)
+  (folder / 'model.safetensors').unlink()
+  with pytest.raises(UserError, match=r'no weights: looked for model\.safet'):
+    huggingface.read(str(folder))
+
+
+def test_another_kind_of_model_is_refused(tmp_path):
+  folder = _copy('hf_1_1', tmp_path)
+  (folder / 'config.json').write_text('{"model_type": "bert"}')
+  with pytest.raises(UserError, match=r"model_type 't5'.*found 'bert'"):
+    huggingface.read(str(folder))
+
+
+def test_a_download_that_stopped_short_is_named(tmp_path):
+  folder = _copy('hf_1_1', tmp_path)
+  file = folder / 'model.safetensors'
+  file.write_bytes(file.read_bytes()[:-100])
+  with pytest.raises(UserError, match=rf'{file}: cannot be read as safetenso'):
+    huggingface.read(str(folder))
+
+
+def test_weights_that_do_not_fit_their_configuration_are_named(tmp_path):
+  folder = _copy('hf_1_1', tmp_path)
+  config = json.loads((folder / 'config.json').read_text())
+  config['num_layers'] = 4
+  (folder / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(UserError, match=r"4 encoder.*missing \['encoder.block.3"):
+    huggingface.read(str(folder))
+
+
+def test_stacked_layers_are_written_one_by_one(tmp_path):
+  stacked = layer_stacks.stacked(_params('hf_1_1'))
+  huggingface.write(stacked, _config('hf_1_1'), str(tmp_path))
+  for key, leaf in _flat(huggingface.read(str(tmp_path))).items():
+    np.testing.assert_array_equal(leaf, _flat(_params('hf_1_1'))[key])
+
+
+def test_writing_needs_the_configuration_of_the_parameters(tmp_path):
+  with pytest.raises(UserError, match=r"missing \['decoder/layers_0/mlp/wi/ke"):
+    huggingface.write(_params('hf_1_1'), _config('hf_1_0'), str(tmp_path))
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_there_are_not_written_over(tmp_path):
+  folder = _copy('hf_1_1', tmp_path)
+  before = (folder / 'model.safetensors').read_bytes()
+  with pytest.raises(UserError, match=r'holds the weights of a model already'):
+    huggingface.write(_params('hf_1_1'), _config('hf_1_1'), str(folder))
+  assert (folder / 'model.safetensors').read_bytes() == before

@@ -1,0 +1,253 @@
+"""Layers stored one by one restore into stacks, and stacks into layers."""
+
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from t5x import (
+  adafactor,
+  checkpoints,
+  initialization,
+  optimizers,
+  partitioning,
+  train_state,
+)
+from t5x.checkpoints import config as config_lib
+from t5x.checkpoints.formats import layer_stacks, lazy_array
+from t5x.errors import UserError
+from t5x.examples.t5 import network
+from tests import golden_data
+
+GOLDEN = pathlib.Path(golden_data.__file__).parent / 'golden'
+SMALL = dict(
+  vocab_size=16,
+  emb_dim=8,
+  num_heads=2,
+  num_encoder_layers=2,
+  num_decoder_layers=1,
+  head_dim=4,
+  mlp_dim=12,
+  mlp_activations=('gelu', 'linear'),
+)
+OPTIMIZERS = {
+  'adafactor': lambda: adafactor.Adafactor(min_dim_size_to_factor=8),
+  'adafactor by rules, with momentum': lambda: adafactor.Adafactor(
+    min_dim_size_to_factor=8,
+    beta1=0.9,
+    logical_factor_rules=adafactor.standard_logical_factor_rules(),
+  ),
+  'adamw': lambda: optimizers.adamw(1e-2),
+}
+
+
+def flat(tree):
+  return traverse_util.flatten_dict(tree, sep='/')
+
+
+def initializer(scan, optimizer=None, num_partitions=2, **config):
+  module = network.Transformer(
+    network.T5Config(**{**SMALL, **config}, scan_layers=scan)
+  )
+
+  def init_fn(rng, input_shapes, input_types=None):
+    del input_types
+    tokens = jnp.ones(input_shapes['tokens'], jnp.int32)
+    return module.init(
+      {'params': rng}, tokens, tokens, tokens, enable_dropout=False
+    )
+
+  partitioner = partitioning.PjitPartitioner(
+    num_partitions=num_partitions,
+    devices=jax.devices()[: 2 * num_partitions],
+    logical_axis_rules=partitioning.standard_logical_axis_rules(
+      parameter_partitioning_dims=2
+    ),
+  )
+  return initialization.TrainStateInitializer(
+    optimizer, init_fn, {'tokens': (8, 4)}, partitioner
+  ), partitioner
+
+
+def random_state(shapes):
+  """A state of distinct numbers, each slot that is not in use 0."""
+  rng = np.random.default_rng(0)
+  return jax.tree.map(
+    lambda x: (
+      np.zeros(x.shape, x.dtype)
+      if x.shape in ((1,), ())
+      else rng.normal(size=x.shape).astype(x.dtype)
+    ),
+    shapes,
+  )
+
+
+def restore(path, scan, optimizer=None, **config):
+  cfg = config_lib.RestoreCheckpointConfig(str(path), mode='specific')
+  the_initializer, _ = initializer(scan, optimizer, **config)
+  return the_initializer.from_checkpoint([cfg])
+
+
+def check_bits(found, expected):
+  found, expected = flat(found), flat(expected)
+  assert found.keys() == expected.keys()
+  for name, value in expected.items():
+    assert np.asarray(found[name]).tobytes() == np.asarray(value).tobytes(), (
+      name
+    )
+
+
+def test_a_tree_is_stacked_and_unstacked():
+  tree = {
+    'encoder': {
+      'layers_0': {'scale': np.array([1, 2])},
+      'layers_1': {'scale': np.array([3, 4])},
+      'norm': np.array([5]),
+    }
+  }
+  stacked = layer_stacks.stacked(tree)
+  np.testing.assert_array_equal(
+    stacked['encoder']['layers']['scale'], [[1, 2], [3, 4]]
+  )
+  assert set(stacked['encoder']) == {'layers', 'norm'}
+  check_bits(layer_stacks.unstacked(stacked), tree)
+
+
+def test_layers_count_by_their_numbers_and_not_by_their_names():
+  tree = {f'layers_{i}': {'w': np.array([i, i])} for i in range(12)}
+  stacked = layer_stacks.stacked({'encoder': tree})
+  assert stacked['encoder']['layers']['w'][:, 0].tolist() == list(range(12))
+
+
+@functools.cache
+def saved(scan, name, folder, layout):
+  """A checkpoint of a state with random numbers, and the state."""
+  optimizer = OPTIMIZERS[name]()
+  the_initializer, partitioner = initializer(scan, optimizer)
+  state = random_state(the_initializer.global_train_state_shape)
+  state = partitioner.move_params_to_devices(
+    state, the_initializer.train_state_axes
+  )
+  path = pathlib.Path(folder) / f'{name} {layout} {scan}'
+  if layout == 'orbax':
+    saver = checkpoints.OrbaxCheckpointManagerInterface(
+      str(path), state, partitioner
+    )
+  else:
+    saver = checkpoints.Checkpointer(state, partitioner, str(path))
+  saver.save(state)
+  saver.close()
+  return path / 'checkpoint_0', state
+
+
+CASES = [
+  ('adafactor', 'orbax', False),
+  ('adafactor', 'orbax', True),
+  ('adafactor by rules, with momentum', 'legacy', False),
+  ('adafactor by rules, with momentum', 'legacy', True),
+  ('adamw', 'orbax', True),
+]
+
+
+@pytest.mark.parametrize(('name', 'layout', 'scan'), CASES)
+def test_states_are_restored_in_the_other_form_to_the_bit(
+  name, layout, scan, tmp_path
+):
+  path, state = saved(scan, name, str(tmp_path), layout)
+  restored = restore(path, not scan, OPTIMIZERS[name]())
+  change = layer_stacks.unstacked if scan else layer_stacks.stacked
+  expected = change(jax.tree.map(np.asarray, state.state_dict()))
+  check_bits(restored.state_dict(), expected)
+
+
+@pytest.mark.parametrize('layout', ['legacy', 'orbax'])
+@pytest.mark.parametrize('name', ['t5x_1_1', 't5x_1_0'])
+def test_checkpoints_from_upstream_are_restored_as_stacks(name, layout):
+  golden = golden_data.load(name)
+  path = GOLDEN / name / layout / 'checkpoint_0'
+  state = restore(path, True, adafactor.Adafactor(1e-3), **golden.config_kwargs)
+  check_bits(state.params, layer_stacks.stacked(golden.params))
+  stored = checkpoints.load_t5x_checkpoint(str(path))
+  check_bits(state.state_dict(), layer_stacks.stacked(stored))
+  kernel = state.params['encoder']['layers']['mlp']['wo']['kernel']
+  assert kernel.sharding.spec == jax.sharding.PartitionSpec(
+    None, 'model', 'data'
+  )
+
+
+def test_a_huggingface_folder_is_restored_as_a_stack():
+  folder = GOLDEN / 'torch_files/one_file'
+  state = restore(folder, True, num_encoder_layers=1, num_decoder_layers=2)
+  assert isinstance(state, train_state.InferenceState)
+  read = checkpoints.load_t5x_checkpoint(str(folder))['target']
+  check_bits(state.params, layer_stacks.stacked(read))
+
+
+def test_a_part_of_a_stack_reads_the_layers_of_that_part_alone():
+  read = []
+
+  def layer(i):
+    def start_read(index):
+      read.append((i, index))
+      return lazy_array.Ready(np.full((2, 3), i)[index])
+
+    return lazy_array.LazyArray(f'l{i}', (2, 3), np.int64, start_read)
+
+  tree = {f'layers_{i}': {'w': layer(i)} for i in range(4)}
+  stack = layer_stacks.match(tree, {'layers': {'w': 0}})['layers']['w']
+  assert (stack.shape, read) == ((4, 2, 3), [])
+  index = (slice(1, 3), slice(0, 1), slice(0, 3))
+  part = stack.start_read(index).result()
+  np.testing.assert_array_equal(part, [[[1, 1, 1]], [[2, 2, 2]]])
+  assert read == [(1, index[1:]), (2, index[1:])]
+
+
+def test_a_checkpoint_in_the_form_of_the_model_is_left_alone():
+  tree = {'encoder': {'layers_0': {'w': 1}, 'norm': 2}}
+  for model in (tree, {'encoder': {'norm': 0}}):
+    assert layer_stacks.match(tree, model) is tree
+
+
+def test_layers_that_make_no_stack_are_named():
+  def match(**layers):
+    layer_stacks.match(layers, {'layers': {'w': 0}})
+
+  with pytest.raises(UserError, match=r'layers 0 to 1, found \[0, 2\]'):
+    match(layers_0={'w': np.ones(2)}, layers_2={'w': np.ones(2)})
+  with pytest.raises(UserError, match=r'one shape, found \[\(2,\), \(3,\)\]'):
+    match(layers_0={'w': np.ones(2)}, layers_1={'w': np.ones(3)})
+
+
+@pytest.mark.parametrize(
+  'checkpoint, overrides, message',
+  [
+    (
+      't5x_1_1',
+      {'num_encoder_layers': 3},
+      r'leaf target/encoder/layers/.* has shape \(2, .*\) in the checkpoint and'
+      r' \(3, .*\) in the model.*the encoder has 2 layers in the checkpoint and'
+      r' 3 in the model',
+    ),
+    (
+      't5x_1_1',
+      {'mlp_dim': 64},
+      r'/layers/.*\(3, 48, 96\) in the checkpoint and \(3, 48, 64\).*another s',
+    ),
+    (
+      't5x_1_0',
+      {},
+      r'layers/mlp/wi_0/kernel.*checkpoint is T5 1\.0 .* the model T5 1\.1',
+    ),
+  ],
+)
+def test_a_checkpoint_of_another_model_says_what_is_likely_wrong(
+  checkpoint, overrides, message
+):
+  path = GOLDEN / checkpoint / 'legacy/checkpoint_0'
+  config = {**golden_data.load('t5x_1_1').config_kwargs, **overrides}
+  with pytest.raises(UserError, match=rf'{path}: .*{message}'):
+    restore(path, True, num_partitions=1, **config)

@@ -1,0 +1,242 @@
+"""Tests of t5x.legacy_checkpoints and of t5x.lazy_arrays behind it."""
+
+import functools
+import http.server
+import json
+import os
+import pathlib
+import re
+import shutil
+import threading
+
+import flax.serialization
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from flax import traverse_util
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from t5x.checkpoints.formats import lazy_array, legacy_t5x
+from t5x.checkpoints.formats import orbax as orbax_lib
+from t5x.errors import UserError
+from tests import golden_data
+
+GOLDEN = pathlib.Path(golden_data.__file__).parent / 'golden'
+NAMES = ['t5x_1_1', 't5x_1_0']
+
+
+def _values(tree):
+  flat = traverse_util.flatten_dict(tree, sep='/')
+  return {name: leaf.get() for name, leaf in flat.items()}
+
+
+def _assert_same_bits(left, right):
+  assert left.keys() == right.keys()
+  for name in left:
+    assert left[name].dtype == right[name].dtype, name
+    assert left[name].shape == right[name].shape, name
+    assert left[name].tobytes() == right[name].tobytes(), name
+
+
+def _state(dtype=np.float32):
+  values = np.random.default_rng(0).normal(size=(16, 8))
+  return {
+    'target': {'a': {'kernel': values.astype(dtype)}, 'b': values[0]},
+    'state': {
+      'step': np.int32(7),
+      'param_states': {'a': {'v': values * 0, 'm': np.zeros(1)}},
+    },
+  }
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_parameters_from_upstream_equal_the_golden_ones_to_the_bit(name):
+  tree = legacy_t5x.read(str(GOLDEN / name / 'legacy/checkpoint_0'))
+  expected = traverse_util.flatten_dict(golden_data.load(name).params, sep='/')
+  _assert_same_bits(_values(tree['target']), expected)
+  assert tree['state']['step'].get() == 0
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_both_layouts_of_upstream_hold_the_same_optimizer_state(name):
+  legacy = legacy_t5x.read(str(GOLDEN / name / 'legacy/checkpoint_0'))
+  orbax = orbax_lib.read(str(GOLDEN / name / 'orbax/checkpoint_0'))
+  _assert_same_bits(_values(legacy['state']), _values(orbax['state']))
+
+
+@pytest.mark.parametrize('dtype', [np.float32, ml_dtypes.bfloat16])
+def test_what_is_written_reads_back_to_the_bit(tmp_path, dtype):
+  state = _state(dtype)
+  path = str(tmp_path / 'checkpoint_7')
+  legacy_t5x.write(path, state, position={'batches': 3})
+  flat = traverse_util.flatten_dict(state, sep='/')
+  _assert_same_bits(_values(legacy_t5x.read(path)), flat)
+  assert legacy_t5x.read_position(path) == {'batches': 3}
+
+
+def test_a_golden_checkpoint_written_again_has_the_same_files(tmp_path):
+  old = GOLDEN / 't5x_1_0/legacy/checkpoint_0'
+  tree = legacy_t5x.read(str(old))
+  new = tmp_path / 'checkpoint_0'
+  legacy_t5x.write(str(new), jax.tree.map(lambda leaf: leaf.get(), tree))
+  assert _files(new) - _files(old) == {pathlib.Path('checksums.json')}
+  assert not _files(old) - _files(new)
+  jax.tree.map(np.testing.assert_array_equal, _index(new), _index(old))
+
+
+def _files(root):
+  return {path.relative_to(root) for path in root.rglob('*')}
+
+
+def _index(root):
+  return flax.serialization.msgpack_restore((root / 'checkpoint').read_bytes())
+
+
+def test_a_sharded_array_is_cut_into_chunks_as_it_is_into_shards(tmp_path):
+  devices = np.array(jax.devices()).reshape(4, 2)
+  mesh = Mesh(devices, ('x', 'y'), axis_types=(AxisType.Auto,) * 2)
+  values = np.arange(128, dtype=np.float32).reshape(16, 8)
+  sharded = jax.device_put(values, NamedSharding(mesh, PartitionSpec('x', 'y')))
+  state = {'target': {'a': sharded}, 'state': {'step': np.int32(0)}}
+  path = tmp_path / 'checkpoint_0'
+  legacy_t5x.write(str(path), state)
+  assert json.loads((path / 'target.a/.zarray').read_text())['chunks'] == [4, 4]
+  read = legacy_t5x.read(str(path))['target']['a']
+  np.testing.assert_array_equal(read.get(), values)
+
+
+def test_large_shards_are_cut_into_smaller_chunks():
+  assert legacy_t5x._chunks((8, 16), 4) == [8, 16]
+  assert legacy_t5x._chunks((32128, 4096), 4) == [4016, 4096]
+
+
+def test_a_slice_that_devices_share_is_read_once():
+  mesh = Mesh(np.array(jax.devices()), ('x',), axis_types=(AxisType.Auto,))
+  values, reads = np.arange(32.0, dtype=np.float32).reshape(16, 2), []
+
+  def start_read(index):
+    reads.append(index)
+    return lazy_array.Ready(values[index])
+
+  lazy = lazy_array.LazyArray('x', values.shape, values.dtype, start_read)
+  places = [
+    NamedSharding(mesh, PartitionSpec('x')),
+    NamedSharding(mesh, PartitionSpec()),
+  ]
+  arrays = lazy_array.read_to_devices([lazy, lazy], places, max_bytes=1)
+  assert len(reads) == 8 + 1
+  for array, place in zip(arrays, places, strict=True):
+    np.testing.assert_array_equal(array, values)
+    assert array.sharding == place
+
+
+def test_bits_of_bfloat16_in_an_old_version_are_read_as_bfloat16(tmp_path):
+  path = tmp_path / 'checkpoint_0'
+  values = np.arange(8).astype(ml_dtypes.bfloat16)
+  state = {'target': {'a': values.view(np.uint16)}, 'state': {}}
+  legacy_t5x.write(str(path), state)
+  index = flax.serialization.msgpack_restore((path / 'checkpoint').read_bytes())
+  (path / 'checkpoint').write_bytes(
+    flax.serialization.msgpack_serialize({**index, 'version': 2})
+  )
+  read = legacy_t5x.read(str(path))['target']['a']
+  assert read.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(read.get(), values)
+
+
+def test_a_checkpoint_is_read_over_http(tmp_path):
+  handler = functools.partial(
+    _QuietHandler, directory=str(GOLDEN / 't5x_1_1/legacy')
+  )
+  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  try:
+    url = f'http://127.0.0.1:{server.server_port}/checkpoint_0'
+    scale = legacy_t5x.read(url)['target']['encoder']['encoder_norm']
+    expected = golden_data.load('t5x_1_1').params['encoder']['encoder_norm']
+    np.testing.assert_array_equal(scale['scale'].get(), expected['scale'])
+  finally:
+    server.shutdown()
+    server.server_close()
+
+
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
+  def log_message(self, *args):
+    pass
+
+
+def test_paths_map_to_key_value_stores():
+  assert lazy_array.kvstore('gs://t5-data/a/b') == {
+    'driver': 'gcs',
+    'bucket': 't5-data',
+    'path': 'a/b',
+  }
+  assert lazy_array.kvstore('/a/b')['driver'] == 'file'
+  with pytest.raises(UserError, match=r'cannot read from s3://.*gs://bucket'):
+    lazy_array.kvstore('s3://a/b')
+
+
+def test_without_its_index_it_is_no_checkpoint(tmp_path):
+  path = tmp_path / 'checkpoint_7'
+  legacy_t5x.write(str(path), _state())
+  (path / 'checkpoint').unlink()
+  assert not legacy_t5x.is_legacy_checkpoint(str(path))
+  with pytest.raises(UserError, match=rf"{path}: no T5X .* file 'checkpoint'"):
+    legacy_t5x.read(str(path))
+
+
+@pytest.mark.parametrize('cut', [0, 5, -1])
+def test_an_index_that_stops_short_is_named(tmp_path, cut):
+  path = tmp_path / 'checkpoint_7'
+  legacy_t5x.write(str(path), _state())
+  content = (path / 'checkpoint').read_bytes()
+  (path / 'checkpoint').write_bytes(content[:cut])
+  with pytest.raises(UserError, match=rf'{path}/checkpoint: expected'):
+    legacy_t5x.read(str(path))
+
+
+@pytest.mark.parametrize('lost', ['target.a.kernel', 'target.a.kernel/0.0'])
+def test_an_array_without_its_files_is_an_error_and_not_zeros(tmp_path, lost):
+  path = tmp_path / 'checkpoint_7'
+  legacy_t5x.write(str(path), _state())
+  place = path / lost
+  shutil.rmtree(place) if place.is_dir() else place.unlink()
+  kernel = legacy_t5x.read(str(path))['target']['a']['kernel']
+  with pytest.raises(UserError, match=r'leaf target/a/kernel: .*incomplete or'):
+    kernel.get()
+
+
+def test_an_unknown_version_is_named(tmp_path):
+  path = tmp_path / 'checkpoint_7'
+  path.mkdir()
+  content = {'version': 9, 'optimizer': {'target': {}, 'state': {}}}
+  (path / 'checkpoint').write_bytes(
+    flax.serialization.msgpack_serialize(content)
+  )
+  with pytest.raises(UserError, match=r'expected version 1 to 3 .* found 9'):
+    legacy_t5x.read(str(path))
+
+
+def test_a_save_that_is_cut_short_leaves_no_checkpoint(tmp_path, monkeypatch):
+  path = tmp_path / 'checkpoint_7'
+
+  def stop(*_):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(os, 'replace', stop)
+    with pytest.raises(KeyboardInterrupt):
+      legacy_t5x.write(str(path), _state())
+  assert not path.exists()
+  removed = legacy_t5x.remove_leftovers(str(tmp_path))
+  assert removed == ['checkpoint_7.legacy-tmp']
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_exists_is_not_written_over(tmp_path):
+  path = str(tmp_path / 'checkpoint_7')
+  legacy_t5x.write(path, _state())
+  with pytest.raises(UserError, match=rf'{re.escape(path)}: .* exists already'):
+    legacy_t5x.write(path, _state())

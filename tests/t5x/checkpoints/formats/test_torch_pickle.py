@@ -1,0 +1,224 @@
+"""Files of torch.save: read right without torch, and never executed.
+
+`tests/golden/torch_files/make.py` says how the real torch made the files.
+"""
+
+import importlib.util
+import os
+import pathlib
+import pickle
+import struct
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from t5x.checkpoints.formats import torch_pickle
+from t5x.errors import UserError
+from tests import golden_data
+
+FOLDER = pathlib.Path(golden_data.__file__).parent / 'golden' / 'torch_files'
+FILES = ('tensors.zip.bin', 'tensors.legacy.bin')
+MADE_NOW = ['made now'] if importlib.util.find_spec('torch') else []
+
+
+@pytest.mark.parametrize('file', [*FILES, *MADE_NOW])
+def test_every_tensor_is_the_one_that_torch_saved(file, tmp_path):
+  with np.load(FOLDER / 'tensors.npz') as arrays:
+    expected = dict(arrays)
+  path = FOLDER / file
+  if file == 'made now':
+    path = _save_with_torch(tmp_path)
+  found = torch_pickle.open_file(path)
+  assert found.keys() == expected.keys()
+  for name, lazy in found.items():
+    value = lazy.get()
+    assert value.dtype == lazy.dtype
+    # All of them are exact in float64.
+    np.testing.assert_array_equal(value.astype(np.float64), expected[name])
+  types = {name: lazy.dtype.name for name, lazy in found.items()}
+  for name in ('float16', 'bfloat16', 'float32', 'float64', 'int64'):
+    assert types[name] == name
+
+
+def _save_with_torch(tmp_path):
+  spec = importlib.util.spec_from_file_location('make', FOLDER / 'make.py')
+  make = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(make)
+  make.torch.save(make.tensors(), tmp_path / 'made.bin')
+  return tmp_path / 'made.bin'
+
+
+@pytest.mark.parametrize('file', FILES)
+def test_a_slice_of_a_view_is_that_slice(file):
+  with np.load(FOLDER / 'tensors.npz') as arrays:
+    expected = dict(arrays)
+  found = torch_pickle.open_file(FOLDER / file)
+  index = (slice(1, 3), slice(0, 2))
+  for name in ('turned', 'part', 'repeated'):
+    np.testing.assert_array_equal(
+      found[name].start_read(index).result(), np.float32(expected[name][index])
+    )
+
+
+def as_zip(path, pickled):
+  """A file in torch's zip format around any pickle."""
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('archive/data.pkl', pickled)
+    archive.writestr('archive/byteorder', 'little')
+    archive.writestr('archive/data/0', np.arange(6, dtype='<f4').tobytes())
+    archive.writestr('archive/version', '3\n')
+
+
+def as_legacy(path, pickled):
+  """A file in torch's older format around any pickle."""
+  system = {'little_endian': True}
+  parts = [pickle.dumps(x, 2) for x in (0x1950A86A20F9469CFC6C, 1001, system)]
+  numbers = struct.pack('<q', 6) + np.arange(6, dtype='<f4').tobytes()
+  path.write_bytes(b''.join(parts) + pickled + pickle.dumps(['0'], 2) + numbers)
+
+
+class Calls:
+  """Pickles as a call of any function."""
+
+  def __init__(self, function, *args):
+    self._reduced = function, args
+
+  def __reduce__(self):
+    return self._reduced
+
+
+def a_global(module, name):
+  return b'c' + f'{module}\n{name}\n'.encode()
+
+
+# The tensor `[0..5]` of storage 0, in opcodes; {shape} and alike are filled in.
+def a_tensor(shape=b'K\x06\x85', stride=b'K\x01\x85', size=b'K\x06'):
+  storage = (
+    b'(X\x07\x00\x00\x00storage'
+    + a_global('torch', 'FloatStorage')
+    + b'X\x01\x00\x00\x000X\x03\x00\x00\x00cpu'
+    + size
+    + b'tQ'
+  )
+  return (
+    a_global('torch._utils', '_rebuild_tensor_v2')
+    + b'('
+    + storage
+    + b'K\x00'
+    + shape
+    + stride
+    + b'\x89'
+    + a_global('collections', 'OrderedDict')
+    + b')RtR'
+  )
+
+
+def a_dict(value, protocol=b'\x80\x02'):
+  return protocol + b'}X\x01\x00\x00\x00w' + value + b's.'
+
+
+def test_the_pickles_of_these_tests_are_what_torch_would_read(tmp_path):
+  for write in (as_zip, as_legacy):
+    write(tmp_path / 'x.bin', a_dict(a_tensor()))
+    found = torch_pickle.open_file(tmp_path / 'x.bin')
+    np.testing.assert_array_equal(found['w'].get(), np.arange(6))
+
+
+def attacks():
+  """Pickles that do harm where Python's own loader loads them."""
+  mark = 'touch EXECUTED'
+  rebuild = a_global('torch._utils', '_rebuild_tensor_v2')
+  return {
+    'os.system': pickle.dumps({'w': Calls(os.system, mark)}, 2),
+    'builtins.exec': pickle.dumps(
+      {'w': Calls(exec, "open('EXECUTED', 'w')")}, 2
+    ),
+    'builtins.getattr': pickle.dumps({'w': Calls(getattr, 1, 'real')}, 4),
+    'a name inside of a name': a_dict(
+      b'X\x0b\x00\x00\x00collectionsX\x14\x00\x00\x00OrderedDict.__init__\x93',
+      b'\x80\x04',
+    ),
+    'torch.load': a_dict(a_global('torch', 'load')),
+    'torch.storage._load_from_bytes': a_dict(
+      a_global('torch.storage', '_load_from_bytes') + b'(C\x03abctR',
+      b'\x80\x03',
+    ),
+    'changes a function': a_dict(
+      rebuild + b'}X\x0c\x00\x00\x00__defaults__)sb'
+    ),
+    'changes a function by its slots': a_dict(
+      rebuild + b'N}X\x05\x00\x00\x00_callNs\x86b'
+    ),
+    'a storage of its own': a_dict(
+      a_global('torch', 'FloatStorage') + b'(K\x06tR'
+    ),
+    'another persistent object': a_dict(b'X\x03\x00\x00\x00abcQ'),
+    'no tensor': a_dict(b'K\x07'),
+    'no dict': pickle.dumps([1, 2], 2),
+    'a tensor of no storage': a_dict(rebuild + b'(K\x01K\x00))tR'),
+  }
+
+
+@pytest.mark.parametrize('write', [as_zip, as_legacy])
+@pytest.mark.parametrize('attack', attacks())
+def test_what_is_no_dict_of_tensors_is_refused_and_nothing_runs(
+  attack, write, tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  before = dict(vars(torch_pickle))
+  modules = set(sys.modules)
+  write(tmp_path / 'x.bin', attacks()[attack])
+  with pytest.raises(UserError, match=r'was not loaded: .*Nothing of it was'):
+    torch_pickle.open_file(tmp_path / 'x.bin')
+  assert [p.name for p in tmp_path.iterdir()] == ['x.bin']
+  assert vars(torch_pickle) == before
+  assert set(sys.modules) == modules
+
+
+def test_a_refusal_names_what_the_pickle_asked_for(tmp_path):
+  as_zip(tmp_path / 'x.bin', attacks()['os.system'])
+  asked = rf'{os.system.__module__}\.system'
+  with pytest.raises(UserError, match=rf'x\.bin: .*it asks for {asked}'):
+    torch_pickle.open_file(tmp_path / 'x.bin')
+
+
+@pytest.mark.parametrize(
+  'tensor',
+  [
+    a_tensor(shape=b'K\x07\x85'),
+    a_tensor(shape=b'K\x07\x85', size=b'K\x09'),
+    a_tensor(stride=b'K\x02\x85'),
+    a_tensor(stride=b'J\xff\xff\xff\xff\x85'),
+    a_tensor(shape=b'K\x02K\x03\x86'),
+  ],
+  ids=['size', 'size and storage', 'stride', 'negative', 'ranks'],
+)
+def test_a_tensor_never_reaches_beyond_its_numbers(tensor, tmp_path):
+  as_zip(tmp_path / 'x.bin', a_dict(tensor))
+  with pytest.raises(UserError, match=r'cannot be read as a PyTorch file'):
+    torch_pickle.open_file(tmp_path / 'x.bin')
+
+
+@pytest.mark.parametrize('file', FILES)
+@pytest.mark.parametrize('kept', [0.0, 0.02, 0.4, 0.9, 0.98])
+def test_a_file_that_was_cut_short_is_named(file, kept, tmp_path):
+  whole = (FOLDER / file).read_bytes()
+  path = tmp_path / 'cut.bin'
+  path.write_bytes(whole[: int(kept * len(whole))])
+  with pytest.raises(UserError, match=r'cut\.bin: cannot be read as a PyTorch'):
+    torch_pickle.open_file(path)
+
+
+def test_compressed_members_and_other_byte_orders_are_refused(tmp_path):
+  path = tmp_path / 'x.bin'
+  with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr('archive/data.pkl', a_dict(a_tensor()))
+  with pytest.raises(UserError, match=r'archive/data\.pkl is compressed'):
+    torch_pickle.open_file(path)
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('archive/data.pkl', a_dict(a_tensor()))
+    archive.writestr('archive/byteorder', 'big')
+  with pytest.raises(UserError, match='byte order is big, expected little'):
+    torch_pickle.open_file(path)

@@ -1,0 +1,261 @@
+"""A snapshot leads to where it was taken, or is not used at all."""
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from t5x import checkpoints
+from t5x.data import iterator as iterator_lib
+from t5x.data import snapshots
+from tests.t5x import small_run
+
+_ROWS = 40
+
+
+class _Input:
+  """A shuffled, cached, repeated pipeline that counts the rows it makes."""
+
+  def __init__(self, seed=1, rows=_ROWS, stateful=False):
+    self.made = 0
+    self._stateful = stateful
+    texts = tf.constant([f'row {i}' for i in range(rows)])
+    dataset = tf.data.Dataset.range(rows).shuffle(rows, seed=seed)
+    dataset = dataset.map(lambda i: texts[i]).cache().repeat()
+    dataset = dataset.shuffle(16, seed=seed + 1).enumerate()
+    self.dataset = dataset.map(self._row).batch(4).prefetch(2)
+
+  def _row(self, number, text):
+    def made(text):
+      self.made += 1
+      return text
+
+    text = tf.numpy_function(made, [text], tf.string, stateful=self._stateful)
+    return {'number': number, 'text': tf.ensure_shape(text, [])}
+
+
+def _iterator(source, part='0-of-1', period=0.0, saves=True):
+  iterator = iterator_lib.TrainIterator(
+    source.dataset, dict, part, saves, snapshot_period=period
+  )
+  iterator.make_again = lambda: _Input().dataset
+  return iterator
+
+
+def _take(iterator, count):
+  batches = [next(iterator) for _ in range(count)]
+  iterator.close()
+  return batches
+
+
+def _same(found, expected):
+  assert len(found) == len(expected)
+  for mine, other in zip(found, expected, strict=True):
+    for name in other:
+      np.testing.assert_array_equal(mine[name], other[name])
+
+
+@pytest.fixture(scope='module')
+def straight():
+  """The batches of a run that was never stopped."""
+  return _take(_iterator(_Input()), 40)
+
+
+@pytest.fixture(scope='module')
+def stopped():
+  """Position and snapshot after 30 batches."""
+  iterator = _iterator(_Input())
+  _take(iterator, 30)
+  return iterator.get_state(), iterator.get_snapshot()
+
+
+def _resumed(state, snapshot, source):
+  iterator = _iterator(source)
+  iterator.set_state(state)
+  if snapshot is not None:
+    iterator.set_snapshot(snapshot)
+  return iterator
+
+
+def test_a_run_goes_on_without_reading_again(straight, stopped):
+  source = _Input()
+  iterator = _resumed(*stopped, source)
+  _same([next(iterator)], straight[30:31])
+  # One batch; those read ahead while it was taken, and those in the making.
+  assert source.made < 60
+  _same(_take(iterator, 9), straight[31:])
+  assert iterator.get_state() == {'batches': 40}
+
+
+def test_what_is_read_ahead_comes_first(straight, stopped):
+  iterator = _resumed(*stopped, _Input())
+  iterator.read_ahead()
+  assert iterator.get_state() == stopped[0]
+  _same(_take(iterator, 5), straight[30:35])
+
+
+def test_without_a_snapshot_it_reads_again(straight, stopped):
+  source = _Input()
+  _same(_take(_resumed(stopped[0], None, source), 10), straight[30:])
+  assert source.made >= 160
+
+
+def test_a_snapshot_from_before_the_position_leads_there(straight, stopped):
+  state = {'batches': stopped[0]['batches'] + 5}
+  _same(_take(_resumed(state, stopped[1], _Input()), 5), straight[35:])
+
+
+def test_what_a_run_went_on_from_is_saved_again(straight, stopped):
+  """A run that is stopped again before it takes a snapshot of its own."""
+  iterator = _iterator(_Input(), period=1000.0)
+  iterator.set_state(stopped[0])
+  iterator.set_snapshot(stopped[1])
+  _same(_take(iterator, 2), straight[30:32])
+  assert iterator.get_snapshot() == stopped[1]
+  again = _resumed(iterator.get_state(), iterator.get_snapshot(), _Input())
+  _same(_take(again, 8), straight[32:])
+
+
+def test_no_snapshot_is_ahead_of_the_position():
+  iterator = _iterator(_Input())
+  for position in range(1, 12):
+    next(iterator)
+    snapshot = iterator.get_snapshot()
+    header = json.loads(snapshot.partition(b'\n')[0])
+    # Every batch has one here; the reader may be about to add the last.
+    assert position - 1 <= header['batches'] <= position
+  iterator.close()
+
+
+def test_one_host_of_those_that_read_a_part_gives_its_snapshots():
+  iterator = _iterator(_Input(), saves=False)
+  _take(iterator, 5)
+  assert iterator.get_snapshot() is None
+
+
+def test_a_short_run_takes_none():
+  iterator = iterator_lib.TrainIterator(_Input().dataset, dict)
+  _take(iterator, 5)
+  assert iterator.get_snapshot() is None
+
+
+def _changed(snapshot, **changes):
+  known = snapshots.Snapshot.from_bytes(snapshot)
+  return dataclasses.replace(known, **changes).to_bytes()
+
+
+def _flipped(content):
+  place = len(content) - 100
+  return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    _flipped,
+    lambda content: content[:-1],
+    lambda content: b'',
+    lambda content: _changed(content, tensorflow='1.0'),
+    lambda content: _changed(content, pipeline=1),
+    lambda content: _changed(content, next_batch=1),
+    lambda content: _changed(content, batches=31),
+    lambda content: _changed(content, state_bytes=10),
+    lambda content: _changed(content, state=b'nonsense'),
+  ],
+)
+def test_a_snapshot_that_is_of_no_use_is_passed_over(damage, straight, stopped):
+  iterator = _resumed(stopped[0], damage(stopped[1]), _Input())
+  _same(_take(iterator, 2), straight[30:32])
+  kept = iterator.get_snapshot()
+  assert kept is None or kept != damage(stopped[1])
+
+
+def test_other_data_or_another_seed_has_another_fingerprint():
+  one = snapshots.fingerprint(_Input().dataset)
+  assert snapshots.fingerprint(_Input().dataset) == one
+  assert snapshots.fingerprint(_Input(seed=2).dataset) != one
+  assert snapshots.fingerprint(_Input(rows=39).dataset) != one
+
+
+def test_a_pipeline_with_a_state_in_python_is_read_again(straight):
+  source = _Input(stateful=True)
+  iterator = _iterator(source)
+  _same(_take(iterator, 30), straight[:30])
+  assert iterator.get_snapshot() is None
+  resumed = _resumed(iterator.get_state(), None, _Input(stateful=True))
+  _same(_take(resumed, 10), straight[30:])
+
+
+def test_an_iterator_goes_back_in_one_process(straight):
+  for period in (0.0, 1000.0):  # To a snapshot, and to the start.
+    iterator = _iterator(_Input(), period=period)
+    _same(_take(iterator, 20), straight[:20])
+    iterator.set_state({'batches': 15})
+    _same(_take(iterator, 25), straight[15:])
+
+
+def test_a_replay_that_is_called_off_ends_at_once():
+  endless = tf.data.Dataset.range(1).repeat().map(lambda i: {'i': i})
+  iterator = iterator_lib.TrainIterator(endless, dict)
+  iterator.set_state({'batches': 10**12})
+  reader = iterator_lib._ReadAhead(iterator._open, dict)
+  reader.close()
+  assert not reader._thread.is_alive()
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused_without_a_crash(content):
+  with pytest.raises(snapshots.UnusableError):
+    snapshots.Snapshot.from_bytes(content)
+
+
+@given(
+  st.dictionaries(
+    st.sampled_from(
+      [f.name for f in dataclasses.fields(snapshots.Snapshot)]
+      + ['format', 'state_crc']
+    ),
+    st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers()),
+  )
+)
+def test_any_header_is_refused_without_a_crash(header):
+  content = json.dumps({'format': 1, 'state_crc': 0, **header}).encode()
+  with pytest.raises(snapshots.UnusableError):
+    snapshots.Snapshot.from_bytes(content + b'\nx')
+
+
+def _parameters(folder, step):
+  state = checkpoints.load_t5x_checkpoint(str(folder), step)
+  return state['target']['table']
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """A run of eight steps, never stopped."""
+  folder = tmp_path_factory.mktemp('straight')
+  small_run.call(folder, total_steps=8, period=100, devices=1)
+  return folder
+
+
+@pytest.mark.parametrize('damaged', [False, True])
+def test_a_checkpoint_holds_a_snapshot_that_may_be_damaged(
+  tmp_path, finished, monkeypatch, caplog, damaged
+):
+  monkeypatch.setattr(snapshots, 'PERIOD_SECONDS', 0.0)
+  small_run.call(tmp_path, total_steps=5, period=100, devices=1)
+  snapshot = tmp_path / 'checkpoint_5' / 'dataset' / 'part_0-of-1'
+  if damaged:
+    snapshot.write_bytes(_flipped(snapshot.read_bytes()))
+  with caplog.at_level('INFO', logger='absl'):
+    small_run.call(tmp_path, total_steps=8, period=100, devices=1)
+  again = 'all of them read again' if damaged else ', [01] of them read again'
+  assert re.search(f'Input: going on after 5 batches.*{again}', caplog.text)
+  assert ('its bytes are not those that were written' in caplog.text) == damaged
+  np.testing.assert_array_equal(
+    _parameters(tmp_path, 8), _parameters(finished, 8)
+  )

@@ -1,0 +1,85 @@
+"""Tests of t5x.threefry."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from t5x.initialization import threefry
+
+# Of the generator's authors (Random123): key, counter, what it becomes.
+_KNOWN = [
+  ((0, 0), (0, 0), (0x6B200159, 0x99BA4EFE)),
+  ((0xFFFFFFFF,) * 2, (0xFFFFFFFF,) * 2, (0x1CB996FC, 0xBB002BE7)),
+  (
+    (0x13198A2E, 0x03707344),
+    (0x243F6A88, 0x85A308D3),
+    (0xC4923A9C, 0x483DF7A0),
+  ),
+]
+_SHAPES = [(), (1,), (7,), (0, 3), (33, 65), (3, 4, 5, 2)]
+
+
+@pytest.mark.parametrize(('key', 'counter', 'expected'), _KNOWN)
+def test_enciphers_as_published(key, counter, expected):
+  high, low = threefry._hash(
+    jnp.asarray(key, jnp.uint32),
+    *(jnp.asarray([part], jnp.uint32) for part in counter),
+  )
+  assert (int(high[0]), int(low[0])) == expected
+
+
+def _draws(key, shape):
+  """What an initialiser may draw."""
+  one, several = jax.random.fold_in(key, 2**31 + 5), jax.random.split(key, 3)
+  return {
+    'normal': jax.random.normal(one, shape),
+    'truncated': jax.random.truncated_normal(one, -2, 2, shape),
+    'uniform': jax.random.uniform(several[2], shape, jnp.bfloat16),
+    'whether': jax.random.bernoulli(several[1], 0.1, shape),
+    'bytes': jax.random.bits(one, shape, jnp.uint8),
+    'integers': jax.random.randint(one, shape, 0, 1000),
+    'of several': jax.vmap(lambda k: jax.random.normal(k, shape))(several),
+    'in turn': jax.lax.map(lambda k: jax.random.normal(k, shape), several),
+  }
+
+
+@pytest.mark.parametrize('seed', [0, 2**32 - 1])
+def test_draws_what_jax_draws(seed):
+  @jax.jit
+  def draw(key):
+    return {shape: _draws(key, shape) for shape in _SHAPES}
+
+  key = jax.random.key(seed)
+  jax.tree.map(
+    np.testing.assert_array_equal, draw(threefry.in_one_pass(key)), draw(key)
+  )
+
+
+def test_draws_what_jax_draws_where_places_depend_on_the_size():
+  key = jax.random.key(5)
+  with jax.threefry_partitionable(False):
+    np.testing.assert_array_equal(
+      jax.random.normal(threefry.in_one_pass(key), (7,)),
+      jax.random.normal(key, (7,)),
+    )
+
+
+def test_has_no_loop_on_a_cpu():
+  def rounds(key):
+    return jax.jit(lambda k: jax.random.bits(k, (64,))).lower(key).as_text()
+
+  key = jax.random.key(0)
+  assert 'while' in rounds(key)  # Else this file is of no use any more.
+  assert 'while' not in rounds(threefry.in_one_pass(key))
+
+
+@pytest.mark.parametrize('kind', ['rbg', 'unsafe_rbg'])
+def test_leaves_other_generators_alone(kind):
+  key = jax.random.key(0, impl=kind)
+  assert threefry.in_one_pass(key) is key
+
+
+def test_leaves_keys_without_a_type_alone():
+  key = jax.random.PRNGKey(0)
+  assert threefry.in_one_pass(key) is key

@@ -1,0 +1,271 @@
+"""Meshes, rules, layouts, and functions run on a mesh."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+from flax.linen import partitioning as flax_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
+
+from t5x import adafactor, errors, optimizers, partitioning, train_state
+from t5x.partitioning import mesh as mesh_lib
+from tests.t5x import tiny_model
+
+P = PartitionSpec
+
+
+def mesh_axes(names, **dims):
+  return flax_partitioning.logical_to_mesh_axes(
+    names, partitioning.standard_logical_axis_rules(**dims)
+  )
+
+
+@pytest.mark.parametrize(
+  ('activation', 'parameter', 'weight', 'stream'),
+  [
+    (1, 1, P(None, 'model'), P('data', None, None)),
+    (2, 1, P(None, 'model'), P('data', None, 'model')),
+    (1, 2, P('data', 'model'), P('data', None, None)),
+    (2, 2, P('data', 'model'), P('data', None, 'model')),
+  ],
+)
+def test_rules_split_as_t5x_says(activation, parameter, weight, stream):
+  dims = {
+    'activation_partitioning_dims': activation,
+    'parameter_partitioning_dims': parameter,
+  }
+  assert mesh_axes(('embed', 'mlp'), **dims) == weight
+  assert mesh_axes(('batch', 'length', 'embed'), **dims) == stream
+  assert mesh_axes(('heads', 'relpos_buckets'), **dims) == P('model', None)
+  assert mesh_axes(('vocab', 'embed'), **dims)[0] == 'model'
+
+
+def test_additional_rules_come_last():
+  rules = partitioning.standard_logical_axis_rules(
+    additional_rules=[('expert', 'data')]
+  )
+  assert rules[-1] == ('expert', 'data')
+
+
+def test_partitioning_dims_are_one_or_two():
+  with pytest.raises(errors.UserError, match='expected 1 or 2, found 3'):
+    partitioning.standard_logical_axis_rules(parameter_partitioning_dims=3)
+
+
+@pytest.mark.parametrize('n', [1, 2, 8])
+def test_num_partitions_is_the_extent_of_the_model_axis(n):
+  mesh = partitioning.PjitPartitioner(num_partitions=n).mesh
+  assert dict(mesh.shape) == {'data': 8 // n, 'model': n}
+  assert sorted(d.id for d in mesh.devices.flat) == list(range(8))
+
+
+def test_num_partitions_must_divide_the_devices():
+  with pytest.raises(
+    errors.UserError,
+    match=r'num_partitions=3 does not divide the 8 devices .*\[1, 2, 4, 8\]',
+  ):
+    _ = partitioning.PjitPartitioner(num_partitions=3).mesh
+
+
+def test_the_extent_of_the_model_axis_is_required():
+  with pytest.raises(errors.UserError, match='Set num_partitions'):
+    partitioning.PjitPartitioner()
+
+
+def test_parameters_off_the_devices_are_refused():
+  with pytest.raises(errors.UserError, match='params_on_devices=False'):
+    partitioning.PjitPartitioner(num_partitions=1, params_on_devices=False)
+
+
+def test_a_submesh_tiles_the_devices():
+  mesh = partitioning.PjitPartitioner(model_parallel_submesh=(1, 4)).mesh
+  ids = [[d.id for d in row] for row in mesh.devices]
+  assert ids == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+@pytest.mark.parametrize('submesh', [(1, 3), (2, 1, 1, 1)])
+def test_a_submesh_that_does_not_tile_is_refused(submesh):
+  with pytest.raises(errors.UserError, match=r'extent is \(1, 8\)'):
+    _ = partitioning.PjitPartitioner(model_parallel_submesh=submesh).mesh
+
+
+def test_a_tpu_submesh_is_a_block_of_coordinates():
+  class Chip:
+    def __init__(self, x, y, core):
+      self.coords, self.core_on_chip = (x, y, 0), core
+
+  chips = [Chip(x, y, c) for x in range(4) for y in range(2) for c in range(2)]
+  places = mesh_lib.tile_places(
+    mesh_lib.hardware_coordinates(chips), (2, 1, 1, 2)
+  )
+  blocks = [
+    [(chips[i].coords, chips[i].core_on_chip) for i in row] for row in places
+  ]
+  assert len(blocks) == 4
+  assert blocks[0] == [
+    ((0, 0, 0), 0),
+    ((0, 0, 0), 1),
+    ((1, 0, 0), 0),
+    ((1, 0, 0), 1),
+  ]
+
+
+def test_mesh_shapes_give_both_extents():
+  mesh = partitioning.PjitPartitioner(ici_mesh_shape=(2, 4)).mesh
+  assert dict(mesh.shape) == {'data': 2, 'model': 4}
+
+
+def test_mesh_shapes_must_use_all_devices():
+  with pytest.raises(errors.UserError, match='needs 6 devices, found 8'):
+    _ = partitioning.PjitPartitioner(ici_mesh_shape=(2, 3)).mesh
+
+
+def test_given_devices_are_the_mesh():
+  partitioner = tiny_model.one_device()
+  assert list(partitioner.mesh.devices.flat) == jax.devices()[:1]
+
+
+def test_one_host_reads_all_rows():
+  partitioner = partitioning.PjitPartitioner(num_partitions=2)
+  assert partitioner.get_data_layout(16) == partitioning.DataLayout(
+    batch_size=16, shard_id=0, num_shards=1, is_first_host_in_replica_set=True
+  )
+  assert (partitioner.data_shards, partitioner.data_shard_id) == (1, 0)
+  assert partitioner.data_mesh_size == 4
+  info = partitioner.get_local_chunk_info((8, 4), ['data', 'model'])
+  assert info == partitioning.LocalChunkInfo((slice(0, 8), slice(0, 4)), 0)
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_refused():
+  partitioner = partitioning.PjitPartitioner(num_partitions=2)
+  match = (
+    r"Batch size 6 is not divisible by 4: .*'data': 4, 'model': 2.* has 4 data"
+    r' shards. Set BATCH_SIZE to a multiple of 4, such as 8'
+  )
+  with pytest.raises(errors.UserError, match=match):
+    partitioner.get_data_layout(6)
+  with pytest.raises(errors.UserError, match=match):
+    partitioner.shard_batch({'x': np.zeros((6, 2))})
+
+
+def test_a_sharded_batch_is_split_over_data():
+  partitioner = partitioning.PjitPartitioner(num_partitions=2)
+  x = np.arange(16).reshape(8, 2)
+  placed = partitioner.shard_batch({'x': x, 'nested': {'y': x + 1}})
+  assert placed['x'].sharding.spec == P('data')
+  assert placed['x'].addressable_shards[0].data.shape == (2, 2)
+  np.testing.assert_array_equal(placed['nested']['y'], x + 1)
+  again = partitioner.shard_batch(placed)
+  assert again['x'].sharding == placed['x'].sharding
+
+
+def test_none_means_replicated():
+  partitioner = partitioning.PjitPartitioner(num_partitions=2)
+  fn = partitioner.partition(lambda x, y: (x + y, y), (P('data'), None), None)
+  out, y = fn(np.ones((8, 2)), np.ones((8, 2)))
+  assert out.sharding.is_fully_replicated
+  assert y.sharding.is_fully_replicated
+  np.testing.assert_array_equal(out, 2 * np.ones((8, 2)))
+
+
+def test_static_and_donated_arguments():
+  partitioner = partitioning.PjitPartitioner(num_partitions=2)
+  fn = partitioner.partition(
+    lambda n, x: x * n, (P('data'),), P('data'), 0, donate_argnums=1
+  )
+  x = jax.device_put(
+    np.ones((8, 2), np.float32), NamedSharding(partitioner.mesh, P('data'))
+  )
+  np.testing.assert_array_equal(fn(3, x), 3 * np.ones((8, 2)))
+  assert x.is_deleted()
+
+
+def test_logical_constraints_apply_inside():
+  partitioner = partitioning.PjitPartitioner(
+    num_partitions=2,
+    logical_axis_rules=partitioning.standard_logical_axis_rules(2, 1),
+  )
+  seen = []
+
+  def fn(x):
+    y = flax_partitioning.with_sharding_constraint(x + 1, ('batch', 'embed'))
+    jax.debug.inspect_array_sharding(y, callback=seen.append)
+    return partitioning.with_sharding_constraint(y, P())
+
+  compiled = partitioner.compile(
+    partitioner.partition(fn, (None,), None),
+    jax.ShapeDtypeStruct((8, 4), np.float32),
+  )
+  out = compiled(jnp.zeros((8, 4)))
+  np.testing.assert_array_equal(out, np.ones((8, 4)))
+  assert seen[0].shard_shape((8, 4)) == (2, 2)
+
+
+def test_a_constraint_without_a_mesh_does_nothing():
+  x = jnp.ones(3)
+  assert partitioning.with_sharding_constraint(x, P('data')) is x
+
+
+def _state_axes(optimizer_def, dims):
+  model = tiny_model.model(optimizer_def)
+  shapes = jax.eval_shape(lambda: tiny_model.state(model))
+  partitioner = partitioning.PjitPartitioner(
+    num_partitions=2,
+    logical_axis_rules=partitioning.standard_logical_axis_rules(
+      parameter_partitioning_dims=dims
+    ),
+  )
+  return partitioner.get_mesh_axes(shapes)
+
+
+@pytest.mark.parametrize('dims', [1, 2])
+def test_optimizer_state_lies_where_its_parameters_lie(dims):
+  embed = 'data' if dims == 2 else None
+  axes = _state_axes(adafactor.Adafactor(beta1=0.9), dims)
+  wi = axes.params['encoder']['layers_0']['mlp']['wi_0']['kernel']
+  assert wi == P(embed, 'model')
+  kept = axes.param_states['encoder']['layers_0']['mlp']['wi_0']['kernel']
+  assert (kept.v, kept.m, kept.v_row) == (wi, wi, None)
+  axes = _state_axes(optimizers.adamw(1e-3), dims)
+  adam = axes.param_states[0]
+  assert adam.mu == axes.params and adam.nu == axes.params
+  assert adam.count is None and axes.step is None
+
+
+def test_a_factored_moment_has_the_axes_that_are_left():
+  axes = _state_axes(adafactor.Adafactor(min_dim_size_to_factor=8), 2)
+  kept = axes.param_states['encoder']['layers_0']['mlp']['wi_0']['kernel']
+  # Shape (embed 16, mlp 32): the larger one is averaged out of v_row.
+  assert (kept.v_row, kept.v_col, kept.v) == (P('data'), P('model'), None)
+
+
+def test_an_inference_state_has_axes_too():
+  model = tiny_model.model()
+  shapes = jax.eval_shape(
+    lambda: train_state.InferenceState.create(
+      tiny_model.initial_variables(model)
+    )
+  )
+  axes = partitioning.PjitPartitioner(num_partitions=2).get_mesh_axes(shapes)
+  flat = traverse_util.flatten_dict(axes.params, sep='/')
+  assert flat['token_embedder/embedding'] == P('model', None)
+
+
+def test_a_dimension_that_the_mesh_does_not_divide_is_refused():
+  model = tiny_model.model(config={'mlp_dim': 33})
+  shapes = jax.eval_shape(lambda: tiny_model.state(model))
+  partitioner = partitioning.PjitPartitioner(num_partitions=2)
+  with pytest.raises(
+    errors.UserError,
+    match=r"decoder/layers_0/mlp/wi_0/kernel.*: dimension 'mlp' of shape"
+    r' \(16, 33\) is not divisible by 2',
+  ):
+    partitioner.get_mesh_axes(shapes)
+
+
+def test_a_misspelt_mesh_axis_is_refused():
+  with pytest.raises(errors.UserError, match="Did you mean 'model'"):
+    partitioning.PjitPartitioner(
+      num_partitions=1, logical_axis_rules=[('mlp', 'modle')]
+    )

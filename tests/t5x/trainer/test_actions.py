@@ -1,0 +1,54 @@
+"""What stops a run."""
+
+import types
+
+import numpy as np
+import pytest
+from clu import values
+
+from t5x import errors
+from t5x.trainer import actions
+
+STATE = types.SimpleNamespace(step=3)
+
+
+def run(action, *series, task='task', metric='loss'):
+  return [
+    action.run(STATE, {task: {metric: values.Scalar(np.float32(x))}})
+    for x in series
+  ]
+
+
+def test_a_run_stops_after_patience_without_improvement():
+  action = actions.EarlyStoppingAction(('task', 'loss'), 'min', patience=2)
+  assert run(action, 3.0, 2.0, 2.0, 1.0, 1.5, 1.0) == [False] * 5 + [True]
+  action = actions.EarlyStoppingAction(('task', 'loss'), 'max', patience=1)
+  assert run(action, 1.0, 2.0, 1.0) == [False, False, True]
+
+
+def test_a_small_change_is_no_improvement():
+  action = actions.EarlyStoppingAction(
+    ('task', 'loss'), 'min', patience=1, atol=0.5
+  )
+  assert run(action, 3.0, 2.6) == [False, True]
+  action = actions.EarlyStoppingAction(
+    ('task', 'loss'), 'min', patience=1, rtol=0.5
+  )
+  assert run(action, 4.0, 1.5, 1.0) == [False, False, True]
+
+
+def test_a_metric_that_is_absent_stops_nothing():
+  action = actions.EarlyStoppingAction(('task', 'loss'), 'min', patience=1)
+  assert run(action, 1.0, 2.0, metric='accuracy') == [False, False]
+  assert not actions.TerminateOnNanAction('train').run(STATE, {})
+
+
+def test_a_mode_is_min_or_max():
+  with pytest.raises(errors.UserError, match="Did you mean 'max'"):
+    actions.EarlyStoppingAction(('task', 'loss'), 'maxx')
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_the_run(bad):
+  action = actions.TerminateOnNanAction('train')
+  assert run(action, 1.0, bad, task='train') == [False, True]
