@@ -10,6 +10,7 @@ from typing import Any
 
 from dss_jax.extract import estimate, results
 from dss_jax.extract import rows as rows_lib
+from t5x import files
 
 PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
 # Characters shown of an unreadable reply, and rows shown in a summary.
@@ -123,8 +124,10 @@ class Report:
       outcomes: the outcomes of all rows.
       writer: writes the results.
     """
-    partial = self._folder / 'unusable.jsonl.partial'
-    with partial.open('w', encoding='utf-8') as file:
+    with (
+      files.replacing(self._folder / 'unusable.jsonl') as work,
+      work.open('w', encoding='utf-8') as file,
+    ):
       for outcome in outcomes:
         self.splits[outcome.row.split].add(self._rows, outcome)
         writer.add(outcome)
@@ -140,7 +143,6 @@ class Report:
           self.unusable_rows += 1
           if len(self.unusable) < _SHOWN_ROWS:
             self.unusable.append(line)
-    partial.replace(self._folder / 'unusable.jsonl')
 
   def as_dict(self, **more: Any) -> dict[str, Any]:
     """Returns all counts.
@@ -170,11 +172,8 @@ class Report:
     Args:
       numbers: from `as_dict`.
     """
-    partial = self._folder / 'report.json.partial'
-    partial.write_text(
-      json.dumps(numbers, indent=2, ensure_ascii=False) + '\n', encoding='utf-8'
-    )
-    partial.replace(self._folder / 'report.json')
+    with files.replacing(self._folder / 'report.json') as work:
+      work.write_text(json.dumps(numbers, indent=2, ensure_ascii=False) + '\n')
     if self.words:
       histogram(self.words, self._folder / 'lengths.png')
 
@@ -223,7 +222,8 @@ def histogram(words: Mapping[int, int], path: pathlib.Path) -> None:
   axes.set_xlabel('words in a rationale')
   axes.set_ylabel('rows')
   axes.legend(frameon=False)
-  figure.savefig(path, dpi=120)
+  with files.replacing(path) as work:
+    figure.savefig(work, dpi=120, format='png')
 
 
 def cost(usage: Mapping[str, int], prices: estimate.Prices) -> float | None:

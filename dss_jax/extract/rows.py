@@ -15,7 +15,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 from dss_jax import errors
-from dss_jax.data import archive, equations, records, row_formats
+from dss_jax.data import archive, equations, records, row_formats, text_files
+from t5x import files as files_lib
 
 # The data set of the user's own rows, and their only split.
 CUSTOM = 'custom'
@@ -135,35 +136,17 @@ def _objects(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
   with path.open('rb') as file:
     # Only b'\n' ends a line: JSON text may hold other separators unescaped.
     for number, data in enumerate(file, 1):
-      place = f'{path}, line {number}'
-      line = data.removeprefix(b'\xef\xbb\xbf') if number == 1 else data
-      if not line.strip():
+      if not data.strip(b'\xef\xbb\xbf \t\r\n'):
         blank = True
         continue
+      place = f'{path}, line {number}'
       if blank:
         raise errors.DataError(
           f'{place}: expected no row after a blank line. Remove blank lines.'
         )
-      yield place, _object(place, line)
+      yield place, text_files.json_object(data, str(path), number)
   if not number:
     raise errors.DataError(f'{path}: expected rows, found an empty file.')
-
-
-def _object(place: str, line: bytes) -> dict[str, Any]:
-  try:
-    row = json.loads(line)
-    json.dumps(row, ensure_ascii=False).encode('utf-8')
-  except (ValueError, RecursionError) as error:
-    raise errors.DataError(
-      f'{place}: expected a JSON object in UTF-8, found: {error!s:.80}.'
-      ' Correct the line.'
-    ) from None
-  if not isinstance(row, dict):
-    raise errors.DataError(
-      f'{place}: expected a JSON object, found {line[:60]!r}. Write one object'
-      ' a line.'
-    )
-  return row
 
 
 def own(path: str, columns: Mapping[str, str], by_value: bool) -> Rows:
@@ -243,7 +226,6 @@ def keep(rows: Rows, folder: pathlib.Path, teacher: str) -> Rows:
   folder.mkdir(parents=True, exist_ok=True)
   for split, path in kept.items():
     if not path.exists():
-      partial = path.with_name(f'{path.name}.partial')
-      shutil.copyfile(rows.paths[split], partial)
-      partial.rename(path)
+      with files_lib.replacing(path) as work:
+        shutil.copyfile(rows.paths[split], work)
   return dataclasses.replace(rows, paths=kept)
