@@ -21,19 +21,28 @@ _ROWS = 40
 class _Input:
   """A shuffled, cached, repeated pipeline that counts the rows it makes."""
 
-  def __init__(self, seed=1, rows=_ROWS, stateful=False):
+  def __init__(self, seed=1, rows=_ROWS, stateful=False, mark=b'', ahead=True):
     self.made = 0
+    self._mark = mark
     self._stateful = stateful
     texts = tf.constant([f'row {i}' for i in range(rows)])
     dataset = tf.data.Dataset.range(rows).shuffle(rows, seed=seed)
     dataset = dataset.map(lambda i: texts[i]).cache().repeat()
     dataset = dataset.shuffle(16, seed=seed + 1).enumerate()
-    self.dataset = dataset.map(self._row).batch(4).prefetch(2)
+    self.dataset = dataset.map(self._row).batch(4)
+    if ahead:
+      self.dataset = self.dataset.prefetch(2)
+    else:
+      # Nor does TensorFlow read ahead by itself.
+      options = tf.data.Options()
+      options.experimental_optimization.inject_prefetch = False
+      options.experimental_optimization.map_and_batch_fusion = False
+      self.dataset = self.dataset.with_options(options)
 
   def _row(self, number, text):
     def made(text):
       self.made += 1
-      return text
+      return text + self._mark
 
     text = tf.numpy_function(made, [text], tf.string, stateful=self._stateful)
     return {'number': number, 'text': tf.ensure_shape(text, [])}
@@ -169,10 +178,102 @@ def _flipped(content):
   ],
 )
 def test_a_snapshot_that_is_of_no_use_is_passed_over(damage, straight, stopped):
-  iterator = _resumed(stopped[0], damage(stopped[1]), _Input())
+  first, again = _Input(), _Input()
+  iterator = _resumed(stopped[0], damage(stopped[1]), first)
+  iterator.make_again = lambda: again.dataset
   _same(_take(iterator, 2), straight[30:32])
+  # All of the 30 batches were read again.
+  assert first.made + again.made >= 120
   kept = iterator.get_snapshot()
   assert kept is None or kept != damage(stopped[1])
+
+
+class _Opener:
+  """Makes inputs anew, and counts the rows of all of them."""
+
+  def __init__(self, **options):
+    self._options = options
+    self._inputs = []
+
+  def __call__(self):
+    self._inputs.append(_Input(**self._options))
+    return self._inputs[-1].dataset
+
+  @property
+  def made(self):
+    return sum(source.made for source in self._inputs)
+
+
+def _taken_at(batches, **options):
+  """The snapshot of a pipeline after a number of batches."""
+  kept = []
+  pipeline = snapshots.Pipeline(_Opener(**options), kept.append, period=0.0)
+  for _ in range(batches + 1):
+    next(pipeline)
+  return kept[batches]
+
+
+def test_a_snapshot_that_fits_leads_to_its_position(straight):
+  opener = _Opener()
+  pipeline = snapshots.Pipeline(opener, print, period=1000.0)
+  assert pipeline.go_to(30, _taken_at(30))
+  assert pipeline.batches == 30
+  _same([next(pipeline)], straight[30:31])
+  assert opener.made < 60
+
+
+@pytest.mark.parametrize(
+  ('taken', 'mark', 'why'),
+  [
+    (lambda: _taken_at(31), b'', 'it was taken after 31 batches'),
+    (lambda: _taken_at(30, seed=2), b'', 'it is of another pipeline'),
+    (lambda: _taken_at(30, rows=39), b'', 'it is of another pipeline'),
+    (
+      lambda: dataclasses.replace(_taken_at(30), tensorflow='1.0'),
+      b'',
+      'it is of TensorFlow 1.0',
+    ),
+    # A Python function that gives other rows now has the same fingerprint.
+    (lambda: _taken_at(30, ahead=False), b'!', 'another batch follows'),
+  ],
+)
+def test_a_snapshot_that_does_not_fit_costs_reading_all_batches_again(
+  straight, caplog, taken, mark, why
+):
+  opener = _Opener(mark=mark, ahead=not mark)
+  pipeline = snapshots.Pipeline(opener, print, period=1000.0)
+  with caplog.at_level('INFO', logger='absl'):
+    assert not pipeline.go_to(30, taken())
+  assert f'all of them read again, since its snapshot is of no use: {why}' in (
+    caplog.text
+  )
+  assert pipeline.batches == 30
+  assert opener.made >= 120
+  _same(
+    [next(pipeline) for _ in range(4)],
+    [{**b, 'text': b['text'] + mark} for b in straight[30:34]],
+  )
+
+
+def test_a_checksum_counts_names_types_shapes_and_values():
+  numbers = np.array([1, 2], np.int32)
+  texts = np.array([b'a', b'b'], object)
+  batches = [
+    {'x': numbers},
+    {'y': numbers},
+    {'x': numbers.view(np.uint32)},
+    {'x': numbers[None]},
+    {'x': numbers[:, None]},
+    {'x': numbers[::-1]},
+    {'x': numbers, 'y': numbers},
+    {'x': texts},
+    {'x': texts[None]},
+    {'x': texts[::-1]},
+  ]
+  assert len({snapshots.checksum(batch) for batch in batches}) == len(batches)
+  assert snapshots.checksum({'x': numbers, 'y': texts}) == snapshots.checksum(
+    {'y': texts.copy(), 'x': numbers.copy()}
+  )
 
 
 def test_other_data_or_another_seed_has_another_fingerprint():
@@ -180,6 +281,24 @@ def test_other_data_or_another_seed_has_another_fingerprint():
   assert snapshots.fingerprint(_Input().dataset) == one
   assert snapshots.fingerprint(_Input(seed=2).dataset) != one
   assert snapshots.fingerprint(_Input(rows=39).dataset) != one
+
+
+def test_another_function_of_the_rows_has_another_fingerprint():
+  def mapped(function):
+    return tf.data.Dataset.range(9).map(function)
+
+  def nested(function):
+    return tf.data.Dataset.range(3).flat_map(
+      lambda n: tf.data.Dataset.range(n).map(function)
+    )
+
+  for make in (mapped, nested):
+    found = {
+      snapshots.fingerprint(make(function))
+      for function in (lambda i: i + 1, lambda i: i + 2, lambda i: i * 2)
+    }
+    assert len(found) == 3
+    assert snapshots.fingerprint(make(lambda i: i + 1)) in found
 
 
 def test_a_pipeline_with_a_state_in_python_is_read_again(straight):
