@@ -86,6 +86,61 @@ def test_beam_search_stops_when_no_live_beam_can_win():
   assert 2 <= len(calls) < 20
 
 
+def _table(vocab, rows):
+  """A model of `rows`: token -> following token -> probability."""
+  probs = np.full((vocab, vocab), 1e-9)
+  for token, following in rows.items():
+    for other, p in following.items():
+      probs[token, other] = p
+  return TableModel(probs)
+
+
+# Token 8 is what prompts are of: the model begins behind it as behind 0.
+@pytest.mark.parametrize('prompt', [[], [8, 8]])
+def test_beam_search_waits_for_a_long_sequence_that_wins_late(prompt):
+  begin = {EOS: 0.4, 2: 0.6}
+  rows = {0: begin, 8: begin, 2: {EOS: 0.7, 3: 0.3}, 7: {EOS: 1.0}}
+  rows |= {i: {i + 1: 1.0} for i in range(3, 7)}
+  inputs = jnp.array([[0, *prompt, *[0] * 11]])
+  sequences, scores = beam_search(
+    inputs, {}, _table(9, rows), EOS, num_decodes=2, alpha=2.0
+  )
+  # Two short ones, [1] with log 0.4 = -0.916 and [2, 1] with log 0.42 divided
+  # by (7/6)^2 = -0.637, are there when the third has log 0.18 = -1.715, which
+  # is -0.965 at its length then and -0.429, divided by 2^2, at its end.
+  width = inputs.shape[1]
+  assert sequences[0].tolist() == [
+    padded([*prompt, 2, 1], width),
+    padded([*prompt, 2, 3, 4, 5, 6, 7, 1], width),
+  ]
+  expected = [np.log(0.42) / (7 / 6) ** 2, np.log(0.18) / 4]
+  np.testing.assert_allclose(scores[0], expected, rtol=1e-5)
+
+
+def test_beam_search_waits_for_the_worst_of_its_results():
+  rows = {0: {EOS: 0.9, 2: 0.1}, 2: {EOS: 0.1, 3: 0.9}, 3: {EOS: 1.0}}
+  sequences, scores = beam_search(
+    jnp.zeros((1, 6), jnp.int32), {}, _table(4, rows), EOS, num_decodes=2
+  )
+  # [2, 1], with 0.1 * 0.1, is there before [2, 3, 1], with 0.1 * 0.9.
+  assert sequences[0].tolist() == [padded([2, 3, 1], 6), padded([1], 6)]
+  expected = [np.log(0.09) / (8 / 6) ** 0.6, np.log(0.9)]
+  np.testing.assert_allclose(scores[0], expected, rtol=1e-5)
+
+
+def test_an_end_inside_a_prompt_ends_no_beam():
+  model = HistoryModel(rows=1)
+  prompt = (2, EOS, 3)
+  sequences, scores = beam_search(
+    jnp.array([[0, *prompt, 0, 0]]), model.cache, model, EOS, num_decodes=40
+  )
+  score, best = max(
+    (p / ((5 + len(t)) / 6) ** 0.6, t) for t, p in model.all_ended(0, 3, prompt)
+  )
+  assert sequences[0, -1].tolist() == padded(prompt + best, 6)
+  np.testing.assert_allclose(scores[0, -1], score, rtol=1e-5)
+
+
 def test_stacked_layers_are_expanded_and_reordered_along_their_batch_axis():
   model = HistoryModel()
   stacked = {

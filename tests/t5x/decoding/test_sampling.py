@@ -19,6 +19,7 @@ from tests.t5x.decoding.decoders import (
   T5Decoder,
   TableModel,
   count_steps,
+  padded,
   temperature_sample,
 )
 
@@ -180,6 +181,24 @@ def test_prompts_are_taken_over_and_cost_nothing():
     np.testing.assert_allclose(log_probs[row, 0], expected, rtol=1e-5)
 
 
+def test_an_end_inside_a_prompt_ends_no_row():
+  model = HistoryModel()
+  inputs = jnp.array([[0, 2, EOS, 3, 0, 0, 0, 0], [0, 4, 0, 0, 0, 0, 0, 0]])
+  sequences, log_probs = temperature_sample(
+    inputs, model.cache, model, EOS, rescale_log_probs=False
+  )
+  for row, prompt in ((0, (2, EOS, 3)), (1, (4,))):
+    said = ()
+    while EOS not in said and len(prompt + said) < 8:
+      longer = [(*said, token) for token in range(VOCAB)]
+      chances = [model.log_prob(row, tokens, prompt) for tokens in longer]
+      said = longer[np.argmax(chances)]
+    assert sequences[row, 0].tolist() == padded(prompt + said, 8)
+    np.testing.assert_allclose(
+      log_probs[row, 0], model.log_prob(row, said, prompt), rtol=1e-5
+    )
+
+
 def test_max_decode_steps_may_differ_by_row_and_has_a_hard_limit():
   model = HistoryModel(rows=3)
   sequences, _ = temperature_sample(
@@ -232,6 +251,27 @@ def test_sampling_follows_the_distribution(kwargs, expected):
   np.testing.assert_allclose(np.exp(log_probs[0]), expected[tokens], rtol=1e-4)
 
 
+def test_tokens_of_two_steps_are_drawn_independently():
+  draws = 4000
+  sequences, log_probs = temperature_sample(
+    jnp.zeros((1, 2), jnp.int32),
+    {},
+    TableModel([PROBS] * 5),
+    eos_id=-1,
+    decode_rng=jax.random.key(3),
+    num_decodes=draws,
+    topk=0,
+  )
+  first, second = np.asarray(sequences[0]).T
+  found = np.zeros((5, 5))
+  np.add.at(found, (first, second), 1 / draws)
+  # Four standard deviations, of 0.4 * 0.4 at most.
+  assert np.all(np.abs(found - np.outer(PROBS, PROBS)) <= 0.0232)
+  np.testing.assert_allclose(
+    np.exp(log_probs[0]), PROBS[first] * PROBS[second], rtol=1e-4
+  )
+
+
 def test_log_probs_are_the_models_own_without_rescaling():
   _, tokens, log_probs = sampled_frequencies(
     PROBS, draws=50, topk=2, temperature=0.3, rescale_log_probs=False
@@ -253,6 +293,31 @@ def test_temperature_may_differ_by_row():
   )
   assert set(np.ravel(sequences[0]).tolist()) == {3}
   assert set(np.ravel(sequences[1]).tolist()) == set(range(5))
+
+
+@pytest.mark.parametrize(
+  ('rescale', 'greedy', 'exponent'), [(True, 1.0, 2.0), (False, 0.4, 1.0)]
+)
+def test_a_greedy_row_beside_a_sampled_one_has_its_log_probability(
+  rescale, greedy, exponent
+):
+  sequences, log_probs = temperature_sample(
+    jnp.zeros((2, 1), jnp.int32),
+    {},
+    TableModel([PROBS] * 5),
+    eos_id=-1,
+    decode_rng=jax.random.key(0),
+    num_decodes=50,
+    topk=0,
+    temperature=jnp.array([0.0, 0.5]),
+    rescale_log_probs=rescale,
+  )
+  np.testing.assert_allclose(np.exp(log_probs[0]), greedy, rtol=1e-5)
+  # Half the temperature: the squares of the probabilities.
+  expected = PROBS**exponent / np.sum(PROBS**exponent)
+  tokens = np.asarray(sequences[1, :, 0])
+  assert len(set(tokens.tolist())) > 1
+  np.testing.assert_allclose(np.exp(log_probs[1]), expected[tokens], rtol=1e-4)
 
 
 def test_decodes_come_by_ascending_log_probability():
