@@ -1,5 +1,7 @@
 """Adafactor against its formulas, written out in numpy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +75,47 @@ def test_step_offset_restarts_the_decay():
   at_5 = optimizer.replace(state=optimizer.state.replace(step=jnp.int32(5)))
   at_5 = at_5.apply_gradient({'w': grad}, learning_rate=0.1)
   close(at_5.target['w'], reference(param, [grad]))
+
+
+def test_second_moments_are_averaged_from_the_step_of_the_offset_on():
+  param, *grads = arrays(4, 6, count=4)
+  optimizer = adafactor.Adafactor(step_offset=5).create({'w': param})
+  # What is left from before does not count at t = 1, whose decay is 0.
+  before = jax.tree.map(jnp.ones_like, optimizer.state.param_states)
+  state = optimizer.state.replace(step=jnp.int32(5), param_states=before)
+  optimizer = optimizer.replace(state=state)
+  for grad in grads:
+    optimizer = optimizer.apply_gradient({'w': grad}, learning_rate=0.1)
+  assert int(optimizer.state.step) == 8
+  # 1 - 2^-0.8 = 0.425651 and 1 - 3^-0.8 = 0.584757.
+  v = 0.425651 * grads[0] ** 2 + 0.574349 * grads[1] ** 2
+  v = 0.584757 * v + 0.415243 * grads[2] ** 2
+  np.testing.assert_allclose(
+    optimizer.state.param_states['w'].v, v, rtol=2e-5, atol=1e-6
+  )
+  close(optimizer.target['w'], reference(param, grads))
+
+
+@pytest.mark.parametrize('least', [1, 128])
+def test_epsilon1_is_added_to_squared_gradients(least):
+  param = np.full((2, 2), 2.0, np.float32)
+  grad = np.full((2, 2), 0.5, np.float32)
+  make = functools.partial(
+    adafactor.Adafactor, min_dim_size_to_factor=least, clipping_threshold=None
+  )
+  # 0.5 / sqrt(0.5^2 + 0.75) = 0.5, times the rate 0.1 and the scale 2.
+  new, state = run(make(epsilon1=0.75), param, [grad])
+  close(new, np.full((2, 2), 1.9))
+  kept = state.param_states['w']
+  moments = [kept.v_row, kept.v_col] if least == 1 else [kept.v]
+  for moment in moments:
+    close(moment, np.ones(moment.shape))
+  # By default it only keeps a gradient of 0 from 0 / 0.
+  new, state = run(make(), param, [np.zeros_like(grad)])
+  np.testing.assert_array_equal(new, param)
+  kept = state.param_states['w']
+  for moment in [kept.v_row, kept.v_col] if least == 1 else [kept.v]:
+    np.testing.assert_allclose(moment, 1e-30, rtol=1e-5)
 
 
 def test_momentum_averages_updates():
@@ -167,6 +210,26 @@ def test_a_step_with_nan_is_skipped_if_asked():
   assert np.isnan(new[0, 0])
 
 
+def test_one_nan_in_one_parameter_skips_the_step_for_all():
+  params = {'a': jnp.ones((2, 3)), 'b': jnp.ones(3)}
+  grads = {'a': jnp.full((2, 3), 0.5).at[1, 2].set(jnp.nan), 'b': jnp.ones(3)}
+  # Without clipping, the other numbers of `a` stay numbers.
+  make = functools.partial(
+    adafactor.Adafactor, clipping_threshold=None, beta1=0.9
+  )
+  before = make(skip_nan_updates=True).create(params)
+  after = before.apply_gradient(grads, learning_rate=0.1)
+  assert int(after.state.step) == 1
+  for found, expected in (
+    (after.target, before.target),
+    (after.state.param_states, before.state.param_states),
+  ):
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+  taken = make().create(params).apply_gradient(grads, learning_rate=0.1)
+  assert np.isnan(taken.target['a']).sum() == 1
+  assert not np.isnan(taken.target['b']).any()
+
+
 def test_a_missing_learning_rate_is_said():
   optimizer = adafactor.Adafactor().create({'w': jnp.ones(3)})
   with pytest.raises(errors.UserError, match='no learning rate'):
@@ -200,10 +263,13 @@ def test_what_is_kept_follows_the_rule(shape, rule, v_row, v_col, v):
 
 
 def test_factored_false_keeps_whole_moments():
-  kept = adafactor.Adafactor(
-    factored=False, min_dim_size_to_factor=1
-  ).init_param_state(jnp.zeros((4, 6)), 'w')
-  assert kept.v.shape == (4, 6)
+  for rule in (None, (R, C)):
+    factor_map = adafactor.HParamMap([('.*', rule)]) if rule else None
+    kept = adafactor.Adafactor(
+      factored=False, min_dim_size_to_factor=1, factor_map=factor_map
+    ).init_param_state(jnp.zeros((4, 6)), 'w')
+    assert kept.v.shape == (4, 6)
+    assert kept.v_row.shape == kept.v_col.shape == (1,)
 
 
 def test_merged_columns_equal_a_reshaped_matrix():
