@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x.examples.t5 import dense, layers
+from t5x.examples.t5 import attention, blocks, dense, layers, network
 
 
 def random_array(*shape, seed=0):
@@ -71,6 +71,61 @@ def test_float32_logits_beat_bfloat16_logits():
   assert distance[True] < distance[False] < 0.1
 
 
+def identity_attention(size, **options):
+  """One head whose projections change nothing, and its variables."""
+  layer = layers.MultiHeadDotProductAttention(1, size, **options)
+  names = ('query', 'key', 'value', 'out')
+  params = {name: {'kernel': jnp.eye(size)} for name in names}
+  return layer, {'params': params}
+
+
+def test_the_module_computes_float32_logits_where_asked():
+  query = jnp.array([[[16.0, 1.0]]])
+  keys = jnp.array([[[16.0, 0.0], [16.0, 1.0]]])
+  # The logits are 256 and 257, of which bfloat16 has the first only.
+  for float32_logits, weight in (
+    (True, 1 / (1 + np.exp(-1))),
+    (False, 0.5),
+  ):
+    layer, variables = identity_attention(
+      2, dtype=jnp.bfloat16, float32_logits=float32_logits
+    )
+    found = layer.apply(variables, query, keys, deterministic=True)
+    assert found.dtype == jnp.bfloat16
+    assert float(found[0, 0, 1]) == pytest.approx(weight, abs=0.004)
+    config = network.T5Config(
+      vocab_size=8, float32_attention_logits=float32_logits
+    )
+    assert blocks._attention(config).float32_logits == float32_logits
+
+
+def test_attention_has_the_gradients_of_its_formula():
+  query, key, value, bias, mask = attention_inputs()
+  weights = random_array(*query.shape, seed=5)
+
+  def loss(query, key, value, bias):
+    found = layers.dot_product_attention(
+      query, key, value, bias, deterministic=True, mask=mask
+    )
+    return jnp.sum(weights * found)
+
+  def step(argument, delta):
+    args = [query, key, value, bias]
+    args = [np.asarray(x, np.float64) for x in args]
+    args[argument] = args[argument] + delta
+    return np.sum(weights * reference_attention(*args, mask))
+
+  grads = jax.grad(loss, (0, 1, 2, 3))(query, key, value, bias)
+  for argument, grad in enumerate(grads):
+    # Along random directions, by central differences in float64.
+    for seed in range(3):
+      along = random_array(*grad.shape, seed=10 + seed).astype(np.float64)
+      slope = step(argument, 1e-5 * along) - step(argument, -1e-5 * along)
+      np.testing.assert_allclose(
+        np.sum(along * grad), slope / 2e-5, rtol=1e-3, atol=1e-3
+      )
+
+
 def test_attention_dropout_drops_whole_keys_of_a_head():
   _, _, value, _, _ = attention_inputs(batch=1, k=5)
   query = np.zeros((1, 4, 3, 8), np.float32)
@@ -90,8 +145,35 @@ def test_attention_dropout_drops_whole_keys_of_a_head():
     kept |= set((np.ravel(found) * 5).round(4).tolist())
   # A fifth of the weight each, doubled where it is kept.
   assert kept == {0.0, 2.0}
+  # All numbers of a key at once, but for each head and row by itself.
+  found = layers.dot_product_attention(
+    np.zeros((4, 1, 3, 8), np.float32),
+    np.zeros((4, 9, 3, 8), np.float32),
+    np.ones((4, 9, 3, 8), np.float32),
+    dropout_rng=jax.random.key(0),
+    dropout_rate=0.5,
+  )
+  np.testing.assert_array_equal(np.ptp(found, axis=-1), 0.0)
+  assert np.all(np.ptp(found, axis=0) > 0)
+  assert np.all(np.ptp(found, axis=2) > 0)
   with pytest.raises(ValueError, match='needs a dropout_rng'):
     layers.dot_product_attention(query, key, value, dropout_rate=0.5)
+
+
+@pytest.mark.parametrize('kv_axes', ['bkhd', 'bhdk'])
+def test_dropped_keys_are_dropped_in_either_order_of_axes(kv_axes):
+  sizes = {'b': 2, 'k': 5, 'h': 3, 'd': 4}
+  found = np.asarray(
+    attention._drop_keys(
+      jnp.ones([sizes[axis] for axis in kv_axes]),
+      jax.random.key(0),
+      0.75,
+      kv_axes,
+    )
+  )
+  assert set(np.unique(found)) == {0.0, 4.0}
+  for axis, name in enumerate(kv_axes):
+    assert np.any(np.ptp(found, axis=axis)) == (name != 'd')
 
 
 def test_dropout_that_is_off_adds_no_operation():
@@ -343,6 +425,33 @@ def test_keys_serve_groups_of_queries_as_if_repeated():
     np.testing.assert_allclose(found, repeated, rtol=1e-5, atol=1e-6)
   with pytest.raises(ValueError, match='expected the batch of the keys to div'):
     layer.apply(variables, queries[:4], keys)
+
+
+def test_a_mask_counts_beside_the_cache():
+  layer, variables = identity_attention(8)
+  x = random_array(2, 4, 8)
+  seen = np.array([[1, 1, 0, 1], [1, 0, 1, 1]])[:, None, None]
+  _, made = layer.apply(variables, x, x, decode=True, mutable=['cache'])
+  found = []
+  for t in range(4):
+    here = x[:, t : t + 1]
+    y, made = layer.apply(
+      {**variables, **made},
+      here,
+      here,
+      seen,
+      decode=True,
+      deterministic=True,
+      mutable=['cache'],
+    )
+    found.append(y)
+  causal = np.tril(np.ones((4, 4)))[None, None]
+  expected = reference_attention(
+    *[x[:, :, None]] * 3, np.zeros((2, 1, 4, 4)), (seen * causal) > 0
+  )[:, :, 0]
+  np.testing.assert_allclose(
+    np.concatenate(found, axis=1), expected, rtol=1e-4, atol=1e-5
+  )
 
 
 def test_a_cache_of_another_batch_is_refused():
