@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import tempfile
 
@@ -161,6 +162,54 @@ def test_what_was_asked_otherwise_is_told_apart(tmp_path, asked, changed):
   found = _contents(path, **asked)
   assert found.differences == changed
   assert found.index.count({'train': 10}) == (0 if changed else 1)
+
+
+@pytest.mark.parametrize(
+  ('then', 'now', 'changed'),
+  [
+    ({'temperature': 0.5}, {}, {('temperature', '0.5'): 1}),
+    ({}, {'temperature': 0.5}, {('temperature', 'null'): 1}),
+    (
+      {'temperature': 0.5, 'top_p': 1},
+      {'temperature': 0.5, 'n': 2},
+      {('n', 'null'): 1, ('top_p', '1'): 1},
+    ),
+  ],
+)
+def test_a_parameter_more_or_less_is_told_apart(tmp_path, then, now, changed):
+  path = tmp_path / 'journal.jsonl'
+  _write(path, [dataclasses.replace(ENTRY, parameters=then)])
+  index = journal.Index({'train': 10}, 2)
+  found = journal.contents(path, index, 'tiny', now, _prompt)
+  assert found.differences == changed
+  assert found.index.count({'train': 10}) == 0
+
+
+@pytest.mark.parametrize('most', [1, 7, 10**6])
+def test_a_write_that_takes_a_part_goes_on_with_the_rest(
+  tmp_path, monkeypatch, most
+):
+  path = tmp_path / 'journal.jsonl'
+  write = os.write
+  other = dataclasses.replace(ENTRY, sample=0, text='other')
+  with monkeypatch.context() as patch, journal.Journal(path) as log:
+    patch.setattr(os, 'write', lambda file, data: write(file, data[:most]))
+    offsets = [log.append(ENTRY), log.append(other)]
+  assert offsets == [0, len(ENTRY.line())]
+  assert path.read_bytes() == ENTRY.line() + other.line()
+  assert journal.read(path, offsets) == [ENTRY, other]
+
+
+@pytest.mark.parametrize('name', ['index', 'sample'])
+def test_a_negative_number_is_no_entry(tmp_path, name):
+  path = tmp_path / 'journal.jsonl'
+  line = dataclasses.replace(ENTRY, **{name: -1}).line()
+  assert journal.parse(line) is None
+  # It would count from the end of the table.
+  path.write_bytes(line)
+  found = _contents(path)
+  assert found.unreadable == 1
+  assert found.index.count({'train': 10}) == 0
 
 
 def test_rows_beyond_those_asked_about_take_no_room(tmp_path):
