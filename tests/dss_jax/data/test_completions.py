@@ -49,6 +49,11 @@ def test_the_examples_in_the_docstrings_hold():
     # Several options: the words between the first two.
     ('cqa', 'Hm. So the answer is either (a) cup or (c) mug.', 'Hm.', 'cup or'),
     ('cqa', 'Hm. So the answer is one of these.', 'Hm.', ''),
+    ('cqa', 'Fish swim. So the answer is\n(b) pond', 'Fish swim.', 'pond'),
+    ('cqa', 'Hm. So the answer is:\n\n(b) tea\npot.', 'Hm.', 'tea\npot'),
+    # A letter is one character that is no line break.
+    ('cqa', 'Hm. So the answer is (\n) x (c) mug', 'Hm.', 'mug'),
+    ('cqa', 'Hm. So the answer is (bb) x (c) mug (', 'Hm.', 'mug ('),
     (
       'cqa',
       'Hm. So the answer is (a) washington d.c..',

@@ -77,6 +77,24 @@ def test_what_has_no_value_is_none(text):
 
 
 @pytest.mark.parametrize(
+  ('before', 'after'), [('(', ')'), ('1 ** ', ''), ('1 ** (', ')')]
+)
+def test_depth_counts_what_is_open_not_what_was(before, after):
+  """A sum of many terms is no deeper than its deepest."""
+  deep = sum(before.count(opener) for opener in ('(', '**'))
+  most = equations.MAX_DEPTH // deep
+
+  def nested(depth):
+    return before * depth + '1' + after * depth
+
+  assert equations.evaluate(nested(most)) is not None
+  assert equations.evaluate(nested(most + 1)) is None
+  one = equations.evaluate(nested(1))
+  terms = equations.MAX_DEPTH + 10
+  assert equations.evaluate('+'.join([nested(1)] * terms)) == one * terms
+
+
+@pytest.mark.parametrize(
   'text', ['(' * 999, '-' * 999 + '1', '9**' * 300 + '9', '1+' * 499 + '1']
 )
 def test_the_longest_text_takes_no_time(text):

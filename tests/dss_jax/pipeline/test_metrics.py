@@ -64,6 +64,23 @@ def test_rouge_l_is_the_longest_common_subsequence():
   assert result['rouge_l'] == pytest.approx(100 * 2 * 0.75 * 0.5 / 1.25)
 
 
+@pytest.mark.parametrize(
+  'metric',
+  [
+    metrics.label_accuracy,
+    metrics.equation_accuracy,
+    metrics.class_accuracy(('1', '2')),
+    metrics.rationale_overlap,
+  ],
+)
+@pytest.mark.parametrize(
+  ('targets', 'predictions'), [(['1', '2'], ['1']), (['1'], ['1', '2'])]
+)
+def test_rows_without_a_partner_are_an_error(metric, targets, predictions):
+  with pytest.raises(ValueError, match='argument 2 is'):
+    metric(targets, predictions)
+
+
 def test_no_rows_give_zero_and_no_error():
   assert metrics.label_accuracy([], [])['accuracy'] == 0.0
   assert metrics.rationale_overlap([], [])['bleu'] == 0.0
