@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import optax
 import pytest
+import safetensors.numpy
 import tensorflow as tf
 from flax import traverse_util
 
@@ -135,6 +136,13 @@ def test_parameters_are_restored_in_the_type_asked_for(tmp_path, run):
     'orbax', tmp_path, state, partitioner, restore_dtype='bfloat16'
   ).restore()
   assert restored.params['norm']['scale'].dtype == jnp.bfloat16
+  jax.tree.map(
+    lambda found, saved: np.testing.assert_array_equal(
+      found, saved.astype(jnp.bfloat16)
+    ),
+    restored.params,
+    state.params,
+  )
   # The optimizer's state keeps its type.
   leaves = jax.tree.leaves(restored.param_states)
   assert {leaf.dtype for leaf in leaves} == {jnp.dtype('f4'), jnp.dtype('i4')}
@@ -384,6 +392,30 @@ def test_fallback_values_fill_in_and_what_nobody_wants_is_dropped(
   jax.tree.map(np.testing.assert_array_equal, restored.params, expected)
 
 
+def test_a_fallback_value_takes_the_type_of_its_place(tmp_path, run):
+  initializer, partitioner, state = run
+  saver = _manager('legacy', tmp_path, state, partitioner)
+
+  def transform(stored, model, *, is_resuming):
+    target = dict(stored['target'])
+    del target['norm']
+    return {**stored, 'target': target}
+
+  saver.save(state)
+  fallback = initializer.from_scratch(jax.random.key(5)).state_dict()
+  # Eighths, which every type has; on the devices and not.
+  eighths = np.arange(8) / 8
+  for given in (jnp.asarray(eighths, jnp.bfloat16), eighths):
+    fallback['target'] = {**fallback['target'], 'norm': {'scale': given}}
+    for dtype in (None, 'bfloat16'):
+      restored = _manager(
+        'legacy', tmp_path, state, partitioner, restore_dtype=dtype
+      ).restore(state_transformation_fns=[transform], fallback_state=fallback)
+      scale = restored.params['norm']['scale']
+      assert scale.dtype == (dtype or 'float32')
+      np.testing.assert_array_equal(np.asarray(scale, np.float32), eighths)
+
+
 def test_states_are_transformed_before_they_are_saved(tmp_path, run):
   _, partitioner, state = run
 
@@ -410,13 +442,22 @@ def test_parameters_can_stay_where_they_are_until_asked_for(tmp_path, run):
   loaded = checkpoints.load_t5x_checkpoint(
     str(tmp_path), lazy_parameters=True, restore_dtype='bfloat16'
   )
-  assert loaded['target']['norm']['scale'].get().dtype == ml_dtypes.bfloat16
+  found = loaded['target']['norm']['scale'].get()
+  assert found.dtype == ml_dtypes.bfloat16
+  np.testing.assert_array_equal(
+    found, np.asarray(state.params['norm']['scale'], ml_dtypes.bfloat16)
+  )
   assert loaded['state']['step'] == 3
 
 
 def test_a_huggingface_folder_loads_like_any_checkpoint():
   loaded = checkpoints.load_t5x_checkpoint(str(GOLDEN / 'hf_1_1/model'))
-  assert loaded['target']['token_embedder']['embedding'].shape == (384, 48)
+  found = loaded['target']['token_embedder']['embedding']
+  assert found.shape == (384, 48)
+  stored = safetensors.numpy.load_file(
+    GOLDEN / 'hf_1_1/model/model.safetensors'
+  )
+  np.testing.assert_array_equal(found, stored['shared.weight'])
 
 
 def test_the_state_lies_in_the_layout_of_upstream(tmp_path, run):
