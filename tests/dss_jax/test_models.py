@@ -238,6 +238,36 @@ def test_single_task_methods_take_the_mean_of_all_tokens(method):
   np.testing.assert_allclose(values(metrics)['label_loss'], expected, rtol=1e-5)
 
 
+@functools.cache
+def logits_of():
+  return jax.jit(
+    lambda params, batch: make_model()._logits(params, batch, None)
+  )
+
+
+@pytest.mark.parametrize('side', ['encoder', 'decoder'])
+def test_examples_of_one_row_see_nothing_of_each_other(side):
+  batch = make_batch()
+  tokens = f'{side}_input_tokens'
+  second = batch[f'{side}_segment_ids'] == 2
+  assert np.all(np.any(second, axis=1))
+  # Other tokens in each row's second example, of the same ids otherwise.
+  other = batch | {
+    tokens: jnp.where(second, 2 + (batch[tokens] + 1) % 30, batch[tokens])
+  }
+  before, after = (np.asarray(logits_of()(params(), b)) for b in (batch, other))
+  changed = np.abs(before - after).max(axis=-1)
+  segments = np.asarray(batch['decoder_segment_ids'])
+  np.testing.assert_array_equal(changed[(segments > 0) & (segments != 2)], 0)
+  assert np.all(changed[segments == 2] > 0)
+
+
+def test_labels_count_half_by_default():
+  assert make_model().alpha == 0.5
+  loss, _ = evaluate(make_batch())
+  np.testing.assert_allclose(loss, np.mean(task_means()), rtol=1e-5)
+
+
 def test_dropout_is_for_training_alone():
   batch = make_batch()
   loss_fn = jax.jit(make_model().loss_fn)

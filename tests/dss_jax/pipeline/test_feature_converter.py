@@ -132,9 +132,40 @@ def test_examples_come_out_as_they_went_in(examples):
   want = expected_segments(examples)
   packed = convert(examples, pack=True)
   assert sorted(s for row in packed for s in segments(row)) == sorted(want)
+  # A row of padding would read back as nothing.
+  assert all(segments(row) for row in packed)
   # Without packing the order stays, and a pair's rows are neighbours.
   rows = convert(examples, pack=False)
+  assert len(rows) == len(want)
   assert [s for row in rows for s in segments(row)] == want
+
+
+def test_a_pair_without_a_rationale_is_its_label_alone():
+  examples = [
+    {
+      'inputs': [7, 8, 1],
+      'targets': [3, 1],
+      'rationale_inputs': [9, 8, 1],
+      'rationale_targets': [],
+    },
+    {
+      'inputs': [6, 1],
+      'targets': [4, 1],
+      'rationale_inputs': [5, 1],
+      'rationale_targets': [2],
+    },
+  ]
+  want = [
+    ((7, 8, 1), (3, 1), 1),
+    ((6, 1), (4, 1), 1),
+    ((5, 1), (2,), 2),
+  ]
+  rows = convert(examples, pack=False)
+  assert [segments(row) for row in rows] == [[segment] for segment in want]
+  (row,) = convert(examples, pack=True)
+  assert segments(row) == want
+  (row,) = convert(examples[:1], pack=True)
+  assert segments(row) == want[:1]
 
 
 def test_an_example_without_a_task_id_is_a_label_example():
