@@ -151,6 +151,23 @@ def test_files_of_their_own_are_the_other_splits(write):
   assert [len(splits[s]) for s in ('train', 'validation', 'test')] == [4, 1, 2]
 
 
+def test_one_file_is_read_whole_and_in_its_order(write):
+  path = write([{'q': f'{n}?', 'label': n} for n in range(5)])
+  found = own_rows.read_one(path, {'input': 'q'})
+  assert [(r.input, r.label) for r in found] == [
+    (f'{n}?', str(n)) for n in range(5)
+  ]
+
+
+def test_options_are_equal_however_they_are_given():
+  one = own_rows.OwnData(
+    'a', columns={'input': 'q', 'rationale': ['x', 'y']}, classes=['b', 'c']
+  )
+  assert one.columns == (('input', ('q',)), ('rationale', ('x', 'y')))
+  other = own_rows.OwnData('a', columns=one.columns, classes=('b', 'c'))
+  assert other == one and hash(other) == hash(one)
+
+
 def edited(rows, place, text):
   lines = list(map(json.dumps, rows))
   lines[place] = text

@@ -45,7 +45,43 @@ def test_the_sample_needs_no_network(tfds_dir, no_network, capfd):
   loaded = tfds.builder('dss_cqa/sample_palm', data_dir=str(tfds_dir))
   assert loaded.is_prepared()
   # Its preparation is too short to be worth a user's attention.
-  assert 'preparing' not in capfd.readouterr().out
+  assert 'Preparing' not in ''.join(capfd.readouterr())
+
+
+def test_preparing_data_is_said_in_two_lines(write_release, tfds_dir, capfd):
+  builder = prepare(write_release())
+  said = capfd.readouterr()
+  assert said.out == ''
+  name = builder.builder_config.name
+  assert said.err.splitlines() == [
+    f'Preparing dss_cqa/{name}, once …',
+    f'Prepared train 24, test 6 rows in {builder.data_path}',
+  ]
+
+
+@pytest.mark.parametrize('other_is_first', [False, True])
+def test_a_failed_preparation_counts_if_another_run_was_first(
+  write_release, tfds_dir, monkeypatch, other_is_first
+):
+  config = tfds_builders.find_config('cqa', str(write_release()), 'palm')
+
+  def make():
+    return tfds_builders.BUILDERS['cqa'](config=config, data_dir=str(tfds_dir))
+
+  builder = make()
+
+  def fail(**options):
+    if other_is_first:
+      make().download_and_prepare(**options)
+    raise OSError('no room')
+
+  monkeypatch.setattr(builder, 'download_and_prepare', fail)
+  if not other_is_first:
+    with pytest.raises(OSError, match='no room'):
+      tfds_builders._prepare(make, builder, overwrite=False)
+  else:
+    found = tfds_builders._prepare(make, builder, overwrite=False)
+    assert len(tfds_builders.table(found, 'train')['id']) == 24
 
 
 def test_files_are_parsed_once(write_release, tfds_dir, monkeypatch):

@@ -122,6 +122,9 @@ def test_whatever_comes_back_loses_the_key(monkeypatch):
   monkeypatch.setenv('A_KEY', 'EMPTY')
   found = client.Client(_service('http://127.0.0.1:9/v1'))
   assert found.clean('an EMPTY box') == 'an EMPTY box'
+  for key, text in (('1234567', '1234567'), ('12345678', '[key]')):
+    monkeypatch.setenv('A_KEY', key)
+    assert client.Client(_service('http://a/v1')).clean(key) == text
 
 
 def test_an_address_with_a_secret_is_refused_without_telling_it():
@@ -129,6 +132,12 @@ def test_an_address_with_a_secret_is_refused_without_telling_it():
     with pytest.raises(errors.DataError) as found:
       client.check_url(url)
     assert 'secret' not in str(found.value)
+
+
+@pytest.mark.parametrize('url', ['ftp://a/v1', 'http:///v1', 'https:', 'a/v1'])
+def test_what_is_no_address_is_refused(url):
+  with pytest.raises(errors.DataError, match='expected an address such as'):
+    client.check_url(url)
 
 
 # Servers that are no such servers.
@@ -174,6 +183,7 @@ def _http(status, body, *headers):
     (_http(502, b'<p>no</p>'), client.RetryableFailure, 'HTTP 502$'),
     (_http(500, b'caf\xe9 down.'), client.RetryableFailure, 'caf\ufffd down$'),
     (_http(400, b'{"detail": [1]}'), client.Failure, r'HTTP 400: \[1\]$'),
+    (_http(400, b'[{"msg": "too  long."}]'), client.Failure, ': too long$'),
     (
       _http(429, b'{"error": {"code": "insufficient_quota"}}'),
       client.FatalFailure,
@@ -194,6 +204,14 @@ def test_what_is_no_unicode_is_replaced():
   body = {'choices': [{'message': {'content': 'a \ud800 b'}}]}
   with _replying(_http(200, json.dumps(body).encode())) as (url, _):
     assert _ask(url).text == 'a \ufffd b'
+
+
+@pytest.mark.parametrize('message', [{}, {'content': None}, {'content': ''}])
+def test_a_chat_message_without_content_is_an_empty_completion(message):
+  body = {'choices': [{'message': message, 'finish_reason': 'stop'}]}
+  with _replying(_http(200, json.dumps(body).encode())) as (url, _):
+    found = _ask(url)
+  assert (found.text, found.finish) == ('', 'stop')
 
 
 @pytest.mark.parametrize('status', [200, 500])
