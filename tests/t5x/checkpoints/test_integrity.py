@@ -5,6 +5,7 @@ import os
 import pathlib
 import resource
 import signal
+import zlib
 
 import jax
 import numpy as np
@@ -54,6 +55,106 @@ def test_every_checkpoint_has_the_checksums_of_its_files(run):
     known = json.loads((folder / 'checksums.json').read_text())
     assert 'state/_METADATA' in known and 'dataset/metadata' in known
     integrity.check(str(folder))
+
+
+def _written(folder):
+  """A folder of files, most of which have checksums."""
+  for name in (
+    'a',
+    'state/b',
+    'dataset/c',
+    'dataset/part_0',
+    '_CHECKPOINT_METADATA',
+  ):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(name.encode() * 3)
+  integrity.write_checksums(str(folder))
+  return folder
+
+
+def test_checksums_are_the_size_and_the_crc_of_each_file(tmp_path):
+  found = json.loads((_written(tmp_path) / 'checksums.json').read_text())
+  assert found == {
+    name: [3 * len(name), zlib.crc32(name.encode() * 3)]
+    for name in ('a', 'state/b', 'dataset/c')
+  }
+
+
+def test_a_checkpoint_without_checksums_is_taken_as_it_is(tmp_path):
+  (tmp_path / 'a').write_bytes(b'a')
+  integrity.check(str(tmp_path))
+  assert [p.name for p in tmp_path.iterdir()] == ['a']
+
+
+def test_files_are_read_to_their_end(tmp_path, monkeypatch):
+  monkeypatch.setattr(integrity, '_CHUNK', 4)
+  content = bytes(range(11))
+  (tmp_path / 'a').write_bytes(content)
+  integrity.write_checksums(str(tmp_path))
+  found = json.loads((tmp_path / 'checksums.json').read_text())
+  assert found == {'a': [11, zlib.crc32(content)]}
+  for place in range(11):
+    changed = bytearray(content)
+    changed[place] ^= 1
+    (tmp_path / 'a').write_bytes(changed)
+    with pytest.raises(errors.DamagedError, match='CRC-32 differs'):
+      integrity.check(str(tmp_path))
+
+
+def test_what_may_go_or_change_is_no_damage(tmp_path):
+  folder = _written(tmp_path)
+  os.remove(folder / 'dataset' / 'c')
+  (folder / 'dataset' / 'part_0').write_bytes(b'other')
+  (folder / '_CHECKPOINT_METADATA').write_bytes(b'other')
+  (folder / 'more').write_bytes(b'')
+  integrity.check(str(folder))
+  os.remove(folder / 'a')
+  with pytest.raises(errors.DamagedError, match='a: missing'):
+    integrity.check(str(folder))
+
+
+def test_all_processes_together_check_every_file(tmp_path, monkeypatch):
+  names = [str(i) for i in range(5)]
+  for name in names:
+    (tmp_path / name).write_bytes(b'a')
+  integrity.write_checksums(str(tmp_path))
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  for name in names:
+    (tmp_path / name).write_bytes(b'b')
+    noticed = 0
+    for process in range(2):
+      monkeypatch.setattr(jax, 'process_index', lambda p=process: p)
+      try:
+        integrity.check(str(tmp_path))
+      except errors.DamagedError as error:
+        assert str(tmp_path / name) in str(error)
+        noticed += 1
+    assert noticed == 1
+    (tmp_path / name).write_bytes(b'a')
+
+
+@pytest.mark.parametrize('name', ['/etc/passwd', '../a', 'state/../../a'])
+def test_checksums_of_files_outside_are_refused(tmp_path, name):
+  (tmp_path / 'checksums.json').write_text(json.dumps({name: [1, 1]}))
+  with pytest.raises(errors.DamagedError, match='outside the checkpoint'):
+    integrity.check(str(tmp_path))
+
+
+def test_damaged_checkpoints_of_one_step_are_all_kept(tmp_path):
+  found = []
+  for i in range(3):
+    folder = tmp_path / 'checkpoint_5'
+    folder.mkdir()
+    (folder / 'a').write_text(str(i))
+    found.append(pathlib.Path(integrity.set_aside(f'{folder}/')))
+    assert not folder.exists()
+  assert [p.name for p in found] == [
+    'damaged-checkpoint_5',
+    'damaged-checkpoint_5-2',
+    'damaged-checkpoint_5-3',
+  ]
+  assert [(p / 'a').read_text() for p in found] == ['0', '1', '2']
 
 
 @pytest.mark.parametrize(
