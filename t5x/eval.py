@@ -99,7 +99,7 @@ def evaluate(
       'evaluate: both inference_evaluator_cls and training_evaluator_cls are'
       ' None, so there is nothing to compute. Set one of them.'
     )
-  with files.errors_named(output_dir):
+  with files.naming_path_in_errors(output_dir):
     epath.Path(output_dir).mkdir(parents=True, exist_ok=True)
     summarize_config_fn(output_dir, None, 0)
   loss_data = {}

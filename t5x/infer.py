@@ -121,7 +121,7 @@ def infer(
   )
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(dataset_cfg, model)
-  with files.errors_named(output_dir):
+  with files.naming_path_in_errors(output_dir):
     epath.Path(output_dir).mkdir(parents=True, exist_ok=True)
     summarize_config_fn(output_dir, None, 0)
   suffix = f'{file_extension}-{shard_id:05}-of-{num_shards:05}'

@@ -83,7 +83,7 @@ def precompile(
     errors.UserError: for a configuration that can't work.
   """
   del random_seed
-  with files.errors_named(model_dir):
+  with files.naming_path_in_errors(model_dir):
     epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(train_dataset_cfg, model)

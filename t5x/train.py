@@ -129,7 +129,7 @@ def train(
   init_rng, trainer_rng = jax.random.split(
     jax.random.key(seed, impl=_RNG_KINDS[use_hardware_rng])
   )
-  with files.errors_named(model_dir):
+  with files.naming_path_in_errors(model_dir):
     epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
     summarize_config_fn(model_dir, None, 0)
   run = _Run(model, partitioner, checkpoint_cfg, model_dir, use_orbax)
@@ -143,7 +143,7 @@ def train(
   ]
   run.check_vocabularies(configs[:2], verify_matching_vocabs_fn)
   with contextlib.ExitStack() as stack:
-    stack.enter_context(files.errors_named(model_dir))
+    stack.enter_context(files.naming_path_in_errors(model_dir))
     stack.enter_context(data.damage_named(configs))
     data.check_files(configs)
     signals = stack.enter_context(preemption.StopSignals())

@@ -1,8 +1,8 @@
-"""What a run carries from step to step: parameters and optimizer state.
+"""Train states: parameters, optimizer state and step.
 
-As a dict of a state, which is what checkpoints hold:
-`{'target': parameters, 'state': {'step': ..., 'param_states': ...}}`, and
-`'flax_mutables'` where a model has other variables.
+The state dict, which is what checkpoints hold, is
+`{'target': parameters, 'state': {'step': ..., 'param_states': ...}}`, with
+`'flax_mutables'` if a model has other variables.
 """
 
 from collections.abc import Mapping, MutableMapping
@@ -19,62 +19,49 @@ from t5x import optimizers
 
 EMPTY_DICT: FrozenDict = FrozenDict({})
 
-# Collections of `module.init` that are neither parameters nor carried on.
-_PARAMS_AXES = 'params_axes'
-
 
 class TrainState(Protocol):
   """The part of a state that checkpoints, trainers and partitioners rely on."""
 
   @property
   def step(self) -> jax.Array:
-    """How many steps were done, int32."""
-    ...
+    """The number of steps that were done, int32."""
 
   @property
   def params(self) -> Mapping[str, Any]:
     """The model's parameters, as nested dicts."""
-    ...
 
   @property
   def param_states(self) -> Any:
-    """What the optimizer keeps for the parameters."""
-    ...
+    """The optimizer's state for the parameters."""
 
   @property
   def flax_mutables(self) -> Mapping[str, Any]:
     """Variables of the model besides its parameters, by collection."""
-    ...
 
   def state_dict(self) -> MutableMapping[str, Any]:
     """Returns the state as nested dicts."""
-    ...
 
   def restore_state(self, state_dict: Mapping[str, Any]) -> 'TrainState':
     """Returns the state that nested dicts were made from."""
-    ...
 
   def replace_params(self, params: Mapping[str, Any]) -> 'TrainState':
     """Returns the state with other parameters."""
-    ...
 
   def replace_flax_mutables(
     self, flax_mutables: Mapping[str, Any]
   ) -> 'TrainState':
     """Returns the state with other variables."""
-    ...
 
   def replace_step(self, step: jax.Array) -> 'TrainState':
     """Returns the state at another step."""
-    ...
 
   def restart_optimizer(self) -> 'TrainState':
-    """Returns the state with what the optimizer keeps as at the beginning.
+    """Returns the state with the optimizer's state as at step 0.
 
-    The parameters are arrays; what the optimizer keeps may be shapes with
-    shardings, on which the new arrays then lie. The step stays.
+    The parameters are arrays; the optimizer's state may be shapes with
+    shardings, which the new arrays then have. The step stays.
     """
-    ...
 
   def apply_gradient(
     self,
@@ -83,36 +70,33 @@ class TrainState(Protocol):
     flax_mutables: Mapping[str, Any] = EMPTY_DICT,
   ) -> 'TrainState':
     """Returns the state after an update."""
-    ...
 
   def next_learning_rate(self, given: jax.Array) -> jax.Array:
     """Returns the rate that the next update uses if it is given `given`."""
-    ...
 
   def as_logical_axes(self) -> 'TrainState':
     """Returns the state with logical axes in place of its arrays."""
-    ...
 
 
 def _split_variables(
-  variables: Mapping[str, Any],
+  variables: Any,
 ) -> tuple[dict[str, Any], Any, FrozenDict, Any]:
   """Returns params, their axes, the other collections, and their axes."""
   variables = dict(flax.core.unfreeze(variables))
   params = variables.pop('params')
-  params_axes = variables.pop(_PARAMS_AXES, None)
+  params_axes = variables.pop('params_axes', None)
   axes = {k: v for k, v in variables.items() if k.endswith('_axes')}
   mutables = {k: v for k, v in variables.items() if k not in axes}
   axes = {k.removesuffix('_axes'): v for k, v in axes.items()}
   return params, params_axes, flax.core.freeze(mutables), axes or None
 
 
-def _logical_axes(values: Mapping[str, Any], metadata: Any) -> dict[str, Any]:
+def _logical_axes(values: Any, metadata: Any) -> dict[str, Any]:
   """Returns the logical axes of each value, None where it was given none."""
   flat = {}
   if metadata is not None:
-    names = flax.core.unfreeze(flax_partitioning.get_axis_names(metadata))
-    flat = traverse_util.flatten_dict(names)
+    names = flax_partitioning.get_axis_names(metadata)
+    flat = traverse_util.flatten_dict(flax.core.unfreeze(names))
   paths = traverse_util.flatten_dict(flax.core.unfreeze(values))
   return traverse_util.unflatten_dict({k: flat.get(k) for k in paths})
 
@@ -137,11 +121,10 @@ def _with_mutables(state: dict[str, Any], mutables: Any) -> dict[str, Any]:
 def _restored_mutables(mutables: Any, state_dict: Mapping[str, Any]) -> Any:
   if not mutables:
     return EMPTY_DICT
-  return flax.core.freeze(
-    serialization.from_state_dict(
-      flax.core.unfreeze(mutables), state_dict['flax_mutables']
-    )
+  restored = serialization.from_state_dict(
+    flax.core.unfreeze(mutables), state_dict['flax_mutables']
   )
+  return flax.core.freeze(restored)
 
 
 class FlaxOptimTrainState(struct.PyTreeNode):
@@ -233,11 +216,11 @@ class FlaxOptimTrainState(struct.PyTreeNode):
 
   def restart_optimizer(self) -> 'FlaxOptimTrainState':
     optimizer = self._optimizer
-    places = jax.tree.map(lambda leaf: leaf.sharding, optimizer.state)
-    initialise = jax.jit(
-      optimizer.optimizer_def.init_state, out_shardings=places
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, optimizer.state)
+    init_state = jax.jit(
+      optimizer.optimizer_def.init_state, out_shardings=shardings
     )
-    state = initialise(optimizer.target)
+    state = init_state(optimizer.target)
     restarted = self.replace(_optimizer=optimizer.replace(state=state))
     return restarted.replace_step(self.step)
 

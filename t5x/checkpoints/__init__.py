@@ -6,6 +6,7 @@ from t5x.checkpoints.config import (
   RestoreCheckpointConfig,
   SaveCheckpointConfig,
 )
+from t5x.checkpoints.data_position import DatasetIterator
 from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.checkpoints.locate import (
   all_steps,
@@ -21,7 +22,7 @@ from t5x.checkpoints.manager import (
   OrbaxCheckpointManagerInterface,
   SaveBestCheckpointer,
 )
-from t5x.checkpoints.restorer import (
+from t5x.checkpoints.restore import (
   PathLike,
   RestoreStateTransformationFn,
   SaveStateTransformationFn,
@@ -40,6 +41,7 @@ __all__ = (
   'CheckpointManagerConstructor',
   'Checkpointer',
   'CheckpointerConstructor',
+  'DatasetIterator',
   'LazyArray',
   'OrbaxCheckpointManagerInterface',
   'PathLike',

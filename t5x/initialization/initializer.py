@@ -1,4 +1,4 @@
-"""Makes the train state that a run, an evaluation or inference starts with."""
+"""Initializer of train states: from scratch or from checkpoints."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,14 +8,18 @@ import jax
 from absl import logging
 from flax import traverse_util
 
-from t5x import checkpoints, distributed, models, partitioning, state_utils
+from t5x import (
+  checkpoints,
+  distributed,
+  models,
+  optimizers,
+  partitioning,
+  state_utils,
+)
 from t5x import train_state as train_state_lib
 from t5x.errors import DamagedError, UserError
 from t5x.initialization import batched_draws, threefry
-
-
-def _type(key: jax.Array) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(key.shape, key.dtype)
+from t5x.train_state import TrainState
 
 
 def initializer_of(
@@ -31,8 +35,8 @@ def initializer_of(
   """Returns what makes a model's train states, or those for inference.
 
   Args:
-    model: whose variables.
-    partitioner: says how the state lies on the devices.
+    model: gives the variables.
+    partitioner: lays the state out on the devices.
     input_shapes: shape of every feature of a global batch.
     input_types: type of every feature.
     initializer_cls: `TrainStateInitializer`, or a class of the user's own.
@@ -49,11 +53,15 @@ def initializer_of(
   )
 
 
+def _type(key: jax.Array) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(key.shape, key.dtype)
+
+
 class TrainStateInitializer:
-  """Makes train states, on the devices from the start.
+  """Makes train states directly on the devices.
 
   No array is ever whole in one place: from scratch, one compiled function makes
-  every device's part there; from a checkpoint, every device reads its part.
+  each device's part on that device; from a checkpoint, each reads its part.
 
   Attributes:
     global_train_state_shape: the train state with `jax.ShapeDtypeStruct`s.
@@ -62,21 +70,21 @@ class TrainStateInitializer:
 
   def __init__(
     self,
-    optimizer_def: Any | None,
+    optimizer_def: optimizers.OptimizerDef | None,
     init_fn: Callable[..., Mapping[str, Any]],
-    input_shapes: Mapping[str, Any],
-    partitioner: Any,
+    input_shapes: Mapping[str, Sequence[int]],
+    partitioner: partitioning.BasePartitioner,
     input_types: Mapping[str, Any] | None = None,
     *,
     use_orbax: bool = True,
   ):
-    """Traces the initialisation for its shapes; makes nothing yet.
+    """Traces the initialization for its shapes; makes no array yet.
 
     Args:
       optimizer_def: None makes states for inference.
       init_fn: the model's `get_initial_variables`.
       input_shapes: shape of every feature of a global batch.
-      partitioner: says how the state lies on the devices.
+      partitioner: lays the state out on the devices.
       input_types: type of every feature.
       use_orbax: see `RestoreCheckpointConfig.checkpointer_cls`.
     """
@@ -95,24 +103,27 @@ class TrainStateInitializer:
         optimizer_def, variables
       )
 
-    # Tracing takes a while: what gives the shapes is also what makes the state.
+    # Tracing is slow, so the program that gives the shapes makes the state, too.
     self._trace = functools.cache(jax.make_jaxpr(initialize, return_shape=True))
-    self._from_scratch = functools.cache(self._partitioned)
+    self._initializer_for = functools.cache(self._partitioned)
+    self.global_train_state_shape: TrainState
     _, self.global_train_state_shape = self._trace(_type(jax.random.key(0)))
     self.train_state_axes = partitioner.get_mesh_axes(
       self.global_train_state_shape
     )
 
-  def from_scratch(self, init_rng: jax.Array) -> Any:
+  def from_scratch(self, init_rng: jax.Array) -> TrainState:
     """Makes a fresh state.
 
     Args:
       init_rng: a key; the same one gives the same state on every mesh.
     """
-    return self._from_scratch(_type(init_rng))(init_rng)
+    return self._initializer_for(_type(init_rng))(init_rng)
 
-  def _partitioned(self, key: jax.ShapeDtypeStruct) -> Callable[..., Any]:
-    """Returns what makes a state of a key of that type."""
+  def _partitioned(
+    self, key: jax.ShapeDtypeStruct
+  ) -> partitioning.PartitionedCallable:
+    """Returns the function from a key of that type to a state."""
     program, _ = self._trace(key)
     draw = batched_draws.batched(program)
     state = jax.tree.structure(self.global_train_state_shape)
@@ -125,20 +136,20 @@ class TrainStateInitializer:
   def from_checkpoints(
     self,
     restore_cfgs: checkpoints.RestoreConfigs,
-    ds_iter: Any | None = None,
+    ds_iter: checkpoints.DatasetIterator | None = None,
     init_rng: jax.Array | None = None,
-  ) -> Iterator[tuple[Any, str]]:
+  ) -> Iterator[tuple[TrainState, str]]:
     """Restores the first configuration's checkpoints, one after the other.
 
     Args:
       restore_cfgs: the first one that has any checkpoint counts; see
         `get_first_valid_restore_config_and_paths`.
-      ds_iter: object with `set_state`; gets the saved data position if the
-        configuration says `restore_dataset`.
+      ds_iter: gets the saved data position if the configuration has
+        `restore_dataset`.
       init_rng: for leaves that start from scratch.
 
     Yields:
-      A train state and the path that it came from.
+      A train state and the path of its checkpoint.
 
     Raises:
       UserError: a checkpoint is absent, incomplete, or does not fit.
@@ -162,8 +173,15 @@ class TrainStateInitializer:
     for path in paths:
       yield self._restore(cfg, path, fallback, transformations, ds_iter)
 
-  def _restore(self, cfg, path, fallback, transformations, ds_iter):
-    """Restores one checkpoint; of a run that goes on, the last good one."""
+  def _restore(
+    self,
+    cfg: checkpoints.RestoreCheckpointConfig,
+    path: str,
+    fallback: Mapping[str, Any] | None,
+    transformations: Sequence[checkpoints.RestoreStateTransformationFn],
+    ds_iter: checkpoints.DatasetIterator | None,
+  ) -> tuple[TrainState, str]:
+    """Restores a checkpoint, or the last good one of a run that is resumed."""
     while True:
       restorer = cfg.make_restorer(
         path.rstrip('/').rpartition('/')[0] or '.',
@@ -192,11 +210,9 @@ class TrainStateInitializer:
     cfg: checkpoints.RestoreCheckpointConfig,
     init_rng: jax.Array | None,
   ) -> Mapping[str, Any] | None:
-    """A state from scratch, if the configuration may need one."""
-    from_scratch = [
-      pattern for pattern, source in cfg.assignment_map or () if source is None
-    ]
-    if not (cfg.fallback_to_scratch or from_scratch):
+    """Returns a state from scratch, if the configuration may need one."""
+    rules = cfg.assignment_map or ()
+    if not cfg.fallback_to_scratch and all(source for _, source in rules):
       return None
     if init_rng is None:
       raise UserError(
@@ -210,22 +226,20 @@ class TrainStateInitializer:
       return state
     # Without the fallback, only what the rules leave out starts from scratch.
     flat = state_utils.flatten_state_dict(state)
-    return traverse_util.unflatten_dict(
-      {
-        name: leaf
-        for name, leaf in flat.items()
-        if state_utils.starts_from_scratch(name, cfg.assignment_map)
-      },
-      sep='/',
-    )
+    kept = {
+      name: leaf
+      for name, leaf in flat.items()
+      if state_utils.starts_from_scratch(name, rules)
+    }
+    return traverse_util.unflatten_dict(kept, sep='/')
 
   def from_checkpoint(
     self,
     ckpt_cfgs: checkpoints.RestoreConfigs,
     *,
-    ds_iter: Any | None = None,
+    ds_iter: checkpoints.DatasetIterator | None = None,
     init_rng: jax.Array | None = None,
-  ) -> Any | None:
+  ) -> TrainState | None:
     """Restores the one checkpoint that the configurations name.
 
     Returns:
@@ -250,9 +264,9 @@ class TrainStateInitializer:
     ckpt_cfgs: checkpoints.RestoreConfigs,
     *,
     init_rng: jax.Array,
-    ds_iter: Any | None = None,
-  ) -> Any:
-    """Restores the one checkpoint there is, or makes a fresh state."""
+    ds_iter: checkpoints.DatasetIterator | None = None,
+  ) -> TrainState:
+    """Restores the checkpoint, or makes a fresh state if there is none."""
     state = self.from_checkpoint(ckpt_cfgs, ds_iter=ds_iter, init_rng=init_rng)
     if state is None:
       logging.info('No checkpoint: starting from scratch.')

@@ -1,4 +1,4 @@
-"""Reads the Orbax layout that T5X, and this engine, save runs in.
+"""The Orbax layout, in which T5X and this engine save runs: reading it lazily.
 
 ```
 checkpoint_1000/
@@ -16,6 +16,7 @@ import os
 from typing import Any
 
 import flax.traverse_util
+import tensorstore as ts
 from etils import epath
 
 from t5x import files
@@ -29,7 +30,7 @@ INDEX_FILE = 'manifest.ocdbt'
 COMMIT_FILE = 'commit_success.txt'
 # The file that Orbax's JSON handler writes.
 POSITION_FILE = 'metadata'
-# What Orbax calls leaves that hold an array of numbers.
+# Orbax's names for leaves that hold an array of numbers.
 _ARRAY_TYPES = ('jax.Array', 'np.ndarray', 'scalar')
 
 
@@ -39,7 +40,7 @@ def is_orbax_checkpoint(path: str) -> bool:
 
 
 def missing_part(path: str) -> str | None:
-  """Says which part a checkpoint at `path` lacks; None if it is complete."""
+  """Returns what a checkpoint at `path` lacks; None if it is complete."""
   root = epath.Path(path)
   if '.orbax-checkpoint-tmp' in root.name:
     return 'its final name: this is a save that was cut short'
@@ -69,7 +70,9 @@ def _read_tree(path: str) -> dict[str, Any]:
   return tree
 
 
-def _leaves(path: str, tree: dict[str, Any]) -> list[tuple[tuple, str]]:
+def _leaves(
+  path: str, tree: dict[str, Any]
+) -> list[tuple[tuple[str, ...], str]]:
   """Returns (names from the root on, kind) of every leaf."""
   try:
     leaves = []
@@ -112,7 +115,8 @@ def read(path: str) -> dict[str, Any]:
       ' copy was cut short; choose another step, or copy it again.'
     )
   tree = _read_tree(path)
-  opened, leaves, context = {}, {}, lazy_array.new_context()
+  leaves: dict[tuple[str, ...], Any] = {}
+  opening, context = {}, lazy_array.new_context()
   for keys, kind in _leaves(path, tree):
     name = f'{path}: leaf {"/".join(keys)}'
     if kind == 'None':
@@ -120,21 +124,23 @@ def read(path: str) -> dict[str, Any]:
     elif kind in ('Dict', 'List', 'Tuple', 'NamedTuple'):
       leaves[keys] = flax.traverse_util.empty_node
     elif kind in _ARRAY_TYPES:
-      try:
-        opened[keys] = (name, _open(path, keys, tree, context))
-      except (ValueError, TypeError) as error:
-        raise lazy_array.unreadable(name, error) from error
+      with lazy_array.naming_array_in_errors(name, (ValueError, TypeError)):
+        opening[keys] = name, _open(path, keys, tree, context)
     else:
       raise UserError(
-        f'{name}: expected an array, found a {kind}. Only'
-        ' checkpoints of arrays can be restored.'
+        f'{name}: expected an array, found a {kind}. Only checkpoints of arrays'
+        ' can be restored.'
       )
-  for keys, (name, future) in opened.items():
-    leaves[keys] = _lazy_leaf(name, future)
+  for keys, (name, future) in opening.items():
+    with lazy_array.naming_array_in_errors(name):
+      store = future.result()
+    leaves[keys] = _lazy(name, store)
   return flax.traverse_util.unflatten_dict(leaves)
 
 
-def _open(path: str, keys: tuple[str, ...], tree: dict, context: Any):
+def _open(
+  path: str, keys: tuple[str, ...], tree: dict[str, Any], context: ts.Context
+) -> ts.Future:
   folder = files.join(path, STATE_ITEM)
   name = '.'.join(keys)
   if tree.get('use_ocdbt', True):
@@ -145,27 +151,20 @@ def _open(path: str, keys: tuple[str, ...], tree: dict, context: Any):
   return lazy_array.open_zarr(
     store,
     'zarr3' if tree.get('use_zarr3') else 'zarr',
-    # Where Orbax wrote every chunk, one that is missing is damage.
+    # If Orbax wrote every chunk, a missing one is damage.
     strict=bool(tree.get('store_array_data_equal_to_fill_value')),
     context=context,
   )
 
 
-def _lazy_leaf(name: str, future: Any) -> lazy_array.LazyArray:
-  try:
-    store = future.result()
-  except (ValueError, OSError) as error:
-    raise lazy_array.unreadable(name, error) from error
+def _lazy(name: str, store: ts.TensorStore) -> lazy_array.LazyArray:
   return lazy_array.LazyArray(
-    name,
-    store.shape,
-    store.dtype.numpy_dtype,
-    lambda index: store[index].read(),
+    name, store.shape, store.dtype.numpy_dtype, lambda i: store[i].read()
   )
 
 
 def read_position(path: str) -> dict[str, Any] | None:
-  """The data position that was saved along, or None."""
+  """Returns the data position saved with the state, or None."""
   file = epath.Path(path) / DATASET_ITEM / POSITION_FILE
   if not file.exists():
     return None

@@ -129,7 +129,7 @@ def test_what_is_written_reads_back_to_the_bit(name, dtype, tmp_path):
 def test_what_is_more_than_a_file_holds_is_written_to_several(
   tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(huggingface, '_MOST_BYTES', 20_000)
+  monkeypatch.setattr(huggingface, '_MAX_FILE_BYTES', 20_000)
   huggingface.write(_params('hf_1_1'), _config('hf_1_1'), str(tmp_path))
   sizes = [file.stat().st_size for file in tmp_path.glob('model-*.safetensors')]
   assert len(sizes) > 2
@@ -230,7 +230,7 @@ def test_a_pytorch_folder_that_lacks_a_file_is_named(tmp_path):
     huggingface.read(str(folder))
 
 
-def test_quantised_weights_of_pytorch_are_refused():
+def test_quantized_weights_of_pytorch_are_refused():
   lazy = torch_pickle.open_file(TORCH / 'tensors.zip.bin')['int64']
   with pytest.raises(UserError, match=r'floating-point weights.*found int64'):
     huggingface._check_type(lazy)
