@@ -112,30 +112,26 @@ def failures_end_all() -> Iterator[None]:
   try:
     yield
   except BaseException as error:
-    code = 1
     if isinstance(error, SystemExit):
       exit_code = error.code
       code = exit_code if isinstance(exit_code, int) else int(bool(exit_code))
+    else:
+      code = 1
     failures = (1, errors.UserError.exit_code)
-    if jax.distributed.is_initialized() and code in failures:
-      _end(error, code)
-    raise
-
-
-def _end(error: BaseException, code: int) -> None:
-  """Ends this process at once, after its last output."""
-  if not isinstance(error, SystemExit):
-    traceback.print_exception(error)
-  print(
-    f'Process {jax.process_index()} of {jax.process_count()} failed; the others'
-    f' end too, within {HEARTBEAT_SECONDS} seconds or so.',
-    file=sys.stderr,
-  )
-  sys.stdout.flush()
-  sys.stderr.flush()
-  if jax.process_index() == 0:
-    time.sleep(_LINGER_SECONDS)
-  os._exit(code)
+    if not jax.distributed.is_initialized() or code not in failures:
+      raise
+    if not isinstance(error, SystemExit):
+      traceback.print_exception(error)
+    print(
+      f'Process {jax.process_index()} of {jax.process_count()} failed; the'
+      f' others end too, within {HEARTBEAT_SECONDS} seconds or so.',
+      file=sys.stderr,
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if jax.process_index() == 0:
+      time.sleep(_LINGER_SECONDS)
+    os._exit(code)
 
 
 def sync_global_devices(name: str) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from etils import epath
 
@@ -78,11 +78,14 @@ def fix_for(error: BaseException) -> str | None:
 
 
 @contextlib.contextmanager
-def naming_path_in_errors(folder: str) -> Iterator[None]:
+def naming_path_in_errors(
+  folder: str, consequence: Callable[[str], str] = lambda _: ''
+) -> Iterator[None]:
   """Turns errors of storage into a `UserError` with the path and a fix.
 
   Args:
     folder: where files are written, for errors that don't name one.
+    consequence: from `folder` to a further sentence, after a space.
   """
   try:
     yield
@@ -93,6 +96,7 @@ def naming_path_in_errors(folder: str) -> Iterator[None]:
     if fix is None:
       raise
     where = getattr(error, 'filename', None) or folder
+    reason = str(error).partition(' [')[0]
     raise errors.UserError(
-      f'{where}: cannot be written ({error}). {fix}.'
+      f'{where}: cannot be written ({reason}). {fix}.{consequence(folder)}'
     ) from error

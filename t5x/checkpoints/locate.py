@@ -38,7 +38,7 @@ def layout_of(path: PathLike) -> str | None:
     return 'legacy'
   if path.startswith('http'):
     return None
-  if orbax.is_orbax_checkpoint(path):
+  if orbax.missing_part(path) is None:
     return 'orbax'
   if huggingface.is_huggingface_folder(path):
     return 'huggingface'
@@ -71,20 +71,21 @@ def explain(path: PathLike) -> UserError:
       " 'latest' or 'all'."
     )
   names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+  cut_short = (
+    'The save or copy was cut short; choose another step, or copy it again.'
+  )
   looks_orbax = orbax.STATE_ITEM in names or any(
     name.startswith('_CHECKPOINT') for name in names
   )
   if looks_orbax or '.orbax-checkpoint-tmp' in folder.name:
     return UserError(
       f'{path}: this Orbax checkpoint is incomplete: looked for'
-      f' {orbax.missing_part(path)}. The save or copy was cut short; choose'
-      ' another step, or copy it again.'
+      f' {orbax.missing_part(path)}. {cut_short}'
     )
   if any(name.startswith('target.') for name in names):
     return UserError(
       f'{path}: this T5X legacy checkpoint is incomplete: looked for the file'
-      f' {legacy_t5x.INDEX_FILE!r}, which is written last. The save or copy was'
-      ' cut short; choose another step, or copy it again.'
+      f' {legacy_t5x.INDEX_FILE!r}, which is written last. {cut_short}'
     )
   if huggingface.CONFIG_FILE in names:
     return huggingface.explain(path)

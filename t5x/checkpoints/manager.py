@@ -10,9 +10,8 @@ with 'flax_mutables' if the model has any, and along with the data position; see
 `data_position`.
 """
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,13 +22,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from t5x import files
-from t5x.checkpoints import (
-  data_position,
-  integrity,
-  locate,
-  restore,
-  retention,
-)
+from t5x.checkpoints import data_position, integrity, locate, restore, retention
 from t5x.checkpoints.data_position import DatasetIterator
 from t5x.checkpoints.formats import legacy_t5x, orbax
 from t5x.checkpoints.restore import PathLike, SaveStateTransformationFn
@@ -147,13 +140,13 @@ class OrbaxCheckpointManagerInterface(restore.Restorer):
 
   def wait_until_finished(self) -> None:
     if self._manager is not None:
-      with _naming_fix_in_errors(self._directory):
+      with files.naming_path_in_errors(self._directory, _last_complete):
         self._manager.wait_until_finished()
 
   def close(self) -> None:
     if self._manager is not None:
       manager, self._manager = self._manager, None
-      with _naming_fix_in_errors(self._directory):
+      with files.naming_path_in_errors(self._directory, _last_complete):
         manager.close()
 
   def save(
@@ -198,7 +191,7 @@ class OrbaxCheckpointManagerInterface(restore.Restorer):
     name, monitored = self._retention.metric, None
     if name is not None and metrics and name in metrics:
       monitored = {retention.SAVED_METRIC: float(metrics[name])}
-    with _naming_fix_in_errors(self._directory):
+    with files.naming_path_in_errors(self._directory, _last_complete):
       manager = self._opened()
       manager.wait_until_finished()
       self._drop_old_positions(manager.all_steps())
@@ -293,7 +286,7 @@ class Checkpointer(restore.Restorer):
     position = None
     if self._dataset_iterator is not None:
       position = dict(self._dataset_iterator.get_state())
-    with _naming_fix_in_errors(self._directory):
+    with files.naming_path_in_errors(self._directory, _last_complete):
       legacy_t5x.write(
         locate.get_checkpoint_dir(self._directory, step), state, position
       )
@@ -369,28 +362,13 @@ class SaveBestCheckpointer(Checkpointer):
     )
 
 
-@contextlib.contextmanager
-def _naming_fix_in_errors(directory: str) -> Iterator[None]:
-  """Adds a fix, and the last complete checkpoint, when one can't be written."""
-  try:
-    yield
-  except UserError:
-    raise
-  except Exception as error:
-    fix = files.fix_for(error)
-    if fix is None:
-      raise
-    latest = locate.latest_step(directory)
-    left = 'There is no complete checkpoint yet'
-    if latest is not None:
-      left = (
-        f'{locate.get_checkpoint_dir(directory, latest)} is complete, and the'
-        ' same command goes on from there'
-      )
-    reason = str(error).partition(' [')[0]
-    raise UserError(
-      f'{directory}: a checkpoint cannot be saved ({reason}). {fix}. {left}.'
-    ) from error
+def _last_complete(directory: str) -> str:
+  """Returns what a run can go on from, for the message of a failed save."""
+  latest = locate.latest_step(directory)
+  if latest is None:
+    return ' There is no complete checkpoint yet.'
+  path = locate.get_checkpoint_dir(directory, latest)
+  return f' {path} is complete, and the same command goes on from there.'
 
 
 def is_saved(directory: str, step: int) -> bool:

@@ -18,8 +18,15 @@ Leaves = Mapping[str, Any]
 TARGET = 'target/'
 PARAM_STATES = 'state/param_states/'
 
-_T5_1_0 = re.compile(r'.*/mlp/wi/kernel')
-_T5_1_1 = re.compile(r'.*/mlp/wi_[01]/kernel')
+# By version of T5: a kernel that only it has, and what tells it from the other.
+_KERNELS = {
+  '1.0': re.compile(r'.*/mlp/wi/kernel'),
+  '1.1': re.compile(r'.*/mlp/wi_[01]/kernel'),
+}
+_MARKS = {
+  '1.0': 'mlp/wi, logits through the embedding',
+  '1.1': 'mlp/wi_0 and wi_1, logits_dense',
+}
 _LOGITS = re.compile(r'.*/logits_dense/kernel')
 _LAYER = re.compile(r'(.*/layers)_\d+/.*')
 _STACK = re.compile(r'.*/(\w+)/layers/.*')
@@ -85,20 +92,15 @@ _RULES = (
 
 def _cause_of_names(missing: Sequence[str], extra: Sequence[str]) -> str | None:
   """Returns what a difference in names most likely comes from."""
-  stored_1_0 = any(map(_T5_1_0.fullmatch, extra))
-  stored_1_1 = any(map(_T5_1_1.fullmatch, extra))
-  if stored_1_0 and any(map(_T5_1_1.fullmatch, missing)):
-    return (
-      'Likely cause: the checkpoint is T5 1.0 (mlp/wi, logits through the'
-      ' embedding) and the model T5 1.1 (mlp/wi_0 and wi_1, logits_dense).'
-      ' Choose a T5 1.0 size file, or a T5 1.1 checkpoint.'
-    )
-  if stored_1_1 and any(map(_T5_1_0.fullmatch, missing)):
-    return (
-      'Likely cause: the checkpoint is T5 1.1 (mlp/wi_0 and wi_1, logits_dense)'
-      ' and the model T5 1.0 (mlp/wi, logits through the embedding). Choose a'
-      ' T5 1.1 size file, or a T5 1.0 checkpoint.'
-    )
+  for stored, model in (('1.0', '1.1'), ('1.1', '1.0')):
+    if any(map(_KERNELS[stored].fullmatch, extra)) and any(
+      map(_KERNELS[model].fullmatch, missing)
+    ):
+      return (
+        f'Likely cause: the checkpoint is T5 {stored} ({_MARKS[stored]}) and'
+        f' the model T5 {model} ({_MARKS[model]}). Choose a T5 {stored} size'
+        f' file, or a T5 {model} checkpoint.'
+      )
   if any(map(_LOGITS.fullmatch, missing)) and len(missing) == 1:
     return (
       'Likely cause: the checkpoint takes its logits through the embedding, the'

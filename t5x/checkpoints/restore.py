@@ -156,9 +156,14 @@ class Restorer:
     lazy_parameters: bool,
   ) -> TrainState:
     """Returns the train state with a checkpoint's values, if they fit."""
-    expected_tree = self._abstract.state_dict()
-    expected = state_utils.flatten_state_dict(expected_tree)
-    stored = _known_leaves(checkpoint)
+    tree = state_utils.flatten_state_dict(
+      self._abstract.state_dict(), keep_empty_nodes=True
+    )
+    expected = {n: leaf for n, leaf in tree.items() if hasattr(leaf, 'shape')}
+    flat = state_utils.flatten_state_dict(checkpoint)
+    stored = {name: leaf for name, leaf in flat.items() if leaf is not None}
+    # A checkpoint of parameters alone is at step 0.
+    stored.setdefault('state/step', np.zeros((), np.int32))
     if fallback_state is not None:
       stored = _complete(stored, expected, fallback_state)
     matching.check_parameters(path, stored, expected)
@@ -176,8 +181,9 @@ class Restorer:
       if not (lazy_parameters and name.startswith(TARGET))
     }
     values = _to_devices(to_read, expected)
-    leaves = {**expected, **chosen, **values}
-    restored = self._abstract.restore_state(_unflattened(expected_tree, leaves))
+    restored = self._abstract.restore_state(
+      flax.traverse_util.unflatten_dict({**tree, **chosen, **values}, sep='/')
+    )
     return restored.restart_optimizer() if fresh else restored
 
   def _converted(self, name: str, leaf: Any, dtype: np.dtype) -> Any:
@@ -227,14 +233,6 @@ def abstract_state(
   return jax.tree.map(describe, shardings, train_state)
 
 
-def _known_leaves(checkpoint: StateDict) -> dict[str, Any]:
-  """Leaves by name; a checkpoint of parameters alone is at step 0."""
-  flat = state_utils.flatten_state_dict(checkpoint)
-  leaves = {name: leaf for name, leaf in flat.items() if leaf is not None}
-  leaves.setdefault('state/step', np.zeros((), np.int32))
-  return leaves
-
-
 def _complete(
   stored: dict[str, Any], expected: Mapping[str, Any], fallback: StateDict
 ) -> dict[str, Any]:
@@ -264,16 +262,6 @@ def _to_devices(
     [chosen[name] for name in lazy], [expected[name].sharding for name in lazy]
   )
   return {**values, **dict(zip(lazy, read, strict=True))}
-
-
-def _unflattened(node: Any, leaves: Mapping[str, Any], prefix: str = '') -> Any:
-  """The tree of `node` with leaves by name; empty dicts and None stay."""
-  if isinstance(node, Mapping):
-    return {
-      key: _unflattened(child, leaves, f'{prefix}{key}/')
-      for key, child in node.items()
-    }
-  return None if node is None else leaves[prefix.removesuffix('/')]
 
 
 def _position(path: str) -> dict[str, Any]:
@@ -339,21 +327,19 @@ def load_t5x_checkpoint(
     state = transform(state, state, is_resuming=False)
   dtype = as_dtype(restore_dtype)
 
-  def load(name: str, leaf: Any) -> Any:
+  def start(leaf: Any, is_parameter: bool) -> Any:
     if not isinstance(leaf, LazyArray):
       return leaf
-    is_parameter = name.startswith(TARGET)
     if is_parameter and jnp.issubdtype(leaf.dtype, np.floating):
       leaf = leaf.astype(dtype or leaf.dtype)
     return leaf if is_parameter and lazy_parameters else leaf.start_read()
 
-  flat = state_utils.flatten_state_dict(state, keep_empty_nodes=True)
   # All reads are started before the first is waited for.
-  started = {name: load(name, leaf) for name, leaf in flat.items()}
-  return flax.traverse_util.unflatten_dict(
-    {
-      name: leaf.result() if hasattr(leaf, 'result') else leaf
-      for name, leaf in started.items()
-    },
-    sep='/',
+  started = {
+    key: jax.tree.map(lambda leaf, key=key: start(leaf, key == 'target'), part)
+    for key, part in state.items()
+  }
+  return jax.tree.map(
+    lambda x: x.result() if isinstance(x, lazy_array.DerivedRead) else x,
+    started,
   )

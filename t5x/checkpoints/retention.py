@@ -46,15 +46,10 @@ class Retention:
       raise UserError(
         f"metric_mode: expected 'max' or 'min', found {self.mode!r}."
       )
-    if self.keep is not None and self.keep < 1:
-      raise UserError(
-        f'keep: expected at least 1, or None to keep all, found {self.keep}.'
-      )
-    if self.force_keep_period is not None and self.force_keep_period < 1:
-      raise UserError(
-        'force_keep_period: expected at least 1, or None, found'
-        f' {self.force_keep_period}.'
-      )
+    for name in ('keep', 'force_keep_period'):
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise UserError(f'{name}: expected at least 1, or None, found {value}.')
 
   def to_keep(
     self, steps: Sequence[int], saved: Mapping[int, float] | None = None

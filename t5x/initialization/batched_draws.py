@@ -71,11 +71,16 @@ def _evaluate(
       else:
         results = _bind(equation, [value(x) for x in equation.invars])
         values.update(zip(equation.outvars, results, strict=True))
-    for fold, key in zip(folds, _folded(folds, value), strict=True):
-      values[fold.outvars[0]] = key
+    if folds:
+      keys, numbers = (
+        jnp.stack([value(fold.invars[i]) for fold in folds]) for i in (0, 1)
+      )
+      keys = jax.vmap(jax.random.fold_in)(keys, numbers)
+      for fold, key in zip(folds, keys, strict=True):
+        values[fold.outvars[0]] = key
     for alike in draws.values():
-      results = _abstract(alike[0].outvars)
-      nbytes = sum(x.size * x.dtype.itemsize for x in results)
+      drawn = _abstract(alike[0].outvars)
+      nbytes = sum(x.size * x.dtype.itemsize for x in drawn)
       most = max(1, _MAX_BATCH_BYTES // max(1, nbytes))
       for first in range(0, len(alike), most):
         group = alike[first : first + most]
@@ -84,18 +89,6 @@ def _evaluate(
           values.update(zip(equation.outvars, results, strict=True))
     waiting = later
   return [value(x) for x in jaxpr.outvars]
-
-
-def _folded(
-  folds: Sequence[core.JaxprEqn], value: Callable[[Any], Any]
-) -> Sequence[jax.Array]:
-  """Returns the key that each equation makes of a key and a number."""
-  if not folds:
-    return []
-  keys, numbers = (
-    jnp.stack([value(fold.invars[i]) for fold in folds]) for i in (0, 1)
-  )
-  return list(jax.vmap(jax.random.fold_in)(keys, numbers))
 
 
 def _is_fold(equation: core.JaxprEqn) -> bool:

@@ -8,17 +8,11 @@ import jax
 from absl import logging
 from flax import traverse_util
 
-from t5x import (
-  checkpoints,
-  distributed,
-  models,
-  optimizers,
-  partitioning,
-  state_utils,
-)
+from t5x import checkpoints, distributed, models, partitioning, state_utils
 from t5x import train_state as train_state_lib
 from t5x.errors import DamagedError, UserError
 from t5x.initialization import batched_draws, threefry
+from t5x.optimizers import OptimizerDef
 from t5x.train_state import TrainState
 
 
@@ -70,7 +64,7 @@ class TrainStateInitializer:
 
   def __init__(
     self,
-    optimizer_def: optimizers.OptimizerDef | None,
+    optimizer_def: OptimizerDef | None,
     init_fn: Callable[..., Mapping[str, Any]],
     input_shapes: Mapping[str, Sequence[int]],
     partitioner: partitioning.BasePartitioner,
@@ -103,7 +97,7 @@ class TrainStateInitializer:
         optimizer_def, variables
       )
 
-    # Tracing is slow, so the program that gives the shapes makes the state, too.
+    # Tracing is slow: the program that gives the shapes makes the state, too.
     self._trace = functools.cache(jax.make_jaxpr(initialize, return_shape=True))
     self._initializer_for = functools.cache(self._partitioned)
     self.global_train_state_shape: TrainState
@@ -171,15 +165,20 @@ class TrainStateInitializer:
         )
       )
     for path in paths:
-      yield self._restore(cfg, path, fallback, transformations, ds_iter)
+      yield self._restore(
+        cfg,
+        path,
+        ds_iter,
+        fallback_state=fallback,
+        state_transformation_fns=transformations,
+      )
 
   def _restore(
     self,
     cfg: checkpoints.RestoreCheckpointConfig,
     path: str,
-    fallback: Mapping[str, Any] | None,
-    transformations: Sequence[checkpoints.RestoreStateTransformationFn],
     ds_iter: checkpoints.DatasetIterator | None,
+    **options: Any,
   ) -> tuple[TrainState, str]:
     """Restores a checkpoint, or the last good one of a run that is resumed."""
     while True:
@@ -192,11 +191,7 @@ class TrainStateInitializer:
       )
       damage = None
       try:
-        state = restorer.restore(
-          path=path,
-          fallback_state=fallback,
-          state_transformation_fns=transformations,
-        )
+        state = restorer.restore(path=path, **options)
       except DamagedError as error:
         if not (cfg.restore_dataset and cfg.mode == 'latest'):
           raise
@@ -212,7 +207,9 @@ class TrainStateInitializer:
   ) -> Mapping[str, Any] | None:
     """Returns a state from scratch, if the configuration may need one."""
     rules = cfg.assignment_map or ()
-    if not cfg.fallback_to_scratch and all(source for _, source in rules):
+    if not cfg.fallback_to_scratch and all(
+      source is not None for _, source in rules
+    ):
       return None
     if init_rng is None:
       raise UserError(

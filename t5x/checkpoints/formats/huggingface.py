@@ -24,6 +24,7 @@ import safetensors.numpy
 
 from t5x import files as files_lib
 from t5x.checkpoints.formats import layer_stacks, lazy_array, torch_pickle
+from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.errors import UserError
 
 CONFIG_FILE = 'config.json'
@@ -74,7 +75,12 @@ def is_huggingface_folder(path: str) -> bool:
 
 
 def explain(path: str) -> UserError:
-  """Returns the error for a folder with `config.json` but no weights."""
+  """Returns the error for a folder with `config.json` that can't be opened."""
+  if files_lib.is_remote(path):
+    return UserError(
+      f'{path}: a Hugging Face folder is read from local disk only. Copy it to'
+      ' a local folder and give that path.'
+    )
   return UserError(
     f'{path}: this Hugging Face folder has {CONFIG_FILE} but no weights: looked'
     f' for {", ".join(_WEIGHTS)}. Download the folder again.'
@@ -156,11 +162,6 @@ def open_folder(path: str) -> dict[str, Any]:
     UserError: weights are missing, unknown or damaged, or a PyTorch file holds
       anything but tensors.
   """
-  if files_lib.is_remote(path):
-    raise UserError(
-      f'{path}: a Hugging Face folder is read from local disk only. Copy it to'
-      ' a local folder and give that path.'
-    )
   if not is_huggingface_folder(path):
     raise explain(path)
   config = read_config(path)
@@ -194,19 +195,15 @@ def open_folder(path: str) -> dict[str, Any]:
   )
 
 
-def _transposed(array: lazy_array.LazyArray) -> lazy_array.LazyArray:
+def _transposed(array: LazyArray) -> LazyArray:
   def start_read(index):
-    return lazy_array.DerivedRead(
-      lambda matrix: np.ascontiguousarray(matrix.T),
-      array.start_read(index[::-1]),
-    )
+    rows = array.start_read(index[::-1])
+    return lazy_array.DerivedRead(lambda x: np.ascontiguousarray(x.T), rows)
 
-  return lazy_array.LazyArray(
-    array.name, array.shape[::-1], array.dtype, start_read
-  )
+  return LazyArray(array.name, array.shape[::-1], array.dtype, start_read)
 
 
-def _open_weights(path: str) -> dict[str, lazy_array.LazyArray]:
+def _open_weights(path: str) -> dict[str, LazyArray]:
   """Opens the folder's files of weights; returns arrays by their names."""
   folder = pathlib.Path(path)
   (name, *_) = (name for name in _WEIGHTS if (folder / name).is_file())
@@ -214,10 +211,10 @@ def _open_weights(path: str) -> dict[str, lazy_array.LazyArray]:
   files = _files_of_index(folder / name) if is_index else [name]
   is_torch = name.startswith('pytorch')
   open_file = torch_pickle.open_file if is_torch else _open_safetensors
-  stored: dict[str, lazy_array.LazyArray] = {}
+  stored: dict[str, LazyArray] = {}
   for file in files:
     stored.update(open_file(folder / file))
-  for array in stored.values() if is_torch else ():
+  for array in stored.values():
     _check_type(array)
   return stored
 
@@ -246,12 +243,12 @@ def _files_of_index(index: pathlib.Path) -> list[str]:
   return names
 
 
-def _check_type(array: lazy_array.LazyArray) -> None:
+def _check_type(array: LazyArray) -> None:
   if array.dtype.name not in _TYPES.values():
     raise _not_floating(array.name, array.dtype.name)
 
 
-def _open_safetensors(file: pathlib.Path) -> dict[str, lazy_array.LazyArray]:
+def _open_safetensors(file: pathlib.Path) -> dict[str, LazyArray]:
   try:
     handle = safetensors.safe_open(file, framework='np')
   except (OSError, safetensors.SafetensorError) as error:
@@ -265,16 +262,13 @@ def _open_safetensors(file: pathlib.Path) -> dict[str, lazy_array.LazyArray]:
   }
 
 
-def _lazy(where: str, part: Any) -> lazy_array.LazyArray:
+def _lazy(where: str, part: Any) -> LazyArray:
   """Wraps a slice object of safetensors."""
-  dtype = part.get_dtype()
-  if dtype not in _TYPES:
-    raise _not_floating(where, dtype)
-  return lazy_array.LazyArray(
-    where,
-    part.get_shape(),
-    lazy_array.numpy_dtype(_TYPES[dtype]),
-    lambda index: lazy_array.Ready(part[index]),
+  dtype = _TYPES.get(part.get_dtype())
+  if dtype is None:
+    raise _not_floating(where, part.get_dtype())
+  return LazyArray(
+    where, part.get_shape(), dtype, lambda i: lazy_array.Ready(part[i])
   )
 
 
@@ -293,26 +287,10 @@ def _not_floating(where: str, name: str) -> UserError:
   )
 
 
-def read(path: str) -> dict[str, Any]:
-  """Reads a folder's parameters to the host, under T5X's names.
-
-  Args:
-    path: as `open_folder`.
-
-  Returns:
-    Nested dicts of numpy arrays; kernels [in, out], embedding [V, D], relative
-    position biases [H, buckets].
-  """
-  flat = flax.traverse_util.flatten_dict(open_folder(path))
-  return flax.traverse_util.unflatten_dict(
-    {keys: array.get() for keys, array in flat.items()}
-  )
-
-
 def write(params: Mapping[str, Any], config: Any, path: str) -> None:
   """Writes a T5X parameter tree as a folder that transformers loads.
 
-  Every file appears complete or not at all. Weights of more than 5 GB go into
+  The weights appear complete or not at all. More than 5 GB of them go into
   several files with an index, which also bounds the memory that this takes.
 
   Args:
@@ -383,7 +361,10 @@ def _write_weights(
     file = file if len(parts) > 1 else WEIGHTS_FILE
     with files_lib.replacing(folder / file) as work:
       safetensors.numpy.save_file(
-        {name: _on_host(*array) for name, array in part.items()},
+        {
+          name: np.ascontiguousarray(np.asarray(leaf).T if transposed else leaf)
+          for name, (leaf, transposed) in part.items()
+        },
         os.fspath(work),
         metadata={'format': 'pt'},
       )
@@ -396,11 +377,6 @@ def _write_weights(
         _as_json({'metadata': {'total_size': total}, 'weight_map': file_of}),
         encoding='utf-8',
       )
-
-
-def _on_host(leaf: Any, transposed: bool) -> np.ndarray:
-  array = np.asarray(leaf)  # Reads a `LazyArray`.
-  return np.ascontiguousarray(array.T if transposed else array)
 
 
 def _as_json(content: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ Adafactor has shape (1,) in both forms.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -59,31 +59,8 @@ def match(
   stored = is_stacked(flat)
   if wanted is None or stored is None or wanted == stored:
     return state
-  flat = _stack(flat) if wanted else _unstack(flat)
+  flat = stack(flat) if wanted else unstack(flat)
   return flax.traverse_util.unflatten_dict(flat, sep='/')
-
-
-def stacked(tree: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a tree of arrays with its layers stacked, on the host."""
-  return _on_host(_stack, tree)
-
-
-def unstacked(tree: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a tree of arrays with its layers one by one, on the host."""
-  return _on_host(_unstack, tree)
-
-
-def _on_host(
-  change: Callable[[Mapping[str, Any]], dict[str, Any]], tree: Mapping[str, Any]
-) -> dict[str, Any]:
-  flat = flax.traverse_util.flatten_dict(tree, sep='/')
-  return flax.traverse_util.unflatten_dict(
-    {
-      name: leaf.get() if isinstance(leaf, LazyArray) else leaf
-      for name, leaf in change(flat).items()
-    },
-    sep='/',
-  )
 
 
 def _lazy(name: str, leaf: Any) -> LazyArray:
@@ -92,7 +69,7 @@ def _lazy(name: str, leaf: Any) -> LazyArray:
   return lazy_array.from_numpy(name, leaf)
 
 
-def _stack(flat: Mapping[str, Any]) -> dict[str, Any]:
+def stack(flat: Mapping[str, Any]) -> dict[str, Any]:
   """Joins `…/layers_<i>/…` for i = 0, 1, … into `…/layers/…`."""
   groups: dict[str, dict[int, LazyArray]] = {}
   out = {}
@@ -146,7 +123,7 @@ def _join(layers: list[LazyArray]) -> LazyArray:
   )
 
 
-def _unstack(flat: Mapping[str, Any]) -> dict[str, Any]:
+def unstack(flat: Mapping[str, Any]) -> dict[str, Any]:
   """Splits `…/layers/…` into `…/layers_<i>/…`."""
   matches = {name: _ALL_LAYERS.fullmatch(name) for name in flat}
   counts = {

@@ -8,13 +8,13 @@ that this host's devices hold, many arrays at a time.
 
 import collections
 import contextlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
-import ml_dtypes
 import numpy as np
 import tensorstore as ts
 
@@ -184,6 +184,27 @@ def read_bytes(path: str) -> bytes | None:
   return found.value if found.state == 'value' else None
 
 
+def read_json(path: str, what: str) -> dict[str, Any] | None:
+  """Returns the JSON object in a file; None if the file is absent.
+
+  Raises:
+    DamagedError: it holds something else than `what`.
+  """
+  content = read_bytes(path)
+  if content is None:
+    return None
+  try:
+    value = json.loads(content)
+    if not isinstance(value, dict):
+      raise ValueError(f'a {type(value).__name__}')
+  except (ValueError, RecursionError) as error:
+    raise DamagedError(
+      f'{path}: expected {what} as a JSON object, found something else'
+      f' ({error}). Copy the checkpoint again, or choose another step.'
+    ) from error
+  return value
+
+
 def open_zarr(
   store: Mapping[str, Any],
   driver: str = 'zarr',
@@ -275,8 +296,3 @@ def read_to_devices(
       nbytes -= oldest.nbytes
       done.append(oldest.finish())
   return done + [transfer.finish() for transfer in under_way]
-
-
-def numpy_dtype(name: str) -> np.dtype:
-  """Returns the type called `name`, 'bfloat16' included."""
-  return np.dtype(ml_dtypes.bfloat16 if name == 'bfloat16' else name)

@@ -30,6 +30,7 @@ from etils import epath
 from t5x import distributed, files, state_utils
 from t5x.checkpoints import integrity
 from t5x.checkpoints.formats import lazy_array
+from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.errors import DamagedError, UserError
 
 VERSION = 3
@@ -130,7 +131,7 @@ def _lazy_tree(
 
 def _lazy_leaf(
   path: str, name: str, spec: Mapping[str, Any], version: int
-) -> lazy_array.LazyArray:
+) -> LazyArray:
   # Only the last part of the stored path counts: the folder may have moved.
   stored = spec['kvstore'].get('path') or spec['path']
   last = stored.rstrip('/').rpartition('/')[2]
@@ -140,7 +141,7 @@ def _lazy_leaf(
   type_name = spec.get('dtype') or spec['metadata']['dtype']
   # Up to version 2, bfloat16 is stored as its 16 bits.
   as_bits = type_name in ('uint16', '<u2') and version < 3
-  dtype = lazy_array.numpy_dtype('bfloat16' if as_bits else type_name)
+  dtype = np.dtype('bfloat16' if as_bits else type_name)
 
   def start_read(index):
     store = lazy_array.open_zarr(lazy_array.kvstore(folder)).result()
@@ -149,41 +150,13 @@ def _lazy_leaf(
       return lazy_array.DerivedRead(lambda x: np.asarray(x).view(dtype), values)
     return values
 
-  return lazy_array.LazyArray(
-    name, spec['metadata']['shape'], dtype, start_read
-  )
+  return LazyArray(name, spec['metadata']['shape'], dtype, start_read)
 
 
 def read_position(path: str) -> dict[str, Any] | None:
   """Returns the data position saved with the state, or None."""
   file = files.join(path, POSITION_FILE)
-  content = lazy_array.read_bytes(file)
-  return None if content is None else parse_position(file, content)
-
-
-def parse_position(file: str, content: bytes | str) -> dict[str, Any]:
-  """Parses a data position.
-
-  Args:
-    file: its path, for the message.
-    content: JSON.
-
-  Raises:
-    DamagedError: it is not JSON, or not an object.
-  """
-  try:
-    position = json.loads(content)
-  except (ValueError, RecursionError) as error:
-    raise DamagedError(
-      f'{file}: expected the data position as JSON, found something else'
-      f' ({error}). Copy the checkpoint again, or choose another step.'
-    ) from error
-  if not isinstance(position, dict):
-    raise DamagedError(
-      f'{file}: expected the data position as a JSON object, found a'
-      f' {type(position).__name__}. Choose another step.'
-    )
-  return position
+  return lazy_array.read_json(file, 'the data position')
 
 
 def write(
@@ -267,13 +240,11 @@ def _write_array(
     'chunks': _chunks(shard, value.dtype.itemsize),
     'compressor': {'id': 'gzip', 'level': 1},
   }
-  dtype = str(value.dtype)
+  spec = {'driver': 'zarr', 'dtype': str(value.dtype), 'metadata': metadata}
   store = ts.open(
     {
-      'driver': 'zarr',
+      **spec,
       'kvstore': lazy_array.kvstore(files.join(folder, name, '')),
-      'metadata': metadata,
-      'dtype': dtype,
       'store_data_equal_to_fill_value': True,
     },
     create=True,
@@ -289,13 +260,7 @@ def _write_array(
     ]
   else:
     writes = [store.write(value)] if jax.process_index() == 0 else []
-  spec = {
-    'driver': 'zarr',
-    'dtype': dtype,
-    'kvstore': {'driver': 'file', 'path': f'{name}/'},
-    'metadata': metadata,
-  }
-  return spec, writes
+  return {**spec, 'kvstore': {'driver': 'file', 'path': f'{name}/'}}, writes
 
 
 def _chunks(shard: tuple[int, ...], itemsize: int) -> list[int]:

@@ -11,8 +11,6 @@ Orbax writes a checkpoint under a temporary name and renames it when it is
 complete; on `gs://` it adds `commit_success.txt` last instead.
 """
 
-import json
-import os
 from typing import Any
 
 import flax.traverse_util
@@ -20,7 +18,8 @@ import tensorstore as ts
 from etils import epath
 
 from t5x import files
-from t5x.checkpoints.formats import lazy_array, legacy_t5x
+from t5x.checkpoints.formats import lazy_array
+from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.errors import DamagedError, UserError
 
 STATE_ITEM = 'state'
@@ -32,11 +31,6 @@ COMMIT_FILE = 'commit_success.txt'
 POSITION_FILE = 'metadata'
 # Orbax's names for leaves that hold an array of numbers.
 _ARRAY_TYPES = ('jax.Array', 'np.ndarray', 'scalar')
-
-
-def is_orbax_checkpoint(path: str) -> bool:
-  """Whether `path` is a complete checkpoint in this layout."""
-  return missing_part(path) is None
 
 
 def missing_part(path: str) -> str | None:
@@ -57,17 +51,8 @@ def missing_part(path: str) -> str | None:
 
 
 def _read_tree(path: str) -> dict[str, Any]:
-  file = epath.Path(path) / STATE_ITEM / TREE_FILE
-  try:
-    tree = json.loads(file.read_text())
-    if not isinstance(tree, dict):
-      raise ValueError(f'a {type(tree).__name__}, not an object')
-  except (ValueError, RecursionError) as error:
-    raise DamagedError(
-      f'{file}: expected the JSON description of an Orbax checkpoint, found'
-      f' something else ({error}). Copy or save the checkpoint again.'
-    ) from error
-  return tree
+  file = files.join(path, STATE_ITEM, TREE_FILE)
+  return lazy_array.read_json(file, 'the description of the leaves') or {}
 
 
 def _leaves(
@@ -99,21 +84,15 @@ def read(path: str) -> dict[str, Any]:
   """Opens a checkpoint; no array is read yet.
 
   Args:
-    path: the folder (`…/checkpoint_1000`), local or `gs://`.
+    path: the folder of a complete checkpoint, local or `gs://`.
 
   Returns:
     `{'target': …, 'state': {'step', 'param_states'}}`, with 'flax_mutables'
     if it has any: nested dicts of `LazyArray`.
 
   Raises:
-    UserError: a part is missing, or it holds something other than arrays.
+    UserError: it is damaged, or holds something other than arrays.
   """
-  missing = missing_part(path)
-  if missing:
-    raise UserError(
-      f'{path}: no complete Orbax checkpoint: looked for {missing}. The save or'
-      ' copy was cut short; choose another step, or copy it again.'
-    )
   tree = _read_tree(path)
   leaves: dict[tuple[str, ...], Any] = {}
   opening, context = {}, lazy_array.new_context()
@@ -157,15 +136,13 @@ def _open(
   )
 
 
-def _lazy(name: str, store: ts.TensorStore) -> lazy_array.LazyArray:
-  return lazy_array.LazyArray(
+def _lazy(name: str, store: ts.TensorStore) -> LazyArray:
+  return LazyArray(
     name, store.shape, store.dtype.numpy_dtype, lambda i: store[i].read()
   )
 
 
 def read_position(path: str) -> dict[str, Any] | None:
   """Returns the data position saved with the state, or None."""
-  file = epath.Path(path) / DATASET_ITEM / POSITION_FILE
-  if not file.exists():
-    return None
-  return legacy_t5x.parse_position(os.fspath(file), file.read_bytes())
+  file = files.join(path, DATASET_ITEM, POSITION_FILE)
+  return lazy_array.read_json(file, 'the data position')

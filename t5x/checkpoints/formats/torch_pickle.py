@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from t5x.checkpoints.formats import lazy_array
+from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.errors import UserError
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -92,11 +93,10 @@ class _StandIn:
   def __call__(self, *args):
     return self._call(*args)
 
-  def __setattr__(self, name, value):
+  def __setattr__(self, *_):
     raise _Refused(f'it changes {self._name}')
 
-  def __setstate__(self, state):
-    raise _Refused(f'it changes {self._name}')
+  __setstate__ = __setattr__
 
 
 def _rebuild_tensor(storage, offset, size, stride, *_) -> _Tensor:
@@ -202,7 +202,7 @@ def _pop_arguments(
   return max(depths)
 
 
-def open_file(path: str | os.PathLike) -> dict[str, lazy_array.LazyArray]:
+def open_file(path: str | os.PathLike) -> dict[str, LazyArray]:
   """Opens a dict of tensors that `torch.save` wrote; reads no number yet.
 
   Args:
@@ -216,7 +216,8 @@ def open_file(path: str | os.PathLike) -> dict[str, lazy_array.LazyArray]:
   """
   path = pathlib.Path(path)
   try:
-    is_zip = _starts_with(path, b'PK')
+    with path.open('rb') as file:
+      is_zip = file.read(2) == b'PK'
     content, extents = (_open_zip if is_zip else _open_legacy)(path)
     return {
       name: _lazy(path, name, tensor, extents)
@@ -260,11 +261,6 @@ def _tensors(content: Any) -> dict[str, _Tensor]:
     if not isinstance(tensor, _Tensor):
       raise _Refused(f'{name} is no tensor')
   return {str(name): tensor for name, tensor in content.items()}
-
-
-def _starts_with(path: pathlib.Path, prefix: bytes) -> bool:
-  with path.open('rb') as file:
-    return file.read(len(prefix)) == prefix
 
 
 _Content = tuple[dict[str, _Tensor], dict[str, _Extent]]
@@ -314,7 +310,7 @@ def _open_legacy(path: pathlib.Path) -> _Content:
     content = _tensors(_load(file))
     keys = _load(file)
     sizes = {
-      tensor.storage.key: lazy_array.numpy_dtype(tensor.storage.dtype).itemsize
+      tensor.storage.key: np.dtype(tensor.storage.dtype).itemsize
       for tensor in content.values()
     }
     extents = {}
@@ -327,10 +323,10 @@ def _open_legacy(path: pathlib.Path) -> _Content:
 
 def _lazy(
   path: pathlib.Path, name: str, tensor: _Tensor, extents: Mapping[str, _Extent]
-) -> lazy_array.LazyArray:
+) -> LazyArray:
   """Wraps a tensor of the file, if all of it is inside its storage."""
   storage = tensor.storage
-  dtype = lazy_array.numpy_dtype(storage.dtype)
+  dtype = np.dtype(storage.dtype)
   extent = extents.get(storage.key)
   if extent is None:
     raise ValueError(f'the numbers of {name} are missing')
@@ -360,6 +356,4 @@ def _lazy(
     )
     return lazy_array.Ready(np.array(view[index]))
 
-  return lazy_array.LazyArray(
-    f'{path}: {name}', tensor.shape, dtype, start_read
-  )
+  return LazyArray(f'{path}: {name}', tensor.shape, dtype, start_read)
