@@ -77,7 +77,7 @@ class TrainState(Protocol):
 
 
 def _split_variables(variables: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Returns params, and the fields that both kinds of states have besides."""
+  """Returns params, and the fields that both kinds of states share."""
   variables = dict(flax.core.unfreeze(variables))
   params = variables.pop('params')
   params_axes = variables.pop('params_axes', None)
@@ -151,11 +151,11 @@ class FlaxOptimTrainState(struct.PyTreeNode):
       optimizer_def: how parameters are updated.
       model_variables: what `module.init` returns.
     """
-    params, others = _split_variables(model_variables)
-    if others['params_axes'] is not None:
-      axes = _logical_axes(params, others['params_axes'])
+    params, fields = _split_variables(model_variables)
+    if fields['params_axes'] is not None:
+      axes = _logical_axes(params, fields['params_axes'])
       optimizer_def.set_param_axes(axes)
-    return cls(_optimizer=optimizer_def.create(params), **others)
+    return cls(_optimizer=optimizer_def.create(params), **fields)
 
   @property
   def step(self) -> jax.Array:
@@ -238,8 +238,8 @@ class InferenceState(struct.PyTreeNode):
   @classmethod
   def create(cls, model_variables: Mapping[str, Any]) -> Self:
     """Returns the state at step 0 with these variables of `module.init`."""
-    params, others = _split_variables(model_variables)
-    return cls(step=jnp.zeros((), jnp.int32), params=params, **others)
+    params, fields = _split_variables(model_variables)
+    return cls(step=jnp.zeros((), jnp.int32), params=params, **fields)
 
   @property
   def param_states(self) -> FrozenDict:

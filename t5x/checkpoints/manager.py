@@ -35,7 +35,7 @@ CheckpointManagerConstructor = Callable[..., 'OrbaxCheckpointManagerInterface']
 
 
 class OrbaxCheckpointManagerInterface(restore.Restorer):
-  """Saves a run in the Orbax layout while it goes on training.
+  """Saves a run in the Orbax layout while training continues.
 
   A checkpoint gets its name when it is complete. What a killed save left behind
   never counts, and is removed by the next manager's first save.
@@ -197,10 +197,7 @@ class OrbaxCheckpointManagerInterface(restore.Restorer):
       self._drop_old_positions(manager.all_steps())
       self._last_step = step
       return manager.save(
-        step,
-        args=ocp.args.Composite(**items),
-        metrics=monitored,
-        force=True,
+        step, args=ocp.args.Composite(**items), metrics=monitored, force=True
       )
 
   def _drop_old_positions(self, steps: Sequence[int]) -> None:
@@ -210,8 +207,9 @@ class OrbaxCheckpointManagerInterface(restore.Restorer):
     spare = max(self._keep_positions - 1, 0)
     for step in sorted(steps)[: len(steps) - spare]:
       folder = epath.Path(locate.get_checkpoint_dir(self._directory, step))
-      if (folder / orbax.DATASET_ITEM).exists():
-        (folder / orbax.DATASET_ITEM).rmtree()
+      position = folder / orbax.DATASET_ITEM
+      if position.exists():
+        position.rmtree()
 
 
 class Checkpointer(restore.Restorer):

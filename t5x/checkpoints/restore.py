@@ -132,10 +132,9 @@ class Restorer:
     path = locate.find_checkpoint(folder, step)
     integrity.check(path)
     model = self._abstract.state_dict()
-    # Rules and transformations see the layers in the model's form, stacked or
-    # not.
+    # Rules and transformations see the layers as the model has them.
     checkpoint = layer_stacks.match(locate.open_checkpoint(path), model)
-    # A run is resumed with its data; without, it is merely looked at.
+    # Without its data, a run is only looked at, not resumed.
     resuming = self._dataset_iterator is not None
     for transform in state_transformation_fns:
       checkpoint = transform(checkpoint, model, is_resuming=resuming)
@@ -188,11 +187,10 @@ class Restorer:
 
   def _converted(self, name: str, leaf: Any, dtype: np.dtype) -> Any:
     """Returns a leaf of a checkpoint in the type that the state is to have."""
-    floating = jnp.issubdtype(dtype, jnp.floating)
-    if name.startswith(TARGET) and floating:
+    if name.startswith(TARGET) and jnp.issubdtype(dtype, jnp.floating):
       dtype = self._restore_dtype or dtype
-    if not isinstance(leaf, (jax.Array, LazyArray)):
-      leaf = lazy_array.from_numpy(name, leaf)
+    if not isinstance(leaf, jax.Array):
+      leaf = lazy_array.as_lazy(name, leaf)
     return leaf.astype(dtype)
 
   def restore_from_tf_checkpoint(

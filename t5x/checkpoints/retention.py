@@ -93,7 +93,6 @@ class Retention:
     self, checkpoints: Sequence[Any], *, context: Any
   ) -> Sequence[bool]:
     """Returns one answer per checkpoint, as an Orbax preservation policy."""
-    del context
     saved = {
       info.step: info.metrics[SAVED_METRIC]
       for info in checkpoints

@@ -9,11 +9,10 @@ from absl import logging
 from flax import traverse_util
 
 from t5x import checkpoints, distributed, models, partitioning, state_utils
-from t5x import train_state as train_state_lib
 from t5x.errors import DamagedError, UserError
 from t5x.initialization import batched_draws, threefry
 from t5x.optimizers import OptimizerDef
-from t5x.train_state import TrainState
+from t5x.train_state import FlaxOptimTrainState, InferenceState, TrainState
 
 
 def initializer_of(
@@ -92,10 +91,8 @@ class TrainStateInitializer:
         input_types=input_types,
       )
       if optimizer_def is None:
-        return train_state_lib.InferenceState.create(variables)
-      return train_state_lib.FlaxOptimTrainState.create(
-        optimizer_def, variables
-      )
+        return InferenceState.create(variables)
+      return FlaxOptimTrainState.create(optimizer_def, variables)
 
     # Tracing is slow: the program that gives the shapes makes the state, too.
     self._trace = functools.cache(jax.make_jaxpr(initialize, return_shape=True))
@@ -154,7 +151,6 @@ class TrainStateInitializer:
     if cfg is None:
       return
     logging.info('Restoring %s.', ', '.join(paths))
-    fallback = self._fallback_state(cfg, init_rng)
     transformations = list(cfg.state_transformation_fns)
     if cfg.assignment_map:
       transformations.append(
@@ -164,21 +160,19 @@ class TrainStateInitializer:
           require_all_rules_match=cfg.strict,
         )
       )
+    options = {
+      'fallback_state': self._fallback_state(cfg, init_rng),
+      'state_transformation_fns': transformations,
+    }
     for path in paths:
-      yield self._restore(
-        cfg,
-        path,
-        ds_iter,
-        fallback_state=fallback,
-        state_transformation_fns=transformations,
-      )
+      yield self._restore(cfg, path, ds_iter, options)
 
   def _restore(
     self,
     cfg: checkpoints.RestoreCheckpointConfig,
     path: str,
     ds_iter: checkpoints.DatasetIterator | None,
-    **options: Any,
+    options: Mapping[str, Any],
   ) -> tuple[TrainState, str]:
     """Restores a checkpoint, or the last good one of a run that is resumed."""
     while True:
@@ -201,15 +195,12 @@ class TrainStateInitializer:
       path = checkpoints.last_before(path, damage)
 
   def _fallback_state(
-    self,
-    cfg: checkpoints.RestoreCheckpointConfig,
-    init_rng: jax.Array | None,
+    self, cfg: checkpoints.RestoreCheckpointConfig, init_rng: jax.Array | None
   ) -> Mapping[str, Any] | None:
     """Returns a state from scratch, if the configuration may need one."""
     rules = cfg.assignment_map or ()
-    if not cfg.fallback_to_scratch and all(
-      source is not None for _, source in rules
-    ):
+    by_rule = any(source is None for _, source in rules)
+    if not (cfg.fallback_to_scratch or by_rule):
       return None
     if init_rng is None:
       raise UserError(
@@ -222,10 +213,9 @@ class TrainStateInitializer:
     if cfg.fallback_to_scratch:
       return state
     # Without the fallback, only what the rules leave out starts from scratch.
-    flat = state_utils.flatten_state_dict(state)
     kept = {
       name: leaf
-      for name, leaf in flat.items()
+      for name, leaf in state_utils.flatten_state_dict(state).items()
       if state_utils.starts_from_scratch(name, rules)
     }
     return traverse_util.unflatten_dict(kept, sep='/')

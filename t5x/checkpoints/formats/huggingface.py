@@ -3,8 +3,8 @@
 Both hold the same numbers under different names. Hugging Face stores a
 projection as [out, in] and T5X as [in, out]; Hugging Face numbers a layer's
 parts (`block.0.layer.1`) and T5X names them (`layers_0/mlp`); the relative
-position biases are [buckets, heads] in the first block there, and
-[heads, buckets] in the stack here.
+position biases are [buckets, heads] in Hugging Face's first block, and
+[heads, buckets] in T5X's stack.
 
 T5 1.1 has `wi_0`, `wi_1` and its own `logits_dense`; T5 1.0 has `wi` and takes
 its logits through the embedding.
@@ -207,8 +207,7 @@ def _open_weights(path: str) -> dict[str, LazyArray]:
   """Opens the folder's files of weights; returns arrays by their names."""
   folder = pathlib.Path(path)
   (name, *_) = (name for name in _WEIGHTS if (folder / name).is_file())
-  is_index = name.endswith('.json')
-  files = _files_of_index(folder / name) if is_index else [name]
+  files = _files_of_index(folder / name) if name.endswith('.json') else [name]
   is_torch = name.startswith('pytorch')
   open_file = torch_pickle.open_file if is_torch else _open_safetensors
   stored: dict[str, LazyArray] = {}

@@ -63,20 +63,14 @@ def match(
   return flax.traverse_util.unflatten_dict(flat, sep='/')
 
 
-def _lazy(name: str, leaf: Any) -> LazyArray:
-  if isinstance(leaf, LazyArray):
-    return leaf
-  return lazy_array.from_numpy(name, leaf)
-
-
 def stack(flat: Mapping[str, Any]) -> dict[str, Any]:
   """Joins `…/layers_<i>/…` for i = 0, 1, … into `…/layers/…`."""
   groups: dict[str, dict[int, LazyArray]] = {}
   out = {}
   for name, leaf in flat.items():
-    if match := _ONE_LAYER.fullmatch(name):
-      group = groups.setdefault(f'{match[1]}/{match[3]}', {})
-      group[int(match[2])] = _lazy(name, leaf)
+    if parts := _ONE_LAYER.fullmatch(name):
+      group = groups.setdefault(f'{parts[1]}/{parts[3]}', {})
+      group[int(parts[2])] = lazy_array.as_lazy(name, leaf)
     else:
       out[name] = leaf
   for name, group in groups.items():
@@ -108,15 +102,15 @@ def _join(layers: list[LazyArray]) -> LazyArray:
   layers = [layer.astype(first.dtype) for layer in layers]
 
   def start_read(index):
-    rows, *rest = index
+    layer_slice, *rest = index
     shape = [s.stop - s.start for s in rest]
 
-    def stack(*parts):
+    def join(*rows):
       # A host may hold no layer at all.
-      return np.stack(parts) if parts else np.zeros((0, *shape))
+      return np.stack(rows) if rows else np.zeros((0, *shape))
 
-    reads = [layer.start_read(tuple(rest)) for layer in layers[rows]]
-    return lazy_array.DerivedRead(stack, *reads)
+    reads = [layer.start_read(tuple(rest)) for layer in layers[layer_slice]]
+    return lazy_array.DerivedRead(join, *reads)
 
   return LazyArray(
     first.name, (len(layers), *first.shape), first.dtype, start_read
@@ -125,29 +119,29 @@ def _join(layers: list[LazyArray]) -> LazyArray:
 
 def unstack(flat: Mapping[str, Any]) -> dict[str, Any]:
   """Splits `…/layers/…` into `…/layers_<i>/…`."""
-  matches = {name: _ALL_LAYERS.fullmatch(name) for name in flat}
+  parts_of = {name: _ALL_LAYERS.fullmatch(name) for name in flat}
   counts = {
-    _stack_of(match): np.shape(flat[name])[0]
-    for name, match in matches.items()
-    if match and len(np.shape(flat[name])) > 1
+    _stack_of(parts): np.shape(flat[name])[0]
+    for name, parts in parts_of.items()
+    if parts and len(np.shape(flat[name])) > 1
   }
   out = {}
-  for name, match in matches.items():
-    if not match:
+  for name, parts in parts_of.items():
+    if not parts:
       out[name] = flat[name]
       continue
-    leaf = _lazy(name, flat[name])
+    leaf = lazy_array.as_lazy(name, flat[name])
     unused_slot = leaf.shape == (1,)
-    count = counts.get(_stack_of(match), 0) if unused_slot else leaf.shape[0]
+    count = counts.get(_stack_of(parts), 0) if unused_slot else leaf.shape[0]
     for i in range(count):
       layer = leaf if unused_slot else _layer(leaf, i)
-      out[f'{match[1]}_{i}/{match[2]}'] = layer
+      out[f'{parts[1]}_{i}/{parts[2]}'] = layer
   return out
 
 
-def _stack_of(match: re.Match[str]) -> str:
+def _stack_of(parts: re.Match[str]) -> str:
   """Returns 'encoder' for 'target/encoder/layers/mlp/…'."""
-  return ('/' + match[1]).split('/')[-2]
+  return ('/' + parts[1]).split('/')[-2]
 
 
 def _layer(leaf: LazyArray, i: int) -> LazyArray:

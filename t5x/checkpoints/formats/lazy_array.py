@@ -135,8 +135,10 @@ def naming_array_in_errors(
     ) from error
 
 
-def from_numpy(name: str, value: Any) -> LazyArray:
-  """Wraps a value that is in memory already."""
+def as_lazy(name: str, value: Any) -> LazyArray:
+  """Wraps a value that is in memory; returns a `LazyArray` unchanged."""
+  if isinstance(value, LazyArray):
+    return value
   value = np.asarray(value)
   return LazyArray(
     name, value.shape, value.dtype, lambda index: Ready(value[index])
@@ -180,8 +182,8 @@ def read_bytes(path: str) -> bytes | None:
   spec = kvstore(path)
   folder, _, key = spec['path'].rpartition('/')
   store = ts.KvStore.open({**spec, 'path': folder + '/'}).result()
-  found = store.read(key).result()
-  return found.value if found.state == 'value' else None
+  result = store.read(key).result()
+  return result.value if result.state == 'value' else None
 
 
 def read_json(path: str, what: str) -> dict[str, Any] | None:

@@ -34,7 +34,6 @@ from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.errors import DamagedError, UserError
 
 VERSION = 3
-_VERSIONS = range(1, VERSION + 1)
 INDEX_FILE = 'checkpoint'
 POSITION_FILE = 'dataset.json'
 # Part of the name of a folder that is still being written.
@@ -76,7 +75,7 @@ def read(path: str) -> dict[str, Any]:
   index = _parse_index(index_path, content)
   version: Any = index.get('version')
   # An array of several numbers can't be compared with one.
-  if getattr(version, 'ndim', 0) or version not in _VERSIONS:
+  if getattr(version, 'ndim', 0) or version not in range(1, VERSION + 1):
     raise UserError(
       f'{index_path}: expected version 1 to {VERSION} of the legacy layout,'
       f' found {version}. Save it again with a current T5X.'
@@ -126,7 +125,7 @@ def _lazy_tree(
       key: _lazy_tree(path, child, version, (*keys, key))
       for key, child in node.items()
     }
-  return None if node is None else lazy_array.from_numpy(name, node)
+  return None if node is None else lazy_array.as_lazy(name, node)
 
 
 def _lazy_leaf(
@@ -160,9 +159,7 @@ def read_position(path: str) -> dict[str, Any] | None:
 
 
 def write(
-  path: str,
-  state: Mapping[str, Any],
-  position: Mapping[str, Any] | None = None,
+  path: str, state: Mapping[str, Any], position: Mapping[str, Any] | None = None
 ) -> None:
   """Writes a checkpoint; it appears at `path` complete or not at all.
 
@@ -264,7 +261,7 @@ def _write_array(
 
 
 def _chunks(shard: tuple[int, ...], itemsize: int) -> list[int]:
-  """A chunk shape that divides a shard's: `(8, 16)` → `[8, 16]` if small."""
+  """Returns chunks that divide a shard: `(8, 16)` → `[8, 16]` if small."""
   chunks = list(shard)
   while chunks and int(np.prod(chunks)) * itemsize > MAX_CHUNK_BYTES:
     # Halving an even axis keeps chunks inside one shard.
@@ -276,11 +273,7 @@ def _chunks(shard: tuple[int, ...], itemsize: int) -> list[int]:
 
 
 def remove_leftovers(folder: str) -> list[str]:
-  """Removes saves that were cut short from a local folder of checkpoints.
-
-  Returns:
-    The names of the folders that it removed.
-  """
+  """Removes saves that were cut short from a local folder; returns names."""
   if files.is_remote(folder) or not os.path.isdir(folder):
     return []
   leftovers = [name for name in os.listdir(folder) if name.endswith(TMP_INFIX)]

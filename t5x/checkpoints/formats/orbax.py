@@ -120,13 +120,12 @@ def read(path: str) -> dict[str, Any]:
 def _open(
   path: str, keys: tuple[str, ...], tree: dict[str, Any], context: ts.Context
 ) -> ts.Future:
-  folder = files.join(path, STATE_ITEM)
   name = '.'.join(keys)
   if tree.get('use_ocdbt', True):
-    base = lazy_array.kvstore(files.join(folder, ''))
+    base = lazy_array.kvstore(files.join(path, STATE_ITEM, ''))
     store = {'driver': 'ocdbt', 'base': base, 'path': f'{name}/'}
   else:
-    store = lazy_array.kvstore(files.join(folder, name, ''))
+    store = lazy_array.kvstore(files.join(path, STATE_ITEM, name, ''))
   return lazy_array.open_zarr(
     store,
     'zarr3' if tree.get('use_zarr3') else 'zarr',

@@ -110,7 +110,7 @@ def _rebuild_tensor(storage, offset, size, stride, *_) -> _Tensor:
 def _rebuild_parameter(data, *_) -> _Tensor:
   """Stand-in for torch's function that makes a parameter of a tensor."""
   if not isinstance(data, _Tensor):
-    raise _Refused('a parameter is no tensor')
+    raise _Refused('a parameter is not a tensor')
   return data
 
 
@@ -256,10 +256,10 @@ _DAMAGED = (
 
 def _tensors(content: Any) -> dict[str, _Tensor]:
   if not isinstance(content, Mapping):
-    raise _Refused('it is no dict of tensors')
+    raise _Refused('it is not a dict of tensors')
   for name, tensor in content.items():
     if not isinstance(tensor, _Tensor):
-      raise _Refused(f'{name} is no tensor')
+      raise _Refused(f'{name} is not a tensor')
   return {str(name): tensor for name, tensor in content.items()}
 
 

@@ -1,4 +1,4 @@
-"""Tests of t5x.batched_draws."""
+"""Tests of t5x.initialization.batched_draws."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Tests of t5x.huggingface."""
+"""Tests of t5x.checkpoints.formats.huggingface."""
 
 import functools
 import json
