@@ -1,7 +1,7 @@
-"""Parses a teacher's raw completion into a rationale and a label.
+"""Parser of a teacher's raw completions into rationales and labels.
 
 A completion of the published release reasons, states an answer in a fixed
-phrase, and often runs on into further questions of its own. The rules here are
+phrase, and often continues with further questions of its own. The rules are
 those of the published data (Hsieh et al. 2023, section 4.1), one per data set:
 
 | set    | the completion ends at | phrase            | label             |
@@ -21,7 +21,7 @@ from dss_jax import errors
 
 @dataclasses.dataclass(frozen=True)
 class Parsed:
-  """What a completion says; a part that could not be found is ''.
+  """A parsed completion; a part that could not be found is ''.
 
   Attributes:
     rationale: the reasoning, without the phrase that states the answer.
@@ -58,19 +58,19 @@ def _chosen_option(text: str) -> str:
 
 
 def _equation(text: str) -> str:
-  """Returns the outermost parentheses of `text` with what is in them."""
+  """Returns the outermost parentheses of `text` with their content."""
   begin, end = text.find('('), text.rfind(')')
   return text[begin : end + 1] if 0 <= begin < end else ''
 
 
 @dataclasses.dataclass(frozen=True)
 class _Rule:
-  """How the completions of one data set are read.
+  """The format of one data set's completions.
 
   Attributes:
     stop: what begins the next, invented question.
-    phrase: what stands between rationale and answer, once.
-    label: takes the label out of what follows the phrase.
+    phrase: separates rationale and answer; must occur exactly once.
+    label: extracts the label from the text after the phrase.
     open_rationale: whether a completion without the phrase still counts as a
       rationale.
   """
@@ -104,9 +104,9 @@ def parse(dataset: str, completion: str) -> Parsed:
   >>> parse('esnli', 'A dog is an animal.\nAnswer: entailment\n\nPremise')
   Parsed(rationale='A dog is an animal.', label='entailment')
 
-  A completion that states no answer, or several, gives blanks: it is for the
-  reader to count them, not for a student to learn from. It takes time linear
-  in the length and raises for no text.
+  A completion that states no answer, or several, gives blanks, which reports
+  count and no student learns from. Takes time linear in the length, and raises
+  for no text.
 
   Args:
     dataset: one of `DATA_SETS`.
