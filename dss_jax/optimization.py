@@ -43,12 +43,11 @@ def linear_decay(
 def cosine_decay(
   base_learning_rate: float, total_steps: int, warmup_steps: int = 0
 ) -> Schedule:
-  """Learning rate that falls to 0 along half a cosine; see `linear_decay`.
+  """Learning rate that falls to 0 along half a cosine.
 
   With base 1.0, 6 total and 2 warm-up steps, the rates of steps 0 to 6 are
-  0, 0.5, 1, 0.854, 0.5, 0.146, 0.
-
-  Args, Returns, Raises: as of `linear_decay`.
+  0, 0.5, 1, 0.854, 0.5, 0.146, 0. Arguments, result and errors are those of
+  `linear_decay`.
   """
 
   def shape(done: jax.Array) -> jax.Array:

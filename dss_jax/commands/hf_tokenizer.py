@@ -20,6 +20,11 @@ _BLANK = '\N{LOWER ONE EIGHTH BLOCK}'
 # The sentinels that SeqIO and T5 add to a vocabulary.
 _EXTRA_ID = re.compile(f'{_BLANK}?(<extra_id_[0-9]+>)')
 
+_SPECIAL = {
+  **dict.fromkeys(('single_word', 'lstrip', 'rstrip', 'normalized'), False),
+  'special': True,
+}
+
 # The module's classes are made at run time, so mypy does not know them.
 _proto: Any = sentencepiece_model_pb2
 _Piece = _proto.ModelProto.SentencePiece
@@ -54,7 +59,7 @@ def describe(content: bytes) -> dict[str, Any]:
     'truncation': None,
     'padding': None,
     'added_tokens': [
-      _special(number, piece.piece)
+      {'id': number, 'content': piece.piece, **_SPECIAL}
       for number, piece in enumerate(pieces)
       if piece.type in (_Piece.CONTROL, _Piece.UNKNOWN)
     ],
@@ -63,18 +68,6 @@ def describe(content: bytes) -> dict[str, Any]:
     'post_processor': _with_end(pieces),
     'decoder': _decoder(model.normalizer_spec.add_dummy_prefix),
     'model': _model(model.trainer_spec, pieces),
-  }
-
-
-def _special(number: int, piece: str) -> dict[str, Any]:
-  return {
-    'id': number,
-    'content': piece,
-    'single_word': False,
-    'lstrip': False,
-    'rstrip': False,
-    'normalized': False,
-    'special': True,
   }
 
 
@@ -126,11 +119,8 @@ def _with_end(pieces: Sequence[Any]) -> dict[str, Any]:
 
 
 def _decoder(has_prefix: bool) -> dict[str, Any]:
-  steps = [
-    _replace({'String': _BLANK}, ' '),
-    {'type': 'ByteFallback'},
-    {'type': 'Fuse'},
-  ]
+  steps = [_replace({'String': _BLANK}, ' ')]
+  steps += [{'type': 'ByteFallback'}, {'type': 'Fuse'}]
   if has_prefix:
     steps.append({'type': 'Strip', 'content': ' ', 'start': 1, 'stop': 0})
   return {'type': 'Sequence', 'decoders': steps}

@@ -13,7 +13,6 @@ from dss_jax.data import own_rows, records, row_formats, tfds_builders
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import preprocessors, row_shapes, sources
 
-SPLITS = ('train', 'validation', 'test')
 PERCENTILES = (50, 90, 99, 100)
 EXAMPLES = 5
 # Lengths of packed rows to choose from.
@@ -22,10 +21,7 @@ ROW_LENGTHS = (256, 512, 1024)
 _COUNTED = 1024
 _PACKED = 2048
 # The segments of an example, on both sides of a row.
-_SEGMENTS = (
-  ('inputs', 'rationale_inputs'),
-  ('targets', 'rationale_targets'),
-)
+_SEGMENTS = (('inputs', 'rationale_inputs'), ('targets', 'rationale_targets'))
 # The feature whose length limits the text of a column.
 SIDES = {'input': 'inputs', 'label': 'targets', 'rationale': 'targets'}
 
@@ -164,7 +160,7 @@ def _drawn(
   """Returns rows and places of each split, as the sources draw them."""
   sizes = {split: len(rows) for split, rows in release.splits.items()}
   result = {}
-  for split in SPLITS:
+  for split in sources.SPLITS:
     released, indices = sources.draw_rows(
       sizes, split, experiment.fraction, int(experiment.seed or 0)
     )
@@ -184,20 +180,16 @@ def _split(
 ) -> Split:
   by_value = tfds_builders.by_value(experiment.data_set, experiment.rows)
   labels = collections.Counter(row.label for row in rows if row.label)
+  column_lengths = {}
+  for column, side in SIDES.items():
+    texts = [_text(row, column) for row in rows if getattr(row, column)]
+    column_lengths[column] = _length(texts, lengths[side], vocabulary)
+  own = isinstance(experiment.rows, own_rows.OwnData)
   return Split(
     report=records.report_on(tuple(rows), by_value),
     labels=tuple(labels.most_common()),
-    lengths={
-      column: _length(
-        [_text(row, column) for row in rows if getattr(row, column)],
-        lengths[side],
-        vocabulary,
-      )
-      for column, side in SIDES.items()
-    },
-    faults=_faults(
-      rows, places, own=isinstance(experiment.rows, own_rows.OwnData)
-    ),
+    lengths=column_lengths,
+    faults=_faults(rows, places, own),
   )
 
 

@@ -14,6 +14,7 @@ outside of it.
 
 import contextlib
 import os
+import posixpath
 import struct
 import zipfile
 import zlib
@@ -117,13 +118,8 @@ class Files:
 
   def _inner(self, name: str) -> str:
     """Returns a name relative to the location."""
-    if name.startswith('../'):
-      head = self._folder.rstrip('/')
-      if not head:
-        return name
-      above = head.rpartition('/')[0]
-      return f'{above}/{name[3:]}' if above else name[3:]
-    return self._folder + name
+    inner = self._folder + name
+    return posixpath.normpath(inner) if name.startswith('../') else inner
 
 
 class _ZipFiles(Files):

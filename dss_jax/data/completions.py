@@ -14,6 +14,7 @@ those of the published data (Hsieh et al. 2023, section 4.1), one per data set:
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 from dss_jax import errors
@@ -38,23 +39,10 @@ def _without_period(text: str) -> str:
   return text[:-1].rstrip() if text.endswith('.') else text
 
 
-def _option_end(text: str, start: int) -> tuple[int, int]:
-  """Returns where the next `(x)` begins and ends, or (-1, -1)."""
-  while (begin := text.find('(', start)) >= 0:
-    end = begin + 2
-    if text[end : end + 1] == ')' and text[begin + 1] != '\n':
-      return begin, end + 1
-    start = begin + 1
-  return -1, -1
-
-
 def _chosen_option(text: str) -> str:
   """Returns the words after the first `(x)`, up to a second one."""
-  _, start = _option_end(text, 0)
-  if start < 0:
-    return ''
-  stop, _ = _option_end(text, start)
-  return _without_period(text[start:stop] if stop >= 0 else text[start:])
+  _, *options = re.split(r'\(.\)', text, maxsplit=2)
+  return _without_period(options[0]) if options else ''
 
 
 def _equation(text: str) -> str:

@@ -203,9 +203,8 @@ def _rows(path: str) -> list[tuple[str, dict[str, Any]]]:
       f' {ending or "no ending"}. Rename it or write it in one of these forms.'
     )
   if not rows:
-    raise errors.DataError(
-      f'{where}: expected rows, found none. Write at least one.'
-    )
+    message = f'{where}: expected rows, found none. Write at least one.'
+    raise errors.DataError(message)
   return rows
 
 
@@ -220,12 +219,6 @@ def _value(place: str, name: str, value: Any) -> str:
       ' it.'
     )
   return value.strip()
-
-
-def _rationales(place: str, name: str, value: Any) -> list[str]:
-  values = value if isinstance(value, list) else [value]
-  texts = (_value(place, name, text) for text in values)
-  return [text for text in texts if text]
 
 
 def _read_file(own: OwnData, path: str) -> list[_Placed]:
@@ -249,15 +242,15 @@ def _read_file(own: OwnData, path: str) -> list[_Placed]:
       for name in COLUMNS
       if name != 'rationale'
     }
-    rationales = [
-      text
-      for column in mapped['rationale']
-      for text in _rationales(place, column, row.get(column))
-    ]
+    rationales = []
+    for column in mapped['rationale']:
+      value = row.get(column)
+      values = value if isinstance(value, list) else [value]
+      rationales += [_value(place, column, value) for value in values]
     _check(own, place, mapped, texts)
     texts['id'] = texts['id'] or f'{epath.Path(path).stem}-{index}'
-    joined = SEPARATOR.join(rationales)
-    record = records.Record(index=index, rationale=joined, **texts)
+    rationale = SEPARATOR.join(filter(None, rationales))
+    record = records.Record(index=index, rationale=rationale, **texts)
     result.append(_Placed(place, record))
   return result
 
@@ -340,18 +333,15 @@ def read(own: OwnData, needs: tuple[str, ...] = ()) -> records.Release:
         f' among {len(splits["train"])}. Add the column {column[0]!r}, or'
         ' choose a METHOD and LABELS that need none.'
       )
-  rows = {
-    split: tuple(
+  rows, reports, places = {}, {}, {}
+  for split, placed in splits.items():
+    rows[split] = tuple(
       dataclasses.replace(row.record, index=index)
       for index, row in enumerate(placed)
     )
-    for split, placed in splits.items()
-  }
-  return records.Release(
-    splits=rows,
-    reports={s: _report(own, split_rows) for s, split_rows in rows.items()},
-    places={s: tuple(r.place for r in placed) for s, placed in splits.items()},
-  )
+    reports[split] = _report(own, rows[split])
+    places[split] = tuple(row.place for row in placed)
+  return records.Release(rows, reports, places)
 
 
 def read_one(path: str, columns: Any = None) -> tuple[records.Record, ...]:

@@ -96,13 +96,6 @@ class Release:
   places: Mapping[str, tuple[str, ...]] = dataclasses.field(compare=False)
 
 
-def is_correct(data_set: str, prediction: str, label: str) -> bool:
-  """Returns whether an answer is the gold label, or has its value."""
-  if data_set in EQUATION_SETS:
-    return equations.same_value(prediction, label)
-  return prediction == label
-
-
 def check_data_set(data_set: str, known: tuple[str, ...] = DATA_SETS) -> None:
   """Raises a DataError unless there is such a data set."""
   if data_set not in known:
@@ -300,9 +293,9 @@ def state(
   """Returns sizes and times of the files, a cheap key for `fingerprint`.
 
   Args:
-    data_set: this and the others as in `read`.
-    location: likewise.
-    teacher: likewise.
+    data_set: this, `location` and `teacher` are as in `read`.
+    location: the folder or `.zip`.
+    teacher: whose outputs.
 
   Raises:
     DataError: a file that `read` needs is missing.
@@ -318,15 +311,8 @@ def fingerprint(
 ) -> str:
   """Returns 10 hexadecimal digits that stand for the content of the files.
 
-  They are the same for a folder and a zip of it, wherever it is.
-
-  Args:
-    data_set: this and the others as in `read`.
-    location: likewise.
-    teacher: likewise.
-
-  Raises:
-    DataError: a file that `read` needs is missing.
+  They are the same for a folder and a zip of it, wherever it is. Arguments and
+  errors are those of `state`.
   """
   check_data_set(data_set)
   digest = hashlib.sha256()

@@ -317,6 +317,7 @@ def _prepare(
       builder.download_and_prepare(download_config=download_config)
     rows = (f'{k} {v.num_examples}' for k, v in builder.info.splits.items())
     _say(config, f'Prepared {", ".join(rows)} rows in {builder.data_path}')
+    return builder
   except errors.DataError:
     raise
   except Exception:
@@ -325,7 +326,6 @@ def _prepare(
     if not _is_prepared(other) or _stale(other):
       raise
     return other
-  return builder
 
 
 _PREPARED: dict[tuple[str, str, str | None], tfds.core.DatasetBuilder] = {}

@@ -43,18 +43,18 @@ class Task(seqio.Task):
     """Returns the examples that SeqIO would return, in the same order.
 
     Args:
-      sequence_length: maximum lengths; this and the others but `features` are
-        those of `seqio.Task.get_dataset`.
-      split: which split.
+      sequence_length: this and the others up to `try_in_mem_cache` are those of
+        `seqio.Task.get_dataset`.
+      split: the split.
       use_cached: whether to read SeqIO's offline cache.
       shuffle: whether to shuffle.
       shuffle_buffer_size: None takes the task's own.
       seed: of shuffling and of preprocessors.
-      shard_info: which part of the split.
+      shard_info: the part of the split.
       num_epochs: passes over the split; None never ends.
       trim_output_features: whether longer features are cut.
       try_in_mem_cache: whether to keep anything in memory.
-      features: which to keep; None keeps all.
+      features: those to keep; None keeps all.
     """
     once = num_epochs == 1 or use_cached or not try_in_mem_cache
     if once or not self.is_kept(split, shard_info):
@@ -89,8 +89,8 @@ class Task(seqio.Task):
     That is so if they are few, and the same in every epoch.
 
     Args:
-      split: which split.
-      shard_info: which part of it.
+      split: the split.
+      shard_info: the part of it.
     """
     shards = shard_info.num_shards if shard_info else 1
     if self._shuffle_buffer_size is None or (

@@ -76,12 +76,7 @@ def equation_accuracy(
 ) -> Mapping[str, float]:
   """Returns how often the predicted equation has the gold equation's value.
 
-  Args:
-    targets: gold equations.
-    predictions: the model's outputs, in the same order.
-
-  Returns:
-    As `label_accuracy`.
+  Arguments and result are those of `label_accuracy`.
   """
   pairs = zip(targets, predictions, strict=True)
   return _accuracy([equations.same_value(text, gold) for gold, text in pairs])

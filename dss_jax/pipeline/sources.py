@@ -162,9 +162,9 @@ class DssSource(seqio.TfdsDataSource):
       shuffle: whether to shuffle the rows, differently in every epoch.
       seed: of shuffling.
       shard_info: which shard; the same rows for any `shuffle` and `seed`.
-      sequence_length: without effect, as in every SeqIO source.
-      use_cached: likewise.
-      num_epochs: likewise.
+      sequence_length: this and the others have no effect, as in every source.
+      use_cached: unused.
+      num_epochs: unused.
 
     Raises:
       DataError: the split has no rows without the blanks of `Draw.needs`.
@@ -214,8 +214,9 @@ def _right(
 ) -> Bool[np.ndarray, 'rows']:
   """Returns for each row whether the teacher's label is the gold label."""
   columns = tfds_builders.table(builder, released)
-  pairs = zip(columns['teacher_label'], columns['label'], strict=True)
-  if by_value:
-    same = (equations.same_value(a.decode(), b.decode()) for a, b in pairs)
-    return np.fromiter(same, bool)
-  return np.fromiter((a == b for a, b in pairs), bool)
+  given, gold = columns['teacher_label'], columns['label']
+  if not by_value:
+    return given == gold
+  pairs = zip(given, gold, strict=True)
+  same = (equations.same_value(a.decode(), b.decode()) for a, b in pairs)
+  return np.fromiter(same, bool)
