@@ -72,7 +72,7 @@ def _decay(
 
   # optax's schedules differ from these in the last bit at 20 to 40% of the
   # steps, and a run that was begun must continue with equal bits.
-  def learning_rate(step):
+  def learning_rate(step: Int[Array, ''] | int) -> Float[Array, '']:
     step = jnp.asarray(step, jnp.float32)
     warmup = step / max(warmup_steps, 1)
     done = (step - warmup_steps) / (total_steps - warmup_steps)

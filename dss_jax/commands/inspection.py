@@ -164,10 +164,8 @@ def _drawn(
     released, indices = sources.draw_rows(
       sizes, split, experiment.fraction, int(experiment.seed or 0)
     )
-    result[split] = (
-      [release.splits[released][i] for i in indices],
-      [release.places[released][i] for i in indices],
-    )
+    rows, places = release.splits[released], release.places[released]
+    result[split] = [rows[i] for i in indices], [places[i] for i in indices]
   return result
 
 
@@ -309,13 +307,10 @@ def _units(
 
 
 def _example(task: seqio.Task, example: Mapping[str, np.ndarray]) -> Example:
-  tokens = {
-    name: tuple(int(t) for t in example[name])
-    for name, feature in task.output_features.items()
-    if feature.rank and len(example[name])
-  }
-  texts = {
-    name: task.output_features[name].vocabulary.decode(list(ids))
-    for name, ids in tokens.items()
-  }
+  tokens, texts = {}, {}
+  for name, feature in task.output_features.items():
+    if feature.rank and len(example[name]):
+      ids = [int(token) for token in example[name]]
+      tokens[name] = tuple(ids)
+      texts[name] = feature.vocabulary.decode(ids)
   return Example(tokens, texts)

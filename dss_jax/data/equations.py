@@ -41,12 +41,6 @@ def _bounded(value: Fraction) -> Fraction:
   return value
 
 
-def _power(base: Fraction, exponent: Fraction) -> Fraction:
-  if exponent.denominator != 1 or abs(exponent) > MAX_EXPONENT:
-    raise _NoValue
-  return base ** int(exponent)
-
-
 class _Parser:
   """Recursive descent: all, sum, term, signed, base, loosest binding first."""
 
@@ -104,7 +98,10 @@ class _Parser:
     if self._peek() == '**':
       self._take()
       self._down()
-      result = _bounded(_power(result, self._signed()))
+      exponent = self._signed()
+      if exponent.denominator != 1 or abs(exponent) > MAX_EXPONENT:
+        raise _NoValue
+      result = _bounded(result ** int(exponent))
       self._depth -= 1
     return -result if minus else result
 

@@ -89,6 +89,10 @@ class OwnData:
     values = {split: getattr(self, split) for split in _SPLITS}
     return {split: v for split, v in values.items() if isinstance(v, str)}
 
+  def file_columns(self, name: str) -> tuple[str, ...]:
+    """Returns the file's names of a column; only rationale has several."""
+    return dict(self.columns).get(name, (name,))
+
 
 def _is_number(value: Any) -> bool:
   return isinstance(value, numbers.Real) and not isinstance(value, bool)
@@ -132,7 +136,7 @@ def _bytes(path: epath.Path) -> bytes:
     ) from error
   if not data.strip():
     raise errors.DataError(
-      f'{path}: expected rows, found an empty file. Write a row a line.'
+      f'{path}: expected rows, found an empty file. Write one row per line.'
     )
   return data
 
@@ -155,7 +159,7 @@ def _separated(path: epath.Path, delimiter: str) -> _Rows:
     for row in reader:
       place = f'{path}, line {reader.line_num}'
       if None in row or None in row.values():
-        # DictReader keeps what a row has too much as a list under None.
+        # DictReader lists a row's extra fields under None.
         count = sum(v is not None for k, v in row.items() if k is not None)
         count += len(row.get(None, ()))
         expected = len(reader.fieldnames or ())
@@ -223,12 +227,11 @@ def _value(place: str, name: str, value: Any) -> str:
 
 def _read_file(own: OwnData, path: str) -> list[_Placed]:
   """Reads one file; the index of a record is that of its row in it."""
-  mapped = {name: (name,) for name in COLUMNS} | dict(own.columns)
   rows = _rows(path)
   known = dict.fromkeys(key for _, row in rows for key in row)
-  required = {'input': mapped['input']} | dict(own.columns)
-  for name, columns in required.items():
-    for column in columns:
+  mapped = {name: own.file_columns(name) for name in COLUMNS}
+  for name in dict.fromkeys(('input', *dict(own.columns))):
+    for column in mapped[name]:
       if column not in known:
         raise errors.DataError(
           f'{rows[0][0]}: expected the column {column!r} ({name}), found only'
@@ -238,8 +241,8 @@ def _read_file(own: OwnData, path: str) -> list[_Placed]:
   result = []
   for index, (place, row) in enumerate(rows):
     texts = {
-      name: _value(place, mapped[name][0], row.get(mapped[name][0]))
-      for name in COLUMNS
+      name: _value(place, columns[0], row.get(columns[0]))
+      for name, columns in mapped.items()
       if name != 'rationale'
     }
     rationales = []
@@ -247,7 +250,7 @@ def _read_file(own: OwnData, path: str) -> list[_Placed]:
       value = row.get(column)
       values = value if isinstance(value, list) else [value]
       rationales += [_value(place, column, value) for value in values]
-    _check(own, place, mapped, texts)
+    _check(own, place, texts)
     texts['id'] = texts['id'] or f'{epath.Path(path).stem}-{index}'
     rationale = SEPARATOR.join(filter(None, rationales))
     record = records.Record(index=index, rationale=rationale, **texts)
@@ -255,29 +258,25 @@ def _read_file(own: OwnData, path: str) -> list[_Placed]:
   return result
 
 
-def _check(
-  own: OwnData,
-  place: str,
-  mapped: Mapping[str, tuple[str, ...]],
-  texts: Mapping[str, str],
-) -> None:
+def _check(own: OwnData, place: str, texts: Mapping[str, str]) -> None:
   """Raises a DataError unless a row can be used."""
+  label = texts['label']
   if not texts['input']:
     raise errors.DataError(
-      f'{place}: expected a text in {mapped["input"][0]!r}, found none. Write'
-      ' one or remove the row.'
+      f'{place}: expected a text in {own.file_columns("input")[0]!r}, found'
+      ' none. Write one or remove the row.'
     )
-  label, column = texts['label'], mapped['label'][0]
   if own.classes and label and label not in own.classes:
     raise errors.DataError(
-      f'{place}: expected {column!r} to be one of {", ".join(own.classes)},'
-      f' found {label!r}.{errors.did_you_mean(label, own.classes)} Correct the'
-      ' label or CLASSES.'
+      f'{place}: expected {own.file_columns("label")[0]!r} to be one of'
+      f' {", ".join(own.classes)}, found {label!r}.'
+      f'{errors.did_you_mean(label, own.classes)} Correct the label or CLASSES.'
     )
   if own.by_value and label and equations.evaluate(label) is None:
     raise errors.DataError(
-      f'{place}: expected {column!r} to be an equation with a value, such as'
-      f" '( 3.0 + 9.0 )', found {label!r}. Correct the label."
+      f'{place}: expected {own.file_columns("label")[0]!r} to be an equation'
+      f" with a value, such as '( 3.0 + 9.0 )', found {label!r}. Correct the"
+      ' label.'
     )
 
 
@@ -327,7 +326,7 @@ def read(own: OwnData, needs: tuple[str, ...] = ()) -> records.Release:
       splits[split] = _read_file(own, path)
   for name in needs:
     if not any(getattr(row.record, name) for row in splits['train']):
-      column = dict(own.columns).get(name, (name,))
+      column = own.file_columns(name)
       raise errors.DataError(
         f'{own.train}: expected rows with a {" or ".join(column)}, found none'
         f' among {len(splits["train"])}. Add the column {column[0]!r}, or'

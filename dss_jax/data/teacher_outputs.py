@@ -129,7 +129,7 @@ def read(
   if total != rows:
     last = f' to {names[-1].rpartition("/")[2]}' if len(names) > 1 else ''
     raise errors.DataError(
-      f'{files.place(names[0])}{last}: expected {rows} completions, one a row'
+      f'{files.place(names[0])}{last}: expected {rows} completions, one per row'
       f' of {rows_place}, found {total}. Get the files that belong together.'
     )
   # A file that lost rows would pair all later ones with wrong completions.

@@ -71,6 +71,6 @@ def json_object(line: str, place: str, number: int) -> dict[str, Any]:
   if not isinstance(row, dict):
     raise errors.DataError(
       f'{place}, line {number}: expected a JSON object, found'
-      f' {json.dumps(row)[:60]}. Write one object a line.'
+      f' {json.dumps(row)[:60]}. Write one object per line.'
     )
   return row

@@ -42,9 +42,10 @@ class Task(seqio.Task):
   ) -> tf.data.Dataset:
     """Returns the examples that SeqIO would return, in the same order.
 
+    All arguments but the last are those of `seqio.Task.get_dataset`.
+
     Args:
-      sequence_length: this and the others up to `try_in_mem_cache` are those of
-        `seqio.Task.get_dataset`.
+      sequence_length: to which features are cut.
       split: the split.
       use_cached: whether to read SeqIO's offline cache.
       shuffle: whether to shuffle.
@@ -107,12 +108,7 @@ class Mixture(seqio.Mixture):
   """A mixture of such tasks."""
 
   def get_dataset(self, *args, **kwargs) -> tf.data.Dataset:
-    """Returns the examples that SeqIO would return, in the same order.
-
-    Args:
-      *args: SeqIO's.
-      **kwargs: likewise.
-    """
+    """Returns the examples that SeqIO returns for these arguments."""
     # The next task is drawn by a map; handing the draw to another thread costs
     # several times as much as the draw.
     options = tf.data.Options()
@@ -129,7 +125,7 @@ class Mixture(seqio.Mixture):
     Args:
       task: one of the mixture's.
       output_feature_keys: the features to keep.
-      *args: SeqIO's.
+      *args: of `seqio.Mixture.get_task_dataset`.
       **kwargs: likewise.
     """
     # Drops features before the examples are kept; SeqIO would in a map after.

@@ -18,6 +18,8 @@ TASK_ID = 'task_id'
 RATIONALE_INPUTS = 'rationale_inputs'
 RATIONALE_TARGETS = 'rationale_targets'
 
+_TOKENS = ('inputs', 'targets', RATIONALE_INPUTS, RATIONALE_TARGETS)
+
 # Padding of the shorter examples of a window; 0 may be a token.
 _NO_TOKEN = -1
 
@@ -182,12 +184,8 @@ class DistillFeatureConverter(seqio.FeatureConverter):
   ) -> tf.data.Dataset:
     row_shape = task_feature_lengths['inputs'], task_feature_lengths['targets']
     lengths = self.get_model_feature_lengths(task_feature_lengths)
-    names = [
-      name
-      for name in ('inputs', 'targets', RATIONALE_INPUTS, RATIONALE_TARGETS)
-      if name in ds.element_spec
-    ]
-    paired = len(names) == 4
+    names = [name for name in _TOKENS if name in ds.element_spec]
+    paired = len(names) == len(_TOKENS)
 
     def pack(window, task_ids, *padded):
       rng = np.random.default_rng(window)
@@ -217,14 +215,12 @@ class DistillFeatureConverter(seqio.FeatureConverter):
     wanted = {*names, TASK_ID}
     if not wanted.issuperset(ds.element_spec):
       ds = ds.map(lambda x: {k: v for k, v in x.items() if k in wanted})
+    padding = {
+      name: tf.constant(_NO_TOKEN, spec.dtype)
+      for name, spec in ds.element_spec.items()
+    }
     # Ragged batches would need a map over the examples.
-    ds = ds.padded_batch(
-      self.WINDOW,
-      padding_values={
-        name: tf.constant(_NO_TOKEN, spec.dtype)
-        for name, spec in ds.element_spec.items()
-      },
-    )
+    ds = ds.padded_batch(self.WINDOW, padding_values=padding)
     # One packer, in the background, in order.
     ds = ds.enumerate().map(
       pack_window, num_parallel_calls=1, deterministic=True

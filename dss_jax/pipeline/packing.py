@@ -228,10 +228,8 @@ def _choose_row(
   total_encoder, total_decoder = encoder.sum(), decoder.sum()
   demand = max(total_encoder, total_decoder)
   slack = 1 - total_encoder / demand, 1 - total_decoder / demand
-  enough = (
-    _LAST_UNITS * total_encoder / len(encoder),
-    _LAST_UNITS * total_decoder / len(encoder),
-  )
+  totals = total_encoder, total_decoder
+  enough = [_LAST_UNITS * total / len(encoder) for total in totals]
   tilt = encoder - decoder - (slack[1] - slack[0])
   bonus = _SIZE_BONUS * (encoder + decoder)
   taken = np.zeros(len(encoder), bool)
