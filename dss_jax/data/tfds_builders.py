@@ -58,9 +58,13 @@ def by_value(data_set: str, data: Data) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
-def _fingerprint(function: Callable[..., str], state: Any, *args: Any) -> str:
+def _fingerprint(
+  data_set: str, data: Data, teacher: str | None, state: tuple[Any, ...]
+) -> str:
   del state  # Only a part of the cache's key.
-  return function(*args)
+  if isinstance(data, own_rows.OwnData):
+    return own_rows.fingerprint(data)
+  return records.fingerprint(data_set, data, teacher)
 
 
 def content(data_set: str, data: Data, teacher: str | None) -> str:
@@ -74,10 +78,13 @@ def content(data_set: str, data: Data, teacher: str | None) -> str:
   Raises:
     DataError: there are no such files.
   """
+  state: tuple[Any, ...]
   if isinstance(data, own_rows.OwnData):
-    return _fingerprint(own_rows.fingerprint, own_rows.state(data), data)
-  where = data_set, sample_location() if data == 'sample' else data, teacher
-  return _fingerprint(records.fingerprint, records.state(*where), *where)
+    state = own_rows.state(data)
+  else:
+    data = sample_location() if data == 'sample' else data
+    state = records.state(data_set, data, teacher)
+  return _fingerprint(data_set, data, teacher, state)
 
 
 def data_tag(data_set: str, data: Data, teacher: str | None) -> str:
