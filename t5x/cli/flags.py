@@ -1,4 +1,4 @@
-"""What the entry points share: flags, and the set-up of a process."""
+"""Flags of the entry points, and the set-up of a process."""
 
 import sys
 from typing import Any
@@ -6,22 +6,23 @@ from typing import Any
 from absl import flags, logging
 
 from t5x import distributed, errors, gin_utils
-from t5x.cli import help, quiet_tensorflow
+from t5x.cli import quiet_tensorflow
 
 RUN_MODES = ('train', 'eval', 'infer', 'precompile')
+_HELP_FLAGS = {'--help', '-help', '-h', '--helpshort'}
 
 
-def start(mode: str) -> None:
-  """What an entry point does before its other imports.
+def start() -> None:
+  """Answers `--help`, else imports TensorFlow, before any other import.
 
-  Answers `--help` at once; otherwise imports TensorFlow.
-
-  Args:
-    mode: the entry point's name, `train` for `t5x.train`.
+  Help is the docstring of the main module and the flags defined here; absl
+  would answer only after TensorFlow is loaded.
   """
-  if help.asks_for_help(sys.argv[1:]):
+  if _HELP_FLAGS.intersection(sys.argv[1:]):
     define_flags()
-    print(help.text(mode))
+    print(sys.modules['__main__'].__doc__)
+    print(flags.FLAGS.module_help(__name__))
+    print('--helpfull lists the flags of all libraries.')
     sys.exit(0)
   quiet_tensorflow.load()
 
@@ -38,8 +39,11 @@ def define_flags() -> None:
   flags.DEFINE_multi_string(
     'gin_bindings',
     [],
-    'A gin binding such as "train.eval_period = 100"; repeatable. A macro is'
-    ' shorter as --gin.NAME=VALUE.',
+    'A gin binding such as "train.eval_period = 100"; repeatable. A macro of'
+    ' the gin files is shorter as --gin.NAME=VALUE, such as'
+    ' --gin.TRAIN_STEPS=500; strings have quotes of their own:'
+    ' --gin.MODEL_DIR="\'runs/mine\'". The first lines of a file list its'
+    ' macros, --dry_run shows their values.',
   )
   flags.DEFINE_list(
     'gin_search_paths', [], 'Comma-separated folders to look gin files up in.'
@@ -51,8 +55,8 @@ def define_flags() -> None:
     'run_mode',
     None,
     RUN_MODES,
-    'What to do. t5x.main needs it; the other entry points do what they are'
-    ' called after, and accept nothing else.',
+    'What to do. t5x.main needs it; the other entry points do what their name'
+    ' says, and accept nothing else.',
   )
   flags.DEFINE_string(
     'tfds_data_dir',

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 
 def load() -> None:
-  """Imports TensorFlow for the data's sake: quietly, and on the host alone.
+  """Imports TensorFlow without its log output, and keeps it off accelerators.
 
   It has to be the first import of an entry point. TensorFlow's libraries write
   to the terminal while they look for accelerators, before any setting of
-  theirs applies; that is held back, and shown if the import fails.
+  theirs applies; that output is held back, and shown if the import fails.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')

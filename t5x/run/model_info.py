@@ -1,4 +1,4 @@
-"""The table of a model's parameters that a run leaves as `model-info.txt`."""
+"""Table of a model's parameters, which a run writes as `model-info.txt`."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import jax
 from etils import epath
 from flax import core, traverse_util
 
-from t5x import files
+from t5x import files, partitioning
 from t5x import train_state as train_state_lib
 
 
 def log_model_info(
   log_file: str | None,
   full_train_state: train_state_lib.TrainState,
-  partitioner: Any,
+  partitioner: partitioning.BasePartitioner,
 ) -> str:
   """Writes name, shape, logical and mesh axes of each parameter, and totals.
 

@@ -1,4 +1,4 @@
-"""How a run ends before its last step: asked to, or because it has to.
+"""Preemption: a run that is told to stop saves and ends early.
 
 A scheduler that takes a machine away sends SIGTERM first. The run then finishes
 the step under way, saves, and ends with 143 (128 + SIGTERM), which shells,
@@ -48,7 +48,7 @@ class StopSignals:
     stopped_at: the step at which all processes stop, once that is agreed.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.stopped_at: int | None = None
     self._signal: int | None = None
     self._interruptible = False
@@ -108,7 +108,7 @@ class StopSignals:
       self._interruptible = False
 
   def stopped(self, saved: str | None) -> Stopped:
-    """What to raise when the run has saved and ends.
+    """Returns what to raise when the run has saved and ends.
 
     Args:
       saved: the folder of the checkpoint that the next start goes on from.

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on: a bar, or lines in a log."""
+"""Progress of a run on a terminal: a bar, or lines in a log."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -9,13 +9,17 @@ from rich import console as rich_console
 from rich import progress as rich_progress
 
 # Shown behind the bar, in this order, where a run reports them.
-_SHOWN = (
-  'loss',
-  'label_loss',
-  'rationale_loss',
-  'accuracy',
-  'learning_rate',
-)
+_SHOWN = ('loss', 'label_loss', 'rationale_loss', 'accuracy', 'learning_rate')
+
+
+def scalars(values: Mapping[str, Any]) -> dict[str, float]:
+  """Returns the metric values that are single numbers, as plain ones."""
+  plain = {k: getattr(v, 'value', v) for k, v in values.items()}
+  return {
+    k: float(v)
+    for k, v in plain.items()
+    if isinstance(v, (int, float)) or getattr(v, 'ndim', None) == 0
+  }
 
 
 def _bar(
@@ -23,13 +27,7 @@ def _bar(
   *columns: rich_progress.ProgressColumn,
   **options: Any,
 ) -> rich_progress.Progress:
-  """A bar with what is done, the time it took, and the time that is left.
-
-  Args:
-    console: where it is shown.
-    *columns: shown behind it.
-    **options: of `rich.progress.Progress`.
-  """
+  """Returns a bar with the work done, the time it took and the time left."""
   return rich_progress.Progress(
     rich_progress.TextColumn('{task.description:<10}'),
     rich_progress.BarColumn(),
@@ -77,12 +75,12 @@ class Progress:
       self._bar = None
 
   def step(self, step: int) -> None:
-    """Says that `step` steps of the run are done."""
+    """Shows that `step` steps of the run are done."""
     if self._bar is not None:
       self._bar.update(self._task, completed=step, description='training')
 
   def phase(self, name: str) -> None:
-    """Says what goes on besides training, such as 'evaluating'."""
+    """Shows what goes on besides training, such as 'evaluating'."""
     if self._bar is not None:
       self._bar.update(self._task, description=name)
 
@@ -103,7 +101,7 @@ class Progress:
 
 @contextlib.contextmanager
 def rows(name: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
-  """A bar on a terminal; elsewhere one line for each chunk.
+  """Shows rows as a bar on a terminal; elsewhere as one line for each chunk.
 
   Args:
     name: of the task.
@@ -111,7 +109,7 @@ def rows(name: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
     done: rows that an earlier run inferred on.
 
   Yields:
-    What to call with the number of rows that were inferred on.
+    A function to call with the number of further rows that are done.
   """
   console = rich_console.Console(
     stderr=True, quiet=jax.process_index() != 0, highlight=False
