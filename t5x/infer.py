@@ -23,7 +23,7 @@ if __name__ == '__main__':
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -125,14 +125,11 @@ def infer(
     dataset_cfg = dataclasses.replace(dataset_cfg, seed=0)
   # Raises for a batch that the mesh doesn't divide.
   partitioner.get_data_layout(dataset_cfg.batch_size)
-  data.check_lengths(
-    data.mixture_or_task(dataset_cfg),
-    dataset_cfg,
-    model.FEATURE_CONVERTER_CLS,
-  )
+  data.check_lengths(dataset_cfg, model.FEATURE_CONVERTER_CLS)
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(dataset_cfg, model)
   commands.prepare_folder(output_dir, summarize_config_fn)
+  data.check_split(dataset_cfg)
 
   # The tasks, with the files that their rows go to.
   suffix = f'{file_extension}-{shard_id:05}-of-{num_shards:05}'
@@ -145,7 +142,7 @@ def infer(
       output_dir=output_dir,
       output_fname=f'{task.name}-{mode}.{suffix}',
     )
-    for task in _tasks(dataset_cfg)
+    for task in data.tasks_with_split(dataset_cfg)
   ]
 
   # The checkpoint.
@@ -297,19 +294,6 @@ def _check(
       'DatasetConfig.pack: inference needs each example in a row of its own.'
       ' Set it to False.'
     )
-
-
-def _tasks(cfg: data.DatasetConfig) -> Sequence[seqio.Task]:
-  provider = data.mixture_or_task(cfg)
-  tasks = seqio.get_subtasks(provider)
-  with_split = [task for task in tasks if cfg.split in task.splits]
-  if not with_split:
-    splits = sorted({s for task in tasks for s in task.splits})
-    raise errors.UserError(
-      f'No task of {provider.name!r} has the split {cfg.split!r}. Splits:'
-      f' {splits}.{errors.did_you_mean(cfg.split, splits)}'
-    )
-  return with_split
 
 
 def _vocabulary(task: seqio.Task, feature: str) -> seqio.Vocabulary:

@@ -25,14 +25,7 @@ from typing import Any
 import jax
 import tensorflow as tf
 
-from t5x import (
-  data,
-  files,
-  initialization,
-  models,
-  optimizers,
-  partitioning,
-)
+from t5x import data, files, initialization, models, optimizers, partitioning
 from t5x import trainer as trainer_lib
 from t5x.cli import commands
 

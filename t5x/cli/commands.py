@@ -78,9 +78,7 @@ def init_key(seed: int | None) -> jax.Array | None:
   return None if seed is None else jax.random.key(seed)
 
 
-def no_checkpoint(
-  cfg: checkpoints.RestoreCheckpointConfig,
-) -> errors.UserError:
+def no_checkpoint(cfg: checkpoints.RestoreCheckpointConfig) -> errors.UserError:
   """Returns the error for a configuration that names no checkpoint."""
   return errors.UserError(
     f'RestoreCheckpointConfig: no checkpoint in {", ".join(cfg.paths) or None}'

@@ -49,7 +49,7 @@ class InferenceEvaluator:
     if verify_matching_vocabs_fn is not None:
       verify_matching_vocabs_fn(cfg, model)
     data.check_lengths(
-      provider, cfg, model.FEATURE_CONVERTER_CLS, longest_by_default=True
+      cfg, model.FEATURE_CONVERTER_CLS, longest_by_default=True
     )
     self._model = model
     self._partitioner = partitioner

@@ -49,8 +49,7 @@ def describe(
       'split': cfg.split,
       'examples': {
         task.name: _count(task, cfg.split)
-        for task in seqio.get_subtasks(provider)
-        if cfg.split in task.splits
+        for task in data.tasks_with_split(cfg)
       },
       'task_feature_lengths': dict(cfg.task_feature_lengths or {}),
       'batch_size': cfg.batch_size,
