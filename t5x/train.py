@@ -284,9 +284,11 @@ def train(
       train_iter.read_ahead()  # While the rest is compiled.
     ahead.give_to(trainer)
     save = checkpoint_cfg.save
-    manager = save and save.make_manager(
-      model_dir, trainer.train_state, partitioner, train_iter, use_orbax
-    )
+    manager = None
+    if save is not None:
+      manager = save.make_manager(
+        model_dir, trainer.train_state, partitioner, train_iter, use_orbax
+      )
     for part in (evaluator, manager):
       if part is not None:
         stack.callback(part.close)
@@ -342,10 +344,10 @@ def _seeded(cfg: data.DatasetConfig, seed: int) -> data.DatasetConfig:
 def _given_restore_configs(
   checkpoint_cfg: checkpoints.CheckpointConfig,
 ) -> list[checkpoints.RestoreCheckpointConfig]:
-  restore = checkpoint_cfg.restore
-  if restore is None:
-    return []
-  return list(restore) if isinstance(restore, (list, tuple)) else [restore]
+  restore = checkpoint_cfg.restore or []
+  if isinstance(restore, checkpoints.RestoreCheckpointConfig):
+    return [restore]
+  return list(restore)
 
 
 def _initial_step(checkpoint_cfg: checkpoints.CheckpointConfig) -> int:

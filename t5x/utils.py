@@ -1,4 +1,4 @@
-"""The names that T5X keeps in `utils`, each from the module that defines it."""
+"""Hub of the names that T5X keeps in `utils`, and its five small functions."""
 
 import importlib
 import math
@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import seqio
 from flax import core, traverse_util
 
 from t5x.checkpoints import (
@@ -60,7 +61,9 @@ def get_zeros_batch_like_spec(
   return {k: jnp.zeros(v.shape, v.dtype) for k, v in batch_spec.items()}
 
 
-def round_vocab_size_to_multiple(vocabulary: Any, divisor: int = 128) -> int:
+def round_vocab_size_to_multiple(
+  vocabulary: seqio.Vocabulary, divisor: int = 128
+) -> int:
   """Returns the vocabulary's size, rounded up to a multiple of `divisor`.
 
   T5's 32,100 pieces give 32,128: rows that no token uses cost little, and a
@@ -69,7 +72,9 @@ def round_vocab_size_to_multiple(vocabulary: Any, divisor: int = 128) -> int:
   return math.ceil(vocabulary.vocab_size / divisor) * divisor
 
 
-def flatten_dict_string_keys(x: Mapping[str, Any]) -> dict[str, Any]:
+def flatten_dict_string_keys(
+  x: dict[str, Any] | core.FrozenDict,
+) -> dict[str, Any]:
   """Returns a nested mapping as one level with keys joined by '/'."""
   return traverse_util.flatten_dict(core.unfreeze(x), sep='/')
 

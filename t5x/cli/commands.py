@@ -43,19 +43,17 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
 def _chosen(
   functions: Mapping[str, Callable[..., Any]], run_mode: str | None
 ) -> Callable[..., Any]:
-  if run_mode in functions:
-    return functions[run_mode]
-  if len(functions) > 1:
+  if run_mode is None and len(functions) > 1:
     raise errors.UserError(
       f'--run_mode: expected one of {", ".join(functions)}, found none.'
     )
-  ((mode, function),) = functions.items()
-  if run_mode is not None:
+  mode = run_mode or next(iter(functions))
+  if mode not in functions:
     raise errors.UserError(
-      f'--run_mode={run_mode}: this is t5x.{mode}, which does nothing else.'
-      f' Use python -m t5x.{run_mode}, or t5x.main with --run_mode.'
+      f'--run_mode={mode}: this is t5x.{next(iter(functions))}, which does'
+      f' nothing else. Use python -m t5x.{mode}, or t5x.main with --run_mode.'
     )
-  return function
+  return functions[mode]
 
 
 def prepare_folder(

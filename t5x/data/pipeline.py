@@ -156,8 +156,7 @@ def get_training_eval_datasets(
     start_step: unused, since every evaluation sees the same rows.
 
   Returns:
-    Task name to dataset, for the tasks that have the split. A mixture comes
-    first, under its own name, when it has several tasks.
+    Task name to dataset, for the tasks that have the split.
 
   Raises:
     errors.UserError: if no task has the split.

@@ -163,7 +163,7 @@ def _rows(tree: Any, count: int) -> list[Any]:
   if isinstance(tree, np.ndarray):
     return tree.tolist()
   if isinstance(tree, Mapping):
-    columns = {k: _rows(v, count) for k, v in tree.items()}
-    return [{k: v[i] for k, v in columns.items()} for i in range(count)]
+    named = {k: _rows(v, count) for k, v in tree.items()}
+    return [{k: v[i] for k, v in named.items()} for i in range(count)]
   columns = [_rows(v, count) for v in tree]
   return [tuple(column[i] for column in columns) for i in range(count)]

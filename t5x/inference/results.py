@@ -87,7 +87,7 @@ def write_inferences_to_file(
       count += 1
       if i >= len(outputs):
         continue
-      line = {'inputs': {k: plain(example[k]) for k in fields}}
+      line: dict[str, Any] = {'inputs': {k: plain(example[k]) for k in fields}}
       if mode == 'score':
         line['score'] = plain(outputs[i])
       else:
