@@ -32,18 +32,17 @@ def define_flags() -> None:
   flags.DEFINE_multi_string(
     'gin_file',
     None,
-    'A gin file; repeatable, later ones win. Looked up in the working folder,'
-    ' in --gin_search_paths, beside the package, and in installed packages that'
-    ' ship gin files.',
+    'A gin file; later ones win. Looked up in the working folder, in'
+    ' --gin_search_paths, beside the package, and in installed packages that'
+    ' ship gin files',
   )
   flags.DEFINE_multi_string(
     'gin_bindings',
     [],
-    'A gin binding such as "train.eval_period = 100"; repeatable. A macro of'
-    ' the gin files is shorter as --gin.NAME=VALUE, such as'
-    ' --gin.TRAIN_STEPS=500; strings have quotes of their own:'
-    ' --gin.MODEL_DIR="\'runs/mine\'". The first lines of a file list its'
-    ' macros, --dry_run shows their values.',
+    'A gin binding such as "train.eval_period = 100". A macro of the gin files'
+    ' is shorter as --gin.NAME=VALUE, such as --gin.TRAIN_STEPS=500; strings'
+    ' have quotes of their own: --gin.MODEL_DIR="\'runs/mine\'". The first'
+    ' lines of a file list its macros, --dry_run shows their values',
   )
   flags.DEFINE_list(
     'gin_search_paths', [], 'Comma-separated folders to look gin files up in.'
@@ -72,8 +71,9 @@ def define_flags() -> None:
   flags.DEFINE_bool(
     'multiprocess_gpu',
     False,
-    'Whether this is one of several processes that train together; needs the'
-    ' three flags below unless a cluster tells JAX.',
+    'Whether this is one of several processes that train together; needs'
+    ' --coordinator_address, --process_count and --process_index unless a'
+    ' cluster tells JAX.',
   )
   flags.DEFINE_string(
     'coordinator_address', None, 'HOST:PORT of the first process.'
