@@ -18,19 +18,13 @@ from typing import Any
 
 from t5x.cli import commands
 from t5x.eval import evaluate
-from t5x.infer import infer, merge_chunks_to_file, write_inferences_to_file
+from t5x.infer import (
+  infer,
+  merge_chunks_to_file,  # noqa: F401
+  write_inferences_to_file,  # noqa: F401
+)
 from t5x.precompile import precompile
 from t5x.train import train
-
-__all__ = [
-  'MODES',
-  'evaluate',
-  'infer',
-  'merge_chunks_to_file',
-  'precompile',
-  'train',
-  'write_inferences_to_file',
-]
 
 MODES: Mapping[str, Callable[..., Any]] = {
   'train': train,

@@ -1,5 +1,8 @@
 """Hub of the names that T5X keeps in `utils`, and its five small functions."""
 
+# The imported names are handed on.
+# ruff: noqa: F401
+
 import importlib
 import math
 from collections.abc import Mapping
@@ -29,29 +32,6 @@ from t5x.inference import get_infer_fn
 from t5x.initialization import TrainStateInitializer
 from t5x.optimizers import create_learning_rate_scheduler
 from t5x.run.model_info import log_model_info
-
-__all__ = [
-  'CheckpointConfig',
-  'DatasetConfig',
-  'RestoreCheckpointConfig',
-  'SaveCheckpointConfig',
-  'TrainStateInitializer',
-  'create_learning_rate_scheduler',
-  'flatten_dict_string_keys',
-  'get_dataset',
-  'get_first_valid_restore_config_and_paths',
-  'get_infer_fn',
-  'get_training_eval_datasets',
-  'get_vocabulary',
-  'get_zeros_batch_like_spec',
-  'import_module',
-  'log_model_info',
-  'multihost_assert_equal',
-  'prepare_train_iter',
-  'round_vocab_size_to_multiple',
-  'sync_global_devices',
-  'verify_matching_vocabs',
-]
 
 
 def get_zeros_batch_like_spec(

@@ -27,11 +27,14 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
         f'Unexpected argument {argv[1]!r}. Options start with --; gin files are'
         ' given as --gin_file=FILE.'
       )
-    function = _chosen(functions, flags.FLAGS.run_mode)
+    values = flags.FLAGS
+    function = _chosen(functions, values.run_mode)
     flags_lib.set_up()
     with_gin = gin.configurable(function)
-    flags_lib.parse_gin()
-    if flags.FLAGS.dry_run:
+    gin_utils.parse_gin_flags(
+      values.gin_search_paths, values.gin_file or [], values.gin_bindings
+    )
+    if values.dry_run:
       print(gin.config_str())
     else:
       with_gin()

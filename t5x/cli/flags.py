@@ -1,11 +1,10 @@
 """Flags of the entry points, and the set-up of a process."""
 
 import sys
-from typing import Any
 
 from absl import flags, logging
 
-from t5x import distributed, errors, gin_utils
+from t5x import distributed, errors
 from t5x.cli import quiet_tensorflow
 
 RUN_MODES = ('train', 'eval', 'infer', 'precompile')
@@ -94,23 +93,15 @@ def set_up() -> None:
       'No configuration: give at least one --gin_file, for example'
       ' --gin_file=gin/dss_cqa.gin.'
     )
-  # The libraries below log each file they touch; what a user has to know is
-  # printed. `--verbosity=0` brings the rest back.
+  # Libraries log each file they touch; what a user has to know is printed.
+  # `--verbosity=0` brings the rest back.
   if not values['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
   _start_processes(values)
   _set_up_data(values)
 
 
-def parse_gin() -> None:
-  """Parses the gin files and bindings that the flags name."""
-  values = flags.FLAGS
-  gin_utils.parse_gin_flags(
-    values.gin_search_paths, values.gin_file or [], values.gin_bindings
-  )
-
-
-def _start_processes(values: Any) -> None:
+def _start_processes(values: flags.FlagValues) -> None:
   names = ('coordinator_address', 'process_count', 'process_index')
   given = [name for name in names if values[name].value is not None]
   if not given and not values.multiprocess_gpu and not distributed.cluster():
@@ -126,7 +117,7 @@ def _start_processes(values: Any) -> None:
   )
 
 
-def _set_up_data(values: Any) -> None:
+def _set_up_data(values: flags.FlagValues) -> None:
   # Imported here, since flags are parsed before anything heavy is loaded.
   import seqio
 

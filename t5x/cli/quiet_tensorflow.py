@@ -28,7 +28,8 @@ def load() -> None:
 def _held_back_stderr() -> Iterator[None]:
   """Keeps what libraries write to file descriptor 2, to show on failure."""
   sys.stderr.flush()
-  with tempfile.TemporaryFile() as held, _duplicate(2) as terminal:
+  terminal = os.dup(2)
+  with tempfile.TemporaryFile() as held:
     os.dup2(held.fileno(), 2)
     try:
       yield
@@ -38,12 +39,4 @@ def _held_back_stderr() -> Iterator[None]:
       raise
     finally:
       os.dup2(terminal, 2)
-
-
-@contextlib.contextmanager
-def _duplicate(descriptor: int) -> Iterator[int]:
-  copy = os.dup(descriptor)
-  try:
-    yield copy
-  finally:
-    os.close(copy)
+      os.close(terminal)

@@ -93,12 +93,16 @@ class Snapshot:
           raise TypeError(f'{field} is no number')
       if not 0 <= snapshot.state_bytes <= _MAX_BYTES:
         raise ValueError(f'{snapshot.state_bytes} bytes')
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-      if isinstance(error, UnusableError):
-        raise
+    except UnusableError:
+      raise
+    except (
+      ValueError,
+      TypeError,
+      KeyError,
+      AttributeError,
+      RecursionError,
+    ) as error:
       raise UnusableError(f'it is no such file ({error!r})') from error
-    except RecursionError as error:
-      raise UnusableError('it is no such file') from error
     return snapshot
 
 

@@ -1,4 +1,4 @@
-"""Runs a model's inference over a whole dataset, on every host alike."""
+"""Batched inference over a whole dataset, on all hosts together."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from t5x import models
+from t5x import models, partitioning
 from t5x import train_state as train_state_lib
 from t5x.inference import bucketing
 
@@ -50,7 +50,7 @@ def get_infer_fn(
   infer_step: InferStepCallable,
   batch_size: int,
   train_state_axes: train_state_lib.TrainState,
-  partitioner: Any,
+  partitioner: partitioning.BasePartitioner,
   keep_aux_as_numpy: bool = False,
   padded_features: Sequence[str] = (),
 ) -> InferFnCallable:
@@ -123,7 +123,7 @@ def get_infer_fn(
 def _host_batches(
   dataset: Any,
   batch_size: int,
-  partitioner: Any,
+  partitioner: partitioning.BasePartitioner,
   padded_features: Sequence[str],
 ) -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]:
   """Yields this host's (indices, batch); each host the same number of times."""
@@ -143,27 +143,30 @@ def _host_batches(
 
 def _gather(
   indices: Sequence[np.ndarray], outputs: Sequence[Any], keep_aux: bool
-):
+) -> list[tuple[int, Any]] | tuple[list[tuple[int, Any]], Any]:
   """Joins the batches' results, in the order of the indices."""
   if not indices:
     return []
   order = np.argsort(np.concatenate(indices), kind='stable')
   joined = jax.tree.map(lambda *x: np.concatenate(x)[order], *outputs)
   ids = np.concatenate(indices)[order].tolist()
-  if not isinstance(joined, tuple):
-    return list(zip(ids, _rows(joined, len(ids)), strict=True))
-  values, aux = joined
+  values, *aux = joined if isinstance(joined, tuple) else (joined,)
+  columns = jax.tree.map(lambda x: x.tolist(), values)
+  rows = [(index, row_of(columns, i)) for i, index in enumerate(ids)]
+  if not aux:
+    return rows
   if not keep_aux:
     aux = jax.tree.map(lambda x: x.tolist(), aux)
-  return list(zip(ids, _rows(values, len(ids)), strict=True)), aux
+  return rows, aux[0]
 
 
-def _rows(tree: Any, count: int) -> list[Any]:
-  """Splits a tree of arrays [B, …] into B trees of lists."""
-  if isinstance(tree, np.ndarray):
-    return tree.tolist()
-  if isinstance(tree, Mapping):
-    named = {k: _rows(v, count) for k, v in tree.items()}
-    return [{k: v[i] for k, v in named.items()} for i in range(count)]
-  columns = [_rows(v, count) for v in tree]
-  return [tuple(column[i] for column in columns) for i in range(count)]
+def row_of(tree: Any, index: int) -> Any:
+  """Returns the tree of the values that belong to one row.
+
+  `row_of({'scores': [0.1, 0.2]}, 1)` is `{'scores': 0.2}`.
+  """
+  return jax.tree.map(
+    lambda column: column[index],
+    tree,
+    is_leaf=lambda x: isinstance(x, (list, np.ndarray)),
+  )

@@ -1,4 +1,4 @@
-"""The files of an inference: rows as JSON lines, chunks, and their merging.
+"""Result files of an inference: rows as JSON lines, chunks, and their merging.
 
     <output_dir>/tmp-<name>/<name>-chunk00000    finished rows, while it runs
     <output_dir>/<name>                          all rows, at the end
@@ -14,12 +14,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import seqio
 import tensorflow as tf
 
 from t5x import errors, files
+from t5x.inference import batched
 
 Inferences = tuple[Sequence[Any], Mapping[str, Any]]
 
@@ -95,7 +95,7 @@ def write_inferences_to_file(
         if output_ids:
           line['prediction_tokens'] = _until_padding(plain(outputs[i]))
       if aux:
-        line['aux'] = plain(row_of(aux, i))
+        line['aux'] = plain(batched.row_of(aux, i))
       f.write(json.dumps(line, cls=json_encoder_cls, ensure_ascii=False) + '\n')
   if count != len(outputs):
     raise errors.UserError(
@@ -136,18 +136,6 @@ def _until_padding(tokens: list[Any]) -> list[Any]:
   if tokens and isinstance(tokens[0], list):
     return [_until_padding(row) for row in tokens]
   return tokens[: tokens.index(0)] if 0 in tokens else tokens
-
-
-def row_of(tree: Any, index: int) -> Any:
-  """Returns the tree of the values that belong to one row.
-
-  `row_of({'scores': [0.1, 0.2]}, 1)` is `{'scores': 0.2}`.
-  """
-  return jax.tree.map(
-    lambda column: column[index],
-    tree,
-    is_leaf=lambda x: isinstance(x, (list, np.ndarray)),
-  )
 
 
 def plain(value: Any) -> Any:
@@ -201,36 +189,36 @@ def chunk_path(tmp_dir: str, output_fname: str, index: int) -> str:
 
 def finished_chunks(tmp_dir: str, output_fname: str) -> int:
   """Returns how many chunks, from the first one on, are done."""
-  found = {
+  done = {
     int(match.group(1))
     for name in tf.io.gfile.listdir(tmp_dir)
     if (match := re.fullmatch(re.escape(output_fname) + r'-chunk(\d+)', name))
   }
-  return next(i for i in range(len(found) + 1) if i not in found)
+  return next(i for i in range(len(done) + 1) if i not in done)
 
 
 def open_tmp_dir(
   tmp_dir: str, identity: Mapping[str, Any], resume: bool
 ) -> None:
-  """Makes the folder of the chunks, empty unless there is what to resume.
+  """Makes the folder of the chunks, empty unless an inference is resumed.
 
   Args:
     tmp_dir: the folder.
     identity: what decides the rows; kept there as `identity.json`.
-    resume: whether chunks that are there count.
+    resume: whether to keep the chunks of an earlier inference.
 
   Raises:
-    errors.UserError: the chunks there come from another configuration.
+    errors.UserError: those chunks come from another configuration.
   """
   path = os.path.join(tmp_dir, 'identity.json')
   identity = json.loads(json.dumps(identity))
   if tf.io.gfile.exists(path) and resume:
     with tf.io.gfile.GFile(path) as f:
-      found = json.load(f)
+      stored = json.load(f)
     differing = [
-      f'{k}: {found.get(k)!r} there, {v!r} now'
+      f'{k}: {stored.get(k)!r} there, {v!r} now'
       for k, v in identity.items()
-      if found.get(k) != v
+      if stored.get(k) != v
     ]
     if differing:
       raise errors.UserError(
