@@ -147,12 +147,11 @@ def train(
   init_rng, trainer_rng = jax.random.split(
     jax.random.key(seed, impl=_RNG_KINDS[use_hardware_rng])
   )
+  commands.prepare_folder(model_dir, summarize_config_fn)
   train_cfg = _seeded(train_dataset_cfg, seed)
   loss_cfg = train_eval_dataset_cfg and _seeded(train_eval_dataset_cfg, seed)
   infer_cfg = infer_eval_dataset_cfg and _seeded(infer_eval_dataset_cfg, seed)
   configs = (train_cfg, loss_cfg, infer_cfg)
-
-  commands.prepare_folder(model_dir, summarize_config_fn)
   for cfg in (train_cfg, loss_cfg):
     if cfg is not None and verify_matching_vocabs_fn is not None:
       verify_matching_vocabs_fn(cfg, model)
@@ -289,9 +288,8 @@ def train(
       manager = save.make_manager(
         model_dir, trainer.train_state, partitioner, train_iter, use_orbax
       )
-    for part in (evaluator, manager):
-      if part is not None:
-        stack.callback(part.close)
+    for part in filter(None, (evaluator, manager)):
+      stack.callback(part.close)
 
     # The steps.
     progress = progress_lib.Progress(end, start, jax.process_index() == 0)

@@ -1,9 +1,9 @@
 """Iterator that feeds a run: reads ahead, and keeps its position."""
 
-import queue
+import collections
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from concurrent import futures
 
 import jax
 import numpy as np
@@ -155,49 +155,28 @@ class TrainIterator(Iterator[Mapping[str, jax.Array]]):
 
 
 class _ReadAhead:
-  """A thread that fills a short queue with batches on the devices."""
+  """A thread that keeps a few batches ready on the devices."""
 
   def __init__(
     self,
     open_batches: Callable[[Callable[[], bool]], Iterator[snapshots.Batch]],
     shard_batch: Callable[[snapshots.Batch], Mapping[str, jax.Array]],
   ):
-    self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(_PREFETCH_BATCHES)
     self._stopped = threading.Event()
-    self._thread = threading.Thread(
-      target=self._fill, args=(open_batches, shard_batch), daemon=True
+    self._thread = futures.ThreadPoolExecutor(1, 'read-ahead')
+    opened = self._thread.submit(open_batches, self._stopped.is_set)
+    self._read = lambda: shard_batch(next(opened.result()))
+    self._batches = collections.deque(
+      self._thread.submit(self._read) for _ in range(_PREFETCH_BATCHES)
     )
-    self._thread.start()
 
   def get(self) -> Mapping[str, jax.Array]:
-    kind, value = self._queue.get()
-    if kind == 'batch':
-      return value
-    # Stays in the queue, so that every further call ends in the same way.
-    self._queue.put((kind, value))
-    raise value
+    # What raises stays first, so that every further call ends in the same way.
+    batch = self._batches[0].result()
+    self._batches.popleft()
+    self._batches.append(self._thread.submit(self._read))
+    return batch
 
-  def close(self):
+  def close(self) -> None:
     self._stopped.set()
-    while self._thread.is_alive():
-      try:
-        self._queue.get_nowait()
-      except queue.Empty:
-        self._thread.join(timeout=0.05)
-
-  def _fill(self, open_batches, shard_batch):
-    try:
-      for batch in open_batches(self._stopped.is_set):
-        self._put(('batch', shard_batch(batch)))
-        if self._stopped.is_set():
-          return
-      self._put(('end', StopIteration()))
-    except Exception as e:  # Raised again where the batch is asked for.
-      self._put(('error', e))
-
-  def _put(self, item):
-    while not self._stopped.is_set():
-      try:
-        return self._queue.put(item, timeout=0.1)
-      except queue.Full:
-        continue
+    self._thread.shutdown(cancel_futures=True)

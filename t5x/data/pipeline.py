@@ -71,10 +71,14 @@ def get_dataset(
     ).batch(rows_of_part, drop_remainder=True)
     for part in parts
   ]
-  if len(batches) == 1:
-    dataset = batches[0]
-  else:
-    dataset = tf.data.Dataset.zip(tuple(batches)).map(_concatenated)
+  dataset = batches[0]
+  if len(batches) > 1:
+    dataset = tf.data.Dataset.zip(tuple(batches)).map(
+      lambda *batches: {
+        name: tf.concat([batch[name] for batch in batches], axis=0)
+        for name in batches[0]
+      }
+    )
   first = parts[0] * rows_of_part
   dataset = _take_rows(
     dataset,
@@ -230,14 +234,6 @@ def _rows_of_host(
     )
   rows = cfg.batch_size // num_shards
   return slice(shard_id * rows, (shard_id + 1) * rows)
-
-
-def _concatenated(*batches: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-  """Returns one batch of the rows of several."""
-  return {
-    name: tf.concat([batch[name] for batch in batches], axis=0)
-    for name in batches[0]
-  }
 
 
 def _take_rows(

@@ -36,10 +36,10 @@ def task(
   Raises:
     errors.UserError: if these are no examples.
   """
-  by_feature = columns(examples)
+  columns = _columns(examples)
   source = seqio.FunctionDataSource(
     lambda split, shuffle_files, seed=None: tf.data.Dataset.from_tensor_slices(
-      by_feature
+      columns
     ),
     splits=[SPLIT],
   )
@@ -53,7 +53,7 @@ def task(
   )
 
 
-def columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
+def _columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
   """Returns feature to values.
 
   `columns(['a', 'b'])` is `{'inputs': ['a', 'b'], 'targets': ['', '']}`.

@@ -173,9 +173,7 @@ class TrainLoop:
       return False
     values = metrics.result()
     self.progress.report(step, progress_lib.scalars(values))
-    return run_actions(
-      mode, self.actions, self.trainer.train_state, {'train': values}
-    )
+    return self._act(mode, {'train': values})
 
   def _save(
     self, train_state: train_state_lib.TrainState | None = None
