@@ -164,7 +164,7 @@ def _as_user_errors() -> Iterator[None]:
     ) from e
   except ImportError as e:
     raise errors.UserError(
-      f'A gin file imports a module that is not there: {e}'
+      f'A gin file imports a module that does not exist: {e}'
     ) from e
 
 

@@ -1,7 +1,7 @@
 r"""Predicts or scores a SeqIO task or mixture, and writes JSON lines.
 
-Goes through each task in chunks; the same command goes on after the last whole
-chunk if it is killed. `inference.results` describes the files, and
+Infers on each task in chunks; after a kill, the same command resumes after the
+last complete chunk. `inference.results` describes the files, and
 `t5x/configs/runs/infer.gin` binds the arguments of `infer`.
 
 A run's predictions for the test questions:
@@ -102,7 +102,7 @@ def infer(
     num_shards: how many runs share the examples.
     merge_chunked_results: whether the chunks become one file at the end.
     write_fn: writes a chunk; see `write_inferences_to_file`.
-    checkpoint_ds_iter: whether to go on where a killed run stopped; otherwise
+    checkpoint_ds_iter: whether to resume where a killed run stopped; otherwise
       its chunks are removed.
     train_state_initializer_cls: restores states.
     fallback_init_rng: seed of leaves that the checkpoint lacks, where the
@@ -121,7 +121,7 @@ def infer(
   """
   _check(mode, dataset_cfg, checkpoint_period, shard_id, num_shards)
   if dataset_cfg.seed is None:
-    # A run that goes on has to see the same order.
+    # A run that resumes has to see the same order.
     dataset_cfg = dataclasses.replace(dataset_cfg, seed=0)
   # Raises for a batch that the mesh doesn't divide.
   partitioner.get_data_layout(dataset_cfg.batch_size)
@@ -166,7 +166,7 @@ def infer(
     raise commands.no_checkpoint(restore_checkpoint_cfg)
 
   # Each task, chunk by chunk. What decides its rows is kept with the chunks, so
-  # that no run goes on with another one's.
+  # that no run resumes another one's.
   infer_fn = inference.get_infer_fn(
     inference.infer_step(model, mode),
     batch_size,

@@ -67,7 +67,7 @@ def precompile(
 
   Args:
     model: what would be trained.
-    train_dataset_cfg: what it would be trained on; only shapes are asked for.
+    train_dataset_cfg: what it would be trained on; only its shapes are used.
     partitioner: lays arrays out on the devices.
     model_dir: where the texts go.
     random_seed: unused, since nothing is drawn here.

@@ -1,8 +1,8 @@
 r"""Trains a model on a SeqIO task or mixture.
 
-Goes on from the run's last checkpoint if there is one, and evaluates on the
-way. Gin files bind the arguments of `train`: those in `t5x/configs/runs` and
-`gin/`.
+Resumes from the run's last checkpoint if there is one, and evaluates on the
+way. The gin files in `t5x/configs/runs` and `gin/` bind the arguments of
+`train`.
 
 Distilling step by step on the packaged sample, on any machine:
 
@@ -97,7 +97,7 @@ def train(
   | None = data.verify_matching_vocabs,
   gc_period: int = 0,
 ) -> tuple[int, train_state_lib.TrainState]:
-  """Trains, evaluates and saves, from the last checkpoint on if there is one.
+  """Trains, evaluates and saves; resumes from the last checkpoint, if any.
 
   Args:
     model: what to train.
@@ -121,7 +121,7 @@ def train(
     summarize_config_fn: keeps the configuration with the run.
     inference_evaluator_cls: computes the metrics of predictions.
     get_dataset_fn: reads the training data.
-    concurrent_metrics: whether metrics are computed while training goes on.
+    concurrent_metrics: whether metrics are computed while training continues.
     actions: called after training metrics, evaluation of the loss, evaluation
       of predictions; one that returns True stops the run.
     train_eval_get_dataset_fn: reads the data to measure the loss on.
@@ -142,7 +142,7 @@ def train(
   _check_periods(total_steps, eval_period, eval_steps, stats_period)
 
   # Random keys, and one seed for all data that has none of its own, so that a
-  # run that goes on reads alike.
+  # run that resumes reads the same.
   seed = data.shared_seed(random_seed, identity.stored_seed(model_dir))
   init_rng, trainer_rng = jax.random.split(
     jax.random.key(seed, impl=_RNG_KINDS[use_hardware_rng])
@@ -256,11 +256,11 @@ def train(
     _, paths = checkpoints.get_first_valid_restore_config_and_paths(
       restore_cfgs
     )
-    # A trainer of shapes compiles the step in a thread meanwhile. It has to
-    # trace the step first, and two threads that trace are slower than one after
+    # Meanwhile, a trainer of shapes compiles the step in a thread. To trace the
+    # step it needs Python, and two threads that trace are slower than one after
     # the other. So it begins when this thread leaves Python idle: before a
-    # checkpoint is read, which is waiting for files, or after a state from
-    # scratch is traced, when the devices draw the weights.
+    # checkpoint is read, which mostly waits for files, or, without one, after
+    # the initialization is traced, while the devices draw the weights.
     ahead = trainer_lib.CompileAhead(
       lambda: make_trainer(shapes, jax.eval_shape(lambda: trainer_rng)), batch
     )

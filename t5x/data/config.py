@@ -33,9 +33,9 @@ class DatasetConfig:
     num_workers: of Grain tasks, which are not supported.
     data_shards: (not in T5X) in how many parts the data is read, for training;
       each part gives an equal share of every batch. A host reads the parts
-      that its rows come from, so the batches don't depend on how many hosts
-      there are. With 1, every host reads the data and keeps its rows of each
-      batch; with as many as there are hosts, each reads its own part alone.
+      that its rows come from, so the batches don't depend on the number of
+      hosts. With 1, every host reads all data and keeps its rows of each batch;
+      with one part per host, each reads its own part alone.
       None chooses by the files of the data, see `data_parts`.
   """
 
@@ -56,7 +56,7 @@ class DatasetConfig:
   num_workers: int | None = 0
   data_shards: int | None = None
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     grain = ('runtime_preprocessors', 'num_prefetch_threads', 'num_workers')
     for option in grain:
       if getattr(self, option):

@@ -287,7 +287,7 @@ def prepare_train_iter(
     train_iter: a dataset of one host's batches, or an iterator already made.
     partitioner: puts batches on its mesh (`shard_batch`).
     checkpoint_cfg: unused, since every checkpoint holds the position.
-    data_layout: says which part of the data the dataset is.
+    data_layout: which part of the data the dataset is.
 
   Returns:
     An iterator with `element_spec`, `get_state` and `set_state`.

@@ -41,7 +41,7 @@ Batch = Mapping[str, np.ndarray]
 
 
 class UnusableError(ValueError):
-  """A snapshot that does not lead to where it was taken."""
+  """A snapshot that does not lead to the position where it was taken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Snapshot:
 
 
 class Pipeline(Iterator[Batch]):
-  """One pass through a dataset, whose snapshots are kept as it goes.
+  """One pass through a dataset, which takes snapshots on the way.
 
   Attributes:
     batches: how many were read, from the dataset's start.
@@ -141,9 +141,9 @@ class Pipeline(Iterator[Batch]):
     self.batches = 0
     # Made when it is first read from.
     self._opened: Iterator[Batch] | None = None
-    # The batch that was read to see whether a snapshot leads there.
+    # The batch that was read to check a snapshot.
     self._ahead: Batch | None = None
-    # A snapshot whose next batch is yet to be read.
+    # A snapshot whose next batch has not been read yet.
     self._taken: Snapshot | None = None
 
   @property
@@ -222,7 +222,7 @@ class Pipeline(Iterator[Batch]):
         state=zlib.compress(state, 1),
         state_bytes=len(state),
       )
-    # Whatever it is, training goes on without.
+    # Whatever it is, training continues without snapshots.
     except Exception as error:
       self._gave_up = True
       logging.info(
@@ -271,7 +271,7 @@ class Pipeline(Iterator[Batch]):
       self._ahead = next(self._iterator)
     except UnusableError:
       raise
-    # Of TensorFlow's many errors none may end the run.
+    # None of TensorFlow's many errors may end the run.
     except Exception as error:
       reason = str(error).partition('\n')[0][:300]
       raise UnusableError(f'TensorFlow cannot read it: {reason}') from error

@@ -1,10 +1,11 @@
 """Batched inference over a whole dataset, on all hosts together."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+import tensorflow as tf
 
 from t5x import models, partitioning
 from t5x import train_state as train_state_lib
@@ -12,6 +13,7 @@ from t5x.inference import bucketing
 
 InferStepCallable = Callable[..., Any]
 InferFnCallable = Callable[..., Any]
+Rows: TypeAlias = tf.data.Dataset | Iterable[tuple[int, bucketing.Features]]
 
 # Shapes of batches that are compiled for. A padded position costs a CPU much;
 # compiling costs an accelerator more.
@@ -58,14 +60,14 @@ def get_infer_fn(
 
   Args:
     infer_step: `(params, batch, rng) -> outputs`, a tree of arrays [B, …]; for
-      a pair (outputs, aux), both are handed back apart.
+      a pair (outputs, aux), both are returned separately.
     batch_size: rows of a global batch.
     train_state_axes: mesh axes of the train state.
     partitioner: compiles the step for its mesh.
     keep_aux_as_numpy: whether aux values stay arrays instead of lists.
     padded_features: beginnings of the names of features whose padding may be
-      cut off (`BaseModel.padded_features`). Rows of like length then share a
-      batch; see `bucketing`.
+      cut off (`BaseModel.padded_features`). Rows of similar length then share
+      a batch; see `bucketing`.
 
   Returns:
     `infer_fn(dataset, train_state, rng=None)`, for a `tf.data.Dataset` of
@@ -85,10 +87,10 @@ def get_infer_fn(
   )
 
   def infer_fn(
-    dataset: Any,
+    dataset: Rows,
     train_state: train_state_lib.TrainState,
     rng: jax.Array | None = None,
-  ):
+  ) -> Any:
     if rng is None:
       rng = jax.random.key(0)
     indices, outputs, running = [], [], None
@@ -121,14 +123,14 @@ def get_infer_fn(
 
 
 def _host_batches(
-  dataset: Any,
+  dataset: Rows,
   batch_size: int,
   partitioner: partitioning.BasePartitioner,
   padded_features: Sequence[str],
 ) -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]:
   """Yields this host's (indices, batch); each host the same number of times."""
   layout = partitioner.get_data_layout(batch_size)
-  if hasattr(dataset, 'as_numpy_iterator'):
+  if isinstance(dataset, tf.data.Dataset):
     dataset = dataset.as_numpy_iterator()
   # All hosts read all rows, and so agree on the batches and their shapes.
   for index, batch in bucketing.batches(

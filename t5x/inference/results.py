@@ -4,7 +4,7 @@
     <output_dir>/<name>                          all rows, at the end
 
 where name is `<task>-<mode>.jsonl-<shard>-of-<shards>`. A chunk gets its name
-when it is whole, so the chunks that are there are what is done.
+when it is complete, so the chunks that exist are done.
 """
 
 import base64
@@ -53,7 +53,7 @@ def write_inferences_to_file(
     task_ds: the examples, as the task gives them.
     mode: 'predict', 'predict_with_aux' or 'score'.
     vocabulary: turns predicted tokens into text.
-    json_encoder_cls: writes what is neither text, number nor array.
+    json_encoder_cls: encodes what is neither text, number nor array.
     include_all_inputs: whether "inputs" has all features of the example,
       tokens too, instead of those before tokenization.
     input_fields_to_include: if given, the features that "inputs" has; 'inputs'
@@ -163,7 +163,7 @@ def merge_chunks_to_file(
 ) -> None:
   """Joins the chunks of `tmp_dir`, in their order, into one file.
 
-  The file appears when it is whole.
+  The file appears when it is complete.
 
   Args:
     output_dir: where it goes.

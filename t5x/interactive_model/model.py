@@ -77,7 +77,7 @@ class InteractiveModel:
     eval_names: tasks that the trainer's `eval` may be given.
 
   Raises:
-    errors.UserError: if there is no checkpoint where one is said to be.
+    errors.UserError: if `checkpoint_path` has no checkpoint.
   """
 
   def __init__(

@@ -1,8 +1,8 @@
 """Identity of the experiment that a run's folder belongs to.
 
-`run.json` holds, besides the seed, what must not change while a run goes on:
-the shapes of the model and what the data is made of. Going on with another
-model or on other data would give a result that belongs to neither.
+`run.json` holds, besides the seed, what must not change when a run resumes: the
+shapes of the model and what the data is made of. Resuming with another model or
+on other data would give a result that belongs to neither.
 """
 
 import json
@@ -77,12 +77,12 @@ def stored_seed(model_dir: str) -> int | None:
 
 
 def check(model_dir: str, identity: Mapping[str, Any], accept: bool) -> None:
-  """Refuses to go on with another experiment's folder; else keeps `identity`.
+  """Refuses to resume another experiment's folder; else writes `identity`.
 
   Args:
     model_dir: the run's folder.
     identity: what is to be run, from `describe`.
-    accept: whether to go on anyway.
+    accept: whether to resume anyway.
 
   Raises:
     errors.UserError: the folder holds a checkpoint of another experiment.
@@ -111,8 +111,8 @@ def check(model_dir: str, identity: Mapping[str, Any], accept: bool) -> None:
 class Evaluated:
   """Remembers, in a run's folder, the last step that was evaluated.
 
-  A run that is cut short between the checkpoint and the evaluation of a step
-  makes up for it when it goes on.
+  A run that is interrupted between the checkpoint and the evaluation of a step
+  evaluates it when it resumes.
   """
 
   def __init__(self, model_dir: str):

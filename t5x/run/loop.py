@@ -58,7 +58,7 @@ def run_actions(
 ) -> bool:
   """Runs the actions of a mode; returns whether one asks the run to stop."""
   return any(
-    # A list, since every action has to run, whatever the first one says.
+    # A list, since every action has to run, whatever the first one returns.
     [
       action.run(train_state, metrics_by_task)
       for action in actions.get(mode, ())
@@ -68,7 +68,7 @@ def run_actions(
 
 @dataclasses.dataclass(kw_only=True)
 class TrainLoop:
-  """Goes from the state's step to the last one.
+  """Trains from the state's step to the last one.
 
   Attributes:
     trainer: holds the state and steps it.
@@ -80,8 +80,8 @@ class TrainLoop:
     train_state_axes: mesh axes of the state.
     periods: what is due when.
     actions: what to call after which part.
-    progress: shows what goes on.
-    signals: says when to stop early.
+    progress: shows steps and metrics.
+    signals: tell when to stop early.
     evaluated: remembers the last step whose evaluation was completed.
   """
 
@@ -111,7 +111,7 @@ class TrainLoop:
         state from before them is saved.
     """
     position = self.train_iter.get_state()
-    # What the run had saved, and had not evaluated when it was cut short.
+    # A step that was saved, but not evaluated before the run was interrupted.
     evaluate_first |= self.periods.due('evaluate', start, end) and (
       self.evaluated.is_missing(start)
     )
@@ -214,7 +214,9 @@ class TrainLoop:
         stopped |= self._act(trainer_lib.ActionMode.INFER_EVAL, metrics)
     return stopped
 
-  def _act(self, mode: trainer_lib.ActionMode, by_task: Any) -> bool:
+  def _act(
+    self, mode: trainer_lib.ActionMode, by_task: Mapping[str, Any]
+  ) -> bool:
     if not self.actions.get(mode):
       return False
     resolved = {

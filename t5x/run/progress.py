@@ -54,7 +54,7 @@ class Progress:
     self._visible = visible
     self._console = rich_console.Console(stderr=True)
     self._bar: rich_progress.Progress | None = None
-    self._task: Any = None
+    self._task = rich_progress.TaskID(0)
 
   def __enter__(self) -> 'Progress':
     if self._visible and self._console.is_terminal:
@@ -80,7 +80,7 @@ class Progress:
       self._bar.update(self._task, completed=step, description='training')
 
   def phase(self, name: str) -> None:
-    """Shows what goes on besides training, such as 'evaluating'."""
+    """Shows what the run does besides training, such as 'evaluating'."""
     if self._bar is not None:
       self._bar.update(self._task, description=name)
 
