@@ -116,7 +116,9 @@ class InteractiveModel:
       for name in task_feature_lengths
     }
     self._infer_fns: dict[InferenceType, Callable[..., Any]] = {}
-    self._train_summary: Mapping[str, Any] | None = None
+    self._train_summary: trainer_lib.MetricValues | None = None
+
+    # The state: the last one in the folder, else the given one, else a new one.
     initializer = initialization.initializer_of(
       model, partitioner, input_shapes, input_types
     )
@@ -133,6 +135,8 @@ class InteractiveModel:
       raise commands.no_checkpoint(given)
     if state is None:
       state = initializer.from_scratch(init_rng)
+
+    # What trains it, and what saves it.
     self._trainer = trainer_lib.Trainer(
       model=model,
       train_state=state,
@@ -172,7 +176,7 @@ class InteractiveModel:
     return self._train_state_axes
 
   @property
-  def train_summary(self) -> Mapping[str, Any] | None:
+  def train_summary(self) -> trainer_lib.MetricValues | None:
     """Metrics of the last training step; None before the first."""
     return self._train_summary
 
