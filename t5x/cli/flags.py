@@ -98,7 +98,14 @@ def set_up() -> None:
   if not values['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
   _start_processes(values)
-  _set_up_data(values)
+
+  # Imported here, since flags are parsed before anything heavy is loaded.
+  import seqio
+
+  if values.tfds_data_dir:
+    seqio.set_tfds_data_dir_override(values.tfds_data_dir)
+  if values.seqio_additional_cache_dirs:
+    seqio.add_global_cache_dirs(values.seqio_additional_cache_dirs)
 
 
 def _start_processes(values: flags.FlagValues) -> None:
@@ -115,13 +122,3 @@ def _start_processes(values: flags.FlagValues) -> None:
   distributed.start(
     values.coordinator_address, values.process_count, values.process_index
   )
-
-
-def _set_up_data(values: flags.FlagValues) -> None:
-  # Imported here, since flags are parsed before anything heavy is loaded.
-  import seqio
-
-  if values.tfds_data_dir:
-    seqio.set_tfds_data_dir_override(values.tfds_data_dir)
-  if values.seqio_additional_cache_dirs:
-    seqio.add_global_cache_dirs(values.seqio_additional_cache_dirs)

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -115,7 +115,10 @@ class TrainLoop:
     evaluate_first |= self.periods.due('evaluate', start, end) and (
       self.evaluated.is_missing(start)
     )
-    with self._collecting_garbage_by_steps():
+    with contextlib.ExitStack() as stack:
+      if self.periods.gc:  # `_run` collects then, and nothing else does.
+        gc.disable()
+        stack.callback(gc.enable)
       try:
         step = self._run(start, end, evaluate_first)
       except trainer_lib.NonFiniteError as error:
@@ -224,15 +227,3 @@ class TrainLoop:
       for task, m in by_task.items()
     }
     return run_actions(mode, self.actions, self.trainer.train_state, resolved)
-
-  @contextlib.contextmanager
-  def _collecting_garbage_by_steps(self) -> Iterator[None]:
-    """With a gc period, keeps Python's collector off in between."""
-    if not self.periods.gc:
-      yield
-      return
-    gc.disable()
-    try:
-      yield
-    finally:
-      gc.enable()
