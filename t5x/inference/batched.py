@@ -152,23 +152,13 @@ def _gather(
   order = np.argsort(np.concatenate(indices), kind='stable')
   joined = jax.tree.map(lambda *x: np.concatenate(x)[order], *outputs)
   ids = np.concatenate(indices)[order].tolist()
-  values, *aux = joined if isinstance(joined, tuple) else (joined,)
-  columns = jax.tree.map(lambda x: x.tolist(), values)
-  rows = [(index, row_of(columns, i)) for i, index in enumerate(ids)]
-  if not aux:
+  values, aux = joined if isinstance(joined, tuple) else (joined, None)
+  rows = [
+    (index, jax.tree.map(lambda x, row=row: x[row].tolist(), values))
+    for row, index in enumerate(ids)
+  ]
+  if aux is None:
     return rows
   if not keep_aux:
     aux = jax.tree.map(lambda x: x.tolist(), aux)
-  return rows, aux[0]
-
-
-def row_of(tree: Any, index: int) -> Any:
-  """Returns the tree of the values that belong to one row.
-
-  `row_of({'scores': [0.1, 0.2]}, 1)` is `{'scores': 0.2}`.
-  """
-  return jax.tree.map(
-    lambda column: column[index],
-    tree,
-    is_leaf=lambda x: isinstance(x, (list, np.ndarray)),
-  )
+  return rows, aux

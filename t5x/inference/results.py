@@ -14,12 +14,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 import seqio
 import tensorflow as tf
 
 from t5x import errors, files
-from t5x.inference import batched
 
 Inferences = tuple[Sequence[Any], Mapping[str, Any]]
 
@@ -95,7 +95,7 @@ def write_inferences_to_file(
         if output_ids:
           line['prediction_tokens'] = _until_padding(plain(outputs[i]))
       if aux:
-        line['aux'] = plain(batched.row_of(aux, i))
+        line['aux'] = plain(row_of(aux, i))
       f.write(json.dumps(line, cls=json_encoder_cls, ensure_ascii=False) + '\n')
   if count != len(outputs):
     raise errors.UserError(
@@ -136,6 +136,18 @@ def _until_padding(tokens: list[Any]) -> list[Any]:
   if tokens and isinstance(tokens[0], list):
     return [_until_padding(row) for row in tokens]
   return tokens[: tokens.index(0)] if 0 in tokens else tokens
+
+
+def row_of(tree: Any, index: int) -> Any:
+  """Returns the tree of the values that belong to one row.
+
+  `row_of({'scores': [0.1, 0.2]}, 1)` is `{'scores': 0.2}`.
+  """
+  return jax.tree.map(
+    lambda column: column[index],
+    tree,
+    is_leaf=lambda x: isinstance(x, (list, np.ndarray)),
+  )
 
 
 def plain(value: Any) -> Any:
