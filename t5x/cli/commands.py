@@ -28,9 +28,19 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
         ' given as --gin_file=FILE.'
       )
     values = flags.FLAGS
-    function = _chosen(functions, values.run_mode)
+    if values.run_mode is None and len(functions) > 1:
+      raise errors.UserError(
+        f'--run_mode: expected one of {", ".join(functions)}, found none.'
+      )
+    only = next(iter(functions))
+    mode = values.run_mode or only
+    if mode not in functions:
+      raise errors.UserError(
+        f'--run_mode={mode}: this is t5x.{only}, which does nothing else. Use'
+        f' python -m t5x.{mode}, or t5x.main with --run_mode.'
+      )
     flags_lib.set_up()
-    with_gin = gin.configurable(function)
+    with_gin = gin.configurable(functions[mode])
     gin_utils.parse_gin_flags(
       values.gin_search_paths, values.gin_file or [], values.gin_bindings
     )
@@ -41,22 +51,6 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
 
   flags_lib.define_flags()
   gin_utils.run(main)
-
-
-def _chosen(
-  functions: Mapping[str, Callable[..., Any]], run_mode: str | None
-) -> Callable[..., Any]:
-  if run_mode is None and len(functions) > 1:
-    raise errors.UserError(
-      f'--run_mode: expected one of {", ".join(functions)}, found none.'
-    )
-  mode = run_mode or next(iter(functions))
-  if mode not in functions:
-    raise errors.UserError(
-      f'--run_mode={mode}: this is t5x.{next(iter(functions))}, which does'
-      f' nothing else. Use python -m t5x.{mode}, or t5x.main with --run_mode.'
-    )
-  return functions[mode]
 
 
 def prepare_folder(

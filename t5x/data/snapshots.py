@@ -37,6 +37,9 @@ _FORMAT = 1
 _INDEX, _DATA = 'state.index', 'state.data-00000-of-00001'
 _INDEX_SIZE = struct.Struct('<Q')
 
+# What reading a header raises that is not one.
+_MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
 Batch = Mapping[str, np.ndarray]
 
 
@@ -95,13 +98,7 @@ class Snapshot:
         raise ValueError(f'{snapshot.state_bytes} bytes')
     except UnusableError:
       raise
-    except (
-      ValueError,
-      TypeError,
-      KeyError,
-      AttributeError,
-      RecursionError,
-    ) as error:
+    except _MALFORMED as error:
       raise UnusableError(f'it is no such file ({error!r})') from error
     return snapshot
 
