@@ -314,7 +314,7 @@ class Estimator:
         clock.wait(_channel(collectives))
         return
       if collectives and _channel(collectives) not in self._started:
-        # The compiler put the whole transfer into a fusion with matrix products.
+        # The compiler put the whole transfer into a fusion, with its products.
         self._send(replay, name, inner, collectives)
     flops = self._flops(replay.computation, instruction)
     size = self._traffic(replay.computation, instruction)

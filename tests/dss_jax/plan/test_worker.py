@@ -20,7 +20,7 @@ FINE = counting.Candidate(2, 2, 'full', 2, 16)
 def step():
   """The tiny model's training step, on eight CPU devices."""
   with run_config.configured(FILES, ['BATCH_SIZE = 16'], FINE.gin()) as bound:
-    return program.train_step(bound, jax.devices(), FINE.rows)
+    return program.lower(bound, jax.devices(), FINE.rows)
 
 
 def test_the_step_is_laid_out_as_the_candidate_says(step):
