@@ -22,14 +22,9 @@ import numpy as np
 from dss_jax.plan import hardware, hlo
 
 COLLECTIVES = (
-  'all-gather',
-  'reduce-scatter',
-  'all-reduce',
-  'all-to-all',
-  'ragged-all-to-all',
-  'collective-permute',
-  'collective-broadcast',
-)
+  'all-gather', 'reduce-scatter', 'all-reduce', 'all-to-all',
+  'ragged-all-to-all', 'collective-permute', 'collective-broadcast',
+)  # fmt: skip
 # Instructions that do nothing at run time, or that are costed with their users.
 _FREE = frozenset((
   'parameter', 'constant', 'get-tuple-element', 'tuple', 'bitcast', 'after-all',
@@ -69,47 +64,49 @@ class Costs:
     self.collective_bytes[kind] = self.collective_bytes.get(kind, 0.0) + size
 
 
-class _Timeline:
-  """The program's clock, and the ends of what runs beside it."""
+class _Replay:
+  """A computation that is being replayed: its costs, and what runs beside it.
 
-  def __init__(self) -> None:
-    self.now = 0.0
+  Args:
+    computation: its instructions are replayed by the caller.
+  """
+
+  def __init__(self, computation: hlo.Computation):
+    self.computation = computation
+    self.costs = Costs()
     self._free: dict[str, float] = collections.defaultdict(float)
     self._ends: dict[str, float] = {}
 
+  def spend(self, seconds: float) -> None:
+    """Advances the clock."""
+    self.costs.seconds += seconds
+
+  def run(self, called: Costs, times: int = 1) -> None:
+    """Runs another computation, once or several times in a row."""
+    self.costs.add(called, times)
+    self.spend(times * called.seconds)
+
   def start(self, name: str, lanes: Sequence[str], seconds: float) -> None:
     """Starts something that runs beside the program, on lanes of its own."""
-    begin = max(self.now, *(self._free[lane] for lane in lanes))
+    begin = max(self.costs.seconds, *(self._free[lane] for lane in lanes))
     for lane in lanes:
       self._free[lane] = begin + seconds
     self._ends[name] = begin + seconds
-
-  def wait(self, name: str) -> None:
-    """Waits for what was started under a name."""
-    self.now = max(self.now, self._ends.pop(name, 0.0))
 
   def rename(self, old: str, new: str) -> None:
     """Renames what was started, as an 'async-update' does."""
     if old in self._ends:
       self._ends[new] = self._ends.pop(old)
 
-  def wait_for_all(self) -> None:
-    """Waits for everything that is still running."""
-    self.now = max(self.now, *self._ends.values(), 0.0)
+  def wait(self, *names: str) -> None:
+    """Waits for what was started under some names."""
+    ends = (self._ends.pop(name, 0.0) for name in names)
+    self.costs.seconds = max(self.costs.seconds, 0.0, *ends)
 
-
-class _Replay:
-  """A computation that is being replayed."""
-
-  def __init__(self, computation: hlo.Computation):
-    self.computation = computation
-    self.costs = Costs()
-    self.clock = _Timeline()
-
-  def run(self, called: Costs, times: int = 1) -> None:
-    """Runs another computation, one time after the other."""
-    self.costs.add(called, times)
-    self.clock.now += times * called.seconds
+  def finish(self) -> Costs:
+    """Waits for everything that still runs, and returns the costs."""
+    self.wait(*self._ends)
+    return self.costs
 
 
 # Instructions that read a part of their first operand.
@@ -161,9 +158,7 @@ class Estimator:
       for instruction in replay.computation.instructions.values():
         if instruction.opcode not in _FREE:
           self._step(replay, instruction)
-      replay.clock.wait_for_all()
-      replay.costs.seconds = replay.clock.now
-      self._costs[name] = replay.costs
+      self._costs[name] = replay.finish()
     return self._costs[name]
 
   def _step(self, replay: _Replay, instruction: hlo.Instruction) -> None:
@@ -175,9 +170,9 @@ class Estimator:
     elif opcode == 'call':
       replay.run(self._cost(instruction.called('to_apply')))
     elif opcode.endswith('-update'):
-      replay.clock.rename(instruction.operands[0], instruction.name)
+      replay.rename(instruction.operands[0], instruction.name)
     elif opcode.endswith('-done'):
-      replay.clock.wait(instruction.operands[0])
+      replay.wait(instruction.operands[0])
     elif opcode.endswith('-start'):
       self._start(replay, instruction)
     else:
@@ -229,7 +224,7 @@ class Estimator:
       size = _moved(instruction)
       replay.costs.hbm_bytes += size
       seconds = size / self._topology.chip.hbm_bandwidth
-    replay.clock.start(instruction.name, _COPIES, seconds)
+    replay.start(instruction.name, _COPIES, seconds)
 
   def _send(
     self,
@@ -245,7 +240,7 @@ class Estimator:
       kind, size, time, lanes = self._transfer(computation, collective)
       replay.costs.add_transfer(kind, size)
       seconds += time
-    replay.clock.start(name, lanes, seconds)
+    replay.start(name, lanes, seconds)
 
   def _transfer(
     self, computation: hlo.Computation, instruction: hlo.Instruction
@@ -276,20 +271,10 @@ class Estimator:
   def _permute(
     self, instruction: hlo.Instruction, size: int
   ) -> tuple[str, float, float, tuple[str, ...]]:
-    pairs = [
-      (int(a), int(b))
-      for a, b in re.findall(
-        r'\{(\d+),(\d+)\}',
-        instruction.attributes.partition('source_target_pairs=')[2],
-      )
-    ]
-    hops = max(
-      (
-        self._topology.distance(self._coordinates[a], self._coordinates[b])
-        for a, b in pairs
-      ),
-      default=0,
-    )
+    text = instruction.attributes.partition('source_target_pairs=')[2]
+    pairs = [(int(a), int(b)) for a, b in re.findall(r'\{(\d+),(\d+)\}', text)]
+    at, distance = self._coordinates, self._topology.distance
+    hops = max((distance(at[a], at[b]) for a, b in pairs), default=0)
     seconds = size * hops / self._topology.chip.link_bandwidth
     # Each direction has links of its own.
     forward = sum(b > a for a, b in pairs) * 2 >= len(pairs)
@@ -299,10 +284,10 @@ class Estimator:
   # ---- What the program itself does -----------------------------------------
 
   def _operation(self, replay: _Replay, instruction: hlo.Instruction) -> None:
-    name, clock = instruction.name, replay.clock
+    name = instruction.name
     if instruction.opcode in COLLECTIVES:
       self._send(replay, name, replay.computation, [instruction])
-      clock.wait(name)
+      replay.wait(name)
       return
     inner = self._inner(instruction)
     if inner is not None:
@@ -311,7 +296,7 @@ class Estimator:
         self._send(replay, _channel(collectives), inner, collectives)
         return
       if role == _DONE:
-        clock.wait(_channel(collectives))
+        replay.wait(_channel(collectives))
         return
       if collectives and _channel(collectives) not in self._started:
         # The compiler put the whole transfer into a fusion, with its products.
@@ -321,8 +306,8 @@ class Estimator:
     replay.costs.flops += flops
     replay.costs.hbm_bytes += size
     chip = self._topology.chip
-    clock.now += max(flops / chip.flops, size / chip.hbm_bandwidth)
-    clock.wait(name)
+    replay.spend(max(flops / chip.flops, size / chip.hbm_bandwidth))
+    replay.wait(name)
 
   def _inner(self, instruction: hlo.Instruction) -> hlo.Computation | None:
     """Returns the computation of a fusion."""

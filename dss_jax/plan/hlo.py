@@ -273,7 +273,10 @@ class _Values:
       left, right = (self.trace(n) for n in instruction.operands)
       if left is None or right is None:
         return None
-      left, right = self._settled(left, right)
+      if left.element is not None:
+        right = self._settled(right)
+      if right.element is not None:
+        left = self._settled(left)
       if right.element is not None:
         if opcode == 'subtract' or left.element is not None:
           return None
@@ -282,15 +285,10 @@ class _Values:
       return _Traced(left.element, left.added + sign * right.added)
     return None
 
-  def _settled(self, left: _Traced, right: _Traced) -> tuple[_Traced, _Traced]:
-    """Replaces one of two elements by its value, if it is loop-invariant."""
-    if left.element is None or right.element is None:
-      return left, right
-    value = self.constant(right)
-    if value is not None:
-      return left, _Traced(None, value)
-    value = self.constant(left)
-    return (left if value is None else _Traced(None, value)), right
+  def _settled(self, traced: _Traced) -> _Traced:
+    """Replaces a loop-invariant element by its value."""
+    value = self.constant(traced)
+    return traced if value is None else _Traced(None, value)
 
   def constant(self, traced: _Traced | None) -> int | None:
     """Value of what `trace` returned, through the loop's initial tuple."""

@@ -113,6 +113,8 @@ def lower(
   batch = batch_shapes(model, rows, lengths, pack)
   options = gin.get_bindings(partitioning.PjitPartitioner)
   partitioner = partitioning.PjitPartitioner(**{**options, 'devices': devices})
+  if decode:
+    partitioner.check_batch_size(rows)
   initializer = initialization.initializer_of(
     model,
     partitioner,
@@ -123,7 +125,7 @@ def lower(
   state = initializer.global_train_state_shape
   axes = initializer.train_state_axes
   if decode:
-    lowered = _lower_decoding(model, partitioner, state, axes, batch, rows)
+    lowered = _lower_decoding(model, partitioner, state, axes, batch)
   else:
     lowered = _lower_training(bound, model, partitioner, state, axes, batch)
   parameters = _bytes_on_device(state.params, axes.params, partitioner)
@@ -169,10 +171,8 @@ def _lower_training(
 
 
 def _lower_decoding(
-  model, partitioner, state, axes, batch, rows
+  model, partitioner, state, axes, batch
 ) -> jax.stages.Lowered:
-  partitioner.check_batch_size(rows)
-
   def decode(params, batch, rng):
     return model.predict_batch_with_aux(
       params, batch, rng=rng, decoder_params={'eos_id': _EOS_ID}

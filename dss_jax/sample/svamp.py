@@ -15,6 +15,7 @@ have no test split, since they only add to SVAMP's train rows.
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 
 from dss_jax.sample import files
 from dss_jax.sample.draws import Draws, distinct, run_on
@@ -116,16 +117,14 @@ class Problem:
   """A problem with its words and numbers filled in."""
 
   kind: Kind
-  words: tuple[tuple[str, str], ...]
-  numbers: tuple[tuple[str, int], ...]
+  words: Mapping[str, str]
+  numbers: Mapping[str, int]
 
   @property
   def text(self) -> str:
     """Story and question, as a row's input."""
-    filled = dict(self.words) | dict(self.numbers)
-    return '\n'.join(
-      (self.kind.story.format(**filled), self.kind.question.format(**filled))
-    )
+    text = f'{self.kind.story}\n{self.kind.question}'
+    return text.format(**self.words, **self.numbers)
 
 
 def make_problem(data_set: str, draws: Draws) -> Problem:
@@ -134,12 +133,9 @@ def make_problem(data_set: str, draws: Draws) -> Problem:
   name, friend = draws.shuffled(NAMES[data_set])[:2]
   b, c = 2 + draws.below(8), 2 + draws.below(8)
   a = b * (2 + draws.below(8)) if kind.divides else b + c + draws.below(30)
-  words = (
-    ('name', name),
-    ('friend', friend),
-    ('things', draws.one(THINGS[data_set])),
-  )
-  return Problem(kind, words, (('a', a), ('b', b), ('c', c)))
+  things = draws.one(THINGS[data_set])
+  words = {'name': name, 'friend': friend, 'things': things}
+  return Problem(kind, words, {'a': a, 'b': b, 'c': c})
 
 
 def equation(parts: list[str]) -> str:
@@ -159,7 +155,7 @@ def equation(parts: list[str]) -> str:
 
 def label(problem: Problem) -> str:
   """Returns the gold equation, such as '( 8.0 + 2.0 )'."""
-  numbers = {name: f'{value:.1f}' for name, value in problem.numbers}
+  numbers = {name: f'{value:.1f}' for name, value in problem.numbers.items()}
   return equation([numbers.get(p, p) for p in problem.kind.equation])
 
 
@@ -173,12 +169,15 @@ def answer(problem: Problem, draws: Draws) -> str:
   if fault == 'operation':
     parts[-2] = _OTHER[parts[-2]]
   equation_text = equation(parts).replace('( ', '(').replace(' )', ')')
-  filled = dict(problem.words) | numbers | {'eq': equation_text[1:-1]}
-  steps = problem.kind.steps.format(**filled)
+  steps = problem.kind.steps.format(
+    **problem.words, **numbers, eq=equation_text[1:-1]
+  )
   if fault == 'no answer':
     return steps
   if fault == 'units':
-    equation_text = f'({parts[0]} {filled["things"]} {" ".join(parts[1:])})'
+    equation_text = (
+      f'({parts[0]} {problem.words["things"]} {" ".join(parts[1:])})'
+    )
   return f'{steps} The answer is {equation_text}.'
 
 
