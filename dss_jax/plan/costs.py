@@ -111,9 +111,11 @@ class _Replay:
 
 # Instructions that read a part of their first operand.
 _PARTS = ('slice', 'dynamic-slice', 'gather')
-# The lanes on which asynchronous work queues.
+# The lanes on which asynchronous work queues up.
 _COPIES = ('copy',)
 _LINKS = ('link+', 'link-')
+# Kind, bytes that a chip receives, seconds and lanes.
+_Transfer = tuple[str, float, float, Sequence[str]]
 
 
 class Estimator:
@@ -138,14 +140,9 @@ class Estimator:
     self._coordinates = coordinates
     self._unknown_trips = unknown_trips
     self._costs: dict[str, Costs] = {}
-    self._roles = {
-      name: _role(computation)
-      for name, computation in module.computations.items()
-    }
+    self._roles = {name: _role(c) for name, c in module.computations.items()}
     self._started = {
-      _channel(collectives)
-      for role, collectives in self._roles.values()
-      if role == _START
+      _channel(each) for role, each in self._roles.values() if role == _START
     }
 
   def estimate(self) -> Costs:
@@ -188,16 +185,12 @@ class Estimator:
     replay.run(self._cost(loop.called('body')), trips)
 
   def _branches(self, replay: _Replay, instruction: hlo.Instruction) -> None:
-    names = re.search(
-      r'branch_computations=\{([^}]*)\}', instruction.attributes
-    )
-    if names:
-      branches = re.findall(r'%?([\w.\-]+)', names.group(1))
+    _, listed, names = instruction.attributes.partition('branch_computations={')
+    if listed:
+      branches = re.findall(r'%?([\w.\-]+)', names.partition('}')[0])
     else:
-      branches = [
-        instruction.called(f'{which}_computation')
-        for which in ('true', 'false')
-      ]
+      kinds = ('true_computation', 'false_computation')
+      branches = [instruction.called(kind) for kind in kinds]
     # The slowest one.
     replay.run(max((self._cost(b) for b in branches), key=lambda c: c.seconds))
 
@@ -244,8 +237,7 @@ class Estimator:
 
   def _transfer(
     self, computation: hlo.Computation, instruction: hlo.Instruction
-  ) -> tuple[str, float, float, tuple[str, ...]]:
-    """Returns kind, bytes a chip receives, seconds and links of a transfer."""
+  ) -> _Transfer:
     kind = instruction.opcode.removesuffix('-start')
     results = sum(s.bytes for s in instruction.shapes if s.dims)
     inputs = sum(
@@ -268,9 +260,7 @@ class Estimator:
     seconds = size / self._topology.group_bandwidth(places)
     return kind, size, seconds, _LINKS
 
-  def _permute(
-    self, instruction: hlo.Instruction, size: int
-  ) -> tuple[str, float, float, tuple[str, ...]]:
+  def _permute(self, instruction: hlo.Instruction, size: int) -> _Transfer:
     text = instruction.attributes.partition('source_target_pairs=')[2]
     pairs = [(int(a), int(b)) for a, b in re.findall(r'\{(\d+),(\d+)\}', text)]
     at, distance = self._coordinates, self._topology.distance
@@ -363,11 +353,9 @@ class Estimator:
     if inner is None:
       return whole and self._updated(computation, instruction)
     root = inner.instructions[inner.root]
-    results = (
-      [inner.instructions[name] for name in root.operands]
-      if root.opcode == 'tuple'
-      else [root]
-    )
+    results = [root]
+    if root.opcode == 'tuple':
+      results = [inner.instructions[name] for name in root.operands]
     if len(results) != len(instruction.shapes):
       return whole
     return sum(

@@ -74,17 +74,6 @@ class Model:
       encoder * self.encoder_layers + decoder * self.decoder_layers + logits
     )
 
-  def step_flops(self, rows: int) -> float:
-    """Model FLOPs of a training step: forward, and twice that backward."""
-    return 3.0 * rows * self.forward_flops()
-
-  def decode_flops(self, rows: int) -> float:
-    """Model FLOPs of decoding T tokens of each row.
-
-    Each token attends to all positions of the cache, as in the program.
-    """
-    return float(rows) * self.forward_flops()
-
   def saved_bytes(self, remat: str, partitions: int) -> float:
     """Bytes on each chip that a row's forward pass keeps for the backward one.
 
@@ -129,17 +118,17 @@ class Candidate:
   microbatches: int
   rows: int
 
-  def gin(self, model_parallel_only: bool = False) -> str:
+  def gin(self, decode: bool = False) -> str:
     """Returns the lines of a gin file that choose this candidate.
 
     Args:
-      model_parallel_only: leaves out what only training reads.
+      decode: whether to leave out what only training reads.
     """
     lines = [
       'from __gin__ import dynamic_registration',
       '',
       'from t5x import partitioning',
-      'from t5x import trainer',
+      *([] if decode else ['from t5x import trainer']),
       'from t5x.examples.t5 import network',
       '',
       f'partitioning.PjitPartitioner.num_partitions = {self.partitions}',
@@ -149,14 +138,12 @@ class Candidate:
       f' {self.parameter_dims}',
       'network.T5Config.scan_layers = True',
     ]
-    if not model_parallel_only:
+    if not decode:
       microbatches = self.microbatches if self.microbatches > 1 else None
       lines += [
         f"network.T5Config.remat_policy = '{self.remat}'",
         f'trainer.Trainer.num_microbatches = {microbatches}',
       ]
-    else:
-      lines.remove('from t5x import trainer')
     return '\n'.join(lines) + '\n'
 
 
@@ -175,9 +162,16 @@ class Workload:
   decode: bool = False
 
   def flops(self, rows: int) -> float:
-    """Model FLOPs of a batch of `rows` rows."""
-    count = self.model.decode_flops if self.decode else self.model.step_flops
-    return count(rows)
+    """Model FLOPs of a batch: forward, and in training twice that backward.
+
+    In decoding, each of T tokens attends to all positions of the cache, as in
+    the program.
+
+    Args:
+      rows: B.
+    """
+    passes = 1.0 if self.decode else 3.0
+    return passes * rows * self.model.forward_flops()
 
   def memory(self, candidate: Candidate) -> Mapping[str, float]:
     """Bytes that a chip holds, by kind."""

@@ -383,13 +383,12 @@ def matmul_flops(computation: Computation, instruction: Instruction) -> int:
     for name in instruction.operands[:2]
   )
   out = instruction.shapes[0].dims
+  attributes = instruction.attributes
   if instruction.opcode == 'dot':
-    axes = re.search(
-      r'lhs_contracting_dims=\{([\d,]*)\}', instruction.attributes
-    )
+    axes = re.search(r'lhs_contracting_dims=\{([\d,]*)\}', attributes)
     contracted = [int(a) for a in axes.group(1).split(',') if a] if axes else []
     return 2 * math.prod(out) * math.prod(left[a] for a in contracted)
-  return _convolution_flops(instruction.attributes, left, right, out)
+  return _convolution_flops(attributes, left, right, out)
 
 
 def _convolution_flops(

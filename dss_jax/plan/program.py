@@ -151,9 +151,8 @@ def lower(
 def _lower_training(
   bound, model, partitioner, state, axes, batch
 ) -> jax.stages.Lowered:
-  on_hardware = 'use_hardware_rng' in bound and run_config.resolve(
-    bound, 'use_hardware_rng'
-  )
+  name = 'use_hardware_rng'
+  on_hardware = name in bound and run_config.resolve(bound, name)
   rng = jax.random.key(0, impl='unsafe_rbg' if on_hardware else 'threefry2x32')
   trainer = run_config.resolve(bound, 'trainer_cls')(
     model=model,

@@ -169,16 +169,14 @@ class Worker:
     """Digest of what the result depends on: program, chips and compilers."""
     import libtpu
 
-    text = '\n'.join(
-      (
-        self._topology.name,
-        str(getattr(libtpu, '__version__', '')),
-        jax.__version__,
-        _FORMAT,
-        step.lowered.as_text(),
-      )
+    parts = (
+      self._topology.name,
+      str(getattr(libtpu, '__version__', '')),
+      jax.__version__,
+      _FORMAT,
+      step.lowered.as_text(),
     )
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
 
   def _look_up(self, key: str) -> Mapping[str, Any] | None:
     if self._cache is None or not os.path.exists(self._cache):

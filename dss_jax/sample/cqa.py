@@ -38,13 +38,8 @@ CHOICES = 5
 # One row in this many negates its fact.
 _NOT_EVERY = 10
 # What the teacher does, and how often.
-_TEACHER = (
-  ('right', 0.74),
-  ('slip', 0.14),
-  ('mix-up', 0.05),
-  ('misbelief', 0.04),
-  ('no answer', 0.03),
-)
+_TEACHER = (('right', 0.74), ('slip', 0.14), ('mix-up', 0.05),
+            ('misbelief', 0.04), ('no answer', 0.03))  # fmt: skip
 _COMPLETION_WORDS = (60, 130)
 
 _CATEGORY = {c.name: c for c in world.CATEGORIES}

@@ -33,13 +33,8 @@ THINGS = {
 }
 
 # What the teacher does, and how often.
-_TEACHER = (
-  ('right', 0.74),
-  ('operation', 0.13),
-  ('number', 0.06),
-  ('units', 0.03),
-  ('no answer', 0.04),
-)
+_TEACHER = (('right', 0.74), ('operation', 0.13), ('number', 0.06),
+            ('units', 0.03), ('no answer', 0.04))  # fmt: skip
 _OTHER = {'+': '-', '-': '+', '*': '+', '/': '-'}
 _COMPLETION_WORDS = (50, 90)
 

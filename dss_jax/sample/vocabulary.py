@@ -10,6 +10,7 @@ newline is read as a space.
 """
 
 import argparse
+import glob
 import io
 import json
 import os
@@ -39,12 +40,10 @@ def sentences(data_dir: str) -> Iterator[str]:
     for prefix in ('', *PREFIXES):
       yield prefix + text
     yield row['answer']
-  llm = os.path.join(folder, 'llm')
-  for name in sorted(os.listdir(llm)):
-    if name.startswith('train_CoT_'):
-      with open(os.path.join(llm, name), encoding='utf-8') as f:
-        for completion in json.load(f):
-          yield completion.split('\n')[0]
+  for path in sorted(glob.glob(os.path.join(folder, 'llm', 'train_CoT_*'))):
+    with open(path, encoding='utf-8') as f:
+      for completion in json.load(f):
+        yield completion.split('\n')[0]
 
 
 def train(data_dir: str) -> bytes:

@@ -61,8 +61,9 @@ def test_forward_flops_are_those_of_the_network_as_xla_counts_them():
 
 
 def test_a_training_step_is_three_forward_passes():
-  assert BASE.step_flops(7) == 3 * 7 * BASE.forward_flops()
-  assert BASE.decode_flops(7) == 7 * BASE.forward_flops()
+  decoding = dataclasses.replace(WORK, decode=True)
+  assert WORK.flops(7) == 3 * 7 * BASE.forward_flops()
+  assert decoding.flops(7) == 7 * BASE.forward_flops()
 
 
 def _candidate(**changes) -> counting.Candidate:
@@ -126,7 +127,7 @@ def test_a_candidate_is_written_as_the_gin_file_that_chooses_it():
     'trainer.Trainer.num_microbatches = 2',
   ]
   assert 'num_microbatches = None' in _candidate().gin()
-  assert 'trainer' not in _candidate().gin(model_parallel_only=True)
+  assert 'trainer' not in _candidate().gin(decode=True)
 
 
 @pytest.mark.parametrize('chips', [4, 16, 64])

@@ -47,7 +47,9 @@ REPORT = table.Report(counting.Workload(BASE, POD), example_tokens=128)
 
 def test_utilization_is_of_model_flops_at_the_peak_of_all_chips():
   used = REPORT.utilization(256, 0.5)
-  assert used == pytest.approx(BASE.step_flops(256) / 16 / 197e12 / 0.5)
+  assert used == pytest.approx(
+    3 * 256 * BASE.forward_flops() / 16 / 197e12 / 0.5
+  )
   assert REPORT.token_rate(256, 0.5) == 256 * (512 + 256) / 0.5
   assert REPORT.example_rate(256, 0.5) == 256 * (512 + 256) / 0.5 / 128
 
