@@ -1,4 +1,4 @@
-"""What is compiled, and what is found to be best."""
+"""The choice of what to compile, and of the best."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The process that compiles, and who talks to it; no compiler of TPU's."""
+"""The process that compiles and its client, without TPU's compiler."""
 
 import io
 import json
@@ -111,7 +111,7 @@ def test_a_macro_that_is_not_set_is_named():
     ('INTERNAL: something else', None),
   ],
 )
-def test_what_the_compiler_says_of_memory_is_read(message, expected):
+def test_memory_errors_of_the_compiler_are_parsed(message, expected):
   assert worker.exhausted(message) == expected
 
 
