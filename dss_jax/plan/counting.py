@@ -185,9 +185,10 @@ class Workload:
     activations = rows * model.saved_bytes(candidate.remat, m)
     if self.decode:
       # Keys and values of both attentions of the decoder.
-      rows_and_layers = candidate.rows / data * 2 * 2 * model.decoder_layers
-      positions = model.inputs + model.targets
-      activations = rows_and_layers * model.joined / m * positions
+      cache = (
+        candidate.rows / data * 2 * 2 * model.decoder_layers * model.joined
+      )
+      activations = cache / m * (model.inputs + model.targets)
     return {
       'parameters': model.parameter_bytes / shards,
       'optimizer': 0.0 if self.decode else model.optimizer_bytes / shards,

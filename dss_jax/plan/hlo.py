@@ -238,10 +238,7 @@ class _Traced(NamedTuple):
 class _Values:
   """Looks up integer constants through tuples, copies and additions.
 
-  Args:
-    computation: the values' own.
-    outer: values of the loop's caller, if it is a loop's computation.
-    initial: name of the loop's initial tuple in the caller.
+  A loop's values have outer ones, its caller's, with the loop's initial tuple.
   """
 
   def __init__(
