@@ -29,7 +29,7 @@ def describe(experiment: mixtures.Experiment) -> str:
 
 
 def _data(experiment: mixtures.Experiment) -> str:
-  return f'{experiment.data_set}, {_DATA[str(experiment.data)]}'
+  return f'{experiment.data_set}, {_DATA[experiment.place]}'
 
 
 def main() -> None:
@@ -37,8 +37,8 @@ def main() -> None:
   lines: dict[str, str] = {}
   parts: set[str] = set()
   for experiment in tasks.EXPERIMENTS:
-    lines[experiment.train_name] = f'train on {describe(experiment)}'
-    lines[experiment.eval_name()] = (
+    lines[mixtures.train_name(experiment)] = f'train on {describe(experiment)}'
+    lines[mixtures.eval_name(experiment)] = (
       f'evaluate {experiment.method}; {_data(experiment)}'
     )
   # Training mixtures come first.
