@@ -1,13 +1,13 @@
-"""What a user gets to read when their data or options cannot work."""
+"""Errors in a user's data or options, and suggestions for misspelled names."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class DataError(ValueError):
   """A mistake in what the user gave: a file, a row, a name, an option.
 
-  The message says where, what was expected, what was found and how to fix it.
+  The message says where it is, what was expected and found, and how to fix it.
   An entry point prints an exception that has an `exit_code` without a
   traceback, and exits with that code.
   """
@@ -27,3 +27,21 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
   """
   close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
   return f' Did you mean {close[0]!r}?' if close else ''
+
+
+def choose(option: str, value: object, known: Collection[str]) -> None:
+  """Checks an option that has one of a few names.
+
+  Args:
+    option: what the user calls it.
+    value: what the user gave.
+    known: the values that it can have.
+
+  Raises:
+    DataError: it has another value.
+  """
+  if value not in known:
+    raise DataError(
+      f'{option} is {value!r}: expected one of {", ".join(known)}.'
+      f'{did_you_mean(value, known)}'
+    )

@@ -4,21 +4,21 @@ Axes: B batch, L encoder length, T decoder length, V vocabulary.
 """
 
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 from clu import metrics as clu_metrics
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from dss_jax.errors import DataError, did_you_mean
+from dss_jax.errors import DataError, choose
+from dss_jax.pipeline.methods import METHODS
 from dss_jax.pipeline.packing import LABEL_TASK, RATIONALE_TASK
 from t5x import decoding, losses, models
 from t5x import metrics as t5x_metrics
 
 Batch = Mapping[str, jax.Array]
 
-METHODS = ('dss', 'finetune', 'single_task')
 TASKS = {'label': LABEL_TASK, 'rationale': RATIONALE_TASK}
 
 # What `prepare_batch` adds to a batch.
@@ -116,11 +116,7 @@ class DistillModel(models.EncoderDecoderModel):
         'alpha weighs the label loss, and 1 - alpha the rationale loss:'
         f' expected a number from 0 to 1, found {alpha}.'
       )
-    if method not in METHODS:
-      raise DataError(
-        f'METHOD is {method!r}: expected one of {", ".join(METHODS)}.'
-        + did_you_mean(method, METHODS)
-      )
+    choose('METHOD', method, METHODS)
     if loss_normalizing_factor is not None:
       raise DataError(
         'The loss of DistillModel is a weighted mean already: expected'
@@ -174,7 +170,7 @@ class DistillModel(models.EncoderDecoderModel):
     """
     masks = self._task_masks(batch)
     if self.method != 'dss':
-      return _normalised(sum(masks.values()))
+      return _normalised(masks['label'] + masks['rationale'])
     label = _normalised(masks['label'])
     rationale = _normalised(masks['rationale'])
     return self.alpha * label + (1 - self.alpha) * rationale
@@ -224,7 +220,7 @@ class DistillModel(models.EncoderDecoderModel):
     dropout_rng: jax.Array | None,
   ) -> Float[Array, 'B T V']:
     """Applies the network."""
-    return self.module.apply(
+    logits = self.module.apply(
       {'params': params},
       batch['encoder_input_tokens'],
       batch['decoder_input_tokens'],
@@ -236,6 +232,8 @@ class DistillModel(models.EncoderDecoderModel):
       enable_dropout=dropout_rng is not None,
       rngs=None if dropout_rng is None else {'dropout': dropout_rng},
     )
+    # Nothing is mutable, so nothing but the logits comes back.
+    return cast(jax.Array, logits)
 
   def _task_masks(self, batch: Batch) -> dict[str, Float[Array, 'B T']]:
     """Returns the loss weight of each token, split by task."""
@@ -267,17 +265,13 @@ class DistillModel(models.EncoderDecoderModel):
     targets = batch['decoder_target_tokens']
     masks = self._task_masks(batch)
     segments = {
-      'encoder': batch.get('encoder_segment_ids'),
-      'decoder': batch.get('decoder_segment_ids'),
+      'encoder': _segment_ids(batch, 'encoder', 'input'),
+      'decoder': _segment_ids(batch, 'decoder', 'target'),
     }
-    for side, name in (('encoder', 'input'), ('decoder', 'target')):
-      if segments[side] is None:
-        tokens = batch[f'{side}_{name}_tokens']
-        segments[side] = (tokens != 0).astype(jnp.int32)
     metrics = models.compute_base_metrics(
       logits=logits,
       targets=targets,
-      mask=sum(masks.values()),
+      mask=masks['label'] + masks['rationale'],
       loss=loss,
       z_loss=z_loss,
       segment_ids=segments,
@@ -294,12 +288,20 @@ class DistillModel(models.EncoderDecoderModel):
       cross_entropy, _, count = losses.compute_weighted_cross_entropy(
         logits, targets, mask, label_smoothing=self._smoothing
       )
-      metrics |= {
-        f'{task}_loss': _mean(cross_entropy, count),
-        f'{task}_accuracy': _mean(jnp.sum(correct * mask), count),
-        f'{task}_tokens': t5x_metrics.AveragePerStep.from_model_output(count),
-      }
+      metrics[f'{task}_loss'] = _mean(cross_entropy, count)
+      metrics[f'{task}_accuracy'] = _mean(jnp.sum(correct * mask), count)
+      metrics[f'{task}_tokens'] = t5x_metrics.AveragePerStep.from_model_output(
+        count
+      )
     return metrics
+
+
+def _segment_ids(batch: Batch, side: str, text: str) -> Int[Array, 'B L']:
+  """Returns which example each token is of, 0 for padding."""
+  ids = batch.get(f'{side}_segment_ids')
+  if ids is not None:
+    return ids
+  return (batch[f'{side}_{text}_tokens'] != 0).astype(jnp.int32)
 
 
 def _normalised(mask: Float[Array, 'B T']) -> Float[Array, 'B T']:

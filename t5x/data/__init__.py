@@ -4,8 +4,10 @@ from t5x.data import snapshots
 from t5x.data.config import (
   DatasetConfig,
   check_lengths,
+  check_split,
   get_vocabulary,
   mixture_or_task,
+  tasks_with_split,
   verify_matching_vocabs,
 )
 from t5x.data.iterator import TrainIterator
@@ -16,25 +18,25 @@ from t5x.data.pipeline import (
   global_batch_shapes,
   prepare_train_iter,
   shared_seed,
-  take_batches,
 )
-from t5x.data.tfrecords import check_files, damage_named
+from t5x.data.tfrecords import check_files, naming_damage_in_errors
 
 __all__ = (
   'DatasetConfig',
   'TrainIterator',
   'check_files',
   'check_lengths',
-  'damage_named',
+  'check_split',
   'data_parts',
   'get_dataset',
   'get_training_eval_datasets',
   'get_vocabulary',
   'global_batch_shapes',
   'mixture_or_task',
+  'naming_damage_in_errors',
   'prepare_train_iter',
   'shared_seed',
   'snapshots',
-  'take_batches',
+  'tasks_with_split',
   'verify_matching_vocabs',
 )

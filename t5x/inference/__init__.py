@@ -5,6 +5,7 @@ from t5x.inference.batched import (
   InferFnCallable,
   InferStepCallable,
   get_infer_fn,
+  infer_step,
 )
 from t5x.inference.evaluator import InferenceEvaluator
 
@@ -13,5 +14,6 @@ __all__ = (
   'InferStepCallable',
   'InferenceEvaluator',
   'get_infer_fn',
+  'infer_step',
   'results',
 )

@@ -11,7 +11,6 @@ import seqio
 
 from dss_jax import cli, mixtures
 from dss_jax.data import own_rows, records, tfds_builders
-from dss_jax.pipeline import experiment as experiment_lib
 
 
 @pytest.fixture
@@ -73,9 +72,9 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments, message, capsys):
   with pytest.raises(SystemExit) as stopped:
     cli.main(['data', *arguments])
   assert stopped.value.code == 2
-  said = capsys.readouterr().err
-  assert message in said
-  assert 'Traceback' not in said
+  error = capsys.readouterr().err
+  assert message in error
+  assert 'Traceback' not in error
 
 
 def test_the_end_text_becomes_the_end_token_and_rationales_are_drawn(
@@ -83,7 +82,9 @@ def test_the_end_text_becomes_the_end_token_and_rationales_are_drawn(
 ):
   own = own_rows.OwnData(rows, columns={'input': 'q'})
   vocabulary = seqio.ByteVocabulary()
-  name = mixtures.train_mixture('custom', own, vocabulary=vocabulary)
+  name = mixtures.train_mixture(
+    data_set='custom', data=own, vocabulary=vocabulary
+  )
   label, rationale = seqio.get_mixture_or_task(name).tasks
   example = next(
     label.get_dataset(None, 'train', shuffle=False).as_numpy_iterator()
@@ -112,12 +113,14 @@ def test_the_end_text_becomes_the_end_token_and_rationales_are_drawn(
 
 def test_only_rationales_of_right_answers_can_be_trained_on(rows, tfds_dir):
   own = own_rows.OwnData(rows, columns={'input': 'q'})
-  experiment = experiment_lib.Experiment(
+  experiment = mixtures.Experiment(
     'custom', own, which_rationales='correct_only'
   )
-  experiment.register()
-  assert experiment.train_name.endswith('_correct')
-  label, rationale = seqio.get_mixture_or_task(experiment.train_name).tasks
+  mixtures.register(experiment)
+  assert mixtures.train_name(experiment).endswith('_correct')
+  label, rationale = seqio.get_mixture_or_task(
+    mixtures.train_name(experiment)
+  ).tasks
   right = own_rows.read(own).splits['train']
   count = sum(row.teacher_label == row.label for row in right)
   assert label.num_input_examples('train') == 16
@@ -177,8 +180,9 @@ def test_an_unknown_command_is_answered_with_the_closest(capsys):
   with pytest.raises(SystemExit) as stopped:
     cli.main(['dta'])
   assert stopped.value.code == 2
-  assert "There is no command 'dta'" in (said := capsys.readouterr().err)
-  assert "Did you mean 'data'?" in said
+  error = capsys.readouterr().err
+  assert "There is no command 'dta'" in error
+  assert "Did you mean 'data'?" in error
 
 
 @pytest.mark.parametrize('late', [False, True])
@@ -194,6 +198,6 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(
   with pytest.raises(SystemExit) as stopped:
     cli.main(['needy'])
   assert stopped.value.code == 2
-  said = capsys.readouterr().err
-  assert "`dss needy` needs the package 'no_such_package'" in said
-  assert "pip install 'dss-jax[ex]'" in said
+  error = capsys.readouterr().err
+  assert "`dss needy` needs the package 'no_such_package'" in error
+  assert "pip install 'dss-jax[ex]'" in error

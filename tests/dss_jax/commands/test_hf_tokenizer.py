@@ -1,4 +1,4 @@
-"""Tests of dss_jax.tokenizer_json, against SentencePiece itself."""
+"""Tests of converting tokenizers, against SentencePiece itself."""
 
 import functools
 import io
@@ -11,9 +11,8 @@ import tokenizers
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dss_jax import errors, sample
+from dss_jax import errors, mixtures, sample
 from dss_jax.commands import hf_tokenizer
-from dss_jax.pipeline import names
 from dss_jax.sample import vocabulary
 
 _PIECES = (
@@ -23,7 +22,7 @@ _PIECES = (
 )  # fmt: skip
 # What stands for no text, such as `<pad>`, is special to the one and text to
 # the other; and a blank is never written as SentencePiece's sign for it. Marks
-# that combine with any letter are left out: see `tokenizer_json`.
+# that combine with any letter are left out: see `hf_tokenizer`.
 _LETTERS = st.characters(max_codepoint=0x24F, exclude_characters='\r')
 _TEXT = (
   st.lists(
@@ -55,7 +54,7 @@ def _both(kind):
   """SentencePiece's processor of a model, and what it is described as."""
   options = _KINDS[kind]
   if options is None:
-    content = names.sample_vocabulary().sp_model
+    content = mixtures.sample_vocabulary().sp_model
   else:
     content = _trained(**options)
   described = json.dumps(hf_tokenizer.describe(content))
@@ -122,7 +121,7 @@ def test_the_end_token_in_a_text_divides_it():
 def test_extra_ids_are_special():
   import seqio
 
-  path = names.sample_vocabulary().sentencepiece_model_file
+  path = mixtures.sample_vocabulary().sentencepiece_model_file
   extended = seqio.SentencePieceVocabulary(path, extra_ids=3)
   described = tokenizers.Tokenizer.from_str(
     json.dumps(hf_tokenizer.describe(extended.sp_model))

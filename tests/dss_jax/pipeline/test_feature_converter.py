@@ -132,7 +132,7 @@ def test_examples_come_out_as_they_went_in(examples):
   want = expected_segments(examples)
   packed = convert(examples, pack=True)
   assert sorted(s for row in packed for s in segments(row)) == sorted(want)
-  # Without packing the order stays, and a pair's rows are neighbours.
+  # Without packing the order stays, and a pair's rows are neighbors.
   rows = convert(examples, pack=False)
   assert [s for row in rows for s in segments(row)] == want
 
