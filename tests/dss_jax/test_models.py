@@ -151,7 +151,7 @@ def test_smoothing_and_z_loss_go_through_the_same_weights():
   np.testing.assert_allclose(loss, total, rtol=1e-5)
 
 
-def test_metrics_count_what_they_say():
+def test_metrics_count_what_their_names_say():
   batch = make_batch()
   found = values(evaluate(batch)[1])
   tasks = np.asarray(batch['decoder_task_ids'])
