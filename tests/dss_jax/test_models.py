@@ -84,7 +84,7 @@ def params():
 def log_probs():
   """Log probabilities and log-partition of the packed batch, in float64."""
   batch = make_batch()
-  logits = jax.jit(make_model()._logits)(params(), batch, None)
+  logits = jax.jit(make_model()._compute_logits)(params(), batch, None)
   logits = np.asarray(logits, np.float64)
   log_z = np.log(np.exp(logits).sum(-1))
   return logits - log_z[..., None], log_z
