@@ -54,6 +54,7 @@ EXTRACT_REQUIRES = [
 TEST_REQUIRES = [
   *EXTRACT_REQUIRES,
   'hypothesis>=6.100',
+  'mypy>=2.4',
   'pytest>=8.0',
   'pytest-xdist>=3.8',
   'ruff>=0.6',
@@ -81,7 +82,6 @@ EXTRAS_REQUIRE = {
     *TEST_REQUIRES,
     'mdformat>=0.7.22',
     'mdformat-gfm>=1.0.0',
-    'mypy>=1.18',
     'pre-commit>=4.0',
   ],
 }

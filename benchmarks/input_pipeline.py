@@ -55,9 +55,9 @@ def batches(options: argparse.Namespace, row_shape: tuple[int, int]):
   from t5x import data
 
   name = mixtures.train_mixture(
-    options.data_set,
-    options.data,
-    options.method,
+    data_set=options.data_set,
+    data=options.data,
+    method=options.method,
     paired=options.paired,
     vocabulary=vocabularies.vocabulary(options.vocabulary),
   )

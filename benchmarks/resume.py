@@ -42,7 +42,7 @@ class _Watch:
 
 def _iterator() -> data.TrainIterator:
   config = data.DatasetConfig(
-    mixture_or_task_name=mixtures.train_mixture('cqa'),
+    mixture_or_task_name=mixtures.train_mixture(data_set='cqa'),
     task_feature_lengths={'inputs': 256, 'targets': 128},
     split='train',
     batch_size=16,

@@ -1,7 +1,7 @@
 """What a user gets to read when their data or options cannot work."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class DataError(ValueError):
@@ -27,3 +27,21 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
   """
   close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
   return f' Did you mean {close[0]!r}?' if close else ''
+
+
+def choose(option: str, value: object, known: Collection[str]) -> None:
+  """Checks an option that has one of a few names.
+
+  Args:
+    option: what the user calls it.
+    value: what the user gave.
+    known: the values that it can have.
+
+  Raises:
+    DataError: it has another value.
+  """
+  if value not in known:
+    raise DataError(
+      f'{option} is {value!r}: expected one of {", ".join(known)}.'
+      f'{did_you_mean(value, known)}'
+    )

@@ -22,112 +22,61 @@ split is called `eval`, so that one mixture covers them all.
 """
 
 import dataclasses
+from typing import Any
 
 import seqio
 
 from dss_jax.data import records, tfds_builders
 from dss_jax.pipeline import experiment as experiment_lib
-from dss_jax.pipeline import names
+from dss_jax.pipeline import methods, names, registration
 
 Experiment = experiment_lib.Experiment
-METHODS = experiment_lib.METHODS
+METHODS = methods.METHODS
 LABELS = experiment_lib.LABELS
-EVAL_SPLIT = experiment_lib.EVAL_SPLIT
-sample_vocabulary = names.sample_vocabulary
+EVAL_SPLIT = registration.EVAL_SPLIT
+sample_vocabulary = experiment_lib.sample_vocabulary
+train_name = names.train_name
+eval_name = names.eval_name
+register = registration.register
 
 
-def train_mixture(
-  data_set: str,
-  data: tfds_builders.Data = 'sample',
-  method: str = 'dss',
-  labels: str = 'gold',
-  teacher: str = 'palm',
-  fraction: float = 1.0,
-  seed: int | None = 0,
-  rationale_rate: float = 1.0,
-  paired: bool = False,
-  shuffle_rationales: bool = False,
-  vocabulary: seqio.Vocabulary | None = None,
-  which_rationales: str = 'all',
-  keep_blank: bool = False,
-) -> str:
+def train_mixture(experiment: Experiment | None = None, **options: Any) -> str:
   """Registers what an experiment trains on and returns its name.
 
   Args:
-    data_set: this and all others are the attributes of `Experiment`.
-    data: where the rows are; an `own_data.OwnData` for rows of the user's own.
-    method: how to train.
-    labels: which labels.
-    teacher: whose rationales.
-    fraction: the part of the train rows.
-    seed: of drawing that part.
-    rationale_rate: draws of the rationale task.
-    paired: a row's tasks together.
-    shuffle_rationales: the control.
-    vocabulary: of inputs and targets.
-    which_rationales: those of all rows, or of rows that the teacher got right.
-    keep_blank: whether to train on blank rationales.
+    experiment: which one.
+    **options: those of an `Experiment`, in place of one.
 
   Returns:
     The name of a SeqIO mixture with the splits train, validation and test.
 
   Raises:
-    DataError: an option has a value that it cannot have, or the files are not
-      there.
+    DataError: an option has a value that it cannot have, there are options
+      beside an experiment, or the files are not there.
   """
-  experiment = Experiment(
-    data_set=data_set,
-    data=data,
-    method=method,
-    labels=labels,
-    teacher=teacher,
-    fraction=fraction,
-    seed=seed,
-    rationale_rate=rationale_rate,
-    paired=paired,
-    shuffle_rationales=shuffle_rationales,
-    vocabulary=vocabulary,
-    which_rationales=which_rationales,
-    keep_blank=keep_blank,
+  experiment = experiment_lib.given(
+    'mixtures.train_mixture', experiment, options
   )
-  experiment.check_files()
-  experiment.register()
-  return experiment.train_name
+  registration.check_files(experiment)
+  registration.register(experiment)
+  return names.train_name(experiment)
 
 
 def eval_mixture(
-  data_set: str,
-  data: tfds_builders.Data = 'sample',
-  method: str = 'dss',
-  labels: str = 'gold',
-  teacher: str = 'palm',
-  fraction: float = 1.0,
-  seed: int | None = 0,
-  rationale_rate: float = 1.0,
-  paired: bool = False,
-  shuffle_rationales: bool = False,
-  vocabulary: seqio.Vocabulary | None = None,
+  experiment: Experiment | None = None,
+  *,
   rationales: bool = True,
-  which_rationales: str = 'all',
-  keep_blank: bool = False,
+  **options: Any,
 ) -> str:
   """Registers what an experiment is evaluated on and returns its name.
 
+  Evaluation is against gold labels and all rationales of the teacher, whatever
+  the experiment trains on.
+
   Args:
-    data_set: this and the others but the last are those of `train_mixture`.
-    data: where the rows are.
-    method: how it was trained.
-    labels: without effect: evaluation is against gold labels.
-    teacher: whose rationales generated ones are compared with.
-    fraction: as in training, since validation rows are drawn after it.
-    seed: likewise.
-    rationale_rate: without effect.
-    paired: without effect.
-    shuffle_rationales: without effect: rationales are compared with their own.
-    vocabulary: of inputs and targets.
+    experiment: which one.
     rationales: whether the rationales that 'dss' generates are evaluated too.
-    which_rationales: without effect: all are compared with.
-    keep_blank: without effect: there is nothing to compare with a blank.
+    **options: those of an `Experiment`, in place of one.
 
   Returns:
     The name of a SeqIO mixture whose tasks have the one split `eval`.
@@ -135,24 +84,12 @@ def eval_mixture(
   Raises:
     DataError: as in `train_mixture`.
   """
-  experiment = Experiment(
-    data_set=data_set,
-    data=data,
-    method=method,
-    labels=labels,
-    teacher=teacher,
-    fraction=fraction,
-    seed=seed,
-    rationale_rate=rationale_rate,
-    paired=paired,
-    shuffle_rationales=shuffle_rationales,
-    vocabulary=vocabulary,
-    which_rationales=which_rationales,
-    keep_blank=keep_blank,
+  experiment = experiment_lib.given(
+    'mixtures.eval_mixture', experiment, options, ['rationales']
   )
-  experiment.check_files()
-  experiment.register(rationales)
-  return experiment.eval_name(rationales)
+  registration.check_files(experiment)
+  registration.register(experiment, rationales)
+  return names.eval_name(experiment, rationales)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,9 +123,9 @@ def describe(experiment: Experiment) -> Description:
   Raises:
     DataError: the files are missing or malformed.
   """
-  experiment.check_files()
+  registration.check_files(experiment)
   rows, left_out = {}, {}
-  for name, _ in experiment.train_tasks():
+  for name, _ in registration.train_tasks(experiment):
     source = seqio.TaskRegistry.get(name).source
     drawn = {split: source.num_drawn(split) for split in source.splits}
     rows.update(drawn)
@@ -196,11 +133,10 @@ def describe(experiment: Experiment) -> Description:
       split: count - source.num_input_examples(split)
       for split, count in drawn.items()
     }
-  teacher = experiment.teacher if experiment.uses_teacher else None
-  builder = tfds_builders.prepared(
-    experiment.data_set,
-    tfds_builders.find_config(experiment.data_set, experiment.rows, teacher),
+  config = tfds_builders.find_config(
+    experiment.data_set, experiment.rows, experiment.used_teacher
   )
+  builder = tfds_builders.prepared(experiment.data_set, config)
   return Description(
     rows, left_out, tfds_builders.reports(builder), experiment.uses_teacher
   )

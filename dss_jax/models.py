@@ -12,7 +12,8 @@ from clu import metrics as clu_metrics
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from dss_jax.errors import DataError, did_you_mean
+from dss_jax.errors import DataError, choose
+from dss_jax.pipeline.methods import METHODS
 from dss_jax.pipeline.packing import LABEL_TASK, RATIONALE_TASK
 from t5x import decoding, losses, models, optimizers
 from t5x import metrics as t5x_metrics
@@ -20,7 +21,6 @@ from t5x import metrics as t5x_metrics
 Batch = Mapping[str, jax.Array]
 Vocabulary = Any  # `seqio.Vocabulary`; this module doesn't import seqio.
 
-METHODS = ('dss', 'finetune', 'single_task')
 TASKS = {'label': LABEL_TASK, 'rationale': RATIONALE_TASK}
 
 # What `prepare_batch` adds to a batch.
@@ -108,11 +108,7 @@ class DistillModel(models.EncoderDecoderModel):
         'alpha weighs the label loss, and 1 - alpha the rationale loss:'
         f' expected a number from 0 to 1, found {alpha}.'
       )
-    if method not in METHODS:
-      raise DataError(
-        f'METHOD is {method!r}: expected one of {", ".join(METHODS)}.'
-        + did_you_mean(method, METHODS)
-      )
+    choose('METHOD', method, METHODS)
     if loss_normalizing_factor is not None:
       raise DataError(
         'The loss of DistillModel is a weighted mean already: expected'

@@ -7,14 +7,15 @@
 
 import hashlib
 import os
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import seqio
 import tensorflow as tf
 
-from dss_jax import errors as errors_lib
-from dss_jax.data import own_rows
-from dss_jax.pipeline import experiment, names, packing, preprocessors
+from dss_jax import errors
+from dss_jax.data import own_rows, records
+from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import methods, packing, preprocessors, registration
 
 
 def inputs(
@@ -23,7 +24,7 @@ def inputs(
   otherwise: str,
   method: str = 'dss',
   explain: bool = False,
-  columns: Any = None,
+  columns: Mapping[str, str] | None = None,
   vocabulary: seqio.Vocabulary | None = None,
 ) -> str:
   """Registers the rows of a file as a task, and returns its name.
@@ -46,9 +47,9 @@ def inputs(
     DataError: the file is missing or malformed, or an option has a value that
       it cannot have.
   """
-  names.choose('METHOD', method, experiment.METHODS)
+  errors.choose('METHOD', method, methods.METHODS)
   if explain and method != 'dss':
-    raise errors_lib.DataError(
+    raise errors.DataError(
       f'EXPLAIN is True and METHOD is {method!r}: expected a model trained by'
       " 'dss', which alone can be asked for rationales. Set EXPLAIN = False."
     )
@@ -60,11 +61,20 @@ def inputs(
   kind = 'explain' if explain else 'predict'
   name = f'{kind}_{stem}_{digest[:8]}'
   if name not in seqio.TaskRegistry.names():
+    vocabulary = vocabulary or experiment_lib.sample_vocabulary()
     _register(name, rows, data_set, method, explain, vocabulary)
   return name
 
 
-def _register(name, rows, data_set, method, explain, vocabulary) -> None:
+def _register(
+  name: str,
+  rows: Sequence[records.Record],
+  data_set: str,
+  method: str,
+  explain: bool,
+  vocabulary: seqio.Vocabulary,
+) -> None:
+  """Registers the task that asks about rows."""
   columns = {
     'id': [row.id for row in rows],
     'input': [row.input for row in rows],
@@ -72,7 +82,9 @@ def _register(name, rows, data_set, method, explain, vocabulary) -> None:
     'rationale': [row.rationale for row in rows],
   }
 
-  def dataset(split, shuffle_files, seed=None):
+  def dataset(
+    split: str, shuffle_files: bool, seed: int | None = None
+  ) -> tf.data.Dataset:
     del split, shuffle_files, seed  # One split, in the order of the file.
     return tf.data.Dataset.from_tensor_slices(columns)
 
@@ -81,27 +93,21 @@ def _register(name, rows, data_set, method, explain, vocabulary) -> None:
   else:
     prefix = preprocessors.LABEL_PREFIX if method == 'dss' else ''
     to_example = [preprocessors.label_task('label', prefix)]
-  in_parts = data_set in experiment.SETS_IN_PARTS
-  feature = seqio.Feature(
-    vocabulary or names.sample_vocabulary(), add_eos=True, dtype=tf.int32
-  )
   seqio.TaskRegistry.add(
     name,
     source=seqio.FunctionDataSource(
       dataset,
-      splits=[experiment.EVAL_SPLIT],
-      num_input_examples={experiment.EVAL_SPLIT: len(rows)},
+      splits=[registration.EVAL_SPLIT],
+      num_input_examples={registration.EVAL_SPLIT: len(rows)},
     ),
     preprocessors=[
       *to_example,
-      preprocessors.tokenize_parts
-      if in_parts
-      else seqio.preprocessors.tokenize,
+      registration.tokenizer(data_set),
       preprocessors.append_eos,
       preprocessors.add_task_id(
         packing.RATIONALE_TASK if explain else packing.LABEL_TASK
       ),
     ],
-    output_features={'inputs': feature, 'targets': feature},
+    output_features=registration.text_features(vocabulary, 'inputs', 'targets'),
     postprocess_fn=preprocessors.stripped,
   )

@@ -18,7 +18,8 @@ from rich import box, panel, table
 from rich import console as rich_console
 from rich import text as rich_text
 
-from dss_jax.data import equations, records
+from dss_jax.data import equations
+from dss_jax.pipeline import experiment as experiment_lib
 from t5x import trainer
 
 _EXAMPLES = 3
@@ -27,6 +28,13 @@ _METHOD_NAMES = {
   'finetune': 'finetuning on labels',
   'single_task': 'rationale and label in one target',
 }
+# Of the screen itself, beside those of an experiment.
+_OPTIONS = (
+  'eval_mixture',
+  'model_dir',
+  'total_steps',
+  'initial_checkpoint_path',
+)
 
 
 class Screen(trainer.BaseAction):
@@ -35,34 +43,32 @@ class Screen(trainer.BaseAction):
   def __init__(
     self,
     eval_mixture: str,
-    data_set: str,
-    data: str,
-    method: str,
-    labels: str,
     model_dir: str,
     total_steps: int,
     initial_checkpoint_path: str | None = None,
+    experiment: experiment_lib.Experiment | None = None,
+    **options: Any,
   ):
     """Prints the first lines.
 
     Args:
       eval_mixture: the mixture that is evaluated.
-      data_set: 'cqa', ….
-      data: 'sample', 'release' or a path.
-      method: 'dss', 'finetune' or 'single_task'.
-      labels: 'gold' or 'teacher'.
       model_dir: the run's folder.
       total_steps: the last step, at which the last screen is shown.
       initial_checkpoint_path: where the weights come from, None from scratch.
+      experiment: what the run trains on.
+      **options: those of an `Experiment`, in place of one.
+
+    Raises:
+      DataError: there are options beside an experiment, or neither.
     """
     self._tasks = [
       task.name
       for task in seqio.get_subtasks(seqio.get_mixture_or_task(eval_mixture))
     ]
-    self._data_set = data_set
-    self._data = data
-    self._method = method
-    self._labels = labels
+    self._experiment = experiment_lib.given(
+      'screen.Screen', experiment, options, _OPTIONS
+    )
     self._model_dir = model_dir
     self._total_steps = total_steps
     self._initial = initial_checkpoint_path
@@ -98,28 +104,30 @@ class Screen(trainer.BaseAction):
     return False
 
   def _open(self) -> None:
+    experiment = self._experiment
     lines = rich_text.Text()
-    method = _METHOD_NAMES.get(self._method, self._method)
-    lines.append(f'{self._data_set.upper()}: {method}', style='bold')
-    lines.append(f', {self._labels} labels. ')
-    if self._data == 'sample':
+    method = _METHOD_NAMES[experiment.method]
+    lines.append(f'{experiment.data_set.upper()}: {method}', style='bold')
+    lines.append(f', {experiment.labels} labels. ')
+    if experiment.place == 'sample':
       lines.append(
         'This is the packaged sample, a small world made to try things on. '
       )
     else:
-      lines.append(f'Data: {self._data}. ')
+      lines.append(f'Data: {experiment.place}. ')
     if self._initial is None:
       lines.append('The model starts from scratch.')
     else:
       lines.append(f'The model starts from {self._initial}.')
-    if self._data == 'sample':
+    if experiment.place == 'sample':
       lines.append('\nThe real run, on an accelerator:\n')
       lines.append(self._real_run(), style='cyan')
     self._console.print(panel.Panel(lines, box=box.ROUNDED, expand=False))
 
   def _real_run(self) -> str:
+    data_set = self._experiment.data_set
     return (
-      f'  python -m t5x.train --gin_file=gin/dss_{self._data_set}.gin \\\n'
+      f'  python -m t5x.train --gin_file=gin/dss_{data_set}.gin \\\n'
       '    --gin_file=gin/sizes/base.gin --gin.DATA="\'release\'"'
     )
 
@@ -172,8 +180,7 @@ class Screen(trainer.BaseAction):
       body.append(_question(row) + '\n')
       found, expected = _first(row, 'prediction'), _target(row)
       right = found == expected or (
-        self._data_set in records.EQUATION_SETS
-        and equations.same_value(found, expected)
+        self._experiment.by_value and equations.same_value(found, expected)
       )
       body.append('predicted label      ', style='dim')
       body.append(found, style='green' if right else 'red')
@@ -210,13 +217,15 @@ class Screen(trainer.BaseAction):
       f'curves         tensorboard --logdir={self._model_dir}',
       soft_wrap=True,
     )
-    if self._data_set == 'custom':
+    experiment = self._experiment
+    if experiment.data_set == 'custom':
       return  # Its command has options that are not known here.
-    other = 'dss' if self._method == 'finetune' else 'finetune'
+    other = 'dss' if experiment.method == 'finetune' else 'finetune'
     self._console.print('\nNext, the comparison that the paper makes:')
-    source = '' if self._data == 'sample' else f' --gin.DATA="\'{self._data}\'"'
+    place = experiment.place
+    source = '' if place == 'sample' else f' --gin.DATA="\'{place}\'"'
     self._console.print(
-      f'  python -m t5x.train --gin_file=gin/dss_{self._data_set}.gin \\\n'
+      f'  python -m t5x.train --gin_file=gin/dss_{experiment.data_set}.gin \\\n'
       f'    --gin.METHOD="\'{other}\'"{source} \\\n'
       f'    --gin.MODEL_DIR="\'{self._model_dir.rstrip("/")}_{other}\'"',
       style='cyan',

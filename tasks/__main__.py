@@ -24,7 +24,7 @@ def describe(experiment: mixtures.Experiment) -> str:
     whose += f', rationales of {teacher}'
   return (
     f'{_METHODS[experiment.method, experiment.paired]}; {whose};'
-    f' {experiment.data_set}, {_DATA[experiment.data]}'
+    f' {experiment.data_set}, {_DATA[experiment.place]}'
   )
 
 
@@ -32,10 +32,10 @@ def main() -> None:
   """Prints a line a mixture, with what it mixes, then a line a task."""
   said, parts = {}, set()
   for experiment in tasks.EXPERIMENTS:
-    said[experiment.train_name] = f'train on {describe(experiment)}'
-    said[experiment.eval_name()] = (
+    said[mixtures.train_name(experiment)] = f'train on {describe(experiment)}'
+    said[mixtures.eval_name(experiment)] = (
       f'evaluate {experiment.method}; {experiment.data_set},'
-      f' {_DATA[experiment.data]}'
+      f' {_DATA[experiment.place]}'
     )
   # Those to train on first.
   for name in sorted(said, key=lambda name: (name.startswith('eval_'), name)):

@@ -34,5 +34,5 @@ def register(
     )
   )
   for experiment in experiments:
-    experiment.register()
+    mixtures.register(experiment)
   return experiments

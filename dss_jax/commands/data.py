@@ -6,12 +6,15 @@ and `prepare` writes what it reads, where many hosts are to read it.
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dss_jax import errors
 from t5x.cli import quiet_tensorflow
+
+if TYPE_CHECKING:
+  from dss_jax.pipeline import experiment as experiment_lib
 
 # Fine-tuning's own lengths, see gin/sizes/finetune.gin.
 _LENGTHS = {'inputs': 512, 'targets': 256}
@@ -25,7 +28,7 @@ def _part(text: str) -> str | float:
     return text
 
 
-def _columns(pairs: Sequence[str]) -> dict[str, Any] | None:
+def _columns(pairs: Sequence[str]) -> dict[str, list[str]] | None:
   result = {}
   for pair in pairs:
     name, equals, columns = pair.partition('=')
@@ -77,60 +80,79 @@ def _options(function: Callable) -> Callable:
   return function
 
 
-def _experiments(path: str, options: dict[str, Any]) -> list[Any]:
-  """Returns an experiment for each data set at a path."""
+def _experiments(
+  path: str,
+  data_set: str | None,
+  teacher: str,
+  vocabulary: str | None,
+  validation: str,
+  test: str,
+  column: Sequence[str],
+  by_value: bool,
+  classes: Sequence[str],
+  **options: Any,
+) -> list['experiment_lib.Experiment']:
+  """Returns an experiment for each data set at a path.
+
+  Args:
+    path: of the data.
+    data_set: the one of them that is meant; None for all.
+    teacher: whose outputs, unless the rows are the user's own.
+    vocabulary: a SentencePiece model.
+    validation: as in `own_rows.OwnData`; likewise the others up to `classes`.
+    test: likewise.
+    column: likewise, as NAME=COLUMN.
+    by_value: likewise.
+    classes: likewise.
+    **options: of each experiment.
+  """
   quiet_tensorflow.load()
   from dss_jax import vocabularies
-  from dss_jax.data import archive, own_rows, records
+  from dss_jax.data import own_rows
   from dss_jax.pipeline import experiment as experiment_lib
 
+  data: str | own_rows.OwnData = path
   own = os.path.splitext(path)[1].lower() in own_rows.ENDINGS
-  data_set = options['data_set']
   if own and data_set in (None, 'custom'):
     data = own_rows.OwnData(
       path,
-      _part(options['validation']),
-      _part(options['test']),
-      _columns(options['column']),
-      options['by_value'],
-      options['classes'] or None,
+      _part(validation),
+      _part(test),
+      _columns(column),
+      by_value,
+      classes or None,
     )
-    names, teacher = ['custom'], 'teacher'
+    data_sets, teacher = ['custom'], 'teacher'
   else:
-    data, teacher = path, options['teacher']
-    names = [data_set] if data_set else _found(path, archive, records)
-  vocabulary = options['vocabulary']
+    data_sets = [data_set] if data_set else _found(path)
+  if vocabulary:
+    options['vocabulary'] = vocabularies.vocabulary(vocabulary)
   return [
-    experiment_lib.Experiment(
-      name,
-      data,
-      options['method'],
-      options['labels'],
-      teacher,
-      options['fraction'],
-      options['seed'],
-      vocabulary=vocabularies.vocabulary(vocabulary) if vocabulary else None,
-    )
-    for name in names
+    experiment_lib.Experiment(name, data, teacher=teacher, **options)
+    for name in data_sets
   ]
 
 
-def _found(path: str, archive: Any, records: Any) -> list[str]:
-  """Returns the data sets that a folder or zip holds."""
-  from dss_jax.data import release, tfds_builders
+def _found(path: str) -> list[str]:
+  """Returns the data sets that a folder or zip holds.
+
+  Raises:
+    DataError: it holds none.
+  """
+  from dss_jax.data import archive, records, release, tfds_builders
 
   location = tfds_builders.sample_location() if path == 'sample' else path
   if path == 'release':
     return list(release.ROWS)
-  found, problem = [], None
+  found, problems = [], []
   for name in records.DATA_SETS:
     try:
       with archive.open_files(location, name):
         found.append(name)
     except errors.DataError as error:
-      problem = problem or error
+      problems.append(error)
   if not found:
-    raise problem
+    raise problems[0]
   return found
 
 
@@ -162,14 +184,11 @@ def inspect(path: str, inputs: int, targets: int, **options) -> None:
     )
   quiet_tensorflow.load()
   from dss_jax.commands import inspection, inspection_screen
-  from dss_jax.pipeline import names as names_lib
 
   lengths = {'inputs': inputs, 'targets': targets}
-  for experiment in _experiments(path, options):
-    vocabulary = experiment.vocabulary or names_lib.sample_vocabulary()
-    found = inspection.inspect(experiment, lengths, vocabulary)
-    own_words = options['vocabulary'] is not None
-    inspection_screen.show(experiment, found, own_words)
+  for experiment in _experiments(path, **options):
+    found = inspection.inspect(experiment, lengths)
+    inspection_screen.show(experiment, found)
 
 
 @data.command()
@@ -187,15 +206,15 @@ def prepare(path: str, tfds_data_dir: str | None, **options) -> None:
   import seqio
 
   from dss_jax.data import own_rows, tfds_builders
+  from dss_jax.pipeline import registration
 
   if tfds_data_dir:
     seqio.set_tfds_data_dir_override(tfds_data_dir)
-  for experiment in _experiments(path, options):
+  for experiment in _experiments(path, **options):
     if isinstance(experiment.rows, own_rows.OwnData):
-      experiment.check_files()
-    teachers = {None, experiment.teacher if experiment.uses_teacher else None}
+      registration.check_files(experiment)
     # Label tasks read the rows without a teacher's outputs.
-    for teacher in sorted(teachers, key=str):
+    for teacher in sorted({None, experiment.used_teacher}, key=str):
       config = tfds_builders.find_config(
         experiment.data_set, experiment.rows, teacher
       )

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 
 from dss_jax.data import own_rows, records, row_formats, tfds_builders
 from dss_jax.pipeline import experiment as experiment_lib
-from dss_jax.pipeline import preprocessors, row_shapes, sources
+from dss_jax.pipeline import preprocessors, registration, row_shapes, sources
 
 SPLITS = ('train', 'validation', 'test')
 PERCENTILES = (50, 90, 99, 100)
@@ -110,21 +110,18 @@ def read(experiment: experiment_lib.Experiment) -> records.Release:
   if isinstance(rows, own_rows.OwnData):
     return own_rows.read(rows, experiment.needs)
   location = tfds_builders.sample_location() if rows == 'sample' else rows
-  teacher = experiment.teacher if experiment.uses_teacher else None
-  return records.read(experiment.data_set, location, teacher)
+  return records.read(experiment.data_set, location, experiment.used_teacher)
 
 
 def inspect(
   experiment: experiment_lib.Experiment,
   lengths: Mapping[str, int],
-  vocabulary: seqio.Vocabulary,
 ) -> Findings:
   """Looks at everything that an experiment would train and be tested on.
 
   Args:
-    experiment: what is trained on what.
+    experiment: what is trained on what; tokens are its vocabulary's.
     lengths: of `inputs` and `targets`, to which examples are cut.
-    vocabulary: what tokens are counted in.
 
   Returns:
     Counts, lengths, faults and examples.
@@ -135,7 +132,7 @@ def inspect(
   release = read(experiment)
   drawn = _drawn(experiment, release)
   findings = {
-    split: _split(experiment, rows, places, lengths, vocabulary)
+    split: _split(experiment, rows, places, lengths)
     for split, (rows, places) in drawn.items()
   }
   overlaps = {}
@@ -167,7 +164,7 @@ def _drawn(
   result = {}
   for split in SPLITS:
     released, indices = sources.draw_rows(
-      sizes, split, experiment.fraction, int(experiment.seed or 0)
+      sizes, split, experiment.fraction, experiment.draw_seed
     )
     result[split] = (
       [release.splits[released][i] for i in indices],
@@ -181,22 +178,17 @@ def _split(
   rows: list[records.Record],
   places: list[str],
   lengths: Mapping[str, int],
-  vocabulary: seqio.Vocabulary,
 ) -> Split:
-  data = experiment.rows
-  own = isinstance(data, own_rows.OwnData)
-  by_value = experiment.data_set in records.EQUATION_SETS or (
-    own and data.by_value
-  )
+  own = isinstance(experiment.rows, own_rows.OwnData)
   labels = collections.Counter(row.label for row in rows if row.label)
   return Split(
-    report=records.report_on(tuple(rows), by_value),
+    report=records.report_on(tuple(rows), experiment.by_value),
     labels=tuple(labels.most_common()),
     lengths={
       column: _length(
         [_text(row, column) for row in rows if getattr(row, column)],
         lengths[side],
-        vocabulary,
+        experiment.used_vocabulary,
       )
       for column, side in SIDES.items()
     },
@@ -265,7 +257,7 @@ def _examples(
 ) -> dict[str, list[Example]]:
   """Tokenises the first rows with each task's own preprocessors."""
   result = {}
-  for name, _ in experiment.train_tasks():
+  for name, _ in registration.train_tasks(experiment):
     task = seqio.TaskRegistry.get(name)
     first = [
       dataclasses.replace(
@@ -309,7 +301,7 @@ def _units(
   """Draws what training would pack: lengths of examples of all its tasks."""
   rng = np.random.default_rng(0)
   counted, rates = [], []
-  for name, rate in experiment.train_tasks():
+  for name, rate in registration.train_tasks(experiment):
     task = seqio.TaskRegistry.get(name)
     filled = _filled(task, rows)
     if not filled:

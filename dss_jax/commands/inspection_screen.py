@@ -10,7 +10,7 @@ from rich import box, table, text
 from dss_jax.commands import inspection
 from dss_jax.data import own_rows, records
 from dss_jax.pipeline import experiment as experiment_lib
-from dss_jax.pipeline import row_shapes
+from dss_jax.pipeline import names, row_shapes
 
 _PLACES = 10
 _LABELS = 5
@@ -21,7 +21,6 @@ _WIDTH = 300
 def show(
   experiment: experiment_lib.Experiment,
   found: inspection.Findings,
-  own_vocabulary: bool,
   console: rich.console.Console | None = None,
 ) -> None:
   """Prints everything that was found.
@@ -29,11 +28,11 @@ def show(
   Args:
     experiment: whose data.
     found: by `inspection.inspect`.
-    own_vocabulary: whether tokens are those of a vocabulary that was given.
     console: where to; None for standard output.
   """
   console = console or rich.console.Console(highlight=False)
-  console.rule(text.Text(f'{experiment.data_set}: {experiment.train_name}'))
+  title = f'{experiment.data_set}: {names.train_name(experiment)}'
+  console.rule(text.Text(title))
   own = isinstance(experiment.rows, own_rows.OwnData)
   said = experiment.uses_teacher
   if not own:
@@ -41,6 +40,7 @@ def show(
   drawn = {name: split.report for name, split in found.splits.items()}
   console.print(_counts('Drawn for training and evaluation', drawn, said))
   console.print(_lengths(found))
+  own_vocabulary = experiment.vocabulary is not None
   kind = 'the vocabulary given' if own_vocabulary else "the sample's vocabulary"
   console.print(
     f'Tokens are those of {kind}, with the prefix and the end token.'

@@ -6,12 +6,13 @@ from typing import Any
 from dss_jax import errors
 
 
-def decode(data: bytes, place: str) -> str:
+def decode(data: bytes, place: str, first_line: int = 1) -> str:
   """Returns UTF-8 as text, without a byte order mark.
 
   Args:
-    data: a whole file.
-    place: its name, for messages.
+    data: a whole file, or a line of it.
+    place: the file's name, for messages.
+    first_line: the number of the first line of `data`.
 
   Raises:
     DataError: it is not UTF-8; the message names the line.
@@ -19,7 +20,7 @@ def decode(data: bytes, place: str) -> str:
   try:
     return data.decode('utf-8-sig')
   except UnicodeDecodeError as error:
-    line = data.count(b'\n', 0, error.start) + 1
+    line = data.count(b'\n', 0, error.start) + first_line
     raise errors.DataError(
       f'{place}, line {line}: expected UTF-8, found the byte'
       f' {data[error.start]:#04x}. Save the file as UTF-8.'
@@ -48,26 +49,28 @@ def parse_json(text: str, place: str, first_line: int | None = None) -> Any:
       f' column {error.colno}. Correct the line.'
     ) from error
   except (ValueError, RecursionError) as error:
-    line = f', line {first_line}' if first_line else ''
+    where = f'{place}, line {first_line}' if first_line else place
     raise errors.DataError(
-      f'{place}{line}: expected JSON with text in it, found {error!s:.80}.'
+      f'{where}: expected JSON with text in it, found {error!s:.80}.'
       ' Correct the value.'
     ) from error
   return value
 
 
-def json_object(line: str, place: str, number: int) -> dict[str, Any]:
+def json_object(line: str | bytes, place: str, number: int) -> dict[str, Any]:
   """Returns the JSON object of one line.
 
   Args:
-    line: the text.
+    line: as text or in UTF-8.
     place: the file's name, for messages.
     number: of the line, from 1.
 
   Raises:
     DataError: it is not one.
   """
-  row = parse_json(line, place, number)
+  if isinstance(line, bytes):
+    line = decode(line, place, number)
+  row = parse_json(line.rstrip(), place, number)
   if not isinstance(row, dict):
     raise errors.DataError(
       f'{place}, line {number}: expected a JSON object, found'

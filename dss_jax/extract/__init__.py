@@ -2,19 +2,19 @@
 
 The parts, in the order of an extraction:
 
-  `places`    where an extraction lies, and how TEACHER finds it
-  `prompts`   instruction, exemplars and answer format; reading a reply
-  `rows`      streams the inputs
-  `estimate`  tokens and money before anything is spent
-  `client`    one request
-  `limits`    requests and tokens a minute
-  `journal`   every completion, on disk as it comes
-  `engine`    many requests at once, retried, stopped cleanly
-  `votes`     several samples of an input to one label
-  `results`   the published layout, and rows as JSON lines
-  `report`    what came out
-  `command`   `dss extract`
+  `prompts`        instruction, exemplars and answer format; reading a reply
+  `rows`           streams the inputs
+  `estimate`       tokens and money before anything is spent
+  `client`         one request
+  `journal`        every completion, on disk as it comes
+  `request_queue`  many requests at once, within limits, retried
+  `results`        votes, the published layout, and rows as JSON lines
+  `report`         what came out
+  `screen`         the dry run, the progress, the summary
+  `extraction`     one extraction from its first request to its report
+  `command`        `dss extract`
 
-Nothing is imported here: each part is imported by its own name. None needs
-TensorFlow or JAX.
+`dss_jax/data/teacher_outputs.py` says where an extraction is kept. Nothing is
+imported here: each part is imported by its own name. None needs TensorFlow or
+JAX.
 """

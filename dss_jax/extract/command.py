@@ -1,7 +1,7 @@
-"""The command `dss extract`: asks a teacher for rationales and labels.
+"""Command `dss extract`, which asks a teacher for rationales and labels.
 
-Its options are checked here; `extraction` does what they ask for. Only that
-needs the packages of the extra `extract`.
+Its options are checked here; `extraction` does the work. Only `extraction`
+needs the packages of the extra `extract`, so that it is imported late.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from etils import epath
@@ -22,23 +22,28 @@ from dss_jax.data import records, release
 from dss_jax.extract import estimate, prompts
 from dss_jax.extract import rows as rows_lib
 
-# Names of teachers that mean something else.
-_TAKEN = ('gold', 'gpt_neox', 'llm', 'palm', 'rows')
-_RESERVED = ('messages', 'model', 'n', 'prompt', 'stream')
+if TYPE_CHECKING:
+  from dss_jax.extract import extraction
+
+# Names that mean something else than a teacher of the user's own.
+_RESERVED_TEACHERS = ('gold', 'gpt_neox', 'llm', 'palm', 'rows')
+# Fields of a request that the command sets.
+_RESERVED_PARAMETERS = ('messages', 'model', 'n', 'prompt', 'stream')
 
 
 def _check_teacher(name: str) -> None:
-  known = re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_]*', name)
-  if not known or name in (*_TAKEN, *records.DATA_SETS):
+  is_name = re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_]*', name)
+  if not is_name or name in (*_RESERVED_TEACHERS, *records.DATA_SETS):
     raise errors.DataError(
       f'--teacher {name!r}: expected a new name of letters, digits and _, under'
       ' which TEACHER finds the result.'
     )
 
 
-def _pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
+def _pairs(option: str, values: tuple[str, ...]) -> dict[str, str]:
+  """Returns the values of an option that is given as NAME=VALUE."""
   result = {}
-  for pair in given:
+  for pair in values:
     name, equals, value = pair.partition('=')
     if not equals:
       raise errors.DataError(f'{option} {pair!r}: expected NAME=VALUE.')
@@ -49,7 +54,7 @@ def _pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
 def _parameters(
   prompt: prompts.Prompt, options: dict[str, Any]
 ) -> dict[str, Any]:
-  """Returns what a request says beside model and prompt."""
+  """Returns the fields of a request besides model and prompt."""
   stop = list(options['stop']) or list(prompt.stop)
   result: dict[str, Any] = {
     'temperature': options['temperature'],
@@ -57,10 +62,10 @@ def _parameters(
     'stop': stop or None,
   }
   for name, value in _pairs('--param', options['param']).items():
-    if name in _RESERVED:
+    if name in _RESERVED_PARAMETERS:
       raise errors.DataError(
-        f'--param {name}: expected another name; {", ".join(_RESERVED)} are'
-        ' set by the command itself.'
+        f'--param {name}: expected another name;'
+        f' {", ".join(_RESERVED_PARAMETERS)} are set by the command itself.'
       )
     try:
       result[name] = json.loads(value)
@@ -70,15 +75,15 @@ def _parameters(
 
 
 def _release() -> str:
-  """Returns where the published release lies, fetching it if need be."""
-  # TFDS' own rule, without TensorFlow.
+  """Returns the folder of the published release, fetched if need be."""
+  # The folder that TFDS uses, found without TensorFlow.
   root = os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
   return str(release.fetch(epath.Path(root).expanduser()))
 
 
 @contextlib.contextmanager
 def _rows(data: str, options: dict[str, Any]) -> Iterator[rows_lib.Rows]:
-  """Yields the rows, those in the published layout in a folder of a while."""
+  """Yields the rows; published rows are copied to a temporary folder."""
   data_set, columns = options['data_set'], options['column']
   suffix = pathlib.Path(data).suffix.lower()
   if data_set is None and suffix in rows_lib.OWN_ENDINGS:
@@ -110,17 +115,18 @@ def _rows(data: str, options: dict[str, Any]) -> Iterator[rows_lib.Rows]:
     yield rows_lib.fetch(data_set, location, pathlib.Path(folder))
 
 
-def _splits(rows: rows_lib.Rows, asked: tuple[str, ...]) -> tuple[str, ...]:
-  for split in asked:
+def _splits(rows: rows_lib.Rows, names: tuple[str, ...]) -> tuple[str, ...]:
+  """Returns the splits to ask about: the named ones, or all."""
+  for split in names:
     if split not in rows.paths:
       raise errors.DataError(
         f'--split {split}: expected one of {", ".join(rows.paths)}.'
         f'{errors.did_you_mean(split, rows.paths)}'
       )
-  return asked or tuple(rows.paths)
+  return names or tuple(rows.paths)
 
 
-def _check_numbers(options: dict[str, Any]) -> None:
+def _check_samples(options: dict[str, Any]) -> None:
   samples, temperature = options['samples'], options['temperature']
   if samples > 1 and not temperature:
     raise errors.DataError(
@@ -129,12 +135,14 @@ def _check_numbers(options: dict[str, Any]) -> None:
     )
 
 
-def _service(options: dict[str, Any], parameters: dict[str, Any]) -> Any:
+def _service(
+  options: dict[str, Any], parameters: dict[str, Any]
+) -> 'extraction.Service':
   from dss_jax.extract import extraction
 
   for name, what in (
     ('url', 'the address of an API, up to /v1'),
-    ('model', 'the name that the API has for the model'),
+    ('model', "the API's name for the model"),
   ):
     if not options[name]:
       raise errors.DataError(
@@ -152,7 +160,7 @@ def _service(options: dict[str, Any], parameters: dict[str, Any]) -> Any:
   )
 
 
-def _pace(options: dict[str, Any]) -> Any:
+def _pace(options: dict[str, Any]) -> 'extraction.Pace':
   from dss_jax.extract import extraction
 
   return extraction.Pace(
@@ -186,7 +194,7 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
   envvar='OPENAI_BASE_URL',
   help='Address of the API, up to /v1.  [env: OPENAI_BASE_URL]',
 )
-@click.option('--model', help='The name that the API has for the model.')
+@click.option('--model', help="The API's name for the model.")
 @click.option(
   '--api-key-env',
   default='OPENAI_API_KEY',
@@ -208,7 +216,7 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
   type=click.IntRange(1, 1000),
   default=1,
   show_default=True,
-  help='Completions of each input; the majority label counts.',
+  help='Completions of each input; the majority label wins.',
 )
 @click.option(
   '--temperature', type=click.FloatRange(0), default=0.0, show_default=True
@@ -223,22 +231,22 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
   '--param',
   multiple=True,
   metavar='NAME=JSON',
-  help='Anything else that a request says; null leaves a parameter out.',
+  help='Any other parameter of a request; null leaves a parameter out.',
 )
 @click.option(
-  '--split', multiple=True, help='Ask about this split only.  [all]'
+  '--split', multiple=True, help='Ask only about this split.  [all]'
 )
 @click.option(
   '--limit',
   type=click.IntRange(1),
-  help='Ask about the first rows of each split only.',
+  help='Ask only about the first rows of each split.',
 )
 @click.option(
   '--concurrency',
   type=click.IntRange(1, 10000),
   default=32,
   show_default=True,
-  help='Requests at once.',
+  help='Requests in flight at once.',
 )
 @click.option('--requests-per-minute', type=click.FloatRange(1))
 @click.option('--tokens-per-minute', type=click.FloatRange(1))
@@ -251,14 +259,20 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
   help='Seconds for a request.',
 )
 @click.option(
-  '--price-in', type=click.FloatRange(0), help='Dollars a million tokens.'
+  '--price-in',
+  type=click.FloatRange(0),
+  help='Dollars per million prompt tokens.',
 )
-@click.option('--price-out', type=click.FloatRange(0), help='Likewise.')
+@click.option(
+  '--price-out',
+  type=click.FloatRange(0),
+  help='Dollars per million completion tokens.',
+)
 @click.option(
   '--column',
   multiple=True,
   metavar='NAME=COLUMN',
-  help='Own rows: what the file calls input, label, id.',
+  help='Own rows: the column of the file that is input, label or id.',
 )
 @click.option(
   '--by-value', is_flag=True, help='Own rows: labels are equations.'
@@ -278,21 +292,21 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
 @click.option(
   '--fresh',
   is_flag=True,
-  help='Set the journal aside and ask for everything anew.',
+  help='Set the journal aside and ask for everything again.',
 )
 def extract(data: str, **options: Any) -> None:
   """Asks a teacher for rationales and labels of DATA.
 
   DATA is 'sample', 'release', a folder or zip in the published layout, or a
   .jsonl file of your own. The teacher is any model behind an OpenAI-compatible
-  API. Every completion is kept as it comes: run the same command again to go on
-  after a stop. The result lies in runs/teachers/TEACHER, where TEACHER in every
+  API. Every completion is kept as it comes: to go on after a stop, run the same
+  command again. The result is in runs/teachers/TEACHER, where TEACHER in every
   gin file finds it.
   """
   from dss_jax.extract import extraction
 
   _check_teacher(options['teacher'])
-  _check_numbers(options)
+  _check_samples(options)
   with _rows(data, options) as rows:
     prompt = _prompt(options)
     survey = estimate.survey(
@@ -302,7 +316,7 @@ def extract(data: str, **options: Any) -> None:
       _splits(rows, options['split']),
       options['limit'],
     )
-    found = extraction.Extraction(
+    task = extraction.Extraction(
       data=data,
       teacher=options['teacher'],
       rows=rows,
@@ -313,8 +327,8 @@ def extract(data: str, **options: Any) -> None:
     )
     parameters = _parameters(prompt, options)
     if options['dry_run']:
-      found.show(options['endpoint'], parameters, options['show'])
+      task.dry_run(options['endpoint'], parameters, options['show'])
       return
-    status = found.run(_service(options, parameters), _pace(options))
+    status = task.run(_service(options, parameters), _pace(options))
   if status:
     sys.exit(status)

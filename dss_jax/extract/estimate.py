@@ -1,4 +1,4 @@
-"""What an extraction asks for, and what it may cost, before it is spent."""
+"""Estimate of an extraction's requests, tokens and cost, before it starts."""
 
 import array
 import dataclasses
@@ -13,35 +13,36 @@ CHARACTERS_A_TOKEN = 4.0
 
 
 def tokens(characters: int) -> int:
-  """Returns about how many tokens a text has."""
+  """Returns about how many tokens a text of so many characters has."""
   return math.ceil(characters / CHARACTERS_A_TOKEN)
 
 
 @dataclasses.dataclass(frozen=True)
 class Prices:
-  """Dollars for a million tokens; None where they are not known."""
+  """Dollars for a million tokens; None if they are not known."""
 
   input: float | None = None
   output: float | None = None
 
-  def cost(self, asked: int, answered: int) -> float | None:
+  def cost(self, prompt: int, completion: int) -> float | None:
     """Returns dollars for so many tokens, None without prices."""
     if self.input is None and self.output is None:
       return None
-    return (asked * (self.input or 0) + answered * (self.output or 0)) / 1e6
+    return (prompt * (self.input or 0) + completion * (self.output or 0)) / 1e6
 
 
 @dataclasses.dataclass
 class Survey:
-  """What one look at all rows tells.
+  """Sizes, prompts and tokens of all rows.
 
   Attributes:
-    sizes: rows of each split.
-    asked: rows of each split that are asked about.
-    prompts: the fingerprint of what is or would be asked of each row, in order.
+    sizes: the number of rows of each split.
+    asked: how many of them are asked about.
+    prompts: the fingerprints of the prompts of all rows, in order, including
+      those that are not asked about.
     longest: split and index of the longest prompt that is asked.
-    tokens: about how many tokens these prompts have together.
-    most: about how many the longest has.
+    tokens: about how many tokens the prompts that are asked have together.
+    most: about how many tokens the longest has.
   """
 
   sizes: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -52,14 +53,14 @@ class Survey:
   most: int = 0
 
   def prompt(self, split: str, index: int) -> int | None:
-    """Returns what is or would be asked of a row, None without such a row."""
+    """Returns the fingerprint of a row's prompt, None without such a row."""
     if index >= self.sizes.get(split, 0):
       return None
     return self.prompts[split][index]
 
   @property
   def total(self) -> int:
-    """How many rows are asked about."""
+    """The number of rows that are asked about."""
     return sum(self.asked.values())
 
 
@@ -70,14 +71,14 @@ def survey(
   splits: Collection[str],
   limit: int | None,
 ) -> Survey:
-  """Reads all rows once, and checks those too that are not asked about.
+  """Reads and checks all rows once, including those not asked about.
 
   Args:
-    rows: where they are.
-    prompt: what is asked.
-    endpoint: how.
-    splits: which are asked about.
-    limit: how many rows of a split are asked about at most.
+    rows: the rows.
+    prompt: the prompt of each row.
+    endpoint: 'chat' or 'completion'.
+    splits: the splits to ask about.
+    limit: the most rows of a split to ask about; None for all.
 
   Raises:
     DataError: a row is malformed.
@@ -85,16 +86,17 @@ def survey(
   result = Survey()
   for split in rows.paths:
     most = (math.inf if limit is None else limit) if split in splits else 0
-    found = array.array('Q')
+    fingerprints = array.array('Q')
     for row in rows.read(split):
-      asked = prompt.ask(row.input, endpoint)
-      found.append(prompts.fingerprint(asked))
+      rendered = prompt.render(row.input, endpoint)
+      fingerprints.append(prompts.fingerprint(rendered))
       if row.index >= most:
         continue
-      count = tokens(prompts.length(asked))
+      count = tokens(prompts.length(rendered))
       result.tokens += count
       if count > result.most:
         result.most, result.longest = count, (split, row.index)
-    result.sizes[split], result.prompts[split] = len(found), found
-    result.asked[split] = int(min(most, len(found)))
+    result.prompts[split] = fingerprints
+    result.sizes[split] = len(fingerprints)
+    result.asked[split] = int(min(most, len(fingerprints)))
   return result

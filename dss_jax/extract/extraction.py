@@ -1,4 +1,10 @@
-"""One extraction from its first request to its report."""
+"""Extraction from its first request to its report.
+
+Mistakes are found before many rows are spent. The server is asked for its
+models, which shows whether there is one and whether it takes the key. Then the
+row with the longest prompt is asked alone: if it succeeds, the model exists,
+knows the parameters and has room for every prompt.
+"""
 
 import asyncio
 import contextlib
@@ -7,38 +13,36 @@ import pathlib
 import shutil
 import signal
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from dss_jax import errors
 from dss_jax.data import teacher_outputs
+from dss_jax.extract import client as client_lib
 from dss_jax.extract import (
-  client,
-  engine,
   estimate,
   journal,
-  limits,
-  preflight,
   prompts,
   report,
+  request_queue,
   results,
   screen,
 )
 from dss_jax.extract import rows as rows_lib
 
-Service = client.Service
-# Exit codes: the run stopped by itself, and by the user.
+Service = client_lib.Service
+# Exit codes of a run that stopped by itself, and of one stopped by the user.
 STOPPED, INTERRUPTED = 1, 130
 
 
 @dataclasses.dataclass(frozen=True)
 class Pace:
-  """How fast to ask, and how stubbornly.
+  """How fast to send requests, and how often to retry.
 
   Attributes:
-    concurrency: requests at once.
-    requests_per_minute: at most, None for any number.
+    concurrency: how many requests may be in flight.
+    requests_per_minute: None for no limit.
     tokens_per_minute: likewise.
     retries: how often a request is sent again.
     fresh: whether to set an old journal aside.
@@ -53,16 +57,16 @@ class Pace:
 
 @dataclasses.dataclass(frozen=True)
 class Extraction:
-  """What is asked about, and under which name it is kept.
+  """Rows to ask about, the prompt, and the name of the result.
 
   Attributes:
-    data: how the user calls the rows.
+    data: the user's name for the rows.
     teacher: the name of the result.
     rows: the rows.
-    prompt: what is asked of each.
-    survey: how many there are.
-    samples: completions of each row.
-    prices: of tokens.
+    prompt: the prompt of each row.
+    survey: the number of rows, prompts and tokens.
+    samples: the number of completions of each row.
+    prices: dollars for tokens.
   """
 
   data: str
@@ -73,7 +77,9 @@ class Extraction:
   samples: int
   prices: estimate.Prices
 
-  def show(self, endpoint: str, parameters: dict[str, Any], count: int) -> None:
+  def dry_run(
+    self, endpoint: str, parameters: dict[str, Any], count: int
+  ) -> None:
     """Prints the first prompts, tokens and cost; sends and writes nothing.
 
     Args:
@@ -81,13 +87,13 @@ class Extraction:
       parameters: of the requests.
       count: how many prompts to print.
     """
-    first = []
+    first: list[tuple[str, prompts.RenderedPrompt]] = []
     for split, asked in self.survey.asked.items():
       for row in self.rows.read(split):
         if len(first) == count or row.index >= asked:
           break
         name = f'{split} row {row.index}, id {row.id}'
-        first.append((name, self.prompt.ask(row.input, endpoint)))
+        first.append((name, self.prompt.render(row.input, endpoint)))
     answers = [
       estimate.tokens(len(exemplar.rationale) + len(exemplar.label) + 20)
       for exemplar in self.prompt.exemplars
@@ -102,20 +108,20 @@ class Extraction:
     )
 
   def run(self, service: Service, pace: Pace) -> int:
-    """Asks for what is missing, and writes results and report.
+    """Asks for the missing completions, and writes results and report.
 
     Args:
-      service: whom to ask, and how.
-      pace: how fast.
+      service: endpoint, model and request parameters.
+      pace: how fast to ask.
 
     Returns:
-      The exit code: 0 where every row was asked about.
+      The exit code: 0 if every row was asked about.
 
     Raises:
-      DataError: a mistake; where nothing was asked yet, nothing is left behind.
+      DataError: a mistake; if nothing was asked yet, nothing is left behind.
     """
-    # What is wrong with address or key needs no file.
-    client.Client(service)
+    # A wrong address or key is reported before any file is made.
+    client_lib.Client(service)
     if '://' in str(teacher_outputs.root()):
       raise errors.DataError(
         f'{teacher_outputs.VARIABLE} is {teacher_outputs.root()}: expected a'
@@ -125,21 +131,22 @@ class Extraction:
     folder = pathlib.Path(
       teacher_outputs.folder(self.teacher, self.rows.data_set)
     )
-    with _nothing_left_behind(folder):
+    with _new_folder_removed_on_error(folder):
       rows = rows_lib.keep(self.rows, folder, self.teacher)
       path = folder / 'journal.jsonl'
       with (
-        _aside(path) if pace.fresh else contextlib.nullcontext(),
+        _journal_set_aside(path) if pace.fresh else contextlib.nullcontext(),
         journal.Journal(path) as log,
       ):
         return _Run(self, rows, folder, path, log, service, pace).run()
 
 
 @contextlib.contextmanager
-def _aside(path: pathlib.Path) -> Iterator[None]:
+def _journal_set_aside(path: pathlib.Path) -> Iterator[None]:
   """Sets a journal aside; a mistake before any completion puts it back."""
-  journal.Journal(path).close()  # Nobody else writes it.
+  journal.Journal(path).close()  # Raises if another process is writing it.
   aside = journal.set_aside(path)
+  assert aside is not None, f'{path}: the line above creates it'
   try:
     yield
   except errors.DataError:
@@ -151,14 +158,14 @@ def _aside(path: pathlib.Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _nothing_left_behind(folder: pathlib.Path) -> Iterator[None]:
+def _new_folder_removed_on_error(folder: pathlib.Path) -> Iterator[None]:
   """Removes a new folder after a mistake that came before any completion."""
-  new = not folder.exists()
+  is_new = not folder.exists()
   try:
     yield
   except errors.DataError:
     path = folder / 'journal.jsonl'
-    if new and (not path.exists() or path.stat().st_size == 0):
+    if is_new and (not path.exists() or path.stat().st_size == 0):
       shutil.rmtree(folder, ignore_errors=True)
       with contextlib.suppress(OSError):
         folder.parent.rmdir()
@@ -167,9 +174,9 @@ def _nothing_left_behind(folder: pathlib.Path) -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class _Run:
-  """An extraction that has its folder and its journal."""
+  """Extraction that has its folder and its open journal."""
 
-  what: Extraction
+  extraction: Extraction
   rows: rows_lib.Rows
   folder: pathlib.Path
   path: pathlib.Path
@@ -179,37 +186,44 @@ class _Run:
 
   def run(self) -> int:
     contents = self._contents()
-    survey, samples = self.what.survey, self.what.samples
-    counts = engine.Counts(
-      survey.total * samples, contents.index.count(survey.asked)
+    survey = self.extraction.survey
+    counts = request_queue.Counts(
+      survey.total * self.extraction.samples,
+      contents.index.count(survey.asked),
     )
-    begun = counts.done
-    if begun or contents.unreadable:
-      lines = contents.unreadable
-      torn = f' ({lines} lines that are none)' if lines else ''
-      click.echo(f'{begun} completions are in {self.path} already{torn}')
+    done_before, lines = counts.done, contents.unreadable
+    if done_before or lines:
+      unreadable = f' ({lines} lines cannot be read)' if lines else ''
+      click.echo(
+        f'{done_before} completions are in {self.path} already{unreadable}'
+      )
     if counts.done < counts.total:
       progress = screen.Progress(counts)
       with progress.shown():
-        asked = asyncio.run(self._ask(contents, counts, progress))
-      if asked.reason:
-        return self._stopped(asked, begun)
+        queue = asyncio.run(self._ask(contents, counts, progress))
+      if queue.reason:
+        return self._stopped(queue, done_before)
     self._finish(contents)
     return 0
 
-  def _contents(self) -> journal.Contents:
-    survey = self.what.survey
+  def _contents(self) -> journal.JournalContents:
+    """Reads the journal.
+
+    Raises:
+      DataError: it holds entries that were asked differently.
+    """
+    survey = self.extraction.survey
     contents = journal.contents(
       self.path,
-      journal.Index(survey.sizes, self.what.samples),
+      journal.Index(survey.sizes, self.extraction.samples),
       self.service.model,
-      engine.parameters(self.service),
+      request_queue.parameters(self.service),
       survey.prompt,
     )
-    if contents.changed:
+    if contents.differences:
       shown = '; '.join(
         f'{count} with {name} {was}'
-        for (name, was), count in contents.changed.items()
+        for (name, was), count in contents.differences.items()
       )
       raise errors.DataError(
         f'{self.path}: expected completions of what is asked now, found others:'
@@ -218,95 +232,108 @@ class _Run:
       )
     return contents
 
-  def _jobs(self, contents: journal.Contents) -> Iterator[engine.Job]:
-    for split, asked in self.what.survey.asked.items():
+  def _job(self, row: rows_lib.Row, sample: int) -> request_queue.Job:
+    prompt = self.extraction.prompt.render(row.input, self.service.endpoint)
+    return request_queue.Job(row, sample, prompt)
+
+  def _jobs(
+    self, contents: journal.JournalContents
+  ) -> Iterator[request_queue.Job]:
+    """Yields a job for each sample without a completion."""
+    for split, asked in self.extraction.survey.asked.items():
       if not asked:
         continue
       for row in self.rows.read(split):
         if row.index >= asked:
           break
-        for sample in range(self.what.samples):
+        for sample in range(self.extraction.samples):
           if not contents.index.done(split, row.index, sample):
-            prompt = self.what.prompt.ask(row.input, self.service.endpoint)
-            yield engine.Job(row, sample, prompt)
+            yield self._job(row, sample)
 
-  def _first(self, contents: journal.Contents) -> engine.Job:
-    """Returns the open job with the longest prompt, or just the first."""
-    split, index = self.what.survey.longest
-    for sample in range(self.what.samples):
-      if not contents.index.done(split, index, sample):
-        row = next(r for r in self.rows.read(split) if r.index == index)
-        prompt = self.what.prompt.ask(row.input, self.service.endpoint)
-        return engine.Job(row, sample, prompt)
+  def _first_job(self, contents: journal.JournalContents) -> request_queue.Job:
+    """Returns the open job with the longest prompt, or else the first."""
+    longest = self.extraction.survey.longest
+    if longest is not None:
+      split, index = longest
+      for sample in range(self.extraction.samples):
+        if not contents.index.done(split, index, sample):
+          row = next(r for r in self.rows.read(split) if r.index == index)
+          return self._job(row, sample)
     return next(self._jobs(contents))
 
   async def _ask(
     self,
-    contents: journal.Contents,
-    counts: engine.Counts,
+    contents: journal.JournalContents,
+    counts: request_queue.Counts,
     progress: screen.Progress,
-  ) -> engine.Engine:
+  ) -> request_queue.RequestQueue:
+    """Sends all requests; returns the queue, which knows why it stopped."""
     pace = self.pace
-    async with client.Client(self.service) as connected:
-      asking = engine.Engine(
-        connected,
+    async with client_lib.Client(self.service) as client:
+      queue = request_queue.RequestQueue(
+        client,
         self.log,
         contents,
         counts,
-        limits.Limits(pace.requests_per_minute, pace.tokens_per_minute),
+        request_queue.RateLimits(
+          pace.requests_per_minute, pace.tokens_per_minute
+        ),
         pace.retries,
         progress.update,
       )
-      with _interrupts(asking):
-        first = self._first(contents)
-        name = f'{first.row.split} row {first.row.index}'
-        await preflight.check(connected, asking, first, pace.retries, name)
-        if not asking.reason:
-          await asking.run(self._jobs(contents), pace.concurrency)
-      if isinstance(asking.failure, client.Final):
+      with _stopped_by_signals(queue):
+        await _check(client, queue, self._first_job(contents), pace.retries)
+        if not queue.reason:
+          await queue.run(self._jobs(contents), pace.concurrency)
+      if isinstance(queue.failure, client_lib.FatalFailure):
         click.echo(
           f'{counts.done} of {counts.total} completions are in {self.path}.'
           ' The same command goes on with the others.',
           err=True,
         )
-        preflight.refuse(connected, asking.failure, None, 'further rows')
-    return asking
+        _refuse(client, queue.failure, None, 'further rows')
+    return queue
 
-  def _stopped(self, asked: engine.Engine, begun: int) -> int:
-    counts = asked.counts
+  def _stopped(
+    self, queue: request_queue.RequestQueue, done_before: int
+  ) -> int:
+    """Prints why a run stopped, and returns the exit code."""
+    counts = queue.counts
+    tokens = counts.prompt_tokens + counts.completion_tokens
     click.echo(
-      f'Stopped: {asked.reason}. {counts.done} of {counts.total} completions'
-      f' are in {self.path} ({counts.done - begun} of them from this run,'
-      f' {counts.failed} rows failed, {counts.sent + counts.received} tokens).'
+      f'Stopped: {queue.reason}. {counts.done} of {counts.total} completions'
+      f' are in {self.path} ({counts.done - done_before} of them from this run,'
+      f' {counts.failed} rows failed, {tokens} tokens).'
       ' Run the same command again to go on.',
       err=True,
     )
-    return INTERRUPTED if asked.failure is None else STOPPED
+    return INTERRUPTED if queue.failure is None else STOPPED
 
-  def _finish(self, contents: journal.Contents) -> None:
-    what = self.what
-    found = report.Report(self.rows, self.folder)
+  def _finish(self, contents: journal.JournalContents) -> None:
+    """Writes results and report, and prints the summary."""
+    extraction = self.extraction
+    counted = report.Report(self.rows, self.folder)
     outcomes = results.outcomes(
-      self.rows, what.survey, contents, what.prompt, self.path
+      self.rows, extraction.survey, contents, extraction.prompt, self.path
     )
-    with results.Writer(self.rows, self.folder, what.teacher) as writer:
-      found.add_all(outcomes, writer)
-    numbers = found.as_dict(
-      data=what.data,
+    with results.Writer(self.rows, self.folder, extraction.teacher) as writer:
+      counted.add_all(outcomes, writer)
+    numbers = counted.as_dict(
+      data=extraction.data,
       data_set=self.rows.data_set,
-      teacher=what.teacher,
+      teacher=extraction.teacher,
       model=self.service.model,
-      parameters=engine.parameters(self.service),
-      samples=what.samples,
+      parameters=request_queue.parameters(self.service),
+      samples=extraction.samples,
       usage=contents.usage,
-      cost=report.cost(contents.usage, what.prices),
+      cost=report.cost(contents.usage, extraction.prices),
     )
-    found.write(numbers)
-    screen.summary(numbers, found.unusable)
-    self._say_what_is_next()
+    counted.write(numbers)
+    screen.summary(numbers, counted.unusable)
+    self._print_training_command()
 
-  def _say_what_is_next(self) -> None:
-    teacher, data = self.what.teacher, self.what.data
+  def _print_training_command(self) -> None:
+    teacher, data = self.extraction.teacher, self.extraction.data
     click.echo(f'\nin      {self.folder}')
     if self.rows.published:
       name = '' if data == 'sample' else f' --gin.DATA="\'{data}\'"'
@@ -323,18 +350,120 @@ class _Run:
       )
 
 
+async def _check(
+  client: client_lib.Client,
+  queue: request_queue.RequestQueue,
+  first: request_queue.Job,
+  retries: int,
+) -> None:
+  """Checks that requests succeed; asks one row alone, and keeps its answer.
+
+  Args:
+    client: sends a request.
+    queue: asks for the row and keeps the answer.
+    first: the job with the longest prompt, which shows whether prompts fit.
+    retries: how often its request is sent again at most.
+
+  Raises:
+    DataError: the address, key, model or prompt cannot work.
+  """
+  models = await _models(client)
+  model = client.service.model
+  is_listed = not models or model in models
+  try:
+    # A server may load a model that it does not list: it is asked, but once.
+    await queue.run_first(first, retries if is_listed else 0)
+  except client_lib.Failure as failure:
+    _refuse(client, failure, models, f'{first.row.split} row {first.row.index}')
+
+
+async def _models(client: client_lib.Client) -> list[str] | None:
+  """Returns the server's models, None if it does not list them.
+
+  Raises:
+    DataError: there is no server, or it refused the key.
+  """
+  try:
+    return await client.models()
+  except client_lib.RetryableFailure as failure:
+    if not failure.unreachable:
+      return None
+    raise errors.DataError(
+      f'--url {client.url}: expected a server there, found none ({failure}).'
+      ' Start it, or correct the address.'
+    ) from None
+  except client_lib.FatalFailure as failure:
+    if failure.status in (401, 402, 403):
+      _refuse(client, failure, None, '')
+    return None
+  except client_lib.Failure:
+    return None
+
+
+def _refuse(
+  client: client_lib.Client,
+  failure: client_lib.Failure,
+  models: list[str] | None,
+  rows: str,
+) -> NoReturn:
+  """Raises a DataError that says why no request can succeed.
+
+  Args:
+    client: sent the request.
+    failure: what came back.
+    models: the names that the server listed, if it did.
+    rows: the error's name for the rows that were asked about.
+  """
+  service, url = client.service, client.url
+  status = getattr(failure, 'status', 0)
+  if status in (401, 403):
+    held = (
+      'holds' if client_lib.read_key(service.key_variable) else 'does not hold'
+    )
+    raise errors.DataError(
+      f'{url}: the server refused the key ({failure}). The environment'
+      f' variable {service.key_variable} {held} one: set it to a key of this'
+      ' server (--api-key-env names another variable).'
+    )
+  if status in (402, 429):
+    raise errors.DataError(
+      f'{url}: the server takes no more requests for now ({failure}).'
+      " See to the account's credit or limits, then run the same command again."
+    )
+  if models and service.model not in models:
+    near = errors.did_you_mean(service.model, models)
+    shown = ', '.join(models[:8]) + (', …' if len(models) > 8 else '')
+    raise errors.DataError(
+      f'--model {service.model!r}: expected one that {url} has (it lists'
+      f' {shown}), found: {failure}.{near}'
+    )
+  if status in (404, 405):
+    raise errors.DataError(
+      f'{url}, model {service.model!r}: the server has no such address'
+      f' or model ({failure}). Give the address with its /v1, and a model'
+      ' that the server has; --endpoint chooses chat or completion.'
+    )
+  raise errors.DataError(
+    f'{url}, model {service.model!r}: the server did not answer'
+    f' {rows}: {failure}. Where --model is not known, correct it; where the'
+    ' prompt is too long for the model, use fewer exemplars (--prompt) or a'
+    ' smaller --max-tokens; where a parameter is not known, --param NAME=null'
+    ' leaves it out.'
+  )
+
+
 @contextlib.contextmanager
-def _interrupts(asking: engine.Engine) -> Iterator[None]:
-  """Has Ctrl-C and a polite kill stop the run."""
+def _stopped_by_signals(queue: request_queue.RequestQueue) -> Iterator[None]:
+  """Lets Ctrl-C and SIGTERM stop the queue instead of raising."""
 
   def interrupt() -> None:
-    if not asking.reason and asking.counts.flying:
+    if not queue.reason and queue.counts.in_flight:
       click.echo(
-        f'Stopping: waiting for {asking.counts.flying} requests that are on'
+        f'Stopping: waiting for {queue.counts.in_flight} requests that are on'
         ' their way. Ctrl-C again gives them up.',
         err=True,
       )
-    asking.interrupt()
+    queue.interrupt()
 
   loop = asyncio.get_running_loop()
   signals = (signal.SIGINT, signal.SIGTERM)

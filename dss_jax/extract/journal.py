@@ -1,9 +1,9 @@
-"""Every completion on disk as it comes, and what is there already.
+"""Journal of an extraction: every completion, on disk as it comes.
 
 The journal is a file of JSON lines that only grows. A line is written at once,
 in one piece; a process that is killed leaves at most one torn line, which is
-skipped when the journal is read again. What cannot be read as an entry is
-counted and never raises: the journal is what was paid for.
+skipped when the journal is read again. A line that is not an entry is counted
+and never raises: the journal is what was paid for.
 """
 
 import array
@@ -18,28 +18,29 @@ from typing import Any, Self
 
 from dss_jax import errors
 
-_NONE = -1
-# A line that is longer is no entry of ours.
+# Stands in an index for a missing offset.
+_MISSING = -1
+# Bytes; a longer line is not an entry.
 MAX_LINE = 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-  """A completion, or why there is none.
+  """A completion, or the reason why there is none.
 
   Attributes:
-    split: of the row.
-    index: its place there.
-    id: its identifier.
-    sample: which of its samples, from 0.
-    prompt: `prompts.fingerprint` of what was asked.
-    model: that was asked for.
-    parameters: everything else that the request said.
-    text: the completion as it came; '' where it failed.
+    split: the row's split.
+    index: the row's index in the split.
+    id: the row's identifier.
+    sample: the number of the row's sample, from 0.
+    prompt: the prompt's `prompts.fingerprint`.
+    model: the model that was asked.
+    parameters: everything else in the request.
+    text: the completion as it came; '' if it failed.
     finish: why it ended: 'stop', 'length', …
     usage: the server's counts of tokens.
-    error: why there is no completion; '' where there is one.
-    time: when, in seconds since 1970.
+    error: why there is no completion; '' if there is one.
+    time: seconds since 1970.
   """
 
   split: str
@@ -63,7 +64,7 @@ class Entry:
     return json.dumps(fields).encode() + b'\n'
 
 
-_KINDS = {
+_FIELD_TYPES = {
   'split': str,
   'index': int,
   'id': str,
@@ -86,29 +87,29 @@ def parse(line: bytes) -> Entry | None:
     line: any bytes.
 
   Returns:
-    The entry, or None where the line is none.
+    The entry, or None if the line is not one.
   """
   try:
-    found = json.loads(line)
-    if not isinstance(found, dict) or found.keys() != _KINDS.keys():
+    fields = json.loads(line)
+    if not isinstance(fields, dict) or fields.keys() != _FIELD_TYPES.keys():
       return None
-    for name, kind in _KINDS.items():
-      value = found[name]
+    for name, kind in _FIELD_TYPES.items():
+      value = fields[name]
       if not isinstance(value, kind) or isinstance(value, bool):
         return None
-    found['prompt'] = int(found['prompt'], 16)
-    usage = found['usage'].values()
-    whole = all(isinstance(count, int) and count >= 0 for count in usage)
-    fits = 0 <= found['prompt'] < 2**64
-    if not (whole and fits) or min(found['index'], found['sample']) < 0:
+    fields['prompt'] = int(fields['prompt'], 16)
+    usage = fields['usage'].values()
+    are_counts = all(isinstance(count, int) and count >= 0 for count in usage)
+    fits = 0 <= fields['prompt'] < 2**64
+    if not (are_counts and fits) or min(fields['index'], fields['sample']) < 0:
       return None
-    return Entry(**found)
+    return Entry(**fields)
   except (ValueError, RecursionError):
     return None
 
 
 def scan(path: pathlib.Path) -> Iterator[tuple[int, Entry | None]]:
-  """Yields (offset, entry) of all lines; None for what is no entry.
+  """Yields (offset, entry) of all lines; None for a line that is not an entry.
 
   Args:
     path: the journal; a missing one has no lines.
@@ -123,9 +124,13 @@ def scan(path: pathlib.Path) -> Iterator[tuple[int, Entry | None]]:
 
 
 def read(path: pathlib.Path, offsets: list[int]) -> list[Entry]:
-  """Returns the entries that begin at given places of a journal."""
+  """Returns the entries at given offsets of a journal.
+
+  Raises:
+    DataError: there is no entry at an offset.
+  """
   with path.open('rb') as file:
-    found = []
+    entries = []
     for offset in offsets:
       file.seek(offset)
       entry = parse(file.readline(MAX_LINE))
@@ -134,109 +139,110 @@ def read(path: pathlib.Path, offsets: list[int]) -> list[Entry]:
           f'{path}: expected an entry at byte {offset}, found none: the file'
           ' was changed meanwhile. Run the command again.'
         )
-      found.append(entry)
-    return found
+      entries.append(entry)
+    return entries
 
 
 class Index:
-  """Where in the journal each sample's completion is; eight bytes for each."""
+  """Offsets in the journal of each sample's entry: 16 bytes a sample."""
 
   def __init__(self, sizes: Mapping[str, int], samples: int):
-    """Makes an index of nothing.
+    """Creates an empty index.
 
     Args:
-      sizes: number of rows of each split.
-      samples: how many there are to be of each.
+      sizes: the number of rows of each split.
+      samples: the number of samples of each row.
     """
     self.sizes, self.samples = dict(sizes), samples
-    self._done = self._empty()
-    self._failed = self._empty()
+    self._completions = self._empty()
+    self._failures = self._empty()
 
   def _empty(self) -> dict[str, array.array]:
     return {
-      split: array.array('q', [_NONE]) * (rows * self.samples)
+      split: array.array('q', [_MISSING]) * (rows * self.samples)
       for split, rows in self.sizes.items()
     }
 
-  def _place(self, split: str, index: int, sample: int) -> int | None:
+  def _position(self, split: str, index: int, sample: int) -> int | None:
+    """Returns a sample's position in its split's table, None outside it."""
     inside = index < self.sizes.get(split, 0) and sample < self.samples
     return index * self.samples + sample if inside else None
 
   def add(self, offset: int, entry: Entry) -> bool:
-    """Notes an entry; the first completion of a sample is the accepted one.
+    """Adds an entry; the first completion of a sample is the accepted one.
 
     Args:
-      offset: where it is.
+      offset: where the entry begins.
       entry: a completion or a failure.
 
     Returns:
-      Whether it is now what stands for its sample.
+      Whether the entry now stands for its sample.
     """
-    place = self._place(entry.split, entry.index, entry.sample)
-    if place is None or self._done[entry.split][place] != _NONE:
+    at = self._position(entry.split, entry.index, entry.sample)
+    if at is None or self._completions[entry.split][at] != _MISSING:
       return False
-    (self._failed if entry.error else self._done)[entry.split][place] = offset
+    table = self._failures if entry.error else self._completions
+    table[entry.split][at] = offset
     return True
 
   def done(self, split: str, index: int, sample: int) -> bool:
-    """Says whether there is a completion."""
-    return self._done[split][index * self.samples + sample] != _NONE
+    """Returns whether a sample has a completion."""
+    return self._completions[split][index * self.samples + sample] != _MISSING
 
   def count(self, rows: Mapping[str, int]) -> int:
     """Returns how many samples have a completion.
 
     Args:
-      rows: how many rows of each split to look at.
+      rows: how many rows of each split to count, from the first.
     """
-    parts = (self._done[s][: n * self.samples] for s, n in rows.items())
-    return sum(len(part) - part.count(_NONE) for part in parts)
+    parts = (self._completions[s][: n * self.samples] for s, n in rows.items())
+    return sum(len(part) - part.count(_MISSING) for part in parts)
 
   def completions(self, split: str, index: int) -> list[int]:
-    """Returns where a row's completions are."""
-    return self._offsets(self._done, split, index)
+    """Returns the offsets of a row's completions."""
+    begin = index * self.samples
+    part = self._completions[split][begin : begin + self.samples]
+    return [offset for offset in part if offset != _MISSING]
 
   def failures(self, split: str, index: int) -> list[int]:
-    """Returns where the failures of a row's open samples are."""
+    """Returns the offsets of the failures of samples without a completion."""
     begin = index * self.samples
+    part = slice(begin, begin + self.samples)
     return [
-      offset
-      for place, offset in enumerate(
-        self._failed[split][begin : begin + self.samples], begin
+      failure
+      for failure, completion in zip(
+        self._failures[split][part], self._completions[split][part], strict=True
       )
-      if offset != _NONE and self._done[split][place] == _NONE
+      if failure != _MISSING and completion == _MISSING
     ]
-
-  def _offsets(
-    self, table: Mapping[str, array.array], split: str, index: int
-  ) -> list[int]:
-    begin = index * self.samples
-    part = table[split][begin : begin + self.samples]
-    return [offset for offset in part if offset != _NONE]
 
 
 @dataclasses.dataclass
-class Contents:
-  """What a journal holds.
+class JournalContents:
+  """Contents of a journal.
 
   Attributes:
-    index: where the completions are.
-    changed: what was asked otherwise, and how, with a count: ('model', 'a').
-    unreadable: lines that are no entries.
+    index: where the entries are that were asked as they would be now.
+    differences: the number of entries asked differently, by what differs and
+      what it was: `{('model', 'a'): 3}`.
+    unreadable: the number of lines that are not entries.
     usage: tokens by the server's names for them, over all completions.
-    asked: number of completions.
+    completions: the number of completions.
   """
 
   index: Index
-  changed: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
+  differences: dict[tuple[str, str], int] = dataclasses.field(
+    default_factory=dict
+  )
   unreadable: int = 0
   usage: dict[str, int] = dataclasses.field(default_factory=dict)
-  asked: int = 0
+  completions: int = 0
 
-  def note(self, offset: int, entry: Entry) -> None:
-    """Counts an entry."""
+  def add(self, offset: int, entry: Entry) -> None:
+    """Adds an entry to the index and the counts."""
     self.index.add(offset, entry)
     if not entry.error:
-      self.asked += 1
+      self.completions += 1
     for name, count in entry.usage.items():
       self.usage[name] = self.usage.get(name, 0) + count
 
@@ -247,51 +253,49 @@ def contents(
   model: str,
   parameters: Mapping[str, Any],
   prompt: Callable[[str, int], int | None],
-) -> Contents:
-  """Reads what a journal holds for a request.
+) -> JournalContents:
+  """Reads a journal, and tells entries apart that were asked differently.
 
   Args:
     path: the journal.
-    index: an empty one.
-    model: that is asked for now.
-    parameters: of the requests now.
-    prompt: returns the fingerprint of what would be asked of a row now, None
-      without such a row.
-
-  Returns:
-    The index of entries that were asked just so, and what was asked otherwise.
+    index: an empty one, to be filled.
+    model: the model to ask now.
+    parameters: the parameters of requests now.
+    prompt: returns the fingerprint of a row's prompt now, None without such a
+      row.
   """
-  result = Contents(index)
+  result = JournalContents(index)
   for offset, entry in scan(path):
     if entry is None:
       result.unreadable += 1
       continue
-    now = prompt(entry.split, entry.index)
-    differs = [('model', entry.model)] * (entry.model != model)
+    differences = [('model', entry.model)] if entry.model != model else []
     for name in sorted({*parameters, *entry.parameters}):
       value = entry.parameters.get(name)
       if value != parameters.get(name):
-        differs.append((name, json.dumps(value)))
-    if now is not None and now != entry.prompt and not entry.error:
-      differs.append(('prompt', 'another'))
-    for what in differs:
-      result.changed[what] = result.changed.get(what, 0) + 1
-    if not differs:
-      result.note(offset, entry)
+        differences.append((name, json.dumps(value)))
+    fingerprint = prompt(entry.split, entry.index)
+    if fingerprint not in (None, entry.prompt) and not entry.error:
+      differences.append(('prompt', 'another'))
+    for difference in differences:
+      count = result.differences.get(difference, 0)
+      result.differences[difference] = count + 1
+    if not differences:
+      result.add(offset, entry)
   return result
 
 
 class Journal:
-  """A journal that is open for writing; one process at a time."""
+  """Journal that is open for writing, by one process at a time."""
 
   def __init__(self, path: pathlib.Path):
-    """Opens the journal, or begins it.
+    """Opens the journal; creates it if it is missing.
 
     Args:
       path: of the file.
 
     Raises:
-      DataError: another process writes it.
+      DataError: another process is writing it.
     """
     self._path = path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -307,7 +311,7 @@ class Journal:
       ) from error
     self._end = os.fstat(self._file).st_size
     if self._end and os.pread(self._file, 1, self._end - 1) != b'\n':
-      self._write(b'\n')  # Ends a line that a kill has torn.
+      self._write(b'\n')  # Ends a line that was torn by a kill.
 
   def _write(self, data: bytes) -> None:
     while data:
@@ -316,7 +320,7 @@ class Journal:
       data = data[written:]
 
   def append(self, entry: Entry) -> int:
-    """Writes an entry and returns where it begins."""
+    """Writes an entry and returns its offset."""
     offset = self._end
     if not entry.time:
       entry = dataclasses.replace(entry, time=time.time())
@@ -324,11 +328,11 @@ class Journal:
     return offset
 
   def sync(self) -> None:
-    """Makes sure that what was written outlasts a power cut."""
+    """Makes sure that what was written survives a power cut."""
     os.fsync(self._file)
 
   def close(self) -> None:
-    """Closes the file, which frees it for other processes."""
+    """Closes the file, which unlocks it for other processes."""
     os.fsync(self._file)
     os.close(self._file)
 
@@ -342,7 +346,14 @@ class Journal:
 
 
 def set_aside(path: pathlib.Path) -> pathlib.Path | None:
-  """Renames a journal, to begin a new one; returns its new name."""
+  """Renames a journal to make room for a new one.
+
+  Args:
+    path: the journal.
+
+  Returns:
+    Its new path, or None if there is no journal.
+  """
   if not path.exists():
     return None
   number = 1

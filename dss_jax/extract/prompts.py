@@ -1,4 +1,4 @@
-"""What a teacher is asked, and how its reply is read.
+"""Prompts of a teacher: instruction, exemplars, and how a reply is read.
 
 A prompt file is YAML or JSON:
 
@@ -10,10 +10,10 @@ A prompt file is YAML or JSON:
         rationale: Ice is frozen water, which is cold.
         label: "yes"
 
-`question` shows an input; one of two texts (`</s>` between them) is shown by
-`{premise}` and `{hypothesis}`. `answer` is the answer format, which also says
-how a reply is read. `stop` may list stop sequences; without it, a reply stops
-at a blank line and the beginning of the next question.
+`question` shows an input; an input of two texts (`</s>` between them) is shown
+by `{premise}` and `{hypothesis}`. `answer` is the answer format, which also
+says how a reply is read. `stop` may list stop sequences; without it, a reply
+stops at a blank line followed by the beginning of the next question.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from dss_jax import errors
 from dss_jax.data import completions, row_formats
 
 ENDPOINTS = ('chat', 'completion')
-# Which file holds the exemplars of a data set.
+# The file with the prompt of each data set.
 FILES = {
   'anli1': 'anli1.yaml',
   'asdiv': 'svamp.yaml',
@@ -40,15 +40,15 @@ FILES = {
 _KEYS = ('instruction', 'question', 'answer', 'exemplars', 'stop')
 _EXEMPLAR_KEYS = ('input', 'rationale', 'label')
 _FIELD = re.compile(r'\{(input|premise|hypothesis|rationale|label)\}')
-# What reasoning models write before their reply, where a server leaves it in.
+# What reasoning models write before their reply, if a server leaves it in.
 _THOUGHT = re.compile(r'\s*<think>.*?</think>', re.DOTALL)
-# What a request holds: a text, or the messages of a chat.
-Asked = str | list[dict[str, str]]
+# The prompt of a request: a text, or the messages of a chat.
+RenderedPrompt = str | list[dict[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Exemplar:
-  """A worked answer that is shown before the question."""
+  """Worked answer that is shown before the question."""
 
   input: str
   rationale: str
@@ -56,11 +56,12 @@ class Exemplar:
 
 
 def _fill(template: str, values: Mapping[str, str]) -> str:
-  """Puts values into a template; braces within values stay as they are."""
+  """Fills a template in; braces within values stay as they are."""
   return _FIELD.sub(lambda match: values.get(match[1], match[0]), template)
 
 
-def _shown(template: str, text: str) -> str:
+def _question(template: str, text: str) -> str:
+  """Returns a question that shows an input."""
   values = {'input': text}
   if '{premise}' in template:
     premise, separator, hypothesis = text.partition(row_formats.NLI_SEPARATOR)
@@ -77,15 +78,16 @@ def _shown(template: str, text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-  """How inputs are put to a teacher, and its replies read.
+  """Prompt of a data set, and the format of its replies.
 
   Attributes:
-    instruction: stands before everything; may be blank.
-    question: shows an input.
-    answer: shows a rationale and a label; gives the reply's format.
+    instruction: the text before everything else; may be blank.
+    question: the template that shows an input.
+    answer: the template of a reply: a rationale and a label.
     exemplars: worked answers.
     stop: sequences at which a reply ends.
-    data_set: whose published rule reads a reply; None for `answer`'s own.
+    data_set: the data set whose published rule reads a reply; None to read it
+      by `answer`.
   """
 
   instruction: str
@@ -97,15 +99,15 @@ class Prompt:
 
   @property
   def head(self) -> str:
-    """What an answer begins with, before its rationale."""
+    """The beginning of an answer, before its rationale."""
     return self.answer.partition('{rationale}')[0]
 
   def _answered(self, exemplar: Exemplar) -> str:
     values = {'rationale': exemplar.rationale, 'label': exemplar.label}
     return _fill(self.answer, values)
 
-  def ask(self, text: str, endpoint: str) -> Asked:
-    """Returns what a request holds.
+  def render(self, text: str, endpoint: str) -> RenderedPrompt:
+    """Returns the prompt of a request.
 
     Args:
       text: the input.
@@ -113,36 +115,46 @@ class Prompt:
         'chat' for messages in which exemplars are earlier turns.
 
     Raises:
-      DataError: the question asks for two texts, and the input is one.
+      DataError: the question shows two texts, and the input is one.
     """
     if endpoint == 'completion':
       turns = [
-        f'{_shown(self.question, e.input)}\n{self._answered(e)}'
+        f'{_question(self.question, e.input)}\n{self._answered(e)}'
         for e in self.exemplars
       ]
-      last = f'{_shown(self.question, text)}\n{self.head}'.rstrip()
-      return '\n\n'.join(
-        [*([self.instruction] * bool(self.instruction))] + turns + [last]
-      )
+      last = f'{_question(self.question, text)}\n{self.head}'.rstrip()
+      parts = [self.instruction, *turns, last]
+      return '\n\n'.join(parts if self.instruction else parts[1:])
+    return self.messages(text)
+
+  def messages(self, text: str) -> list[dict[str, str]]:
+    """Returns the messages of a chat, in which exemplars are earlier turns.
+
+    Args:
+      text: the input.
+
+    Raises:
+      DataError: the question shows two texts, and the input is one.
+    """
     messages = []
     if self.instruction:
       messages.append({'role': 'system', 'content': self.instruction})
     for exemplar in self.exemplars:
-      shown = _shown(self.question, exemplar.input)
-      said = self._answered(exemplar)[len(self.head) :]
-      messages.append({'role': 'user', 'content': shown})
-      messages.append({'role': 'assistant', 'content': said})
-    messages.append({'role': 'user', 'content': _shown(self.question, text)})
+      question = _question(self.question, exemplar.input)
+      answer = self._answered(exemplar)[len(self.head) :]
+      messages.append({'role': 'user', 'content': question})
+      messages.append({'role': 'assistant', 'content': answer})
+    messages.append({'role': 'user', 'content': _question(self.question, text)})
     return messages
 
   def reply(self, text: str) -> str:
-    """Returns a reply without thoughts in tags and an echoed beginning."""
+    """Returns a reply without tagged thoughts and without an echoed head."""
     text = _THOUGHT.sub('', text, count=1).strip()
     head = self.head.strip()
     return text.removeprefix(head).lstrip() if head else text
 
   def parse(self, reply: str) -> completions.Parsed:
-    """Splits a reply into rationale and label, '' where one is not found.
+    """Splits a reply into rationale and label, '' for one that is not found.
 
     Args:
       reply: from `reply`.
@@ -162,32 +174,32 @@ class Prompt:
     return completions.Parsed(parts[0].strip(), label)
 
 
-def fingerprint(asked: Asked) -> int:
-  """Returns 64 bits that stand for what a request asks."""
-  text = json.dumps(asked, ensure_ascii=False)
+def fingerprint(prompt: RenderedPrompt) -> int:
+  """Returns a hash of 64 bits."""
+  text = json.dumps(prompt, ensure_ascii=False)
   digest = hashlib.sha256(text.encode('utf-8', 'surrogatepass')).digest()
   return int.from_bytes(digest[:8], 'big')
 
 
-def length(asked: Asked) -> int:
-  """Returns the number of characters that a request asks with."""
-  if isinstance(asked, str):
-    return len(asked)
-  return sum(len(message['content']) for message in asked)
+def length(prompt: RenderedPrompt) -> int:
+  """Returns the number of characters."""
+  if isinstance(prompt, str):
+    return len(prompt)
+  return sum(len(message['content']) for message in prompt)
 
 
-def shown(asked: Asked) -> str:
-  """Returns a request's prompt as a person reads it."""
-  if isinstance(asked, str):
-    return asked
-  return '\n'.join(f'[{m["role"]}]\n{m["content"]}' for m in asked)
+def readable(prompt: RenderedPrompt) -> str:
+  """Returns a prompt as a person reads it."""
+  if isinstance(prompt, str):
+    return prompt
+  return '\n'.join(f'[{m["role"]}]\n{m["content"]}' for m in prompt)
 
 
 # Reading a prompt file.
 
 
 def packaged(data_set: str) -> Prompt:
-  """Returns the project's own prompt of a data set in the published layout.
+  """Returns the packaged prompt of a data set in the published layout.
 
   Raises:
     DataError: there is none.
@@ -208,22 +220,22 @@ def load(path: str, data_set: str | None = None) -> Prompt:
   Args:
     path: of the file, YAML or JSON.
     data_set: one in the published layout, whose rule the answers must follow;
-      None for rows of the user's own.
+      None for the user's own rows.
 
   Raises:
-    DataError: it cannot be read, misses a field or has one that is unknown, or
+    DataError: the file cannot be read, lacks a field or has an unknown one, or
       its exemplars cannot be read back with its own answer format.
   """
-  found = _document(path)
-  _check_keys(path, found, _KEYS, ('question', 'answer', 'exemplars'))
+  document = _document(path)
+  _check_keys(path, document, _KEYS, ('question', 'answer', 'exemplars'))
   texts = {
-    key: _text(path, key, found.get(key, ''))
+    key: _text(path, key, document.get(key, ''))
     for key in ('instruction', 'question', 'answer')
   }
   _check_templates(path, texts['question'], texts['answer'])
-  exemplars = _exemplars(path, found['exemplars'])
-  begin = _FIELD.split(texts['question'])[0].strip()
-  stop = found.get('stop', [f'\n\n{begin}'] if begin else [])
+  exemplars = _exemplars(path, document['exemplars'])
+  beginning = _FIELD.split(texts['question'])[0].strip()
+  stop = document.get('stop', [f'\n\n{beginning}'] if beginning else [])
   if not isinstance(stop, list) or not all(
     isinstance(text, str) and text for text in stop
   ):
@@ -249,19 +261,19 @@ def _document(path: str) -> dict[str, Any]:
       f' ({type(error).__name__}). Correct the path of --prompt.'
     ) from error
   try:
-    # All scalars as texts: `label: yes` is no truth value here.
-    found = yaml.load(text, Loader=yaml.BaseLoader)
+    # All scalars are texts: `label: yes` is not a truth value here.
+    document = yaml.load(text, Loader=yaml.BaseLoader)
   except (yaml.YAMLError, RecursionError) as error:
     reason = ' '.join(str(error).split())
     raise errors.DataError(
       f'{path}: expected YAML or JSON, found: {reason}. Correct the file.'
     ) from error
-  if not isinstance(found, dict):
+  if not isinstance(document, dict):
     raise errors.DataError(
       f'{path}: expected the fields {", ".join(_KEYS)}, found a'
-      f' {type(found).__name__}. Write them as `name: value`.'
+      f' {type(document).__name__}. Write them as `name: value`.'
     )
-  return found
+  return document
 
 
 def _check_keys(
@@ -330,20 +342,20 @@ def _exemplars(path: str, found: Any) -> tuple[Exemplar, ...]:
 
 
 def _check_exemplars(path: str, prompt: Prompt) -> None:
-  """Holds that the reader of replies understands the exemplars' answers."""
+  """Checks that the exemplars' answers can be read back."""
   for number, exemplar in enumerate(prompt.exemplars, 1):
     place = f'{path}, exemplar {number}'
     try:
-      asked = prompt.ask(exemplar.input, 'chat')
+      messages = prompt.messages(exemplar.input)
     except errors.DataError as error:
       raise errors.DataError(f'{place}: {error}') from None
-    said = asked[2 * number - (not prompt.instruction)]['content']
-    parsed = prompt.parse(prompt.reply(said))
-    whole = parsed.label and exemplar.label.endswith(parsed.label)
-    if parsed.rationale != exemplar.rationale or not whole:
+    answer = messages[2 * number - (not prompt.instruction)]['content']
+    parsed = prompt.parse(prompt.reply(answer))
+    is_whole = parsed.label and exemplar.label.endswith(parsed.label)
+    if parsed.rationale != exemplar.rationale or not is_whole:
       rule = f'the rule of {prompt.data_set}' if prompt.data_set else 'answer'
       raise errors.DataError(
         f'{place}: expected a rationale and a label that {rule} finds again in'
-        f' {said!r:.120}, found {parsed.rationale!r:.60} and'
+        f' {answer!r:.120}, found {parsed.rationale!r:.60} and'
         f' {parsed.label!r:.60}. Correct the exemplar or the answer format.'
       )

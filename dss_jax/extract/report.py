@@ -1,4 +1,4 @@
-"""What came out of an extraction, in numbers, words and a picture."""
+"""Report on an extraction: counts, unusable rows, lengths of rationales."""
 
 import collections
 import dataclasses
@@ -10,28 +10,29 @@ from typing import Any
 
 from dss_jax.extract import estimate, results
 from dss_jax.extract import rows as rows_lib
+from t5x import files
 
 PERCENTILES = (5, 25, 50, 75, 95, 99, 100)
-# How much of an unreadable reply, and how many rows, a report shows.
+# Characters shown of an unreadable reply, and rows shown in a summary.
 _SHOWN_TEXT, _SHOWN_ROWS = 200, 10
 
 
 @dataclasses.dataclass
-class Split:
+class SplitCounts:
   """Counts of a split's rows.
 
   Attributes:
-    rows: all of them.
-    asked: those that were asked about.
-    completed: those with a completion.
-    failed: those asked about without one.
+    rows: all rows.
+    asked: rows that were asked about.
+    completed: rows with a completion.
+    failed: rows that were asked about but have no completion.
     blank_rationales: completed rows in which no rationale was found.
     blank_labels: completed rows in which no label was found.
-    outside_labels: completed rows whose label is no possible answer.
+    outside_labels: completed rows whose label is not a possible answer.
     cut: completed rows with a completion that ended at --max-tokens.
     gold: completed rows with a gold label.
-    correct: those of them whose label is right.
-    agreement: the sum over completed rows of the part of samples that agree.
+    correct: completed rows whose label is the gold label.
+    agreement: the sum of `Vote.agreement` over completed rows.
   """
 
   rows: int = 0
@@ -48,7 +49,7 @@ class Split:
 
   @property
   def accuracy(self) -> float | None:
-    """The part of the rows with gold label that the teacher got right."""
+    """The fraction of rows with a gold label that the teacher got right."""
     return self.correct / self.gold if self.gold else None
 
   def add(self, rows: rows_lib.Rows, outcome: results.Outcome) -> None:
@@ -81,27 +82,35 @@ def percentiles(counts: Mapping[int, int]) -> dict[str, int]:
   Args:
     counts: how often each value occurs.
   """
-  total, found, seen = sum(counts.values()), {}, 0
+  total, seen = sum(counts.values()), 0
+  result: dict[str, int] = {}
   ranks = [(p, max(1, math.ceil(p / 100 * total))) for p in PERCENTILES]
   for value in sorted(counts):
     seen += counts[value]
     while ranks and seen >= ranks[0][1]:
-      found[str(ranks.pop(0)[0])] = value
-  return found
+      result[str(ranks.pop(0)[0])] = value
+  return result
 
 
 class Report:
-  """Counts outcomes, one at a time."""
+  """Counts of all outcomes, and the files of the report.
+
+  Attributes:
+    splits: the counts of each split.
+    words: how many rationales have so many words.
+    unusable: the first rows that training cannot use, and why.
+    unusable_rows: the number of all such rows.
+  """
 
   def __init__(self, rows: rows_lib.Rows, folder: pathlib.Path):
-    """Begins a report.
+    """Creates an empty report.
 
     Args:
-      rows: whose outcomes.
-      folder: where its files go.
+      rows: the rows whose outcomes are counted.
+      folder: the folder for the report's files.
     """
     self._rows, self._folder = rows, folder
-    self.splits = {split: Split() for split in rows.paths}
+    self.splits = {split: SplitCounts() for split in rows.paths}
     self.words: collections.Counter[int] = collections.Counter()
     self.unusable: list[dict[str, Any]] = []
     self.unusable_rows = 0
@@ -109,21 +118,23 @@ class Report:
   def add_all(
     self, outcomes: Iterable[results.Outcome], writer: results.Writer
   ) -> None:
-    """Counts and writes all outcomes; lists rows that are of no use.
+    """Counts and writes all outcomes; lists the rows that cannot be used.
 
     Args:
-      outcomes: of all rows.
-      writer: of the results.
+      outcomes: the outcomes of all rows.
+      writer: writes the results.
     """
-    partial = self._folder / 'unusable.jsonl.partial'
-    with partial.open('w', encoding='utf-8') as file:
+    with (
+      files.replacing(self._folder / 'unusable.jsonl') as work,
+      work.open('w', encoding='utf-8') as file,
+    ):
       for outcome in outcomes:
         self.splits[outcome.row.split].add(self._rows, outcome)
         writer.add(outcome)
         rationale = outcome.chosen.rationale
         if rationale:
           self.words[len(rationale.split())] += 1
-        why = _why(outcome)
+        why = _why_unusable(outcome)
         if why:
           row = outcome.row
           line = {'split': row.split, 'index': row.index, 'id': row.id}
@@ -132,13 +143,12 @@ class Report:
           self.unusable_rows += 1
           if len(self.unusable) < _SHOWN_ROWS:
             self.unusable.append(line)
-    partial.replace(self._folder / 'unusable.jsonl')
 
   def as_dict(self, **more: Any) -> dict[str, Any]:
-    """Returns everything that was counted.
+    """Returns all counts.
 
     Args:
-      **more: of the run: model, tokens, …
+      **more: facts about the run to add: model, tokens, …
     """
     return {
       **more,
@@ -156,23 +166,20 @@ class Report:
       'unusable_rows': self.unusable_rows,
     }
 
-  def write(self, found: Mapping[str, Any]) -> None:
+  def write(self, numbers: Mapping[str, Any]) -> None:
     """Writes `report.json` and the histogram `lengths.png`.
 
     Args:
-      found: from `as_dict`.
+      numbers: from `as_dict`.
     """
-    partial = self._folder / 'report.json.partial'
-    partial.write_text(
-      json.dumps(found, indent=2, ensure_ascii=False) + '\n', encoding='utf-8'
-    )
-    partial.replace(self._folder / 'report.json')
+    with files.replacing(self._folder / 'report.json') as work:
+      work.write_text(json.dumps(numbers, indent=2, ensure_ascii=False) + '\n')
     if self.words:
       histogram(self.words, self._folder / 'lengths.png')
 
 
-def _why(outcome: results.Outcome) -> str:
-  """Returns why a row is of no use to training, '' where it is of use."""
+def _why_unusable(outcome: results.Outcome) -> str:
+  """Returns why training cannot use a row, '' if it can."""
   if not outcome.asked:
     return ''
   if not outcome.entries:
@@ -190,16 +197,16 @@ def _why(outcome: results.Outcome) -> str:
     return ''
   entry = outcome.entries[outcome.vote.kept[0]]
   ended = ' (cut at --max-tokens)' if entry.finish == 'length' else ''
-  said = entry.text[:_SHOWN_TEXT]
-  return f'no {" and no ".join(missing)} found{ended} in: {said}'
+  text = entry.text[:_SHOWN_TEXT]
+  return f'no {" and no ".join(missing)} found{ended} in: {text}'
 
 
 def histogram(words: Mapping[int, int], path: pathlib.Path) -> None:
-  """Draws how long rationales are.
+  """Draws the histogram of the rationales' lengths.
 
   Args:
     words: how many rationales have so many words.
-    path: of the picture, a PNG.
+    path: where to write the picture, a PNG.
   """
   import matplotlib.figure
 
@@ -215,11 +222,12 @@ def histogram(words: Mapping[int, int], path: pathlib.Path) -> None:
   axes.set_xlabel('words in a rationale')
   axes.set_ylabel('rows')
   axes.legend(frameon=False)
-  figure.savefig(path, dpi=120)
+  with files.replacing(path) as work:
+    figure.savefig(work, dpi=120, format='png')
 
 
 def cost(usage: Mapping[str, int], prices: estimate.Prices) -> float | None:
-  """Returns the dollars that an extraction cost so far, None without prices.
+  """Returns the dollars that an extraction has cost, None without prices.
 
   Args:
     usage: tokens by the server's names for them.

@@ -1,36 +1,80 @@
-"""What training reads: the published layout, and rows as JSON lines.
+"""Results that training reads: the published layout, and rows as JSON lines.
 
 Rows and journal are read in step, a row at a time. Every split gets a
-completion for each row, as the published layout needs it: '' where none was
-asked for or none came, which training leaves out like any other blank.
+completion for each row, as the published layout needs it: '' if none was asked
+for or none came, which training leaves out like any other blank.
+
+The samples of a row are reduced to one answer by self-consistency (Wang et al.
+2023). The label that most samples give is the answer; samples without a label
+have no vote. Among labels with equally many votes, the one that an earlier
+sample gave wins, so that the same samples always elect the same label.
 """
 
 import dataclasses
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator
-from typing import Any, Self
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import IO, Any, Self
 
 from dss_jax.data import completions, own_rows, records
-from dss_jax.extract import estimate, journal, prompts, votes
+from dss_jax.extract import estimate, journal, prompts
 from dss_jax.extract import rows as rows_lib
 
-# Completions in a file, as in the published files of CQA.
-PART = 1000
+# As in the published files of CQA.
+COMPLETIONS_PER_FILE = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Vote:
+  """The label that the samples of a row elect.
+
+  Attributes:
+    label: the elected label; '' if no sample has one.
+    kept: the numbers of the samples that gave it; all if no sample has one.
+    agreement: the fraction of all samples that gave it.
+  """
+
+  label: str
+  kept: tuple[int, ...]
+  agreement: float
+
+
+def elect(
+  samples: Sequence[completions.Parsed],
+  key: Callable[[str], Hashable] = lambda label: label,
+) -> Vote:
+  """Returns the vote of a row's samples.
+
+  >>> from dss_jax.data.completions import Parsed
+  >>> elect([Parsed('a', 'x'), Parsed('b', 'y'), Parsed('c', 'y')])
+  Vote(label='y', kept=(1, 2), agreement=0.6666666666666666)
+
+  Args:
+    samples: rationales and labels, in the order of the samples.
+    key: returns the same value for equal labels.
+  """
+  voters: dict[Hashable, list[int]] = {}
+  for number, sample in enumerate(samples):
+    if sample.label:
+      voters.setdefault(key(sample.label), []).append(number)
+  if not voters:
+    return Vote('', tuple(range(len(samples))), 0.0)
+  kept = max(voters.values(), key=len)
+  return Vote(samples[kept[0]].label, tuple(kept), len(kept) / len(samples))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Outcome:
-  """What came of a row.
+  """The samples of a row, and what they agree on.
 
   Attributes:
     row: the row.
-    asked: whether it was asked about, now or before.
+    asked: whether the row was asked about, now or before.
     entries: its completions, in the order of the samples.
     replies: their texts, cleaned for reading.
     parsed: rationale and label of each.
-    vote: what they agree on.
+    vote: the label that they elect.
     errors: why the other samples have no completion.
   """
 
@@ -39,24 +83,24 @@ class Outcome:
   entries: tuple[journal.Entry, ...]
   replies: tuple[str, ...]
   parsed: tuple[completions.Parsed, ...]
-  vote: votes.Vote
+  vote: Vote
   errors: tuple[str, ...]
 
   @property
   def chosen(self) -> completions.Parsed:
-    """The rationale and label that stand for the row; blank without any."""
+    """The rationale and label of the row; blank without a completion."""
     if not self.parsed:
       return completions.Parsed('', '')
     return self.parsed[self.vote.kept[0]]
 
   @property
   def completion(self) -> str:
-    """The reply that stands for the row, '' without any."""
+    """The reply of the row; '' without a completion."""
     return self.replies[self.vote.kept[0]] if self.replies else ''
 
   @property
   def rationales(self) -> list[str]:
-    """The rationales of the samples that agree, each once."""
+    """The rationales of the samples that agree, without repetitions."""
     kept = (self.parsed[number].rationale for number in self.vote.kept)
     return list(dict.fromkeys(filter(None, kept)))
 
@@ -64,40 +108,40 @@ class Outcome:
 def outcomes(
   rows: rows_lib.Rows,
   survey: estimate.Survey,
-  contents: journal.Contents,
+  contents: journal.JournalContents,
   prompt: prompts.Prompt,
   path: pathlib.Path,
 ) -> Iterator[Outcome]:
-  """Yields what came of every row, in order.
+  """Yields the outcome of every row, in order.
 
   Args:
-    rows: where they are.
-    survey: which were asked about.
-    contents: where their completions are.
+    rows: the rows.
+    survey: says which of them were asked about.
+    contents: says where in the journal their completions are.
     prompt: reads a reply.
     path: the journal.
   """
   for split in rows.paths:
     for row in rows.read(split):
       index = contents.index
-      found = journal.read(path, index.completions(split, row.index))
-      failed = journal.read(path, index.failures(split, row.index))
-      asked = row.index < survey.asked[split] or bool(found or failed)
-      replies = tuple(prompt.reply(entry.text) for entry in found)
+      entries = journal.read(path, index.completions(split, row.index))
+      failures = journal.read(path, index.failures(split, row.index))
+      asked = row.index < survey.asked[split] or bool(entries or failures)
+      replies = tuple(prompt.reply(entry.text) for entry in entries)
       parsed = tuple(map(prompt.parse, replies))
       yield Outcome(
         row=row,
         asked=asked,
-        entries=tuple(found),
+        entries=tuple(entries),
         replies=replies,
         parsed=parsed,
-        vote=votes.elect(parsed, rows.key),
-        errors=tuple(entry.error for entry in failed),
+        vote=elect(parsed, rows.key),
+        errors=tuple(entry.error for entry in failures),
       )
 
 
 def as_own_row(outcome: Outcome) -> dict[str, Any]:
-  """Returns a row as `own_data` reads it, with everything that was said."""
+  """Returns a row as `own_rows` reads it, with the text of every sample."""
   rationales = [
     text.replace(own_rows.SEPARATOR, ' ') for text in outcome.rationales
   ]
@@ -113,57 +157,64 @@ def as_own_row(outcome: Outcome) -> dict[str, Any]:
 
 
 class Writer:
-  """Writes results; what was there is replaced when all is written."""
+  """Writer of results; old results are replaced when all are written."""
 
   def __init__(self, rows: rows_lib.Rows, folder: pathlib.Path, teacher: str):
-    """Begins the files.
+    """Creates the folders to write to.
 
     Args:
-      rows: whose results.
-      folder: the extraction's.
-      teacher: its name.
+      rows: the rows whose results are written.
+      folder: the extraction's folder.
+      teacher: the extraction's name.
     """
     self._folder = folder
+    self._is_published = rows.published
+    self._teacher = teacher
     self._names = ['rows', *([teacher] if rows.published else [])]
     for name in self._names:
-      shutil.rmtree(self._new(name), ignore_errors=True)
-      self._new(name).mkdir(parents=True)
-    self._published = self._new(teacher) if rows.published else None
-    self._split: str | None = None
-    self._own = None
-    self._part: list[str] = []
-    self._parts = 0
+      shutil.rmtree(self._partial(name), ignore_errors=True)
+      self._partial(name).mkdir(parents=True)
+    self._split = ''
+    self._rows_file: IO[str] | None = None
+    # The completions of the file to be written next, and its number.
+    self._completions: list[str] = []
+    self._file_number = 0
 
-  def _new(self, name: str) -> pathlib.Path:
+  def _partial(self, name: str) -> pathlib.Path:
     return self._folder / f'.{name}.partial'
 
   def add(self, outcome: Outcome) -> None:
-    """Writes the next row's outcome; a split's rows come together."""
-    if outcome.row.split != self._split:
-      self._end_split()
-      self._split = outcome.row.split
-      place = self._new('rows') / f'{self._split}.jsonl'
-      self._own = place.open('w', encoding='utf-8')
+    """Writes the next row's outcome; the rows of a split come together."""
+    if self._rows_file is None or outcome.row.split != self._split:
+      self._rows_file = self._begin_split(outcome.row.split)
     line = json.dumps(as_own_row(outcome), ensure_ascii=False)
-    self._own.write(line + '\n')
-    if self._published is not None:
-      self._part.append(outcome.completion)
-      if len(self._part) == PART:
-        self._end_part()
+    self._rows_file.write(line + '\n')
+    if self._is_published:
+      self._completions.append(outcome.completion)
+      if len(self._completions) == COMPLETIONS_PER_FILE:
+        self._write_completions()
 
-  def _end_part(self) -> None:
-    name = f'{records.FILE_SPLITS[self._split]}_CoT_{self._parts}.json'
-    text = json.dumps(self._part, ensure_ascii=False, indent=0)
-    (self._published / name).write_text(text, encoding='utf-8')
-    self._part.clear()
-    self._parts += 1
+  def _begin_split(self, split: str) -> IO[str]:
+    """Ends the split before this one; returns the file for this one's rows."""
+    self._end_split()
+    self._split = split
+    path = self._partial('rows') / f'{split}.jsonl'
+    return path.open('w', encoding='utf-8')
+
+  def _write_completions(self) -> None:
+    name = f'{records.FILE_SPLITS[self._split]}_CoT_{self._file_number}.json'
+    text = json.dumps(self._completions, ensure_ascii=False, indent=0)
+    path = self._partial(self._teacher) / name
+    path.write_text(text, encoding='utf-8')
+    self._completions.clear()
+    self._file_number += 1
 
   def _end_split(self) -> None:
-    if self._own is not None:
-      self._own.close()
-    if self._part:
-      self._end_part()
-    self._parts = 0
+    if self._rows_file is not None:
+      self._rows_file.close()
+    if self._completions:
+      self._write_completions()
+    self._file_number = 0
 
   def __enter__(self) -> Self:
     """Returns the writer."""
@@ -173,15 +224,15 @@ class Writer:
     """Puts the files in place, or removes them after an error."""
     if kind is None:
       self._end_split()
-    elif self._own is not None:
-      self._own.close()
+    elif self._rows_file is not None:
+      self._rows_file.close()
     for name in self._names:
-      new, place = self._new(name), self._folder / name
+      partial, final = self._partial(name), self._folder / name
       if kind is None:
         old = self._folder / f'.{name}.old'
         shutil.rmtree(old, ignore_errors=True)
-        if place.exists():
-          place.rename(old)
-        new.rename(place)
+        if final.exists():
+          final.rename(old)
+        partial.rename(final)
         shutil.rmtree(old, ignore_errors=True)
-      shutil.rmtree(new, ignore_errors=True)
+      shutil.rmtree(partial, ignore_errors=True)

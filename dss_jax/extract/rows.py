@@ -1,8 +1,8 @@
-"""Streams the inputs of an extraction; no split is ever held in memory.
+"""Rows to ask about, streamed: no split is ever held in memory.
 
 Rows in the published layout are first copied into the extraction's folder, so
-that it is whole by itself and its completions stay paired with its rows. Rows
-of the user's own are JSON lines, read where they are.
+that it is complete by itself and its completions stay paired with its rows. The
+user's own rows are JSON lines, read where they are.
 """
 
 import dataclasses
@@ -11,13 +11,14 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 from dss_jax import errors
-from dss_jax.data import archive, equations, records, row_formats
+from dss_jax.data import archive, equations, records, row_formats, text_files
+from t5x import files as files_lib
 
-# The data set of rows of the user's own, and their only split.
+# The data set of the user's own rows, and their only split.
 CUSTOM = 'custom'
 OWN_SPLIT = 'train'
 OWN_ENDINGS = ('.jsonl', '.json')
@@ -30,11 +31,11 @@ class Row:
 
   Attributes:
     split: 'train', 'validation' or 'test'.
-    index: its place in the split, from 0.
+    index: its number in the split, from 0.
     id: its identifier.
     input: what a student reads, without a task prefix.
-    label: the gold label, '' where there is none.
-    possible: whether an answer is a possible one.
+    label: the gold label; '' if there is none.
+    possible: returns whether a label is a possible answer.
   """
 
   split: str
@@ -47,13 +48,13 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-  """Where the rows are, and how to read them.
+  """Files of rows, and how to read them.
 
   Attributes:
     data_set: one in the published layout, or 'custom'.
     paths: the file of each split.
     by_value: whether labels are equations.
-    columns: what the file of own rows calls input, label and id.
+    columns: the names of input, label and id in a file of the user's own.
   """
 
   data_set: str
@@ -80,9 +81,9 @@ class Rows:
         raise errors.DataError(f'{place}: {error}') from None
 
   def _published(self, split: str, index: int, row: dict[str, Any]) -> Row:
-    found = row_formats.READERS[self.data_set](row)
-    name = f'{split}-{index}' if found.id is None else found.id
-    return Row(split, index, name, found.input, found.label, found.possible)
+    read = row_formats.READERS[self.data_set](row)
+    name = f'{split}-{index}' if read.id is None else read.id
+    return Row(split, index, name, read.input, read.label, read.possible)
 
   def _own(self, split: str, index: int, row: dict[str, Any]) -> Row:
     texts = {}
@@ -105,13 +106,13 @@ class Rows:
     return not self.by_value or equations.evaluate(label) is not None
 
   def correct(self, label: str, gold: str) -> bool:
-    """Says whether a label is the gold label, or has its value."""
+    """Returns whether a label is the gold label, or has its value."""
     if self.by_value:
       return equations.same_value(label, gold)
     return label == gold
 
-  def key(self, label: str) -> Any:
-    """Returns what equal labels have in common: their value, or words."""
+  def key(self, label: str) -> Hashable:
+    """Returns what equal labels have in common: their value, or the text."""
     value = equations.evaluate(label) if self.by_value else None
     return label if value is None else value
 
@@ -135,47 +136,29 @@ def _objects(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
   with path.open('rb') as file:
     # Only b'\n' ends a line: JSON text may hold other separators unescaped.
     for number, data in enumerate(file, 1):
-      place = f'{path}, line {number}'
-      line = data.removeprefix(b'\xef\xbb\xbf') if number == 1 else data
-      if not line.strip():
+      if not data.strip(b'\xef\xbb\xbf \t\r\n'):
         blank = True
         continue
+      place = f'{path}, line {number}'
       if blank:
         raise errors.DataError(
           f'{place}: expected no row after a blank line. Remove blank lines.'
         )
-      yield place, _object(place, line)
+      yield place, text_files.json_object(data, str(path), number)
   if not number:
     raise errors.DataError(f'{path}: expected rows, found an empty file.')
 
 
-def _object(place: str, line: bytes) -> dict[str, Any]:
-  try:
-    row = json.loads(line)
-    json.dumps(row, ensure_ascii=False).encode('utf-8')
-  except (ValueError, RecursionError) as error:
-    raise errors.DataError(
-      f'{place}: expected a JSON object in UTF-8, found: {error!s:.80}.'
-      ' Correct the line.'
-    ) from None
-  if not isinstance(row, dict):
-    raise errors.DataError(
-      f'{place}: expected a JSON object, found {line[:60]!r}. Write one object'
-      ' a line.'
-    )
-  return row
-
-
 def own(path: str, columns: Mapping[str, str], by_value: bool) -> Rows:
-  """Returns rows of the user's own.
+  """Returns the user's own rows.
 
   Args:
-    path: of a file with a JSON object a line.
+    path: the path of a file with a JSON object per line.
     columns: maps 'input', 'label', 'id' to the file's names.
     by_value: whether labels are equations.
 
   Raises:
-    DataError: there is no such file.
+    DataError: there is no such file, or an unknown name in `columns`.
   """
   where = pathlib.Path(path).expanduser()
   if where.suffix.lower() not in OWN_ENDINGS or not where.is_file():
@@ -201,10 +184,10 @@ def fetch(data_set: str, location: str, folder: pathlib.Path) -> Rows:
   Args:
     data_set: one of `records.DATA_SETS`.
     location: the folder or zip that holds it.
-    folder: where to.
+    folder: the folder to copy to.
 
   Returns:
-    The rows, at their copies.
+    The copied rows.
 
   Raises:
     DataError: there is no such data set there.
@@ -221,12 +204,12 @@ def fetch(data_set: str, location: str, folder: pathlib.Path) -> Rows:
 
 
 def keep(rows: Rows, folder: pathlib.Path, teacher: str) -> Rows:
-  """Copies fetched rows into an extraction's folder; own rows stay.
+  """Copies fetched rows into an extraction's folder; own rows stay in place.
 
   Args:
-    rows: what was fetched.
-    folder: the extraction's.
-    teacher: its name.
+    rows: the fetched rows.
+    folder: the extraction's folder.
+    teacher: the extraction's name.
 
   Raises:
     DataError: the folder holds other rows.
@@ -243,7 +226,6 @@ def keep(rows: Rows, folder: pathlib.Path, teacher: str) -> Rows:
   folder.mkdir(parents=True, exist_ok=True)
   for split, path in kept.items():
     if not path.exists():
-      partial = path.with_name(f'{path.name}.partial')
-      shutil.copyfile(rows.paths[split], partial)
-      partial.rename(path)
+      with files_lib.replacing(path) as work:
+        shutil.copyfile(rows.paths[split], work)
   return dataclasses.replace(rows, paths=kept)

@@ -1,4 +1,4 @@
-"""What a person sees: the dry run, the progress, the summary."""
+"""Output on the screen: the dry run, the progress, the summary."""
 
 import contextlib
 import sys
@@ -11,14 +11,14 @@ import rich.markup
 import rich.progress
 import rich.table
 
-from dss_jax.extract import engine, estimate, prompts
+from dss_jax.extract import estimate, prompts, request_queue
 
-# Without a terminal, a line of progress each so many seconds.
+# Without a terminal, a line of progress is printed this often.
 _LINE_EVERY_S = 30.0
 
 
 def console() -> rich.console.Console:
-  """Returns the screen; long lines are not broken."""
+  """Returns a console that does not break long lines."""
   return rich.console.Console(highlight=False, soft_wrap=True)
 
 
@@ -27,7 +27,7 @@ def _count(number: float) -> str:
 
 
 def dry_run(
-  asked: list[tuple[str, prompts.Asked]],
+  first: list[tuple[str, prompts.RenderedPrompt]],
   survey: estimate.Survey,
   samples: int,
   answer_tokens: int,
@@ -37,54 +37,52 @@ def dry_run(
   """Prints the first prompts as they would be sent, tokens and cost.
 
   Args:
-    asked: what the prompts are called, and the prompts.
-    survey: of all rows.
-    samples: of each row.
+    first: the names of the rows, and their prompts.
+    survey: the survey of all rows.
+    samples: the number of samples of each row.
     answer_tokens: about how many tokens an exemplar's answer has.
     max_tokens: the most that a completion may have, None for any number.
     prices: for a million tokens.
   """
   out = console()
-  for name, prompt in asked:
+  for name, prompt in first:
     out.rule(f'prompt of {rich.markup.escape(name)}')
-    out.print(prompts.shown(prompt), markup=False)
+    out.print(prompts.readable(prompt), markup=False)
   out.rule()
-  sent = survey.tokens * samples
-  likely, total = answer_tokens * survey.total * samples, survey.total * samples
-  out.print(f'requests        {_count(total)}')
+  requests = survey.total * samples
+  sent, likely = survey.tokens * samples, answer_tokens * requests
+  out.print(f'requests        {_count(requests)}')
   out.print(
     f'prompt tokens   about {_count(sent)} (the longest prompt: about'
     f' {_count(survey.most)})'
   )
-  most = '' if max_tokens is None else f', at most {_count(max_tokens * total)}'
+  most = None if max_tokens is None else max_tokens * requests
+  at_most = '' if most is None else f', at most {_count(most)}'
   out.print(
     f'answer tokens   about {_count(likely)}, if answers are as long as'
-    f' those of the exemplars{most}'
+    f' those of the exemplars{at_most}'
   )
   cost = prices.cost(sent, likely)
+  highest = None if most is None else prices.cost(sent, most)
   if cost is None:
     out.print('cost            not known: give --price-in and --price-out')
   else:
-    bound = (
-      ''
-      if max_tokens is None
-      else (f', at most ${prices.cost(sent, max_tokens * total):,.2f}')
-    )
-    out.print(f'cost            about ${cost:,.2f}{bound}')
+    at_most = '' if highest is None else f', at most ${highest:,.2f}'
+    out.print(f'cost            about ${cost:,.2f}{at_most}')
   out.print('Nothing was sent.')
 
 
 class Progress:
-  """A bar with rate, time left, failures, tokens; lines without a terminal."""
+  """Progress as a bar, or as lines if there is no terminal."""
 
-  def __init__(self, counts: engine.Counts):
-    """Makes the bar.
+  def __init__(self, counts: request_queue.Counts):
+    """Creates the bar; `shown` shows it.
 
     Args:
-      counts: where the run stands.
+      counts: what was done before.
     """
-    self._begin, self._done = time.monotonic(), counts.done
-    self._last = self._begin
+    self._began, self._done_before = time.monotonic(), counts.done
+    self._last_line = self._began
     text = rich.progress.TextColumn
     self._bar = rich.progress.Progress(
       text('asking'),
@@ -104,20 +102,21 @@ class Progress:
       more='',
     )
 
-  def update(self, counts: engine.Counts) -> None:
-    """Shows where the run stands."""
+  def update(self, counts: request_queue.Counts) -> None:
+    """Shows what was done so far."""
     now = time.monotonic()
-    rate = (counts.done - self._done) / max(now - self._begin, 1e-3)
+    rate = (counts.done - self._done_before) / max(now - self._began, 1e-3)
     more = (
       f'{counts.failed} failed, {counts.retries} sent again,'
-      f' {_count(counts.sent)} + {_count(counts.received)} tokens'
+      f' {_count(counts.prompt_tokens)} + {_count(counts.completion_tokens)}'
+      ' tokens'
     )
     if self._terminal:
       self._bar.update(
         self._task, completed=counts.done, rate=f'{rate:.1f}/s', more=more
       )
-    elif now - self._last >= _LINE_EVERY_S:
-      self._last = now
+    elif now - self._last_line >= _LINE_EVERY_S:
+      self._last_line = now
       left = (counts.total - counts.done) / rate if rate else float('inf')
       print(
         f'{counts.done} of {counts.total}, {rate:.1f}/s, {left:.0f} s left,'
@@ -127,20 +126,20 @@ class Progress:
 
   @contextlib.contextmanager
   def shown(self) -> Iterator[None]:
-    """Shows the bar for a while, where there is a terminal."""
+    """Shows the bar during a `with`, if there is a terminal."""
     with self._bar if self._terminal else contextlib.nullcontext():
       yield
 
 
-def summary(found: Mapping[str, Any], unusable: list[dict[str, Any]]) -> None:
+def summary(numbers: Mapping[str, Any], unusable: list[dict[str, Any]]) -> None:
   """Prints a report.
 
   Args:
-    found: from `report.Report.as_dict`.
-    unusable: the first rows that are of no use to training, and why.
+    numbers: from `report.Report.as_dict`.
+    unusable: the first rows that training cannot use, and why.
   """
   out = console()
-  splits = found['splits']
+  splits = numbers['splits']
   table = rich.table.Table(box=None, pad_edge=False)
   table.add_column('')
   for name in splits:
@@ -152,34 +151,34 @@ def summary(found: Mapping[str, Any], unusable: list[dict[str, Any]]) -> None:
     ('failed', 'failed'),
     ('no rationale found', 'blank_rationales'),
     ('no label found', 'blank_labels'),
-    ('label no possible answer', 'outside_labels'),
+    ('label not a possible answer', 'outside_labels'),
     ('cut at --max-tokens', 'cut'),
   ):
     table.add_row(title, *(_count(split[key]) for split in splits.values()))
   table.add_row('teacher accuracy', *map(_accuracy, splits.values()))
-  if found['samples'] > 1:
+  if numbers['samples'] > 1:
     table.add_row(
       'agreement', *(_percent(split['agreement']) for split in splits.values())
     )
   out.print(table)
-  words = found['rationale_words']
+  words = numbers['rationale_words']
   if words:
     shown = ', '.join(f'{p}%: {words[p]}' for p in words)
     out.print(f'words in a rationale, percentiles  {shown}')
   else:
     out.print('No row has a rationale: there is nothing to learn from this.')
-  usage = found['usage']
+  usage = numbers['usage']
   if usage:
     shown = ', '.join(f'{name} {_count(n)}' for name, n in usage.items())
     out.print(f'tokens used  {shown}')
-  if found['cost'] is not None:
-    out.print(f'cost  ${found["cost"]:,.2f}')
+  if numbers['cost'] is not None:
+    out.print(f'cost  ${numbers["cost"]:,.2f}')
   for row in unusable:
     why = ' '.join(row['why'].split())
     out.print(f'{row["split"]} {row["index"]}: {why}', markup=False)
-  if found['unusable_rows'] > len(unusable):
+  if numbers['unusable_rows'] > len(unusable):
     out.print(
-      f'… {found["unusable_rows"] - len(unusable)} more rows like these'
+      f'… {numbers["unusable_rows"] - len(unusable)} more rows like these'
     )
 
 

@@ -1,12 +1,14 @@
 """Records to packed batches: SeqIO tasks, and what they are made of.
 
-  names              the naming rule's parts, and the sample's vocabulary
+  methods            the names of the ways to train
+  experiment         what a run trains on: options, and what they come to
+  names              what its tasks and mixtures are called
   preprocessors      a row to the inputs and targets of a task
   metrics            what a prediction is scored with
   sources            SeqIO data sources over the TFDS data sets
   cached_tasks       SeqIO tasks that keep a small set's finished examples
   registry           what is registered already, and what is not
-  experiment         options, names and tasks of one experiment
+  registration       the tasks and mixtures of an experiment
   packing            several examples in a row
   feature_converter  examples to packed batches, with each token's task
   row_shapes         row lengths that suit a data set
@@ -17,9 +19,11 @@ Importing the package loads none of them.
 __all__ = (
   'experiment',
   'feature_converter',
+  'methods',
   'names',
   'packing',
   'preprocessors',
+  'registration',
   'row_shapes',
   'sources',
 )

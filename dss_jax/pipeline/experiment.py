@@ -1,39 +1,43 @@
-"""What a run trains on: options, names, and the SeqIO tasks behind them.
+"""What a run trains on: the options, their checks, and what they come to.
 
-The naming rule stands in `dss_jax.mixtures`, which is also where the entry
-points for gin files are.
+An `Experiment` reads no file and registers nothing. `names` says what its tasks
+and mixtures are called, `registration` makes them.
 """
 
 import dataclasses
 import numbers
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import seqio
-import tensorflow as tf
 
 from dss_jax import errors
 from dss_jax.data import own_rows, records, row_formats, tfds_builders
 from dss_jax.data import splits as splits_lib
-from dss_jax.pipeline import metrics, packing, preprocessors, registry, sources
-from dss_jax.pipeline import names as names_lib
+from dss_jax.pipeline import methods
 
-METHODS = ('dss', 'finetune', 'single_task')
 LABELS = ('gold', 'teacher')
-EVAL_SPLIT = 'eval'
-EVALUATED = ('validation', 'test')
 RATIONALES = ('all', 'correct_only')
 # Sets that may have rows without a gold label.
-_UNLABELLED = ('asdiv', 'custom')
-# Sets whose inputs are two texts with `</s>` between them, or may be.
-SETS_IN_PARTS = (*records.NLI_SETS, 'custom')
+_UNLABELED = ('asdiv', 'custom')
+# What gin files call the options that they don't call by their own name.
+_MACROS = {'seed': 'RANDOM_SEED', 'which_rationales': 'RATIONALES'}
+
+
+def sample_vocabulary() -> seqio.SentencePieceVocabulary:
+  """Returns the vocabulary of the packaged sample; its file is read later."""
+  return seqio.SentencePieceVocabulary(
+    os.path.join(
+      tfds_builders.sample_location(), 'vocabulary', 'sentencepiece.model'
+    )
+  )
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """What a run trains on: it gives the names, and registers what they mean.
+  """What a run trains on.
 
   Attributes:
     data_set: 'cqa', 'svamp', 'asdiv' (SVAMP with ASDiv's train rows), 'esnli',
@@ -80,11 +84,11 @@ class Experiment:
     Raises:
       DataError: an option has a value that it cannot have.
     """
-    names_lib.choose('The data set', self.data_set, tfds_builders.DATA_SETS)
-    names_lib.choose('METHOD', self.method, METHODS)
-    names_lib.choose('LABELS', self.labels, LABELS)
-    names_lib.choose('RATIONALES', self.which_rationales, RATIONALES)
-    self._check_data()
+    errors.choose('The data set', self.data_set, tfds_builders.DATA_SETS)
+    errors.choose('METHOD', self.method, methods.METHODS)
+    errors.choose('LABELS', self.labels, LABELS)
+    errors.choose('RATIONALES', self.which_rationales, RATIONALES)
+    _check_data(self.data_set, self.data)
     if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_]*', str(self.teacher)) or (
       self.teacher == 'gold'
     ):
@@ -119,38 +123,55 @@ class Experiment:
         ' would take the place of wrong rationales. Set KEEP_BLANK = False.'
       )
 
-  def _check_data(self) -> None:
-    own = isinstance(self.data, own_rows.OwnData)
-    if not own and (
-      not isinstance(self.data, str | os.PathLike) or not str(self.data)
-    ):
-      raise errors.DataError(
-        f"DATA is {self.data!r}: expected 'sample', 'release', or the path of a"
-        ' folder or .zip.'
-      )
-    if self.data_set != 'custom' and own:
-      raise errors.DataError(
-        f'DATA is rows of your own, but the data set is {self.data_set!r}:'
-        " expected 'custom' with them."
-      )
-    if self.data_set == 'custom' and str(self.data) in ('sample', 'release'):
-      raise errors.DataError(
-        f'DATA is {self.data!r}: expected the path of a file with rows of your'
-        f' own, which ends in {", ".join(own_rows.ENDINGS)}.'
-      )
-
-  # What the method uses.
+  # What is read.
 
   @property
   def rows(self) -> tfds_builders.Data:
     """Where the rows are, for the builders."""
-    if self.data_set == 'custom' and not isinstance(
-      self.data, own_rows.OwnData
-    ):
-      return own_rows.OwnData(str(self.data))
     if isinstance(self.data, own_rows.OwnData):
       return self.data
+    if self.data_set == 'custom':
+      return own_rows.OwnData(str(self.data))
     return str(self.data)
+
+  @property
+  def place(self) -> str:
+    """Where the rows are, for people; for own rows the file to train on."""
+    rows = self.rows
+    return rows.train if isinstance(rows, own_rows.OwnData) else rows
+
+  @property
+  def used_vocabulary(self) -> seqio.Vocabulary:
+    """The vocabulary of inputs and targets."""
+    return self.vocabulary or sample_vocabulary()
+
+  @property
+  def draw_seed(self) -> int:
+    """The seed with which rows are drawn and rationales swapped."""
+    return int(self.seed or 0)
+
+  @property
+  def by_value(self) -> bool:
+    """Whether labels are equations, compared by their value."""
+    rows = self.rows
+    if isinstance(rows, own_rows.OwnData):
+      return rows.by_value
+    return self.data_set in records.EQUATION_SETS
+
+  @property
+  def classes(self) -> Sequence[str] | None:
+    """The labels that are possible, where they are few."""
+    rows = self.rows
+    if isinstance(rows, own_rows.OwnData):
+      return rows.classes
+    return row_formats.NLI_LABELS if self.data_set in records.NLI_SETS else None
+
+  @property
+  def may_lack_labels(self) -> bool:
+    """Whether the data set may have rows without a gold label."""
+    return self.data_set in _UNLABELED
+
+  # What the method uses of it.
 
   @property
   def uses_rationales(self) -> bool:
@@ -161,6 +182,11 @@ class Experiment:
   def uses_teacher(self) -> bool:
     """Whether the teacher's outputs are trained on."""
     return self.uses_rationales or self.labels == 'teacher'
+
+  @property
+  def used_teacher(self) -> str | None:
+    """The teacher whose outputs are trained on."""
+    return self.teacher if self.uses_teacher else None
 
   @property
   def label_column(self) -> str:
@@ -181,313 +207,96 @@ class Experiment:
     )
 
   @property
-  def _label_needs(self) -> tuple[str, ...]:
+  def label_needs(self) -> tuple[str, ...]:
     """Columns without which a row is of no use to a label task."""
-    gold = self.labels == 'gold' and self.data_set not in _UNLABELLED
-    return () if gold else (self.label_column,)
+    always_there = self.labels == 'gold' and not self.may_lack_labels
+    return () if always_there else (self.label_column,)
 
   @property
-  def _pairs(self) -> bool:
+  def pairs_tasks(self) -> bool:
+    """Whether a row's two tasks come in one example."""
     return self.paired and self.method == 'dss'
 
   @property
-  def _chosen(self) -> list[str]:
-    """Suffixes for which rationales are trained on."""
-    # A single target without a rationale is as blank as it can be.
-    keeps = self.keep_blank and self.method == 'dss'
-    checks = self.uses_rationales and self.which_rationales == 'correct_only'
-    return ['correct'] * checks + ['blank'] * keeps
+  def checks_rationales(self) -> bool:
+    """Whether rationales of wrong answers are left out."""
+    return self.uses_rationales and self.which_rationales == 'correct_only'
 
   @property
-  def _shuffles(self) -> bool:
+  def trains_on_blanks(self) -> bool:
+    """Whether blank rationales are trained on."""
+    # A single target without a rationale is as blank as it can be.
+    return self.keep_blank and self.method == 'dss'
+
+  @property
+  def swaps_rationales(self) -> bool:
+    """Whether train rationales are swapped between rows."""
     return self.shuffle_rationales and self.uses_rationales
 
-  # Names.
 
-  @property
-  def train_name(self) -> str:
-    """The mixture to train on."""
-    parts = [self.method, *self._data_part(self.uses_teacher), self.labels]
-    if self.uses_teacher:
-      parts.append(self.teacher)
-    rates = self.method == 'dss' and not self.paired
-    if rates and self.rationale_rate != 1.0:
-      parts.append(f'r{names_lib.number(self.rationale_rate)}')
-    if self._pairs:
-      parts.append('paired')
-    return self._suffixed(parts, self._shuffles, chosen=self._chosen)
+def given(
+  place: str,
+  experiment: Experiment | None,
+  options: Mapping[str, Any],
+  others: Sequence[str] = (),
+) -> Experiment:
+  """Returns the experiment that a caller gave, whole or option by option.
 
-  def eval_name(self, rationales: bool = True) -> str:
-    """Returns the mixture to evaluate.
+  Option by option is how the `config.gin` of a run of version 0.1.0 has it.
 
-    Args:
-      rationales: whether generated rationales are evaluated too, where the
-        method generates them on their own.
-    """
-    shows = rationales and self.method == 'dss'
-    teacher = shows or self.method == 'single_task'
-    parts = ['eval', self.method, *self._data_part(teacher)]
-    if teacher:
-      parts.append(self.teacher)
-    return self._suffixed(parts, shuffled=False)
+  Args:
+    place: what the caller called, such as 'mixtures.train_mixture'.
+    experiment: as it was given.
+    options: of an experiment, in place of one.
+    others: what the place takes beside them.
 
-  def _data_part(self, teacher: bool) -> list[str]:
-    tag = tfds_builders.data_tag(
-      self.data_set, self.rows, self.teacher if teacher else None
-    )
-    return [self.data_set, tag]
-
-  def _suffixed(
-    self,
-    parts: Sequence[str],
-    shuffled: bool,
-    drawn: bool = True,
-    chosen: Sequence[str] = (),
-  ) -> str:
-    parts = list(parts)
-    parts += chosen
-    if shuffled:
-      parts.append('shuffled')
-    if drawn and self.fraction != 1.0:
-      parts.append(f'f{names_lib.number(self.fraction)}')
-    if self._seed and (shuffled or (drawn and self.fraction != 1.0)):
-      parts.append(f's{self._seed}')
-    if self.vocabulary is not None:
-      mine = names_lib.fingerprint(self.vocabulary)
-      if mine != names_lib.fingerprint(names_lib.sample_vocabulary()):
-        parts.append(f'v{mine}')
-    return '_'.join(parts)
-
-  @property
-  def _seed(self) -> int:
-    return int(self.seed or 0)
-
-  # Registration.
-
-  def check_files(self) -> None:
-    """Raises a DataError unless the files are there; for 'release' later."""
-    rows = self.rows
-    if isinstance(rows, own_rows.OwnData):
-      own_rows.read(rows, self.needs)
-    elif rows != 'release':
-      teacher = self.teacher if self.uses_teacher else None
-      tfds_builders.content(self.data_set, rows, teacher)
-
-  def train_tasks(self) -> list[tuple[str, float]]:
-    """Registers the tasks to train on; returns their names and rates."""
-    label, gold = self.label_column, self.labels == 'gold'
-    labels = [self.labels] if gold else [self.labels, self.teacher]
-    label_needs = self._label_needs
-    teacher = None if gold else self.teacher
-    if self.method == 'finetune':
-      made = preprocessors.label_task(label, prefix='')
-      name = self._task('finetune', labels, teacher, label_needs, made)
-      return [(name, 1.0)]
-    both = [self.labels, self.teacher]
-    if self.method == 'single_task':
-      made = preprocessors.single_task(label)
-      name = self._task('single', both, self.teacher, label_needs, made)
-      return [(name, 1.0)]
-    if self.paired:
-      name = self._task(
-        'paired',
-        both,
-        self.teacher,
-        label_needs,
-        preprocessors.paired_task(label),
+  Raises:
+    DataError: there are both of them or neither, or an option is unknown.
+  """
+  known = [field.name for field in dataclasses.fields(Experiment)]
+  for name in options:
+    if name not in known:
+      takes = ['experiment', *others, *known]
+      raise errors.DataError(
+        f'{place}.{name}: expected one of {", ".join(takes)}.'
+        f'{errors.did_you_mean(name, takes)}'
       )
-      return [(name, 1.0)]
-    name = self._task(
-      'label', labels, teacher, label_needs, preprocessors.label_task(label)
-    )
-    return [(name, 1.0), *self._rationale_tasks()]
-
-  def _rationale_tasks(self) -> list[tuple[str, float]]:
-    if not self.rationale_rate:
-      return []
-    name = self._task(
-      'rationale',
-      [self.teacher],
-      self.teacher,
-      () if self.keep_blank else ('rationale',),
-      preprocessors.rationale_task(),
-      task_id=packing.RATIONALE_TASK,
-    )
-    return [(name, float(self.rationale_rate))]
-
-  def eval_tasks(self, rationales: bool = True) -> list[str]:
-    """Registers the tasks to evaluate; returns their names.
-
-    Args:
-      rationales: as in `eval_name`.
-    """
-    accuracy, needs = self._accuracy(), ()
-    if self.data_set in _UNLABELLED:
-      needs = ('label',)
-    names = []
-    for split in EVALUATED:
-      if self.method == 'single_task':
-        names.append(
-          self._eval_task(
-            ['single', self.teacher],
-            split,
-            preprocessors.single_task('label'),
-            accuracy,
-            teacher=self.teacher,
-            needs=needs,
-            postprocess=preprocessors.answer_only,
-          )
-        )
-        continue
-      kind, prefix = 'label', preprocessors.LABEL_PREFIX
-      if self.method == 'finetune':
-        kind, prefix = 'finetune', ''
-      made = preprocessors.label_task('label', prefix)
-      names.append(self._eval_task([kind], split, made, accuracy, needs=needs))
-      if rationales and self.method == 'dss':
-        names.append(
-          self._eval_task(
-            ['rationale', self.teacher],
-            split,
-            preprocessors.rationale_task(),
-            metrics.rationale_overlap,
-            teacher=self.teacher,
-            needs=('rationale',),
-            task_id=packing.RATIONALE_TASK,
-          )
-        )
-    return names
-
-  def _accuracy(self) -> Callable[..., Mapping[str, float]]:
-    """Returns how labels are scored."""
-    classes = None
-    by_value = self.data_set in records.EQUATION_SETS
-    if self.data_set in records.NLI_SETS:
-      classes = row_formats.NLI_LABELS
-    if isinstance(self.rows, own_rows.OwnData):
-      classes, by_value = self.rows.classes, self.rows.by_value
-    return metrics.for_labels(by_value, classes)
-
-  def _to_tokens(self, preprocessor: Callable, drawn: bool) -> list[Any]:
-    """The preprocessors from a row to tokens.
-
-    Args:
-      preprocessor: makes inputs and targets of a row.
-      drawn: whether one of an own row's rationales is drawn in each epoch;
-        else the first one is kept.
-
-    Returns:
-      With the place up to which SeqIO may cache: what is drawn comes after it.
-    """
-    tokenize = seqio.preprocessors.tokenize
-    if self.data_set in SETS_IN_PARTS:
-      tokenize = preprocessors.tokenize_parts
-    cache = seqio.CacheDatasetPlaceholder()
-    if not isinstance(self.rows, own_rows.OwnData):
-      return [preprocessor, tokenize, cache]
-    if drawn:
-      return [cache, preprocessors.draw_rationale, preprocessor, tokenize]
-    return [preprocessors.first_rationale, preprocessor, tokenize, cache]
-
-  def register(self, rationales: bool = True) -> None:
-    """Registers tasks and mixtures that are not registered yet.
-
-    Args:
-      rationales: as in `eval_name`.
-    """
-    registry.add_mixture(self.train_name, self.train_tasks())
-    rated = [(name, 1.0) for name in self.eval_tasks(rationales)]
-    registry.add_mixture(self.eval_name(rationales), rated)
-
-  def _source(
-    self,
-    teacher: str | None,
-    needs: tuple[str, ...],
-    shuffled: bool = False,
-    shown: str | None = None,
-    only_correct: bool = False,
-  ) -> sources.DssSource:
-    """Returns the rows of a task; with `shown`, that split alone as `eval`."""
-    fraction = 1.0 if shown == 'test' else float(self.fraction)
-    # What has no effect must not tell two sources apart.
-    seed = self._seed if shuffled or fraction != 1.0 else 0
-    return sources.DssSource(
-      self.data_set,
-      tfds_builders.find_config(self.data_set, self.rows, teacher),
-      sources.Draw(fraction, seed, needs, only_correct, shuffled),
-      None if shown is None else {EVAL_SPLIT: shown},
-    )
-
-  def _features(self, *names: str) -> dict[str, seqio.Feature]:
-    vocabulary = self.vocabulary or names_lib.sample_vocabulary()
-    return {
-      name: seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32)
-      for name in names
-    }
-
-  def _task(
-    self,
-    kind: str,
-    parts: Sequence[str],
-    teacher: str | None,
-    needs: tuple[str, ...],
-    preprocessor: Callable[..., tf.data.Dataset],
-    task_id: int = packing.LABEL_TASK,
-  ) -> str:
-    """Registers a task to train on; returns its name."""
-    shuffled = self._shuffles and kind != 'label'
-    begin = [*self._data_part(teacher is not None), kind, *parts]
-    chosen = self._chosen if kind not in ('label', 'finetune') else []
-    name = self._suffixed(begin, shuffled, chosen=chosen)
-    names, last = ['inputs', 'targets'], [preprocessors.add_task_id(task_id)]
-    features = {}
-    if kind == 'paired':
-      names += ['rationale_inputs', 'rationale_targets']
-      last = [] if self.keep_blank else [preprocessors.drop_blank_pair]
-    else:
-      features['task_id'] = seqio.Feature(
-        seqio.PassThroughVocabulary(size=packing.RATIONALE_TASK + 1),
-        add_eos=False,
-        dtype=tf.int32,
-        rank=0,
+  if experiment is None:
+    if 'data_set' not in options:
+      raise errors.DataError(
+        f'{place}: expected an experiment, found none. Bind {place}.experiment'
+        ' = @mixtures.Experiment(), or give it a data_set.'
       )
-    to_tokens = self._to_tokens(preprocessor, kind not in ('label', 'finetune'))
-    registry.add_task(
-      name,
-      self._source(teacher, needs, shuffled, only_correct='correct' in chosen),
-      ' '.join([kind, *parts]),
-      {**self._features(*names), **features},
-      [*to_tokens, preprocessors.append_eos, *last],
+    return Experiment(**options)
+  if not isinstance(experiment, Experiment):
+    raise errors.DataError(
+      f'{place}: expected a mixtures.Experiment, found {experiment!r}. Give'
+      ' mixtures.Experiment(data_set, …).'
     )
-    return name
+  for name in options:
+    macro = _MACROS.get(name, name.upper())
+    raise errors.DataError(
+      f'{place}.{name}: expected no option beside an experiment, which has its'
+      f' own. Bind mixtures.Experiment.{name} (macro {macro}) instead.'
+    )
+  return experiment
 
-  def _eval_task(
-    self,
-    parts: Sequence[str],
-    split: str,
-    preprocessor: Callable[..., tf.data.Dataset],
-    metric: Callable[..., Mapping[str, float]],
-    teacher: str | None = None,
-    needs: tuple[str, ...] = (),
-    task_id: int = packing.LABEL_TASK,
-    postprocess: Callable[..., str] | None = None,
-  ) -> str:
-    """Registers the task that shows one split as `eval`; returns its name."""
-    begin = [*self._data_part(teacher is not None), *parts, split]
-    name = self._suffixed(begin, shuffled=False, drawn=split != 'test')
-    registry.add_task(
-      name,
-      self._source(teacher, needs, shown=split),
-      ' '.join(parts),
-      # `task_id` is in the examples, but SeqIO's evaluator takes no feature
-      # without a length.
-      self._features('inputs', 'targets'),
-      [
-        *self._to_tokens(preprocessor, drawn=False),
-        preprocessors.append_eos,
-        preprocessors.add_task_id(task_id),
-      ],
-      metric_fns=[metric],
-      postprocess_fn=postprocess or preprocessors.stripped,
+
+def _check_data(data_set: str, data: tfds_builders.Data) -> None:
+  """Raises a DataError unless a data set can have such data."""
+  own = isinstance(data, own_rows.OwnData)
+  if not own and (not isinstance(data, str | os.PathLike) or not str(data)):
+    raise errors.DataError(
+      f"DATA is {data!r}: expected 'sample', 'release', or the path of a"
+      ' folder or .zip.'
     )
-    return name
+  if data_set != 'custom' and own:
+    raise errors.DataError(
+      f'DATA is rows of your own, but the data set is {data_set!r}:'
+      " expected 'custom' with them."
+    )
+  if data_set == 'custom' and str(data) in ('sample', 'release'):
+    raise errors.DataError(
+      f'DATA is {data!r}: expected the path of a file with rows of your'
+      f' own, which ends in {", ".join(own_rows.ENDINGS)}.'
+    )

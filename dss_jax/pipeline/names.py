@@ -1,26 +1,122 @@
-"""What names of tasks are made of, and checks of options that are names."""
+"""Names of tasks and mixtures, by the rule that `dss_jax.mixtures` states."""
 
 import hashlib
-import os
 from collections.abc import Sequence
-from typing import Any
 
 import seqio
 
-from dss_jax import errors
 from dss_jax.data import tfds_builders
+from dss_jax.pipeline import experiment as experiment_lib
 
 
-def sample_vocabulary() -> seqio.SentencePieceVocabulary:
-  """Returns the vocabulary of the packaged sample; its file is read later."""
-  return seqio.SentencePieceVocabulary(
-    os.path.join(
-      tfds_builders.sample_location(), 'vocabulary', 'sentencepiece.model'
-    )
+def train_name(experiment: experiment_lib.Experiment) -> str:
+  """Returns the name of the mixture to train on.
+
+  Args:
+    experiment: whose.
+  """
+  parts = [experiment.labels]
+  if experiment.uses_teacher:
+    parts.append(experiment.teacher)
+  rates = experiment.method == 'dss' and not experiment.paired
+  if rates and experiment.rationale_rate != 1.0:
+    parts.append(f'r{_number(experiment.rationale_rate)}')
+  if experiment.pairs_tasks:
+    parts.append('paired')
+  return '_'.join([
+    experiment.method,
+    *_data(experiment, experiment.uses_teacher),
+    *parts,
+    *_suffixes(experiment, drawn=True, rationales=True),
+  ])  # fmt: skip
+
+
+def eval_name(
+  experiment: experiment_lib.Experiment, rationales: bool = True
+) -> str:
+  """Returns the name of the mixture to evaluate.
+
+  Args:
+    experiment: whose.
+    rationales: whether generated rationales are evaluated too, where the
+      method generates them on their own.
+  """
+  shows = rationales and experiment.method == 'dss'
+  teacher = shows or experiment.method == 'single_task'
+  return '_'.join([
+    'eval',
+    experiment.method,
+    *_data(experiment, teacher),
+    *([experiment.teacher] if teacher else []),
+    *_suffixes(experiment, drawn=True, rationales=False),
+  ])  # fmt: skip
+
+
+def task_name(
+  experiment: experiment_lib.Experiment,
+  parts: Sequence[str],
+  *,
+  teacher: bool,
+  drawn: bool = True,
+  rationales: bool = False,
+) -> str:
+  """Returns the name of a task.
+
+  Args:
+    experiment: whose.
+    parts: what the task is called between its data and its suffixes.
+    teacher: whether its rows come with the teacher's outputs.
+    drawn: whether its rows are drawn.
+    rationales: whether it trains on rationales.
+  """
+  return '_'.join([
+    *_data(experiment, teacher),
+    *parts,
+    *_suffixes(experiment, drawn=drawn, rationales=rationales),
+  ])  # fmt: skip
+
+
+def _data(experiment: experiment_lib.Experiment, teacher: bool) -> list[str]:
+  """Returns the data set and where it comes from."""
+  tag = tfds_builders.data_tag(
+    experiment.data_set,
+    experiment.rows,
+    experiment.teacher if teacher else None,
   )
+  return [experiment.data_set, tag]
 
 
-def fingerprint(vocabulary: seqio.Vocabulary) -> str:
+def _suffixes(
+  experiment: experiment_lib.Experiment, *, drawn: bool, rationales: bool
+) -> list[str]:
+  """Returns a suffix for each option that makes a difference.
+
+  Args:
+    experiment: whose.
+    drawn: whether rows are drawn.
+    rationales: whether rationales are trained on, if the method uses any.
+  """
+  parts = []
+  if rationales and experiment.checks_rationales:
+    parts.append('correct')
+  if rationales and experiment.trains_on_blanks:
+    parts.append('blank')
+  swapped = rationales and experiment.swaps_rationales
+  if swapped:
+    parts.append('shuffled')
+  fewer = drawn and experiment.fraction != 1.0
+  if fewer:
+    parts.append(f'f{_number(experiment.fraction)}')
+  if experiment.draw_seed and (swapped or fewer):
+    parts.append(f's{experiment.draw_seed}')
+  if experiment.vocabulary is not None:
+    mine = _fingerprint(experiment.vocabulary)
+    if mine != _fingerprint(experiment_lib.sample_vocabulary()):
+      parts.append(f'v{mine}')
+  return parts
+
+
+def _fingerprint(vocabulary: seqio.Vocabulary) -> str:
   """Returns 8 digits that stand for a vocabulary's kind and content."""
   kind = type(vocabulary).__qualname__
   content = getattr(vocabulary, 'sp_model', None)
@@ -30,15 +126,6 @@ def fingerprint(vocabulary: seqio.Vocabulary) -> str:
   return hashlib.sha256(text.encode() + content).hexdigest()[:8]
 
 
-def number(value: float) -> str:
+def _number(value: float) -> str:
   """Writes a number with characters that a task's name may have."""
   return repr(float(value)).replace('-', 'm').replace('+', '')
-
-
-def choose(option: str, value: Any, known: Sequence[str]) -> None:
-  """Raises a DataError unless an option has one of the values it can have."""
-  if value not in known:
-    raise errors.DataError(
-      f'{option} is {value!r}: expected one of {", ".join(known)}.'
-      f'{errors.did_you_mean(value, known)}'
-    )

@@ -1,7 +1,6 @@
 """Adds tasks and mixtures to SeqIO's registries, each name for one meaning."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import seqio
 
@@ -9,16 +8,23 @@ from dss_jax import errors
 from dss_jax.pipeline import cached_tasks, sources
 
 # What was registered under a name, for telling a repetition from a clash.
-_MEANINGS: dict[str, Any] = {}
+_MEANINGS: dict[str, tuple[object, ...]] = {}
 
 
-def _is_new(registry: type, name: str, meaning: Any) -> bool:
+def _is_new(
+  taken: Collection[str], name: str, meaning: tuple[object, ...]
+) -> bool:
   """Says whether a name is still to be registered.
+
+  Args:
+    taken: the names that are registered.
+    name: which one.
+    meaning: what it is to stand for.
 
   Raises:
     DataError: it stands for something else already.
   """
-  if name not in registry.names():
+  if name not in taken:
     _MEANINGS[name] = meaning
     return True
   known = _MEANINGS.get(name, 'a task of another program')
@@ -46,7 +52,7 @@ def add_task(
   Raises:
     DataError: the name stands for something else.
   """
-  if _is_new(seqio.TaskRegistry, name, (kind, *source.meaning)):
+  if _is_new(seqio.TaskRegistry.names(), name, (kind, *source.meaning)):
     seqio.TaskRegistry.add(
       name, source, *args, task_cls=cached_tasks.Task, **kwargs
     )
@@ -62,5 +68,5 @@ def add_mixture(name: str, tasks: Sequence[tuple[str, float]]) -> None:
   Raises:
     DataError: the name stands for something else.
   """
-  if _is_new(seqio.MixtureRegistry, name, tuple(tasks)):
+  if _is_new(seqio.MixtureRegistry.names(), name, tuple(tasks)):
     seqio.MixtureRegistry.add(name, tasks, mixture_cls=cached_tasks.Mixture)

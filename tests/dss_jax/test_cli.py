@@ -11,7 +11,6 @@ import seqio
 
 from dss_jax import cli, mixtures
 from dss_jax.data import own_rows, records, tfds_builders
-from dss_jax.pipeline import experiment as experiment_lib
 
 
 @pytest.fixture
@@ -83,7 +82,9 @@ def test_the_end_text_becomes_the_end_token_and_rationales_are_drawn(
 ):
   own = own_rows.OwnData(rows, columns={'input': 'q'})
   vocabulary = seqio.ByteVocabulary()
-  name = mixtures.train_mixture('custom', own, vocabulary=vocabulary)
+  name = mixtures.train_mixture(
+    data_set='custom', data=own, vocabulary=vocabulary
+  )
   label, rationale = seqio.get_mixture_or_task(name).tasks
   example = next(
     label.get_dataset(None, 'train', shuffle=False).as_numpy_iterator()
@@ -112,12 +113,14 @@ def test_the_end_text_becomes_the_end_token_and_rationales_are_drawn(
 
 def test_only_rationales_of_right_answers_can_be_trained_on(rows, tfds_dir):
   own = own_rows.OwnData(rows, columns={'input': 'q'})
-  experiment = experiment_lib.Experiment(
+  experiment = mixtures.Experiment(
     'custom', own, which_rationales='correct_only'
   )
-  experiment.register()
-  assert experiment.train_name.endswith('_correct')
-  label, rationale = seqio.get_mixture_or_task(experiment.train_name).tasks
+  mixtures.register(experiment)
+  assert mixtures.train_name(experiment).endswith('_correct')
+  label, rationale = seqio.get_mixture_or_task(
+    mixtures.train_name(experiment)
+  ).tasks
   right = own_rows.read(own).splits['train']
   count = sum(row.teacher_label == row.label for row in right)
   assert label.num_input_examples('train') == 16

@@ -303,6 +303,7 @@ def test_the_model_names_its_feature_converter():
 def test_training_needs_no_tensorflow():
   code = (
     'import sys, dss_jax.models, dss_jax.optimization;'
+    'import dss_jax.pipeline.packing;'
     'print(sorted({"tensorflow", "seqio"} & set(sys.modules)))'
   )
   found = subprocess.run(

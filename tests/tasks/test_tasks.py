@@ -29,8 +29,11 @@ for path in opened:
   code = path.endswith('.py') or '__pycache__' in path
   if path.startswith(root) and not code or 'tensorflow_datasets/dss' in path:
     print('file:', path)
+from dss_jax import mixtures
 for experiment in tasks.EXPERIMENTS:
-  for name in (experiment.train_name, experiment.eval_name()):
+  for name in (
+    mixtures.train_name(experiment), mixtures.eval_name(experiment)
+  ):
     print('registered:', seqio.get_mixture_or_task(name).name)
 from tasks import __main__
 __main__.main()

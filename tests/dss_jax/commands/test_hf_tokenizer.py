@@ -11,9 +11,8 @@ import tokenizers
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dss_jax import errors, sample
+from dss_jax import errors, mixtures, sample
 from dss_jax.commands import hf_tokenizer
-from dss_jax.pipeline import names
 from dss_jax.sample import vocabulary
 
 _PIECES = (
@@ -55,7 +54,7 @@ def _both(kind):
   """SentencePiece's processor of a model, and what it is described as."""
   options = _KINDS[kind]
   if options is None:
-    content = names.sample_vocabulary().sp_model
+    content = mixtures.sample_vocabulary().sp_model
   else:
     content = _trained(**options)
   described = json.dumps(hf_tokenizer.describe(content))
@@ -122,7 +121,7 @@ def test_the_end_token_in_a_text_divides_it():
 def test_extra_ids_are_special():
   import seqio
 
-  path = names.sample_vocabulary().sentencepiece_model_file
+  path = mixtures.sample_vocabulary().sentencepiece_model_file
   extended = seqio.SentencePieceVocabulary(path, extra_ids=3)
   described = tokenizers.Tokenizer.from_str(
     json.dumps(hf_tokenizer.describe(extended.sp_model))

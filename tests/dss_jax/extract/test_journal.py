@@ -159,7 +159,7 @@ def test_what_was_asked_otherwise_is_told_apart(tmp_path, asked, changed):
   path = tmp_path / 'journal.jsonl'
   _write(path, [ENTRY])
   found = _contents(path, **asked)
-  assert found.changed == changed
+  assert found.differences == changed
   assert found.index.count({'train': 10}) == (0 if changed else 1)
 
 

@@ -39,7 +39,7 @@ def test_the_published_rule_reads_the_exemplars_answers(data_set):
   assert len(prompt.exemplars) >= 6
   labels = set()
   for exemplar, said in zip(
-    prompt.exemplars, prompt.ask('A.</s>B.', 'chat')[2::2], strict=False
+    prompt.exemplars, prompt.render('A.</s>B.', 'chat')[2::2], strict=False
   ):
     parsed = completions.parse(data_set, said['content'])
     assert parsed.rationale == exemplar.rationale
@@ -53,11 +53,11 @@ def test_the_published_rule_reads_the_exemplars_answers(data_set):
 
 def test_both_endpoints_are_asked_the_same(write):
   prompt = prompts.load(write(PROMPT))
-  assert prompt.ask('Is fire cold?', 'completion') == (
+  assert prompt.render('Is fire cold?', 'completion') == (
     'Reason first.\n\nQ: Is ice cold?\nA: It is frozen. So the answer is yes.'
     '\n\nQ: Is fire cold?\nA:'
   )
-  assert prompt.ask('Is fire cold?', 'chat') == [
+  assert prompt.render('Is fire cold?', 'chat') == [
     {'role': 'system', 'content': 'Reason first.'},
     {'role': 'user', 'content': 'Q: Is ice cold?'},
     {'role': 'assistant', 'content': 'It is frozen. So the answer is yes.'},
@@ -68,15 +68,15 @@ def test_both_endpoints_are_asked_the_same(write):
 
 def test_braces_in_an_input_stay_as_they_are(write):
   prompt = prompts.load(write(PROMPT))
-  asked = prompt.ask('What is {label} and {x}?', 'chat')
+  asked = prompt.render('What is {label} and {x}?', 'chat')
   assert asked[-1]['content'] == 'Q: What is {label} and {x}?'
 
 
 def test_two_texts_are_shown_apart():
-  asked = prompts.packaged('esnli').ask('A cat.</s>A dog.', 'completion')
+  asked = prompts.packaged('esnli').render('A cat.</s>A dog.', 'completion')
   assert asked.endswith('Premise: A cat.\nHypothesis: A dog.\nReasoning:')
   with pytest.raises(errors.DataError, match='expected an input of two texts'):
-    prompts.packaged('esnli').ask('A cat.', 'chat')
+    prompts.packaged('esnli').render('A cat.', 'chat')
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,9 @@ def test_yaml_words_stay_texts(write):
     )
   )
   assert prompt.exemplars[0].label == 'yes'
-  assert prompt.ask('Is it not?', 'chat')[1]['content'] == 'It is. Answer: yes'
+  assert (
+    prompt.render('Is it not?', 'chat')[1]['content'] == 'It is. Answer: yes'
+  )
 
 
 def _without(name):

@@ -57,11 +57,13 @@ def test_epochs_are_seqios(write_release, tfds_dir, tmp_path, kind, options):
   if kind.startswith('own'):
     rows = own_rows(tmp_path, 3 if kind == 'own_drawn' else 1)
     name = mixtures.train_mixture(
-      'custom', rows, teacher='teacher', rationale_rate=0.5
+      data_set='custom', data=rows, teacher='teacher', rationale_rate=0.5
     )
   else:
     name = mixtures.train_mixture(
-      'cqa', str(write_release(train=20, part=100)), paired=kind == 'paired'
+      data_set='cqa',
+      data=str(write_release(train=20, part=100)),
+      paired=kind == 'paired',
     )
   mixture = seqio.get_mixture_or_task(name)
   found = read(mixture, 100, **options)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from dss_jax import mixtures
 from dss_jax.commands import inspection
-from dss_jax.pipeline import experiment as experiment_lib
-from dss_jax.pipeline import feature_converter, names, row_shapes
+from dss_jax.pipeline import feature_converter, row_shapes
 from t5x import data
 
 
@@ -51,14 +51,14 @@ def test_short_rows_are_recommended_unless_they_fill_badly():
 
 
 def test_inspection_foretells_what_training_packs(tfds_dir):
-  experiment = experiment_lib.Experiment('svamp')
+  experiment = mixtures.Experiment('svamp')
   lengths = {'inputs': 128, 'targets': 96}
-  found = inspection.inspect(experiment, lengths, names.sample_vocabulary())
-  experiment.register()
+  found = inspection.inspect(experiment, lengths)
+  mixtures.register(experiment)
   dataset = data.get_dataset(
     data.DatasetConfig(
-      experiment.train_name, lengths, 'train', 16, shuffle=True, seed=0,
-      pack=True,
+      mixtures.train_name(experiment), lengths, 'train', 16, shuffle=True,
+      seed=0, pack=True,
     ), 0, 1, feature_converter.DistillFeatureConverter,
   )  # fmt: skip
   batches = list(dataset.take(40).as_numpy_iterator())

@@ -76,8 +76,8 @@ def test_a_thread_installs_no_handler():
 
 _TWICE = """
 import os, signal
-from t5x import stopping
-with stopping.StopSignals() as signals:
+from t5x.run import preemption
+with preemption.StopSignals() as signals:
   os.kill(os.getpid(), signal.SIG{0})
   assert signals.reached(5)
   print('first', signals.stopped(None).exit_code, flush=True)

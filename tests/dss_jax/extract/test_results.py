@@ -1,4 +1,4 @@
-"""Tests of electing a label among samples."""
+"""Tests of results: electing a label among samples."""
 
 import collections
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dss_jax.data import equations
 from dss_jax.data.completions import Parsed
-from dss_jax.extract import votes
+from dss_jax.extract import results
 
 
 def _samples(*labels):
@@ -15,29 +15,29 @@ def _samples(*labels):
 
 
 def test_the_majority_wins_and_keeps_its_samples():
-  found = votes.elect(_samples('x', 'y', '', 'y'))
-  assert found == votes.Vote('y', (1, 3), 0.5)
+  found = results.elect(_samples('x', 'y', '', 'y'))
+  assert found == results.Vote('y', (1, 3), 0.5)
 
 
 def test_the_earlier_of_two_labels_with_equal_votes_wins():
-  assert votes.elect(_samples('x', 'y', 'y', 'x')).label == 'x'
+  assert results.elect(_samples('x', 'y', 'y', 'x')).label == 'x'
 
 
 def test_without_a_label_there_is_none():
-  assert votes.elect(_samples('', '')) == votes.Vote('', (0, 1), 0.0)
-  assert votes.elect([]) == votes.Vote('', (), 0.0)
+  assert results.elect(_samples('', '')) == results.Vote('', (0, 1), 0.0)
+  assert results.elect([]) == results.Vote('', (), 0.0)
 
 
 def test_equations_vote_by_their_value():
   samples = _samples('(3)', '(2 + 2)', '(5 - 1)')
-  found = votes.elect(samples, equations.evaluate)
+  found = results.elect(samples, equations.evaluate)
   assert found.label == '(2 + 2)' and found.kept == (1, 2)
 
 
 @hypothesis.given(st.lists(st.sampled_from(['', 'a', 'b', 'c']), min_size=1))
 @hypothesis.settings(max_examples=50, deadline=None)
 def test_nobody_has_more_votes_than_the_elected(labels):
-  found = votes.elect(_samples(*labels))
+  found = results.elect(_samples(*labels))
   counts = collections.Counter(filter(None, labels))
   assert all(labels[n] == found.label for n in found.kept)
   assert len(found.kept) == counts[found.label] or not counts
