@@ -1,4 +1,4 @@
-"""Layers in a loop, rematerialised: the numbers of the plain network."""
+"""Layers in a loop, rematerialized: the numbers of the plain network."""
 
 import functools
 import types
