@@ -134,7 +134,7 @@ def _naming_what_to_install(name: str) -> Iterator[None]:
     ) from error
 
 
-@click.command(cls=_Commands)
+@click.command(cls=_Commands, context_settings={'show_default': True})
 @click.version_option(dss_jax.__version__)
 def dss() -> None:
   """Distilling step by step: everything other than training."""

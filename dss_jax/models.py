@@ -168,10 +168,7 @@ class DistillModel(models.EncoderDecoderModel):
     return self.alpha * label + (1 - self.alpha) * rationale
 
   def loss_fn(
-    self,
-    params: Mapping[str, Any],
-    batch: Batch,
-    dropout_rng: jax.Array | None,
+    self, params: Mapping[str, Any], batch: Batch, dropout_rng: jax.Array | None
   ) -> tuple[Float[Array, ''], MutableMapping[str, clu_metrics.Metric]]:
     """Computes the loss and metrics of a batch, or of a part of one.
 

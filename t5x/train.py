@@ -282,14 +282,15 @@ def train(
     if start < end:
       train_iter.read_ahead()  # While the rest is compiled.
     ahead.give_to(trainer)
+    if evaluator is not None:
+      stack.callback(evaluator.close)
     save = checkpoint_cfg.save
     manager = None
     if save is not None:
       manager = save.make_manager(
         model_dir, trainer.train_state, partitioner, train_iter, use_orbax
       )
-    for part in filter(None, (evaluator, manager)):
-      stack.callback(part.close)
+      stack.callback(manager.close)
 
     # The steps.
     progress = progress_lib.Progress(end, start, jax.process_index() == 0)

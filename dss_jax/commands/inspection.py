@@ -111,8 +111,7 @@ def read(experiment: experiment_lib.Experiment) -> records.Release:
 
 
 def inspect(
-  experiment: experiment_lib.Experiment,
-  lengths: Mapping[str, int],
+  experiment: experiment_lib.Experiment, lengths: Mapping[str, int]
 ) -> Findings:
   """Inspects everything that an experiment would train and be tested on.
 

@@ -17,16 +17,9 @@ In the order of the data's way:
 Importing the package loads none of them.
 """
 
+# fmt: off
+
 __all__ = (
-  'archive',
-  'completions',
-  'equations',
-  'own_rows',
-  'records',
-  'release',
-  'row_formats',
-  'splits',
-  'teacher_outputs',
-  'text_files',
-  'tfds_builders',
+  'archive', 'completions', 'equations', 'own_rows', 'records', 'release',
+  'row_formats', 'splits', 'teacher_outputs', 'text_files', 'tfds_builders',
 )

@@ -44,14 +44,12 @@ def _default_cache() -> str:
 @click.option(
   '--limit',
   default=4,
-  show_default=True,
   type=click.IntRange(0),
   help='Maximum number of compilations; 0 for all that may fit.',
 )
 @click.option(
   '--example_tokens',
   default=150,
-  show_default=True,
   type=click.IntRange(1),
   help='Tokens of an example, both sides, for examples per second.',
 )

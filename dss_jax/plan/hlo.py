@@ -389,10 +389,7 @@ def matmul_flops(computation: Computation, instruction: Instruction) -> int:
 
 
 def _convolution_flops(
-  attributes: str,
-  left: Sequence[int],
-  right: Sequence[int],
-  out: Sequence[int],
+  attributes: str, left: Sequence[int], right: Sequence[int], out: Sequence[int]
 ) -> int:
   labels = _group(r'dim_labels=(\w+->\w+)', attributes)
   left_labels, right_labels, out_labels = re.split('_|->', labels)

@@ -207,10 +207,7 @@ def _is_torn(path: str) -> bool:
 
 
 def compiled_costs(
-  step: program.Step,
-  topology: hardware.Topology,
-  unknown_trips: int,
-  dump: str,
+  step: program.Step, topology: hardware.Topology, unknown_trips: int, dump: str
 ) -> Mapping[str, Any]:
   """Compiles a step up to its code; returns whether it fits and what it costs.
 

@@ -29,14 +29,15 @@ def _held_back_stderr() -> Iterator[None]:
   """Keeps what libraries write to file descriptor 2, to show on failure."""
   sys.stderr.flush()
   terminal = os.dup(2)
-  with tempfile.TemporaryFile() as held:
-    os.dup2(held.fileno(), 2)
-    try:
-      yield
-    except BaseException:
-      held.seek(0)
-      os.write(terminal, held.read())
-      raise
-    finally:
-      os.dup2(terminal, 2)
-      os.close(terminal)
+  try:
+    with tempfile.TemporaryFile() as held:
+      os.dup2(held.fileno(), 2)
+      try:
+        yield
+      except BaseException:
+        held.seek(0)
+        os.write(terminal, held.read())
+        raise
+  finally:
+    os.dup2(terminal, 2)
+    os.close(terminal)

@@ -104,8 +104,7 @@ class OptaxWrapper(OptimizerDef):
     self, opt_target: Any, opt_state: OptimizerState, state_dict: Any
   ) -> Optimizer:
     empty = traverse_util.flatten_dict(
-      serialization.to_state_dict(opt_state.param_states),
-      keep_empty_nodes=True,
+      serialization.to_state_dict(opt_state.param_states), keep_empty_nodes=True
     )
     empty = {k: v for k, v in empty.items() if v is traverse_util.empty_node}
     given = traverse_util.flatten_dict(

@@ -6,13 +6,13 @@
   torch_pickle  pytorch_model.bin, read without torch and without pickle
   layer_stacks  one array per layer, or all layers in one array
   lazy_array    an array that is not read yet
+
+Each is a door: what writes a Hugging Face folder says so by its import.
 """
 
+# fmt: off
+
 __all__ = (
-  'huggingface',
-  'layer_stacks',
-  'lazy_array',
-  'legacy_t5x',
-  'orbax',
+  'huggingface', 'layer_stacks', 'lazy_array', 'legacy_t5x', 'orbax',
   'torch_pickle',
 )
