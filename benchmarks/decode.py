@@ -1,11 +1,11 @@
-"""Labels a second, side by side with transformers' `generate` in PyTorch.
+"""Labels per second, side by side with transformers' `generate` in PyTorch.
 
     pip install -e '.[bench]'
     python -m benchmarks.decode --size small --dtype float32
 
 Both sides answer the same questions of real lengths (`benchmarks/workload.py`)
 with the same weights, greedily, until every row of a batch has ended. The
-weights are drawn at random and changed such that labels are about as long as
+weights are drawn at random and changed so that labels are about as long as
 real ones (`benchmarks/answering.py`). This project gets rows as `t5x.infer`
 does, padded to `--row-shape`, and batches them itself; PyTorch gets them in
 order, each batch padded to its longest. Passes over all rows alternate, and the
@@ -36,7 +36,7 @@ from t5x.examples.t5 import network
 
 _EOS = 1
 
-# Takes a pass over all rows; returns the tokens said to each, EOS included.
+# Runs a pass over all rows; returns the tokens of each answer, EOS included.
 Answer = Callable[[], list[np.ndarray]]
 
 
@@ -126,14 +126,10 @@ def our_answers(
   )
 
   def answers():
-    found = infer(rows, state)
-    return [_said(np.array(tokens)) for _, tokens in found]
+    predictions = [np.array(tokens) for _, tokens in infer(rows, state)]
+    return [tokens[: np.count_nonzero(tokens)] for tokens in predictions]
 
   return answers
-
-
-def _said(tokens: np.ndarray) -> np.ndarray:
-  return tokens[: np.count_nonzero(tokens)]
 
 
 def pytorch_answers(
@@ -155,7 +151,7 @@ def measure(
   """Times passes of all sides in turn, after one warm-up pass of each.
 
   Returns:
-    Name to the seconds of each pass, and to the answers.
+    Name to the seconds of each pass, and name to the answers.
   """
   answers = {name: answer() for name, answer in sides.items()}
   seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -168,7 +164,7 @@ def measure(
 
 
 def different(answers: list[np.ndarray], others: list[np.ndarray]) -> list[int]:
-  """Returns the numbers of the rows whose answers are not the same."""
+  """Returns the indices of the rows whose answers differ."""
   pairs = enumerate(zip(answers, others, strict=True))
   return [i for i, (a, b) in pairs if not np.array_equal(a, b)]
 
@@ -181,7 +177,7 @@ def _table(seconds, answers, batch_size: int) -> rich.table.Table:
   slowest = min(rates.values())
   reference = next(iter(answers.values()))
   table = rich.table.Table(
-    'side', 's a batch', 'examples/s', '×', 'tokens a label', 'other answers'
+    'side', 's/batch', 'examples/s', '×', 'tokens/label', 'other answers'
   )
   for name, rate in rates.items():
     table.add_row(
@@ -205,8 +201,8 @@ def main() -> None:
     nargs=2,
     default=(512, 256),
     metavar=('L', 'T'),
-    help='to which rows are padded before inference gets them, as gin/sizes'
-    ' says; T is the most tokens of an answer on both sides',
+    help='shape to which rows are padded before inference gets them, as in'
+    ' gin/sizes; T is the maximum tokens of an answer on both sides',
   )
   parser.add_argument('--rows', type=int, default=1216, help='of a pass')
   parser.add_argument('--passes', type=int, default=5)

@@ -1,18 +1,18 @@
-"""Does distilling step by step help? Measured on the packaged sample.
+"""Effect of distilling step by step, measured on the packaged sample.
 
     python benchmarks/effect.py --out docs/effect
 
-Trains with the shipped experiment, once for each method, number of labelled
+Trains with the shipped experiment, once for each method, number of labeled
 rows and seed, and reports mean and standard deviation of the accuracy of labels
 on the test split:
 
-- `finetune`: labels alone, with as many label examples a step as the others
+- `finetune`: labels alone, with as many label examples per step as the others
 - `dss`: labels and the teacher's rationales
 - `shuffled`: the same, but each row has the rationale of another row. What it
-  gains over `finetune` comes from longer targets, not from what they say
+  gains over `finetune` comes from longer targets, not from their content
 
 Each run is a process of its own, so the figures are those of the command line.
-Finished runs are kept in OUT.jsonl and not repeated. About a minute a run and
+Finished runs are kept in OUT.jsonl and not repeated. About a minute per run and
 core; needs the extra `[report]` for the picture.
 """
 
@@ -31,7 +31,7 @@ from typing import Any
 
 from rich import progress
 
-# Rows of the sample's training file, of which FRACTION is drawn.
+# Rows of the sample's training file, from which FRACTION is drawn.
 _SAMPLE_ROWS = 1000
 _DSS_BATCH_ROWS = 8  # BATCH_SIZE in gin/sizes/tiny.gin.
 _ROWS = (200, 400, 800)
@@ -64,7 +64,7 @@ def train(run: Run, cores: queue.Queue) -> float:
   Args:
     run: what to train.
     cores: free cores, of which the run takes one: a model this small gains
-      little from a second one, and runs that share cores disturb each other.
+      little from a second one, and runs that share cores slow each other down.
   """
   core = cores.get()
   try:
@@ -120,7 +120,7 @@ def _train_on(core: int, run: Run) -> float:
 
 
 def measure(runs: Sequence[Run], out: str, workers: int) -> list[Run]:
-  """Does what is missing in OUT.jsonl; returns all finished runs."""
+  """Trains the runs missing in OUT.jsonl; returns all finished runs."""
   path = f'{out}.jsonl'
   finished: list[Run] = []
   if os.path.exists(path):
@@ -211,7 +211,7 @@ def draw(runs: Sequence[Run], path: str) -> None:
     )
   axes.set_xscale('log', base=2)
   axes.set_xticks(_ROWS, [str(n) for n in _ROWS])
-  axes.set_xlabel('labelled rows')
+  axes.set_xlabel('labeled rows')
   axes.set_ylabel('label accuracy on test, %')
   axes.set_title('Packaged CQA sample, T5 1.1 tiny from scratch')
   axes.grid(alpha=0.3)

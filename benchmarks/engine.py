@@ -14,7 +14,7 @@ from dss_jax import models, optimization
 from t5x import initialization, partitioning, trainer
 from t5x.examples.t5 import network
 
-# T5 1.1: embedding, heads, layers a side, mlp.
+# T5 1.1: embedding, heads, layers per side, mlp.
 SIZES = {
   'small': (512, 6, 8, 1024),
   'base': (768, 12, 12, 2048),
@@ -24,18 +24,18 @@ VOCAB_SIZE = 32128
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-  """Returns a parser with the options that say which network is measured."""
-  made = argparse.ArgumentParser(
+  """Returns a parser with the options that choose the measured network."""
+  result = argparse.ArgumentParser(
     description=description,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  made.add_argument('--size', default='small', choices=list(SIZES))
-  made.add_argument('--dtype', default='float32')
-  return made
+  result.add_argument('--size', default='small', choices=list(SIZES))
+  result.add_argument('--dtype', default='float32')
+  return result
 
 
 def config(size: str, dtype: str, **more: Any) -> network.T5Config:
-  """Returns the network of a size, as gin/sizes describes it."""
+  """Returns the network of a size, as defined in gin/sizes."""
   emb_dim, num_heads, layers, mlp_dim = SIZES[size]
   return network.T5Config(
     vocab_size=VOCAB_SIZE,
@@ -68,12 +68,12 @@ def initializer(
   batch: Mapping[str, np.ndarray],
   partitioner: partitioning.PjitPartitioner,
 ) -> initialization.TrainStateInitializer:
-  """Returns what draws random weights.
+  """Returns an initializer of random weights.
 
   Args:
-    model: of `make_model`.
-    batch: only its shapes count.
-    partitioner: lays them out.
+    model: from `make_model`.
+    batch: only its shapes matter.
+    partitioner: lays the weights out.
   """
   return initialization.initializer_of(
     model, partitioner, {k: v.shape for k, v in batch.items()}
@@ -89,9 +89,9 @@ def trainer_of(
   """Returns a trainer of a state, or of the shapes of one.
 
   Args:
-    model: of `make_model`.
+    model: from `make_model`.
     partitioner: lays the state out.
-    train_state: to step, or to compile for.
+    train_state: to train, or to compile for.
     key: of dropout, or its shape.
   """
   return trainer.Trainer(
@@ -116,8 +116,8 @@ def make_trainer(
   """Returns a trainer with random weights, for batches of that shape.
 
   Args:
-    model: of `make_model`.
-    batch: only its shapes count.
+    model: from `make_model`.
+    batch: only its shapes matter.
     rng_kind: of dropout.
     partitioner: by default, data parallel over all devices.
   """
@@ -131,11 +131,11 @@ def make_trainer(
 def stepper(
   trained: trainer.Trainer, batches: Sequence[dict[str, np.ndarray]]
 ) -> Callable[[], int]:
-  """Returns what takes a step, waits for it, and returns its real tokens.
+  """Returns a function that takes a step and returns its real tokens.
 
   Args:
-    trained: takes the steps.
-    batches: one after the other, and again from the first.
+    trained: takes the steps, each of which is waited for.
+    batches: used in turn, then again from the first.
   """
   upcoming = itertools.cycle(batches)
 

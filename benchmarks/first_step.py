@@ -1,19 +1,19 @@
-r"""How long a process takes until its first training step begins.
+r"""Time from the start of a process to its first training step.
 
     pip install -e '.[bench]'
     JAX_PLATFORMS=cpu python -m benchmarks.first_step --size base
 
 Each line is a process of its own: cold, with an empty compilation cache, and
 warm, with the cache that the cold one has filled (JAX_COMPILATION_CACHE_DIR).
-Layers are compiled one by one, and as a scan over one (`gin/engine/scan.gin`).
+Layers are compiled one by one, and as a scan (`gin/engine/scan.gin`).
 
 import   Python and JAX (no TensorFlow here).
 weights  compiling and drawing random ones. A run that starts from a checkpoint
          reads it instead.
 program  tracing the step and compiling it, or reading it from the cache. As in
-         a run, this goes on while the weights are made; both are from the end
-         of the imports on.
-step     the first step itself, with the memory that it touches first.
+         a run, this overlaps with the weights; both are measured from the end
+         of the imports.
+step     the first step itself, including memory that it is the first to touch.
 """
 
 import argparse
@@ -31,7 +31,7 @@ _PARTS = ('import', 'weights', 'program', 'until the step', 'step')
 
 
 def _child(options: argparse.Namespace) -> None:
-  """Takes one step and prints how long each part of the way took."""
+  """Takes one step and prints the time of each part."""
   start = time.perf_counter()
   import jax
 
@@ -85,7 +85,7 @@ def _measure(layers: str, cache: str, arguments: list[str]) -> dict[str, float]:
     'JAX_COMPILATION_CACHE_DIR': cache,
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
   }
-  found = subprocess.run(
+  done = subprocess.run(
     [
       sys.executable,
       '-m',
@@ -98,7 +98,7 @@ def _measure(layers: str, cache: str, arguments: list[str]) -> dict[str, float]:
     check=True,
     text=True,
   )
-  return json.loads(found.stdout.splitlines()[-1])
+  return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-r"""How the time of a training step grows with the work, in a picture.
+r"""Growth of the time of a training step with the work, in a picture.
 
     pip install -e '.[bench]'
     JAX_PLATFORMS=cpu XLA_FLAGS=--xla_force_host_platform_device_count=8 \
@@ -7,18 +7,18 @@ r"""How the time of a training step grows with the work, in a picture.
 Three series, each over packed batches of real lengths
 (`benchmarks/workload.py`):
 
-rows     rows of a batch double, their shape stays.
+rows     rows of a batch double, their shape stays the same.
 length   positions of a row double and rows halve, so that the tokens of a
-         batch stay: what attention adds is what grows.
+         batch stay the same: the growth is that of attention.
 devices  one batch over 1, 2, 4, 8 devices, data parallel, and with two model
          partitions. Virtual devices of one CPU share its cores, so the same
-         work should take the same time: what it takes longer is the overhead of
-         cutting it up. Parameters and the optimizer's state are cut up too
-         (parameter_partitioning_dims=2), since each device would else do the
-         whole of the update.
+         work should take the same time: additional time is the overhead of
+         splitting it. Parameters and the optimizer's state are split too
+         (parameter_partitioning_dims=2), since otherwise each device would do
+         the whole update.
 
-The steps of a series' points alternate, so that whatever else the machine does
-hits all of them. Raw times go to `<out>.json`, the picture to `<out>.png`.
+The steps of a series' points alternate, so that other work of the machine
+affects all of them. Raw times go to `<out>.json`, the picture to `<out>.png`.
 """
 
 import dataclasses
@@ -44,10 +44,10 @@ class Point:
 
   Attributes:
     series: 'rows', 'length' or 'devices'.
-    label: how it is named on its axis.
+    label: its name on the axis.
     rows: B of a batch.
     row_shape: (L, T) of a packed row.
-    devices: how many of them are used.
+    devices: the number of devices used.
     partitions: model partitions.
   """
 
@@ -61,26 +61,26 @@ class Point:
 
 def points(device_rows: int) -> list[Point]:
   """Returns the points of all series, `device_rows` rows on the devices."""
-  found = [
+  result = [
     Point('rows', str(rows), rows, (256, 84)) for rows in (2, 4, 8, 16, 32)
   ]
   for length in (128, 256, 512, 1024):
     shape = (length, length // 3)
-    found.append(Point('length', str(length), _TOKENS // length, shape))
+    result.append(Point('length', str(length), _TOKENS // length, shape))
   for partitions in (1, 2):
     for devices in (1, 2, 4, 8):
       if partitions <= devices <= jax.device_count():
         label = f'{devices}' if partitions == 1 else f'{devices} ({partitions})'
-        found.append(
+        result.append(
           Point('devices', label, device_rows, (256, 84), devices, partitions)
         )
-  return found
+  return result
 
 
 def _step(
   point: Point, size: str, dtype: str, rows: Sequence[workload.Example]
 ) -> Callable[[], int]:
-  """Returns what takes a step of a kind; it returns its real tokens."""
+  """Returns a function that takes a step and returns its real tokens."""
   batches = list(workload.packed_batches(rows, point.rows, point.row_shape))
   partitioner = partitioning.PjitPartitioner(
     num_partitions=point.partitions,
@@ -100,14 +100,16 @@ def measure(
   """Times steps of some points in turn, after one of each to warm up."""
   rows = workload.examples(engine.VOCAB_SIZE, 2048)
   takes = [_step(point, size, dtype, rows) for point in chosen]
-  found = [{**dataclasses.asdict(p), 'size': size, 'times': []} for p in chosen]
+  entries = [
+    {**dataclasses.asdict(p), 'size': size, 'times': []} for p in chosen
+  ]
   for number in range(steps + 1):
-    for take, entry in zip(takes, found, strict=True):
+    for take, entry in zip(takes, entries, strict=True):
       start = time.perf_counter()
       tokens = take()
       if number:
         entry['times'].append((time.perf_counter() - start, tokens))
-  return found
+  return entries
 
 
 def seconds(entry: dict) -> float:
@@ -116,16 +118,16 @@ def seconds(entry: dict) -> float:
 
 
 def rate(entry: dict) -> float:
-  """Median real tokens a second."""
+  """Median real tokens per second."""
   return statistics.median(tokens / s for s, tokens in entry['times'])
 
 
-def table(found: Sequence[dict]) -> rich.table.Table:
+def table(measured: Sequence[dict]) -> rich.table.Table:
   """Returns all points, each against the first of its series."""
   shown = rich.table.Table(
-    'series', 'at', 'size', 'B', 'L, T', 's a step', 'tokens/s', '× first'
+    'series', 'at', 'size', 'B', 'L, T', 's/step', 'tokens/s', '× first'
   )
-  for _, series in itertools.groupby(found, lambda e: e['series']):
+  for _, series in itertools.groupby(measured, lambda e: e['series']):
     entries = list(series)
     for entry in entries:
       shown.add_row(
@@ -141,7 +143,7 @@ def table(found: Sequence[dict]) -> rich.table.Table:
   return shown
 
 
-def draw(found: Sequence[dict], path: str) -> None:
+def draw(measured: Sequence[dict], path: str) -> None:
   """Draws one panel for each series, its time in units of the first point."""
   import matplotlib
 
@@ -149,28 +151,28 @@ def draw(found: Sequence[dict], path: str) -> None:
   from matplotlib import pyplot as plt
 
   titles = {
-    'rows': ('rows a batch', 'As many times the rows'),
-    'length': ('positions a row', 'Longer rows, as many tokens'),
-    'devices': ('devices (model partitions)', 'The same batch, cut up'),
+    'rows': ('rows per batch', 'More rows'),
+    'length': ('positions per row', 'Longer rows, as many tokens'),
+    'devices': ('devices (model partitions)', 'The same batch, split'),
   }
   figure, panels = plt.subplots(
     1, len(titles), figsize=(10.5, 3.4), constrained_layout=True
   )
   for panel, (name, (axis, title)) in zip(panels, titles.items(), strict=True):
-    entries = [entry for entry in found if entry['series'] == name]
+    entries = [entry for entry in measured if entry['series'] == name]
     if not entries:
       continue
     first = seconds(entries[0])
     labels = [entry['label'] for entry in entries]
-    measured = [seconds(entry) / first for entry in entries]
-    panel.plot(labels, measured, 'o-', label='measured')
+    factors = [seconds(entry) / first for entry in entries]
+    panel.plot(labels, factors, 'o-', label='measured')
     if name == 'rows':
       ideal = [entry['rows'] / entries[0]['rows'] for entry in entries]
       panel.set_yscale('log', base=2)
     else:
       ideal = [1.0] * len(entries)
-      panel.set_ylim(0, 1.15 * max(measured))
-    panel.plot(labels, ideal, '--', color='#666666', label='in proportion')
+      panel.set_ylim(0, 1.15 * max(factors))
+    panel.plot(labels, ideal, '--', color='#666666', label='proportional')
     panel.set_xlabel(axis)
     panel.set_ylabel('time of a step ÷ first')
     panel.set_title(f'{title} (T5 1.1 {entries[0]["size"]})', fontsize=10)
@@ -194,16 +196,16 @@ def main() -> None:
   )
   parser.add_argument('--out', help='stem of the files; by default none')
   options = parser.parse_args()
-  found = []
+  measured = []
   for name in options.series:
     chosen = [p for p in points(options.device_rows) if p.series == name]
-    found += measure(chosen, options.size, options.dtype, options.steps)
+    measured += measure(chosen, options.size, options.dtype, options.steps)
     jax.clear_caches()
-  rich.console.Console().print(table(found))
+  rich.console.Console().print(table(measured))
   if options.out:
     with open(f'{options.out}.json', 'w', encoding='utf-8') as file:
-      json.dump(found, file)
-    draw(found, f'{options.out}.png')
+      json.dump(measured, file)
+    draw(measured, f'{options.out}.png')
 
 
 if __name__ == '__main__':

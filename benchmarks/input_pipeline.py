@@ -1,20 +1,20 @@
-r"""Examples a second of the input pipeline alone, and how full its rows are.
+r"""Examples per second of the input pipeline alone, and the fill of its rows.
 
     python -m benchmarks.input_pipeline
     python -m benchmarks.input_pipeline --data=PATH --row-shape 256 96 \
         --vocabulary=spiece.model
 
 The first reads the packaged sample. PATH is a release in the published layout
-(or `release`, which is fetched), the vocabulary a T5's SentencePiece model, on
-which the number of tokens and so everything else depends.
+(or `release`, which is downloaded), the vocabulary a T5's SentencePiece model,
+on which the number of tokens and so everything else depends.
 
 What is measured is what a training run reads: both tasks mixed, shuffled,
-trimmed, packed, in batches. The first pass makes the tokens; later ones of a
-data set with fewer than 10,000 rows find them in memory. A CPU-second is one of
-any of the process' threads.
+trimmed, packed, in batches. The first pass tokenizes; later ones of a data set
+with fewer than 10,000 rows find the tokens in memory. CPU-seconds are summed
+over the threads of the process.
 
-The last line is what the paper's own way fills with the same examples: each
-task in batches of 16, both sides padded to the longest example.
+The last line is the fill of the paper's own batches with the same examples:
+each task in batches of 16, both sides padded to the longest example.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import numpy as np
 import rich.console
 import rich.table
 
-from dss_jax import quiet
+from t5x.cli import quiet_tensorflow
 
 _PAPER_ROWS = 16
 _SIDES = ('encoder', 'decoder')
@@ -38,7 +38,7 @@ Batch = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-  """What a part of the batches took, and what they held."""
+  """Time that some batches took, and what they held."""
 
   seconds: float
   cpu_seconds: float
@@ -77,7 +77,7 @@ def batches(options: argparse.Namespace, row_shape: tuple[int, int]):
 
 
 def measure(upcoming: Iterator[Batch], examples: int) -> Rates:
-  """Reads batches until they held so many examples."""
+  """Reads batches until they have held so many examples."""
   seen = count = 0
   fills = []
   start, cpu_start = time.perf_counter(), _cpu_seconds()
@@ -95,15 +95,15 @@ def measure(upcoming: Iterator[Batch], examples: int) -> Rates:
 
 
 def padded_fill(name: str, seed: int, rows: int) -> tuple[float, float]:
-  """Says how full batches of 16 are that are padded to their longest example.
+  """Returns the fill of batches of 16 padded to their longest example.
 
   Args:
-    name: of a mixture; its tasks are padded apart, as the paper's code does.
+    name: of a mixture; its tasks are padded separately, as in the paper's code.
     seed: of shuffling.
-    rows: examples of each task to look at.
+    rows: examples to read of each task.
 
   Returns:
-    The parts of the encoder's and of the decoder's positions that are real.
+    The fractions of the encoder's and of the decoder's positions that are real.
   """
   import seqio
 
@@ -130,23 +130,25 @@ def _cpu_seconds() -> float:
 
 
 def _table() -> rich.table.Table:
-  table = rich.table.Table(caption='Parts of positions that are no padding')
+  table = rich.table.Table(
+    caption='Fractions of positions that are not padding'
+  )
   for column in (
-    'rows', 'pass', 'examples/s', 'a CPU-s', 'batches/s', 'encoder', 'decoder'
+    'rows', 'pass', 'examples/s', 'per CPU-s', 'batches/s', 'encoder', 'decoder'
   ):  # fmt: skip
     table.add_column(column, justify='right')
   return table
 
 
-def _add(table: rich.table.Table, shape: str, name: str, found: Rates) -> None:
+def _add(table: rich.table.Table, shape: str, name: str, rates: Rates) -> None:
   table.add_row(
     shape,
     name,
-    f'{found.examples / found.seconds:,.0f}',
-    f'{found.examples / found.cpu_seconds:,.0f}',
-    f'{found.batches / found.seconds:,.1f}',
-    f'{100 * found.encoder_fill:.1f}%',
-    f'{100 * found.decoder_fill:.1f}%',
+    f'{rates.examples / rates.seconds:,.0f}',
+    f'{rates.examples / rates.cpu_seconds:,.0f}',
+    f'{rates.batches / rates.seconds:,.1f}',
+    f'{100 * rates.encoder_fill:.1f}%',
+    f'{100 * rates.decoder_fill:.1f}%',
   )
 
 
@@ -171,7 +173,7 @@ def _options() -> argparse.Namespace:
 def main() -> None:
   """Measures and prints a table."""
   options = _options()
-  quiet.load_tensorflow()
+  quiet_tensorflow.load()
   import seqio
 
   table = _table()
@@ -182,14 +184,14 @@ def main() -> None:
     upcoming = dataset.as_numpy_iterator()
     shape = '/'.join(map(str, row_shape))
     _add(table, shape, 'first', measure(upcoming, rows))
-    # Tasks are drawn at random: the first pass of one ends after the other's.
+    # Tasks are drawn at random, so that their first passes end one by one.
     measure(upcoming, rows)
     _add(table, shape, 'later', measure(upcoming, options.examples))
   console = rich.console.Console()
   console.print(table)
   encoder, decoder = padded_fill(name, options.seed, rows)
   console.print(
-    f'Padded to the longest of {_PAPER_ROWS}, each task apart: encoder'
+    f'Padded to the longest of {_PAPER_ROWS}, each task separately: encoder'
     f' {100 * encoder:.1f}%, decoder {100 * decoder:.1f}%.',
     soft_wrap=True,
   )

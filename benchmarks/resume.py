@@ -1,10 +1,10 @@
-"""How long a run that goes on takes to be back at its place in the data.
+"""Time that a resumed run takes to return to its position in the data.
 
     python benchmarks/resume.py --batches=3000
 
-Reads the packed CommonsenseQA sample up to a position and goes there twice
-more: by reading all again, and from the last snapshot as a checkpoint holds it.
-The batches that follow have to be the same.
+Reads the packed CommonsenseQA sample up to a position and returns to it in two
+ways: by reading everything again, and from the last snapshot, as in a
+checkpoint. The batches that follow have to be the same.
 """
 
 import os
@@ -20,13 +20,13 @@ from dss_jax.pipeline import feature_converter
 from t5x import data
 from t5x.data import snapshots
 
-# More often than in a run, so that short runs have one as well.
+# More often than in a run, so that short runs have a snapshot as well.
 _PERIOD_SECONDS = 2.0
 _COMPARED = 20
 
 
 class _Watch:
-  """Seconds of the clock and of the processor since it was made."""
+  """Wall-clock and CPU seconds since its creation."""
 
   def __init__(self):
     self._wall, self._cpu = time.perf_counter(), self._used()
@@ -61,7 +61,7 @@ def _checksums(iterator: data.TrainIterator) -> list[int]:
 
 
 @click.command()
-@click.option('--batches', default=3000, help='How far the run is.')
+@click.option('--batches', default=3000, help='Position of the run.')
 def main(batches: int) -> None:
   """Prints the times, and the size of the snapshot."""
   first, watch = _iterator(), _Watch()
@@ -74,19 +74,19 @@ def main(batches: int) -> None:
   if snapshot is None:
     raise click.ClickException('No snapshot yet: give more --batches.')
   size = snapshots.Snapshot.from_bytes(snapshot).state_bytes
-  print(f'The snapshot: {len(snapshot):,} bytes, unpacked {size:,}')
-  for kind in ('all read again', 'from the snapshot'):
+  print(f'Snapshot: {len(snapshot):,} bytes, uncompressed {size:,}')
+  for kind in ('reading again', 'from the snapshot'):
     iterator = _iterator()
     iterator.set_state(state)
     if kind == 'from the snapshot':
       iterator.set_snapshot(snapshot)
     watch = _Watch()
-    found = [snapshots.checksum(next(iterator))]
-    print(f'Back there, {kind}: {watch}')
-    found += [snapshots.checksum(next(iterator)) for _ in expected[1:]]
+    checksums = [snapshots.checksum(next(iterator))]
+    print(f'Back at the position, {kind}: {watch}')
+    checksums += [snapshots.checksum(next(iterator)) for _ in expected[1:]]
     iterator.close()
-    if found != expected:
-      raise click.ClickException('Other batches followed.')
+    if checksums != expected:
+      raise click.ClickException('Different batches followed.')
 
 
 if __name__ == '__main__':

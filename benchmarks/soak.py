@@ -1,16 +1,16 @@
-r"""Trains, evaluates and saves for a long time; says what the process gathers.
+r"""Soak test: resources of a process that trains, evaluates and saves for long.
 
     JAX_PLATFORMS=cpu python benchmarks/soak.py --minutes=60 --folder=/tmp/soak
 
-The run is the packaged sample's, with the tiny model, as `python -m t5x.train`
-does it in a process of its own, with a checkpoint every 100 steps and an
-evaluation every 200, which is every few seconds. This program reads, from
-/proc, the memory (RSS), threads and open files of that process every ten
-seconds. Linux only. It prints a line a reading and, at the end, the growth from
-the second ten minutes to the last (of a run that is shorter than an hour: from
-the second sixth): of memory the median, which may grow by 5%; of threads and
-files the least, which may not grow. (A save or an evaluation under way has some
-of its own, so that single readings go up and down.)
+The run is `python -m t5x.train` on the packaged sample with the tiny model, in
+a process of its own, with a checkpoint every 100 steps and an evaluation every
+200, which is every few seconds. This program reads the memory (RSS), threads
+and open files of that process from /proc every ten seconds. Linux only. It
+prints one line per reading and, at the end, the growth from the second ten
+minutes to the last ten (or of sixths, if the run is shorter than an hour): of
+the median memory, which may grow by 5%, and of the minimum of threads and of
+files, which may not grow. (A save or an evaluation in progress has some of its
+own, so that single readings go up and down.)
 """
 
 import argparse
@@ -70,7 +70,7 @@ def _command(run: pathlib.Path) -> list[str]:
 
 
 def _wait_for(file: pathlib.Path, process: subprocess.Popen) -> None:
-  """Waits until all that is compiled once is compiled."""
+  """Waits until everything is compiled."""
   while not file.exists():
     if process.poll() is not None:
       raise SystemExit(f'The run ended with {process.returncode}; see its log.')
@@ -82,11 +82,11 @@ def _readings(process, run, minutes, every) -> list[dict[str, int]]:
   while time.monotonic() - start < minutes * 60:
     if process.poll() is not None:
       raise SystemExit(f'The run ended with {process.returncode}; see its log.')
-    found = _read(process.pid)
-    found['evaluated'] = int((run / 'evaluated_step').read_text())
-    found['minutes'] = round((time.monotonic() - start) / 60, 1)
-    print(json.dumps(found), flush=True)
-    readings.append(found)
+    reading = _read(process.pid)
+    reading['evaluated'] = int((run / 'evaluated_step').read_text())
+    reading['minutes'] = round((time.monotonic() - start) / 60, 1)
+    print(json.dumps(reading), flush=True)
+    readings.append(reading)
     time.sleep(every)
   return readings
 
@@ -106,9 +106,9 @@ def _read(pid: int) -> dict[str, int]:
 
 def _report(readings: list[dict[str, int]], code: int) -> int:
   total = readings[-1]['minutes']
-  part = min(10, total / 6)
-  first = [r for r in readings if part <= r['minutes'] < 2 * part]
-  last = [r for r in readings if r['minutes'] > total - part]
+  window = min(10, total / 6)
+  first = [r for r in readings if window <= r['minutes'] < 2 * window]
+  last = [r for r in readings if r['minutes'] > total - window]
   failed = code != 143
   print(f'{total} minutes; the run ended with {code} (143 is expected).')
   for name, level, allowed in (
@@ -116,7 +116,7 @@ def _report(readings: list[dict[str, int]], code: int) -> int:
     ('threads', min, 0),
     ('files', min, 0),
   ):
-    before, after = (level(r[name] for r in those) for those in (first, last))
+    before, after = (level(r[name] for r in part) for part in (first, last))
     growth = after / before - 1
     failed |= growth > allowed
     print(f'{name}: {before:.0f} to {after:.0f}, {growth:+.2%}')

@@ -13,7 +13,7 @@ class Generator:
   """
 
   def __init__(self, path: str, best: bool = False, device: str = 'cpu'):
-    """Takes a folder of weights, what is turned on, and where to run."""
+    """Loads a folder of weights; see the class for `best`."""
     self._device, self._best = device, best
     self._half = best and device != 'cpu'
     model = transformers.T5ForConditionalGeneration.from_pretrained(
@@ -24,17 +24,17 @@ class Generator:
   def answers(
     self, inputs: list[np.ndarray], batch_size: int, max_length: int
   ) -> list[np.ndarray]:
-    """Returns the tokens said to each input, EOS included."""
+    """Returns the tokens of the answer to each input, EOS included."""
     order = np.arange(len(inputs))
     if self._best:
       order = np.argsort([-len(x) for x in inputs], kind='stable')
-    found = [np.zeros(0, np.int64)] * len(inputs)
+    answers = [np.zeros(0, np.int64)] * len(inputs)
     for start in range(0, len(order), batch_size):
       rows = order[start : start + batch_size]
-      said = self._generate([inputs[i] for i in rows], max_length)
-      for i, tokens in zip(rows, said, strict=True):
-        found[i] = tokens
-    return found
+      generated = self._generate([inputs[i] for i in rows], max_length)
+      for i, tokens in zip(rows, generated, strict=True):
+        answers[i] = tokens
+    return answers
 
   def _generate(self, inputs, max_length):
     length = max(len(x) for x in inputs)
@@ -43,7 +43,7 @@ class Generator:
       row[: len(x)] = x
     tokens = torch.from_numpy(tokens).to(self._device)
     with torch.inference_mode():
-      said = self._model.generate(
+      generated = self._model.generate(
         input_ids=tokens,
         attention_mask=(tokens != 0).long(),
         max_new_tokens=max_length,
@@ -52,5 +52,5 @@ class Generator:
         use_cache=True,
       )
     # The start token comes first; what follows EOS is padding, 0.
-    said = said[:, 1:].cpu().numpy()
-    return [row[: int(np.count_nonzero(row))] for row in said]
+    generated = generated[:, 1:].cpu().numpy()
+    return [row[: int(np.count_nonzero(row))] for row in generated]

@@ -1,4 +1,4 @@
-"""transformers' T5 in PyTorch, stepping as the paper's code does.
+"""transformers' T5 in PyTorch, trained as in the paper's code.
 
 Two forward passes, one for labels and one for rationales, each padded to the
 longest of its batch; the weighted sum of the two mean losses; AdamW; gradients
@@ -36,14 +36,14 @@ def make_model(size: str) -> transformers.T5ForConditionalGeneration:
 
 
 class Stepper:
-  """Takes optimizer steps; `best` turns on what makes PyTorch fastest.
+  """Takes optimizer steps; `best` enables what makes PyTorch fastest.
 
-  That is: bfloat16 autocast and the fused optimizer, and, on a GPU,
+  That is bfloat16 autocast and the fused optimizer, and, on a GPU,
   `torch.compile`.
   """
 
   def __init__(self, size: str, best: bool = False, device: str = 'cpu'):
-    """Takes the size, whether to use what is fastest, and where to run."""
+    """Draws the weights of a size; see the class for `best`."""
     self._device, self._best = device, best
     self._model = make_model(size).to(device).train()
     self._forward = self._model

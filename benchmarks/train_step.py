@@ -1,12 +1,12 @@
-"""Real tokens a second of training, side by side with transformers in PyTorch.
+"""Real tokens per second of training, beside transformers in PyTorch.
 
     pip install -e '.[bench]'
     python -m benchmarks.train_step --size small --dtype float32
 
 Both sides train on rows of real lengths (`benchmarks/workload.py`), both tasks
-of each, and only real tokens count, no padding. PyTorch steps as the paper's
-code does, 16 rows at a time. This project packs; `--rows` packed rows hold a
-few more. Steps alternate, so that whatever else the machine does hits both.
+of each, and only real tokens count, not padding. PyTorch trains as in the
+paper's code, 16 rows at a time. This project packs; `--rows` packed rows hold a
+few more. Steps alternate, so that other work of the machine affects both.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from benchmarks import engine, workload
 
 _PYTORCH_ROWS = 16
 
-# Takes a step; returns how many real tokens it trained on.
+# Takes a step; returns the number of real tokens it trained on.
 Step = Callable[[], int]
 
 
@@ -75,23 +75,23 @@ def measure(
   """
   for step in sides.values():
     step()
-  found: dict[str, list[tuple[float, int]]] = {name: [] for name in sides}
+  measured: dict[str, list[tuple[float, int]]] = {name: [] for name in sides}
   for _ in range(steps):
     for name, step in sides.items():
       start = time.perf_counter()
       tokens = step()
-      found[name].append((time.perf_counter() - start, tokens))
-  return found
+      measured[name].append((time.perf_counter() - start, tokens))
+  return measured
 
 
-def _table(found: dict[str, list[tuple[float, int]]]) -> rich.table.Table:
+def _table(measured: dict[str, list[tuple[float, int]]]) -> rich.table.Table:
   rates = {
     name: statistics.median(tokens / seconds for seconds, tokens in steps)
-    for name, steps in found.items()
+    for name, steps in measured.items()
   }
   slowest = min(rates.values())
-  table = rich.table.Table('side', 's a step', 'tokens a step', 'tokens/s', '×')
-  for name, steps in found.items():
+  table = rich.table.Table('side', 's/step', 'tokens/step', 'tokens/s', '×')
+  for name, steps in measured.items():
     table.add_row(
       name,
       f'{statistics.median(s for s, _ in steps):.3f}',
@@ -105,7 +105,9 @@ def _table(found: dict[str, list[tuple[float, int]]]) -> rich.table.Table:
 def main() -> None:
   """Measures and prints a table."""
   parser = engine.parser(__doc__)
-  parser.add_argument('--rows', type=int, default=8, help='packed rows a step')
+  parser.add_argument(
+    '--rows', type=int, default=8, help='packed rows per step'
+  )
   parser.add_argument(
     '--row-shape', type=int, nargs=2, default=(256, 80), metavar=('L', 'T')
   )
@@ -127,11 +129,11 @@ def main() -> None:
     'released': lambda: pytorch_step(options, best=False),
     'best': lambda: pytorch_step(options, best=True),
   }
-  found = measure({s: make[s]() for s in options.sides}, options.steps)
-  rich.console.Console().print(_table(found))
+  measured = measure({s: make[s]() for s in options.sides}, options.steps)
+  rich.console.Console().print(_table(measured))
   if options.json:
     with open(options.json, 'a', encoding='utf-8') as file:
-      file.write(json.dumps({'command': sys.argv, 'steps': found}) + '\n')
+      file.write(json.dumps({'command': sys.argv, 'steps': measured}) + '\n')
 
 
 if __name__ == '__main__':

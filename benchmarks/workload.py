@@ -4,8 +4,8 @@
 many tokens four texts have, EOS included: the question after `predict: `, the
 question after `explain: `, the label, and PaLM's rationale (0 where there is
 none). They were counted with a SentencePiece model of 4,000 pieces trained on
-the same texts, which gives 16 rows 2,129 tokens, within 1 % of T5's vocabulary.
-Token ids are drawn at random: no step takes longer for one than for another.
+the same texts, which gives 16 rows 2,129 tokens, within 1% of T5's vocabulary.
+Token ids are drawn at random, since the time of a step doesn't depend on them.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ class Example:
 
 
 def examples(vocab_size: int, count: int | None = None) -> list[Example]:
-  """Returns rows of real lengths and random tokens, always the same ones."""
+  """Returns rows of real lengths and random tokens, the same on every call."""
   rng = np.random.default_rng(0)
   lengths = json.loads(_LENGTHS.read_text())[:count]
 
@@ -83,7 +83,7 @@ def packed_batches(
 
 
 def real_tokens(batch: dict[str, np.ndarray]) -> int:
-  """Counts the positions of a packed batch that are no padding."""
+  """Counts the positions of a packed batch that are not padding."""
   return int(
     (batch['encoder_segment_ids'] > 0).sum()
     + (batch['decoder_segment_ids'] > 0).sum()

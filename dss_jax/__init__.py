@@ -1,6 +1,6 @@
 """Distilling step-by-step: small models trained on labels and rationales.
 
-The packages, in the order of the data's way:
+The packages, in the order of the data flow:
 
   `extract`   rationales and labels from a teacher: `dss extract`
   `data`      rows, from the files that hold them to TFDS data sets
@@ -19,11 +19,11 @@ The modules that gin files and users name, each a door to what is behind it:
   `optimization`        the optimizer of the published code
   `pretrained`          where a run's first weights come from
   `questions`           inputs that a finished model is asked about
-  `screen`              what a person reads of a run
+  `screen`              the screens at the start and end of a run
   `cli`                 the command `dss`
 
-Beside them `errors` has what a user gets to read, `run_config` reads the
-configuration of a run, and `quiet` loads TensorFlow without its messages.
+Beside them, `errors` has the errors that users read, and `run_config` reads the
+configuration of a run.
 
 Nothing is imported here: each part is imported by its own name.
 """

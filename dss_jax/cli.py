@@ -1,10 +1,10 @@
-"""The command `dss`: what there is to do beside training.
+"""The command `dss`: everything other than training.
 
   dss data inspect my_rows.jsonl
 
 A command's module is imported when the command is called, so that `dss --help`
-is quick and a package that one command needs is no concern of the others. A
-mistake ends with one message and exit code 2.
+is fast and the other commands work without a package that only one needs. A
+user's mistake ends with one message and exit code 2.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ class _Command:
   """A command that is not loaded yet.
 
   Attributes:
-    module: where it stands, under its own name.
+    module: the module that defines it, under its own name.
     help: its line in `dss --help`.
-    extra: of the package, with what it needs beside the package's own
-      requirements; '' where it needs nothing.
+    extra: the extra of the package that installs what it needs beyond the
+      package's own requirements, or ''.
   """
 
   module: str
@@ -50,10 +50,10 @@ _COMMANDS = {
   ),
   'plan': _Command(
     'dss_jax.plan.command',
-    'Says what a run needs: memory, time, a mesh that fits.',
+    'Estimates what a run needs: memory, time, a mesh that fits.',
   ),
 }
-# A module of ours that is missing is a fault, and nothing to be installed.
+# If one of these is missing, it is a bug, and nothing to be installed.
 _OURS = ('dss_jax', 't5x', 'tasks')
 
 
@@ -68,14 +68,14 @@ class _Commands(click.Group):
   """A group whose commands are imported when they are called."""
 
   def list_commands(self, ctx: click.Context) -> list[str]:
-    """Returns the names of the commands that are there."""
+    """Returns the names of the commands that exist."""
     return [n for n, command in _COMMANDS.items() if _exists(command.module)]
 
   def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-    """Imports a command; None where there is none of that name."""
+    """Imports a command; returns None if there is none of that name."""
     if name not in self.list_commands(ctx):
       return None
-    with _told_what_to_install(name):
+    with _naming_what_to_install(name):
       module = importlib.import_module(_COMMANDS[name].module)
     return getattr(module, name)
 
@@ -100,7 +100,7 @@ class _Commands(click.Group):
     except ModuleNotFoundError as error:
       if ctx.invoked_subcommand is None:
         raise
-      with _told_what_to_install(ctx.invoked_subcommand):
+      with _naming_what_to_install(ctx.invoked_subcommand):
         raise error
 
   def format_commands(
@@ -113,14 +113,14 @@ class _Commands(click.Group):
 
 
 class _Missing(click.ClickException):
-  """A command's packages are not all there: a mistake of the set-up."""
+  """A package that a command needs is not installed."""
 
   exit_code = 2
 
 
 @contextlib.contextmanager
-def _told_what_to_install(name: str) -> Iterator[None]:
-  """Turns a missing package into a message; our own modules are no such."""
+def _naming_what_to_install(name: str) -> Iterator[None]:
+  """Turns a missing package, other than our own, into a message."""
   try:
     yield
   except ModuleNotFoundError as error:
@@ -134,17 +134,17 @@ def _told_what_to_install(name: str) -> Iterator[None]:
     ) from error
 
 
-@click.command(cls=_Commands)
+@click.command(cls=_Commands, context_settings={'show_default': True})
 @click.version_option(dss_jax.__version__)
 def dss() -> None:
-  """Distilling step by step: what to do beside training."""
+  """Distilling step by step: everything other than training."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
   """Entry point of the command `dss`.
 
   Args:
-    arguments: of the command; None for the process' own.
+    arguments: of the command; None for those of the process.
   """
   try:
     dss.main(arguments, prog_name='dss', standalone_mode=False)
@@ -154,11 +154,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
   except click.Abort:
     sys.exit(1)
   except Exception as error:
-    # Ours and the engine's carry the code with which to leave.
-    if not isinstance(getattr(error, 'exit_code', None), int):
+    # The project's own exceptions carry the exit code.
+    exit_code = getattr(error, 'exit_code', None)
+    if not isinstance(exit_code, int):
       raise
     click.echo(f'Error: {error}', err=True)
-    sys.exit(error.exit_code)
+    sys.exit(exit_code)
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""What a user gets to read when their data or options cannot work."""
+"""Errors in a user's data or options, and suggestions for misspelled names."""
 
 import difflib
 from collections.abc import Collection, Iterable
@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 class DataError(ValueError):
   """A mistake in what the user gave: a file, a row, a name, an option.
 
-  The message says where, what was expected, what was found and how to fix it.
+  The message says where it is, what was expected and found, and how to fix it.
   An entry point prints an exception that has an `exit_code` without a
   traceback, and exits with that code.
   """

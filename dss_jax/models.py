@@ -4,28 +4,30 @@ Axes: B batch, L encoder length, T decoder length, V vocabulary.
 """
 
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from clu import metrics as clu_metrics
-from jaxtyping import Array, Float, Int
+from flax import linen as nn
+from jaxtyping import Array, Float
 
 from dss_jax.errors import DataError, choose
 from dss_jax.pipeline.methods import METHODS
 from dss_jax.pipeline.packing import LABEL_TASK, RATIONALE_TASK
-from t5x import decoding, losses, models
+from t5x import decoding, losses, models, optimizers
 from t5x import metrics as t5x_metrics
 
 Batch = Mapping[str, jax.Array]
+Vocabulary = Any  # `seqio.Vocabulary`; this module doesn't import seqio.
 
 TASKS = {'label': LABEL_TASK, 'rationale': RATIONALE_TASK}
 
 # What `prepare_batch` adds to a batch.
 TOKEN_WEIGHTS = 'decoder_token_weights'
 
-# Of T5X's metrics, those that divide a summed loss by a number of tokens: this
-# loss is a mean already.
+# Those of T5X's metrics that divide a summed loss by a number of tokens: this
+# loss is already a mean.
 _NOT_MEANS = (
   'loss_per_nonpadding_target_token',
   'loss_per_all_target_tokens',
@@ -35,7 +37,7 @@ _NOT_MEANS = (
 
 
 class _LazyConverter:
-  """Hands out the feature converter without importing TensorFlow before."""
+  """A class attribute: the feature converter, imported on first use."""
 
   def __get__(self, instance: Any, owner: Any = None) -> Any:
     from dss_jax.pipeline import feature_converter
@@ -57,60 +59,50 @@ class DistillModel(models.EncoderDecoderModel):
   there, train with `num_microbatches = None`, since each microbatch takes its
   own means.
 
-  Label smoothing and z-loss go through the same weights. Metrics, where there
-  is something to measure: `loss` is what is optimised; `label_loss` and
-  `rationale_loss` are the two means (label smoothing included) and `z_loss`
-  what it adds, so that
+  Label smoothing and z-loss are weighted alike. Metrics, where there is
+  something to measure: `loss` is what is optimized; `label_loss` and
+  `rationale_loss` are the two means (label smoothing included) and `z_loss` is
+  the rest, so that
 
     loss = alpha * label_loss + (1 - alpha) * rationale_loss + z_loss;
 
-  `label_accuracy` and `rationale_accuracy` count right tokens, `label_tokens`
-  and `rationale_tokens` all tokens of a step; `non_padding_fraction/encoder`
-  and `/decoder` say how full the rows are, `timing/tokens_per_second` counts
-  real tokens of both sides. The rest are T5X's.
+  `label_accuracy` and `rationale_accuracy` are the shares of right tokens,
+  `label_tokens` and `rationale_tokens` the numbers of tokens per step;
+  `non_padding_fraction/encoder` and `/decoder` are how full the rows are, and
+  `timing/tokens_per_second` counts real tokens of both sides. The rest are
+  T5X's.
 
-  Attributes:
-    FEATURE_CONVERTER_CLS: `dss_jax.feature_converters.DistillFeatureConverter`
-      unless the constructor was given another one.
+  It takes the arguments of `models.EncoderDecoderModel`, and:
+
+  Args:
+    feature_converter_cls: `feature_converters.DistillFeatureConverter` by
+      default.
+    loss_normalizing_factor: must stay None; the weights normalize.
+    alpha: weight of the labels, from 0 to 1; matters only for 'dss'.
+    method: 'dss', or 'finetune' and 'single_task', whose loss is the mean over
+      all target tokens, whatever their task.
+
+  Raises:
+    DataError: an argument is out of its range.
   """
 
   FEATURE_CONVERTER_CLS = _LazyConverter()
 
   def __init__(
     self,
-    module: Any,
-    input_vocabulary: Any,
-    output_vocabulary: Any,
-    optimizer_def: Any,
-    decode_fn: Callable[..., Any] = decoding.beam_search,
+    module: nn.Module,
+    input_vocabulary: Vocabulary,
+    output_vocabulary: Vocabulary,
+    optimizer_def: optimizers.OptimizerDef,
+    decode_fn: models.DecodeFnCallable = decoding.beam_search,
     feature_converter_cls: Callable[..., Any] | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
-    loss_normalizing_factor: Any = None,
-    default_decoder_params: Any = None,
+    loss_normalizing_factor: None = None,
+    default_decoder_params: models.DecoderParams | None = None,
     alpha: float = 0.5,
     method: str = 'dss',
   ):
-    """Takes what T5X's EncoderDecoderModel takes, and the two of the method.
-
-    Args:
-      module: the network.
-      input_vocabulary: SeqIO vocabulary of the inputs.
-      output_vocabulary: SeqIO vocabulary of the targets.
-      optimizer_def: T5X optimizer definition.
-      decode_fn: how targets are decoded.
-      feature_converter_cls: replaces `DistillFeatureConverter`.
-      label_smoothing: probability mass spread over the vocabulary.
-      z_loss: coefficient of the squared log-partition function.
-      loss_normalizing_factor: must stay None; the weights normalise.
-      default_decoder_params: T5X's defaults for decoding.
-      alpha: weight of the labels, from 0 to 1; counts for 'dss' alone.
-      method: 'dss', or 'finetune' and 'single_task', whose loss is the mean
-        over all target tokens, whatever their task.
-
-    Raises:
-      DataError: an argument is out of its range.
-    """
     if not 0 <= alpha <= 1:
       raise DataError(
         'alpha weighs the label loss, and 1 - alpha the rationale loss:'
@@ -144,7 +136,7 @@ class DistillModel(models.EncoderDecoderModel):
     """Writes the weight of every target token of the whole global batch.
 
     Args:
-      batch: what the feature converter made, all rows of a step.
+      batch: from the feature converter, all rows of a step.
 
     Returns:
       The batch with `decoder_token_weights`, float32 [B, T].
@@ -152,7 +144,7 @@ class DistillModel(models.EncoderDecoderModel):
     return {**batch, TOKEN_WEIGHTS: self.token_weights(batch)}
 
   def token_weights(self, batch: Batch) -> Float[Array, 'B T']:
-    """Returns how much each target token counts in the loss.
+    """Returns the weight of each target token in the loss.
 
     With alpha 0.4, one row of three label tokens, two rationale tokens and
     padding:
@@ -163,37 +155,34 @@ class DistillModel(models.EncoderDecoderModel):
     If a task has no token in the batch, the other one keeps its weight.
 
     Args:
-      batch: all rows over which the means go.
+      batch: all rows over which the means are taken.
 
     Raises:
-      DataError: the method is 'dss' and the batch doesn't tell the tasks.
+      DataError: the method is 'dss' and the batch has no task ids.
     """
     masks = self._task_masks(batch)
     if self.method != 'dss':
-      return _normalised(masks['label'] + masks['rationale'])
-    label = _normalised(masks['label'])
-    rationale = _normalised(masks['rationale'])
+      return _normalized(masks['label'] + masks['rationale'])
+    label = _normalized(masks['label'])
+    rationale = _normalized(masks['rationale'])
     return self.alpha * label + (1 - self.alpha) * rationale
 
   def loss_fn(
-    self,
-    params: Mapping[str, Any],
-    batch: Batch,
-    dropout_rng: jax.Array | None,
+    self, params: Mapping[str, Any], batch: Batch, dropout_rng: jax.Array | None
   ) -> tuple[Float[Array, ''], MutableMapping[str, clu_metrics.Metric]]:
-    """Computes the loss of (a part of) a batch, and what is reported of it.
+    """Computes the loss and metrics of a batch, or of a part of one.
 
     Args:
       params: of the network.
-      batch: what the feature converter made; with `decoder_token_weights` it
-        may be a part of the batch that they were computed for.
-      dropout_rng: a key for dropout; None for none.
+      batch: from the feature converter; with `decoder_token_weights` it may be
+        a part of the batch that they were computed for.
+      dropout_rng: a key for dropout; None for no dropout.
 
     Returns:
-      The loss to minimise and its metrics. Summed over the parts of a batch,
-      the losses give the loss of the whole.
+      The loss to minimize and its metrics. The losses of the parts of a batch
+      sum up to the loss of the whole.
     """
-    logits = self._logits(params, batch, dropout_rng)
+    logits = self._compute_logits(params, batch, dropout_rng)
     weights = batch.get(TOKEN_WEIGHTS)
     if weights is None:
       weights = self.token_weights(batch)
@@ -206,34 +195,6 @@ class DistillModel(models.EncoderDecoderModel):
     )
     metrics = self._metrics(logits, batch, loss, z_loss)
     return loss, metrics
-
-  def eval_fn(
-    self, params: Mapping[str, Any], batch: Batch
-  ) -> tuple[Float[Array, ''], MutableMapping[str, clu_metrics.Metric]]:
-    """Returns loss and metrics of a batch, without dropout."""
-    return self.loss_fn(params, batch, dropout_rng=None)
-
-  def _logits(
-    self,
-    params: Mapping[str, Any],
-    batch: Batch,
-    dropout_rng: jax.Array | None,
-  ) -> Float[Array, 'B T V']:
-    """Applies the network."""
-    logits = self.module.apply(
-      {'params': params},
-      batch['encoder_input_tokens'],
-      batch['decoder_input_tokens'],
-      batch['decoder_target_tokens'],
-      encoder_segment_ids=batch.get('encoder_segment_ids'),
-      decoder_segment_ids=batch.get('decoder_segment_ids'),
-      encoder_positions=batch.get('encoder_positions'),
-      decoder_positions=batch.get('decoder_positions'),
-      enable_dropout=dropout_rng is not None,
-      rngs=None if dropout_rng is None else {'dropout': dropout_rng},
-    )
-    # Nothing is mutable, so nothing but the logits comes back.
-    return cast(jax.Array, logits)
 
   def _task_masks(self, batch: Batch) -> dict[str, Float[Array, 'B T']]:
     """Returns the loss weight of each token, split by task."""
@@ -261,13 +222,15 @@ class DistillModel(models.EncoderDecoderModel):
     loss: Float[Array, ''],
     z_loss: Float[Array, ''],
   ) -> MutableMapping[str, clu_metrics.Metric]:
-    """Collects what `DistillModel` says is reported."""
+    """Returns the metrics that the class lists."""
     targets = batch['decoder_target_tokens']
     masks = self._task_masks(batch)
-    segments = {
-      'encoder': _segment_ids(batch, 'encoder', 'input'),
-      'decoder': _segment_ids(batch, 'decoder', 'target'),
-    }
+    segments = {}
+    for side, name in (('encoder', 'input'), ('decoder', 'target')):
+      ids = batch.get(f'{side}_segment_ids')
+      if ids is None:
+        ids = (batch[f'{side}_{name}_tokens'] != 0).astype(jnp.int32)
+      segments[side] = ids
     metrics = models.compute_base_metrics(
       logits=logits,
       targets=targets,
@@ -283,33 +246,22 @@ class DistillModel(models.EncoderDecoderModel):
       t5x_metrics.TimeRate.from_model_output(numerator=real)
     )
     correct = losses.is_argmax(logits, targets)
+    per_step = t5x_metrics.AveragePerStep.from_model_output
     for task, mask in masks.items():
       # XLA computes the softmax of these and of the loss once.
       cross_entropy, _, count = losses.compute_weighted_cross_entropy(
         logits, targets, mask, label_smoothing=self._smoothing
       )
-      metrics[f'{task}_loss'] = _mean(cross_entropy, count)
-      metrics[f'{task}_accuracy'] = _mean(jnp.sum(correct * mask), count)
-      metrics[f'{task}_tokens'] = t5x_metrics.AveragePerStep.from_model_output(
-        count
+      # A `clu_metrics.Average` is left out of the report if its count stays 0.
+      metrics[f'{task}_loss'] = clu_metrics.Average(cross_entropy, count)
+      metrics[f'{task}_accuracy'] = clu_metrics.Average(
+        jnp.sum(correct * mask), count
       )
+      metrics[f'{task}_tokens'] = per_step(count)
     return metrics
 
 
-def _segment_ids(batch: Batch, side: str, text: str) -> Int[Array, 'B L']:
-  """Returns which example each token is of, 0 for padding."""
-  ids = batch.get(f'{side}_segment_ids')
-  if ids is not None:
-    return ids
-  return (batch[f'{side}_{text}_tokens'] != 0).astype(jnp.int32)
-
-
-def _normalised(mask: Float[Array, 'B T']) -> Float[Array, 'B T']:
-  """Divides by the sum; a mask of zeros stays one."""
+def _normalized(mask: Float[Array, 'B T']) -> Float[Array, 'B T']:
+  """Divides by the sum; a mask of zeros stays the same."""
   total = jnp.sum(mask)
   return mask / jnp.where(total > 0, total, 1)
-
-
-def _mean(total: jax.Array, count: jax.Array) -> clu_metrics.Average:
-  """A mean that is left out of the report if `count` stays 0."""
-  return clu_metrics.Average(total=total, count=count)

@@ -1,7 +1,7 @@
 """The optimizer of the published code: AdamW, linear decay, clipped gradients.
 
-It runs through optax, so the learning rate is a function of the optimizer's own
-step count, not of what the trainer hands over: give both the same schedule.
+It runs through optax, so the learning rate depends on the optimizer's own step
+count, not on the rate that the trainer passes: give both the same schedule.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def linear_decay(
 ) -> Schedule:
   """Learning rate that falls linearly to 0 at the end of the run.
 
-  With base 1.0, 6 total and 2 warm-up steps, steps 0 to 6 are taken at
+  With base 1.0, 6 total and 2 warm-up steps, the rates of steps 0 to 6 are
   0, 0.5, 1, 0.75, 0.5, 0.25, 0. This is the default of Hugging Face's trainer,
   and so of the published code, which has no warm-up.
 
@@ -45,26 +45,15 @@ def cosine_decay(
 ) -> Schedule:
   """Learning rate that falls to 0 along half a cosine.
 
-  With base 1.0, 6 total and 2 warm-up steps, steps 0 to 6 are taken at
-  0, 0.5, 1, 0.854, 0.5, 0.146, 0.
-
-  Args:
-    base_learning_rate: the highest rate.
-    total_steps: steps of the run, warm-up included.
-    warmup_steps: steps over which the rate first rises linearly from 0.
-
-  Returns:
-    step -> learning rate, for optax and for `t5x.trainer.Trainer`.
-
-  Raises:
-    DataError: the numbers of steps don't fit.
+  With base 1.0, 6 total and 2 warm-up steps, the rates of steps 0 to 6 are
+  0, 0.5, 1, 0.854, 0.5, 0.146, 0. Arguments, result and errors are those of
+  `linear_decay`.
   """
-  return _decay(
-    base_learning_rate,
-    total_steps,
-    warmup_steps,
-    lambda x: (1 + jnp.cos(jnp.pi * x)) / 2,
-  )
+
+  def shape(done: jax.Array) -> jax.Array:
+    return (1 + jnp.cos(jnp.pi * done)) / 2
+
+  return _decay(base_learning_rate, total_steps, warmup_steps, shape)
 
 
 def _decay(
@@ -73,7 +62,7 @@ def _decay(
   warmup_steps: int,
   shape: Callable[[jax.Array], jax.Array],
 ) -> Schedule:
-  """Builds a schedule: warm-up, then `shape` of the part that is done."""
+  """Builds a schedule: warm-up, then `shape` of the fraction that is done."""
   if not 0 <= warmup_steps < total_steps:
     raise DataError(
       'The schedule needs 0 <= warmup_steps < total_steps, found'
@@ -81,7 +70,9 @@ def _decay(
       ' warm-up or train for more steps.'
     )
 
-  def learning_rate(step):
+  # optax's schedules differ from these in the last bit at 20 to 40% of the
+  # steps, and a run that was begun must continue with equal bits.
+  def learning_rate(step: Int[Array, ''] | int) -> Float[Array, '']:
     step = jnp.asarray(step, jnp.float32)
     warmup = step / max(warmup_steps, 1)
     done = (step - warmup_steps) / (total_steps - warmup_steps)
@@ -101,16 +92,16 @@ def adamw(
 ) -> optimizers.OptimizerDef:
   """AdamW on gradients whose global norm is clipped.
 
-  As PyTorch defines both: the decay is decoupled and scaled by the learning
-  rate, `eps` is added to the root of the corrected second moment, and a
-  gradient longer than `clip_norm` is scaled down to it. The published recipe is
+  Both are PyTorch's: the decay is decoupled and scaled by the learning rate,
+  `eps` is added to the root of the corrected second moment, and a gradient
+  longer than `clip_norm` is scaled down to it. The published recipe is
   `adamw(linear_decay(5e-5, total_steps))`.
 
   Args:
     learning_rate: a rate, or step -> rate.
-    weight_decay: part of a parameter that is taken off at learning rate 1.
-    b1: how much of the mean of the gradients is kept in a step.
-    b2: how much of the mean of their squares is kept.
+    weight_decay: fraction of a parameter that is removed at learning rate 1.
+    b1: decay of the mean of the gradients per step.
+    b2: decay of the mean of their squares.
     eps: keeps the division finite.
     clip_norm: largest global norm of the gradient, or None to not clip.
 
@@ -120,9 +111,7 @@ def adamw(
   Raises:
     DataError: `clip_norm` is not positive.
   """
-  adam = optax.adamw(
-    learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay
-  )
+  adam = optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay)
   if clip_norm is None:
     return optimizers.OptaxWrapper(adam)
   if clip_norm <= 0:
@@ -130,6 +119,5 @@ def adamw(
       f'adamw needs a positive clip_norm, found {clip_norm}. None turns'
       ' clipping off.'
     )
-  return optimizers.OptaxWrapper(
-    optax.chain(optax.clip_by_global_norm(clip_norm), adam)
-  )
+  clip = optax.clip_by_global_norm(clip_norm)
+  return optimizers.OptaxWrapper(optax.chain(clip, adam))

@@ -1,4 +1,4 @@
-"""Rows of the user's own, under the name that gin files use."""
+"""The user's own rows, under the name that gin files use."""
 
 from dss_jax.data.own_rows import OwnData
 

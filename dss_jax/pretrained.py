@@ -1,4 +1,4 @@
-"""Where a run's first weights come from."""
+"""Restoring a run's first weights from a checkpoint."""
 
 from t5x import utils
 
@@ -6,17 +6,14 @@ from t5x import utils
 def initial_checkpoint(
   path: str | None,
 ) -> utils.RestoreCheckpointConfig | None:
-  """Returns what restores the weights of a checkpoint, and nothing else.
+  """Returns the configuration that restores a checkpoint's weights alone.
 
   The step and the optimizer start afresh: a run's schedule and TRAIN_STEPS
-  count from its own beginning, whatever the checkpoint was trained for.
+  count from its own beginning, however long the checkpoint was trained.
 
   Args:
-    path: a checkpoint of T5X's (either layout) or a Hugging Face folder; None
-      for a model from scratch.
-
-  Returns:
-    The configuration, or None.
+    path: a T5X checkpoint (either layout) or a Hugging Face folder. None trains
+      from scratch, and returns None.
   """
   if path is None:
     return None

@@ -1,4 +1,4 @@
-"""Reads the configuration of a run, for commands that don't run it."""
+"""Configuration of a run, for commands that don't run it."""
 
 import contextlib
 import copy
@@ -15,7 +15,7 @@ from t5x import gin_utils, train
 
 @contextlib.contextmanager
 def _train_as_main_module() -> Iterator[None]:
-  """The main module is where gin files of a run look for `train`."""
+  """Makes `train` the main module, where the gin files of a run look for it."""
   main = sys.modules['__main__']
   sys.modules['__main__'] = train
   try:
@@ -28,18 +28,18 @@ def _train_as_main_module() -> Iterator[None]:
 def configured(
   gin_files: Sequence[str], gin_bindings: Sequence[str], more: str = ''
 ) -> Iterator[Mapping[str, Any]]:
-  """Parses a run's configuration, and forgets it at the end.
+  """Parses a run's configuration, and clears it at the end.
 
   Args:
     gin_files: of the run.
     gin_bindings: of the run.
-    more: lines of a further gin file, which come after the run's files.
+    more: lines of a further gin file, parsed after the run's files.
 
   Yields:
-    What the configuration binds of `train`, references not resolved.
+    The bindings of `train`, with references not resolved.
 
   Raises:
-    DataError: it doesn't configure `t5x.train.train`.
+    DataError: the configuration has no `t5x.train.train`.
   """
   gin.clear_config()
   with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +66,7 @@ def configured(
 
 
 def macro(name: str) -> Any:
-  """Value of a macro of the configuration that is in force.
+  """Returns the value of a macro of the configuration in force.
 
   Args:
     name: BATCH_SIZE, ….
@@ -84,7 +84,7 @@ def macro(name: str) -> Any:
 
 
 def macro_or(name: str, default: Any) -> Any:
-  """As `macro`, with a value for where no gin file sets it."""
+  """As `macro`, with a default if no gin file sets it."""
   try:
     return macro(name)
   except DataError:
@@ -92,6 +92,6 @@ def macro_or(name: str, default: Any) -> Any:
 
 
 def resolve(bound: Mapping[str, Any], name: str) -> Any:
-  """Makes what the configuration binds to an argument of `train`."""
+  """Returns what the configuration binds to an argument of `train`."""
   # Gin's references are resolved by copying them.
   return copy.deepcopy(bound[name])

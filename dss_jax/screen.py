@@ -79,9 +79,7 @@ class Screen(trainer.BaseAction):
     self._open()
 
   def run(
-    self,
-    train_state: Any,
-    metrics_by_task: Mapping[str, Mapping[str, Any]],
+    self, train_state: Any, metrics_by_task: Mapping[str, Mapping[str, Any]]
   ) -> bool:
     """Shows the accuracies, and at the last step the whole screen."""
     step = int(train_state.step)

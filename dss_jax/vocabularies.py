@@ -1,4 +1,4 @@
-"""Which vocabulary a run reads and writes with."""
+"""The vocabulary of a run's inputs and targets."""
 
 import seqio
 
@@ -8,14 +8,11 @@ from dss_jax import mixtures
 def vocabulary(
   path: str | None = None, extra_ids: int | None = None
 ) -> seqio.SentencePieceVocabulary:
-  """Returns the packaged sample's vocabulary, or one of your own.
+  """Returns a vocabulary, whose file is read when it is first used.
 
   Args:
     path: a SentencePiece model, local or gs://; None for the sample's.
-    extra_ids: pieces to add behind the model's own.
-
-  Returns:
-    The vocabulary; its file is read when it is first used.
+    extra_ids: number of pieces to append to the model's own.
   """
   if path is None:
     return mixtures.sample_vocabulary()

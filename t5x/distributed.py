@@ -1,8 +1,8 @@
-"""Several processes that train together: how they start, and end.
+"""Multi-process training: start, barriers, shared values, and end on failure.
 
 A process joins the others by flags, or because Slurm, Open MPI or a TPU pod
-started it: then JAX finds out by itself who the others are. Nothing is probed
-over the network on any other machine.
+started it: then JAX finds the others by itself. On any other machine, nothing
+is probed over the network.
 
 When one process fails, all end: the others notice that its heartbeat stops, or
 that a collective breaks, and end with an error of their own.
@@ -23,16 +23,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from t5x import (
-  errors,
-)
+from t5x import errors
 
 # A process that is silent for so long is lost; all others end then.
 HEARTBEAT_SECONDS = 30
 _SHUTDOWN_SECONDS = 60
-# The first process hosts the coordination service, without which others can't
-# finish what they have to say.
-_LAST_WORDS_SECONDS = 3
+# How long the first process outlives its failure: it hosts the coordination
+# service, which the others need to report theirs.
+_LINGER_SECONDS = 3
 
 _COUNTS = {
   # Set by srun in each task, but not in the batch script itself.
@@ -42,7 +40,7 @@ _COUNTS = {
 
 
 def cluster(environment: Mapping[str, str] = os.environ) -> str | None:
-  """Says what started this process as one of several; None if nothing did.
+  """Returns what started this process as one of several, if anything did.
 
   Args:
     environment: variables; `{'SLURM_STEP_NUM_TASKS': '4'}` gives 'Slurm'.
@@ -71,8 +69,7 @@ def start(
     process_index: which one this is.
 
   Raises:
-    errors.UserError: if the numbers make no sense, or nothing says who the
-      others are.
+    errors.UserError: the numbers are invalid, or the others can't be found.
   """
   if process_count is not None and not (
     0 <= (process_index or 0) < process_count
@@ -106,48 +103,39 @@ def start(
 
 @contextlib.contextmanager
 def failures_end_all() -> Iterator[None]:
-  """Makes a failure of this process one that the others notice soon.
+  """Makes the other processes notice a failure of this one soon.
 
-  An exception would otherwise wait, at exit, for processes that wait for this
-  one. What all processes raise together (it has an `exit_code` other than a
-  user's mistake) leaves in good order.
+  Without it, an exception would wait, at exit, for processes that wait for this
+  one. An exit with a code other than an error's or a user's mistake is one that
+  all processes take together, and is left alone.
   """
   try:
     yield
   except BaseException as error:
-    if not jax.distributed.is_initialized():
+    if isinstance(error, SystemExit):
+      exit_code = error.code
+      code = exit_code if isinstance(exit_code, int) else int(bool(exit_code))
+    else:
+      code = 1
+    failures = (1, errors.UserError.exit_code)
+    if not jax.distributed.is_initialized() or code not in failures:
       raise
-    code = _exit_code(error)
-    if code in (0, errors.UserError.exit_code, 1):
-      _end(error, code)
-    raise
-
-
-def _exit_code(error: BaseException) -> int:
-  if isinstance(error, SystemExit):
-    return error.code if isinstance(error.code, int) else int(bool(error.code))
-  return 1
-
-
-def _end(error: BaseException, code: int) -> None:
-  if code == 0:
-    return
-  if not isinstance(error, SystemExit):
-    traceback.print_exception(error)
-  print(
-    f'Process {jax.process_index()} of {jax.process_count()} failed; the others'
-    f' end too, within {HEARTBEAT_SECONDS} seconds or so.',
-    file=sys.stderr,
-  )
-  sys.stdout.flush()
-  sys.stderr.flush()
-  if jax.process_index() == 0:
-    time.sleep(_LAST_WORDS_SECONDS)
-  os._exit(code)
+    if not isinstance(error, SystemExit):
+      traceback.print_exception(error)
+    print(
+      f'Process {jax.process_index()} of {jax.process_count()} failed; the'
+      f' others end too, within {HEARTBEAT_SECONDS} seconds or so.',
+      file=sys.stderr,
+    )
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if jax.process_index() == 0:
+      time.sleep(_LINGER_SECONDS)
+    os._exit(code)
 
 
 def sync_global_devices(name: str) -> None:
-  """Waits until all processes have come to the point called `name`."""
+  """Waits until all processes have reached the point called `name`."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
@@ -158,15 +146,15 @@ def multihost_assert_equal(input_tree: Any, fail_message: str = '') -> None:
     multihost_utils.assert_equal(input_tree, fail_message)
 
 
-def any_process(mine: bool) -> bool:
+def any_process(value: bool) -> bool:
   """Returns whether the value is true on any process; all must call it."""
   if jax.process_count() == 1:
-    return mine
-  return bool(np.any(multihost_utils.process_allgather(np.array(mine))))
+    return value
+  return bool(np.any(multihost_utils.process_allgather(np.array(value))))
 
 
-def of_first_process(mine: int) -> int:
-  """Returns the number that the first process gives; all must call it."""
+def of_first_process(value: int) -> int:
+  """Returns the first process's value; all must call it."""
   if jax.process_count() == 1:
-    return mine
-  return int(multihost_utils.broadcast_one_to_all(np.int32(mine)))
+    return value
+  return int(multihost_utils.broadcast_one_to_all(np.int32(value)))

@@ -1,4 +1,4 @@
-"""What a user gets to read when something they gave us cannot work."""
+"""Errors whose message is for the user."""
 
 import difflib
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ class UserError(ValueError):
 
 
 class DamagedError(UserError):
-  """A file that is not what was written: cut short, overwritten, lost."""
+  """A file that is not what was written: truncated, overwritten or lost."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -27,7 +27,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     known: the names that exist.
 
   Returns:
-    A sentence that starts with a space, so that it can be appended as it is.
+    A sentence that starts with a space, to be appended to a message.
   """
   close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
   return f' Did you mean {close[0]!r}?' if close else ''

@@ -1,18 +1,25 @@
 r"""Evaluates the checkpoints of a run on a SeqIO task or mixture.
 
+Leaves the metrics, and JSON lines with inputs, targets and predictions, in
+`<output_dir>/inference_eval/`. `t5x/configs/runs/eval.gin` binds the arguments
+of `evaluate`.
+
+A run's last checkpoint again:
+
     python -m t5x.eval --gin_file=runs/dss_cqa/config.gin \
       --gin_file=gin/dss_eval.gin
 
-`evaluate` restores one checkpoint or all of a folder and leaves SeqIO's metrics
-and predictions in `<output_dir>/inference_eval/`. The file
-`t5x/configs/runs/eval.gin` binds it.
+All of its checkpoints:
+
+    python -m t5x.eval --gin_file=runs/dss_cqa/config.gin \
+      --gin_file=gin/dss_eval.gin --gin.CHECKPOINT_MODE="'all'"
 """
 
 if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
   from t5x.cli import flags
 
-  flags.start('eval')
+  flags.start()
 
 import contextlib
 import os
@@ -21,27 +28,28 @@ from typing import Any
 
 import jax
 import seqio
-from etils import epath
+import tensorflow as tf
 
 from t5x import (
   checkpoints,
   data,
   errors,
-  files,
   gin_utils,
   inference,
   initialization,
+  models,
   partitioning,
 )
 from t5x import trainer as trainer_lib
 from t5x.cli import commands
+from t5x.run import progress
 
 # The gin files of a run bind `train` in the main module. Having the name here
 # lets an evaluation be given the files, or the config.gin, of the run itself.
 from t5x.train import train  # noqa: F401
 
 InferenceEvaluator = inference.InferenceEvaluator
-SummarizeConfigFn = Callable[[str, Any, int], None]
+SummarizeConfigFn = commands.SummarizeConfigFn
 
 # More batches than any dataset has: the loss is measured on all of them.
 _ALL_BATCHES = 2**31 - 1
@@ -49,20 +57,20 @@ _ALL_BATCHES = 2**31 - 1
 
 def evaluate(
   *,
-  model: Any,
+  model: models.BaseModel,
   dataset_cfg: data.DatasetConfig,
   restore_checkpoint_cfg: checkpoints.RestoreCheckpointConfig,
   partitioner: partitioning.BasePartitioner,
   output_dir: str,
   inference_evaluator_cls: Callable[..., seqio.Evaluator]
   | None = seqio.Evaluator,
-  training_evaluator_cls: Callable[..., trainer_lib.BaseTrainer] | None = None,
+  training_evaluator_cls: trainer_lib.BaseTrainerConstructor | None = None,
   summarize_config_fn: SummarizeConfigFn = gin_utils.summarize_gin_config,
   train_state_initializer_cls: Callable[
     ..., initialization.TrainStateInitializer
   ] = initialization.TrainStateInitializer,
   train_eval_get_dataset_fn: Callable[
-    ..., Any
+    ..., Mapping[str, tf.data.Dataset]
   ] = data.get_training_eval_datasets,
   fallback_init_rng: int | None = None,
   use_orbax: bool = True,
@@ -99,19 +107,26 @@ def evaluate(
       'evaluate: both inference_evaluator_cls and training_evaluator_cls are'
       ' None, so there is nothing to compute. Set one of them.'
     )
-  with files.errors_named(output_dir):
-    epath.Path(output_dir).mkdir(parents=True, exist_ok=True)
-    summarize_config_fn(output_dir, None, 0)
-  loss_data = {}
+  commands.prepare_folder(output_dir, summarize_config_fn)
+
+  # Data to measure the loss on, and to predict.
+  loss_data: Mapping[str, tf.data.Dataset] = {}
   if training_evaluator_cls is not None:
-    loss_data = _loss_data(
-      dataset_cfg, model, partitioner, train_eval_get_dataset_fn
+    layout = partitioner.get_data_layout(dataset_cfg.batch_size)
+    loss_data = train_eval_get_dataset_fn(
+      dataset_cfg,
+      layout.shard_id,
+      layout.num_shards,
+      _ALL_BATCHES,
+      model.FEATURE_CONVERTER_CLS,
     )
   evaluator = None
   if inference_evaluator_cls is not None:
     evaluator = InferenceEvaluator(
       dataset_cfg, inference_evaluator_cls, model, partitioner, output_dir
     )
+
+  # The checkpoints, one after the other.
   initializer = initialization.initializer_of(
     model,
     partitioner,
@@ -124,12 +139,12 @@ def evaluate(
   with contextlib.ExitStack() as stack:
     if evaluator is not None:
       stack.callback(evaluator.close)
-    trainer = None
+    trainer: trainer_lib.BaseTrainer | None = None
     for state, path in initializer.from_checkpoints(
       [restore_checkpoint_cfg], init_rng=commands.init_key(fallback_init_rng)
     ):
       results[path] = {}
-      if loss_data and trainer is None:
+      if training_evaluator_cls and loss_data and trainer is None:
         trainer = training_evaluator_cls(
           model=model,
           train_state=state,
@@ -142,7 +157,10 @@ def evaluate(
         stack.callback(trainer.close)
       if trainer is not None:
         trainer.train_state = state
-        results[path] = _losses(trainer, loss_data)
+        losses = trainer.eval(
+          {task: ds.as_numpy_iterator() for task, ds in loss_data.items()}
+        )
+        results[path] = {task: dict(values) for task, values in losses.items()}
       if evaluator is not None:
         future = evaluator.evaluate(state, initializer.train_state_axes)
         for task, metrics in (future.result() or {}).items():
@@ -153,27 +171,18 @@ def evaluate(
   return results
 
 
-def _loss_data(cfg, model, partitioner, get_dataset_fn) -> Mapping[str, Any]:
-  """Task to one pass over its split, in batches of this host's rows."""
-  layout = partitioner.get_data_layout(cfg.batch_size)
-  return get_dataset_fn(
-    cfg,
-    layout.shard_id,
-    layout.num_shards,
-    _ALL_BATCHES,
-    model.FEATURE_CONVERTER_CLS,
-  )
-
-
-def _input_shapes(cfg, evaluator, loss_data) -> Mapping[str, tuple[int, ...]]:
-  """Shapes of a global batch."""
+def _input_shapes(
+  cfg: data.DatasetConfig,
+  evaluator: inference.InferenceEvaluator | None,
+  loss_data: Mapping[str, tf.data.Dataset],
+) -> Mapping[str, tuple[int, ...]]:
+  """Returns the shapes of a global batch."""
   if evaluator is not None and evaluator.eval_tasks:
     return evaluator.model_feature_shapes
   if loss_data:
     spec = next(iter(loss_data.values())).element_spec
-    return {
-      k: (cfg.batch_size, *v.shape.as_list()[1:]) for k, v in spec.items()
-    }
+    shapes = data.global_batch_shapes(spec, cfg.batch_size)
+    return {name: leaf.shape for name, leaf in shapes.items()}
   provider = data.mixture_or_task(cfg)
   raise errors.UserError(
     f'{provider.name!r} has no task with metrics and the split {cfg.split!r}.'
@@ -183,27 +192,15 @@ def _input_shapes(cfg, evaluator, loss_data) -> Mapping[str, tuple[int, ...]]:
   )
 
 
-def _losses(trainer, loss_data) -> dict[str, dict[str, Any]]:
-  by_task = trainer.eval(
-    {task: ds.as_numpy_iterator() for task, ds in loss_data.items()}
-  )
-  return {task: dict(metrics) for task, metrics in by_task.items()}
-
-
 def _report(path: str, by_task: Mapping[str, Mapping[str, Any]]) -> None:
-  """Prints the numbers of a checkpoint, one line a task."""
+  """Prints the numbers of a checkpoint, one line per task."""
   if jax.process_index() != 0:
     return
   name = os.path.basename(path.rstrip('/'))
   for task, metrics in by_task.items():
-    plain = {k: getattr(v, 'value', v) for k, v in metrics.items()}
-    numbers = [
-      f'{k} {float(v):.4g}'
-      for k, v in plain.items()
-      if isinstance(v, (int, float)) or getattr(v, 'ndim', None) == 0
-    ]
+    numbers = [f'{k} {v:.4g}' for k, v in progress.scalars(metrics).items()]
     print(f'{name}  {task}  {"  ".join(numbers)}', flush=True)
 
 
 if __name__ == '__main__':
-  commands.run(evaluate, 'eval')
+  commands.run({'eval': evaluate})

@@ -1,9 +1,9 @@
-"""Paths, local and remote, and what their storage says."""
+"""Local and remote paths, atomic writes, and fixes for errors of storage."""
 
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from etils import epath
 
@@ -16,25 +16,25 @@ def join(path: str, *parts: str) -> str:
 
 
 def is_remote(path: str) -> bool:
-  """Whether `path` is a URL and not a local file or folder."""
+  """Whether `path` is a URL, not a local file or folder."""
   return '://' in os.fspath(path)
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[epath.Path]:
-  """Has a file appear, or change, when it is whole.
+  """Replaces a file at once, when its new content is complete.
 
       with files.replacing(folder / 'config.gin') as work:
         work.write_text(config)
 
-  A kill at any time leaves the old file or the new one. So does an exception,
-  which also removes what was written.
+  A kill at any time leaves the old file or the new one. An exception leaves the
+  old one, and removes what was written.
 
   Args:
     path: the file, local or remote, in a folder that exists.
 
   Yields:
-    Where to write it: a name beside `path`, this process' own.
+    Where to write it: a name beside `path` that only this process uses.
   """
   final = epath.Path(path)
   work = final.with_name(f'{final.name}.{os.getpid()}.tmp')
@@ -46,19 +46,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[epath.Path]:
     raise
 
 
+_FORBIDDEN = 'You may not write there: choose another MODEL_DIR'
+_IN_THE_WAY = 'A file is in the way: choose another MODEL_DIR'
 _FIXES = {
   errno.ENOSPC: 'The disk is full: free some space, or keep fewer checkpoints',
   errno.EDQUOT: 'Your quota is used up: free some space',
   errno.EFBIG: 'Files may not get as large as this: raise the limit (ulimit)',
-  errno.EROFS: 'That place is read-only: choose another MODEL_DIR',
-  errno.EACCES: 'You may not write there: choose another MODEL_DIR',
-  errno.EPERM: 'You may not write there: choose another MODEL_DIR',
-  errno.ENOTDIR: 'A file is in the way: choose another MODEL_DIR',
-  errno.EEXIST: 'A file is in the way: choose another MODEL_DIR',
+  errno.EROFS: 'That folder is read-only: choose another MODEL_DIR',
+  errno.EACCES: _FORBIDDEN,
+  errno.EPERM: _FORBIDDEN,
+  errno.ENOTDIR: _IN_THE_WAY,
+  errno.EEXIST: _IN_THE_WAY,
 }
-
-
-# What TensorStore and TensorFlow say in place of a number.
+# Texts of TensorStore's and TensorFlow's errors, which have no number.
 _PHRASES = {
   'No space left': errno.ENOSPC,
   'Disk quota': errno.EDQUOT,
@@ -69,20 +69,23 @@ _PHRASES = {
 
 
 def fix_for(error: BaseException) -> str | None:
-  """What to do about an error of the storage; None for any other error."""
+  """Returns what to do about an error of storage; None for other errors."""
   number = getattr(error, 'errno', None)
-  if number not in _FIXES:
-    text = str(error)
-    number = next((n for p, n in _PHRASES.items() if p in text), None)
-  return _FIXES.get(number)
+  if number in _FIXES:
+    return _FIXES[number]
+  text = str(error)
+  return next((_FIXES[n] for p, n in _PHRASES.items() if p in text), None)
 
 
 @contextlib.contextmanager
-def errors_named(folder: str) -> Iterator[None]:
-  """Turns what the storage refuses into a user's error with the path.
+def naming_path_in_errors(
+  folder: str, consequence: Callable[[str], str] = lambda _: ''
+) -> Iterator[None]:
+  """Turns errors of storage into a `UserError` with the path and a fix.
 
   Args:
-    folder: where things are written, for errors that don't say.
+    folder: where files are written, for errors that don't name one.
+    consequence: from `folder` to a further sentence, after a space.
   """
   try:
     yield
@@ -93,6 +96,7 @@ def errors_named(folder: str) -> Iterator[None]:
     if fix is None:
       raise
     where = getattr(error, 'filename', None) or folder
+    reason = str(error).partition(' [')[0]
     raise errors.UserError(
-      f'{where}: cannot be written ({error}). {fix}.'
+      f'{where}: cannot be written ({reason}). {fix}.{consequence(folder)}'
     ) from error

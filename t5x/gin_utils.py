@@ -1,4 +1,4 @@
-"""Gin files and flags: parsing, checking, keeping, and running a program."""
+"""Gin files and flags: parsed and checked, and the programs they configure."""
 
 import contextlib
 import glob
@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import logging as std_logging
 import os
+import pathlib
 import re
 import sys
 import tokenize
@@ -32,15 +33,15 @@ def search_paths() -> list[str]:
   from anywhere; then the folder of every installed package that asks for it by
   an entry point of the group `t5x.gin_search_paths`.
   """
-  found = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+  folders = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
   for entry in importlib.metadata.entry_points(group=_SEARCH_PATH_GROUP):
     spec = importlib.util.find_spec(entry.value)
     if spec is not None and spec.submodule_search_locations:
-      found.extend(spec.submodule_search_locations)
-  return list(dict.fromkeys(found))
+      folders.extend(spec.submodule_search_locations)
+  return list(dict.fromkeys(folders))
 
 
-def rewrite_gin_args(args: Sequence[str]) -> Sequence[str]:
+def rewrite_gin_args(args: Sequence[str]) -> list[str]:
   """Turns `--gin.NAME=VALUE` into `--gin_bindings=NAME = VALUE`.
 
   >>> rewrite_gin_args(['--gin.TRAIN_STEPS=20', '--dry_run'])
@@ -55,19 +56,18 @@ def rewrite_gin_args(args: Sequence[str]) -> Sequence[str]:
   Raises:
     errors.UserError: for `--gin.NAME` without a value.
   """
-
-  def rewrite(arg: str) -> str:
-    if not arg.startswith('--gin.'):
-      return arg
-    name, equals, value = arg.removeprefix('--gin.').partition('=')
-    if not equals or not name:
-      raise errors.UserError(
-        f'{arg}: expected --gin.NAME=VALUE, strings in quotes of their own:'
-        ' --gin.MODEL_DIR="\'runs/mine\'".'
-      )
-    return f'--gin_bindings={name} = {value}'
-
-  return [rewrite(arg) for arg in args]
+  rewritten = []
+  for arg in args:
+    if arg.startswith('--gin.'):
+      name, equals, value = arg.removeprefix('--gin.').partition('=')
+      if not equals or not name:
+        raise errors.UserError(
+          f'{arg}: expected --gin.NAME=VALUE, strings in quotes of their own:'
+          ' --gin.MODEL_DIR="\'runs/mine\'".'
+        )
+      arg = f'--gin_bindings={name} = {value}'
+    rewritten.append(arg)
+  return rewritten
 
 
 def parse_gin_flags(
@@ -91,12 +91,12 @@ def parse_gin_flags(
     errors.UserError: for an absent file, a line that gin can't parse, or a
       macro on the command line that no file knows.
   """
-  places = [*gin_search_paths, *search_paths()]
-  for path in places:
+  folders = [*gin_search_paths, *search_paths()]
+  for path in folders:
     gin.add_config_file_search_path(path)
   for path in gin_files:
-    _check_file(path, [os.getcwd(), *places])
-  with _as_user_errors(), _without_gins_search():
+    _check_file(path, list(dict.fromkeys([os.getcwd(), *folders])))
+  with _as_user_errors(), _without_search_log():
     gin.parse_config_files_and_bindings(
       gin_files, [], skip_unknown=skip_unknown, finalize_config=False
     )
@@ -108,7 +108,7 @@ def parse_gin_flags(
 
 
 def _check_macros(bindings: Sequence[str]) -> None:
-  """Refuses a macro that nothing uses: gin would take it without a word."""
+  """Refuses a macro that nothing uses, which gin would silently accept."""
   text = gin.config_str()
   known = set(re.findall(r'%([A-Za-z_][\w.]*)', text))
   known |= set(re.findall(r'^([A-Z][A-Z0-9_]*) =', text, re.MULTILINE))
@@ -123,8 +123,8 @@ def _check_macros(bindings: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _without_gins_search() -> Iterator[None]:
-  """Keeps gin from logging an error for each place where a file is not."""
+def _without_search_log() -> Iterator[None]:
+  """Keeps gin from logging an error for each folder that lacks a file."""
 
   def keep(record: std_logging.LogRecord) -> bool:
     return record.module != 'resource_reader'
@@ -139,7 +139,7 @@ def _without_gins_search() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _as_user_errors() -> Iterator[None]:
-  """Makes gin's complaints about what the user wrote into `UserError`s."""
+  """Turns gin's errors about what the user wrote into `UserError`s."""
   try:
     yield
   except errors.UserError:
@@ -164,43 +164,42 @@ def _as_user_errors() -> Iterator[None]:
     ) from e
   except ImportError as e:
     raise errors.UserError(
-      f'A gin file imports a module that is not there: {e}'
+      f'A gin file imports a module that does not exist: {e}'
     ) from e
 
 
 def _close_parameter(message: str) -> str:
   """Returns a did-you-mean for gin's message about an unknown parameter."""
-  found = re.search(
+  match = re.search(
     r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message
   )
-  if not found:
+  if not match:
     return ''
-  selector, parameter = found.groups()
-  found = gin.get_configurable(selector)
-  # Gin's class takes anything; what it makes says what it takes.
-  known = inspect.signature(
-    found.__init__ if inspect.isclass(found) else found
-  ).parameters
-  return errors.did_you_mean(parameter, known)
+  selector, parameter = match.groups()
+  configurable = gin.get_configurable(selector)
+  # Gin's wrapper of a class takes anything; its __init__ has the parameters.
+  if inspect.isclass(configurable):
+    configurable = configurable.__init__
+  return errors.did_you_mean(
+    parameter, inspect.signature(configurable).parameters
+  )
 
 
-def _check_file(path: str, places: Sequence[str]) -> None:
-  """Raises UserError unless a gin file, and what it includes, is there."""
-  if '://' in path:
-    return  # A file system that gin was taught.
-  places = list(dict.fromkeys(places))
-  paths = (os.path.join(place, path) for place in places)
-  found = [p for p in paths if os.path.isfile(p)]
-  if found:
-    with open(found[0], encoding='utf-8') as f:
-      included = re.findall(r"""^include\s+['"](.+?)['"]""", f.read(), re.M)
-    for other in included:
-      _check_file(other, places)
+def _check_file(path: str, folders: Sequence[str]) -> None:
+  """Raises UserError unless a gin file, and what it includes, exists."""
+  if files.is_remote(path):
+    return  # A file system that is registered with gin.
+  paths = (pathlib.Path(folder, path) for folder in folders)
+  file = next((p for p in paths if p.is_file()), None)
+  if file is not None:
+    text = file.read_text(encoding='utf-8')
+    for included in re.findall(r"""^include\s+['"](.+?)['"]""", text, re.M):
+      _check_file(included, folders)
   elif not _is_resource(path):
     raise errors.UserError(
       f'Gin file not found: {path}.'
-      f'{errors.did_you_mean(path, _gin_files_near(path, places))} Looked in'
-      f' {", ".join(places)}.'
+      f'{errors.did_you_mean(path, _gin_files_near(path, folders))} Looked in'
+      f' {", ".join(folders)}.'
     )
 
 
@@ -211,26 +210,26 @@ def _is_resource(path: str) -> bool:
     spec = importlib.util.find_spec(package.replace(os.sep, '.'))
   except (ImportError, ValueError):
     return False
-  origin = spec.origin if spec else None
-  return bool(origin) and os.path.isfile(
-    os.path.join(os.path.dirname(origin), name)
+  if spec is None or spec.origin is None:
+    return False
+  return pathlib.Path(spec.origin).with_name(name).is_file()
+
+
+def _gin_files_near(path: str, folders: Sequence[str]) -> list[str]:
+  """Returns gin files in the folder of `path`, or below its first folder."""
+  if os.path.isabs(path):
+    return sorted(glob.glob(os.path.join(os.path.dirname(path), '*.gin')))
+  patterns = [os.path.join(os.path.dirname(path), '*.gin')]
+  if os.sep in path:
+    patterns.append(os.path.join(path.split(os.sep)[0], '**', '*.gin'))
+  return sorted(
+    {
+      match
+      for folder in folders
+      for pattern in patterns
+      for match in glob.iglob(pattern, root_dir=folder, recursive=True)
+    }
   )
-
-
-def _gin_files_near(path: str, places: Sequence[str]) -> list[str]:
-  """Gin files in the folder of `path`, or elsewhere in its first folder."""
-  found: set[str] = set()
-  first = path.split(os.sep)[0] if not os.path.isabs(path) else ''
-  for place in places:
-    folder = os.path.join(place, os.path.dirname(path))
-    patterns = [os.path.join(folder, '*.gin')]
-    if first and first != path:
-      patterns.append(os.path.join(place, first, '**', '*.gin'))
-    for pattern in patterns:
-      for match in glob.iglob(pattern, recursive=True):
-        inside = not os.path.isabs(path)
-        found.add(os.path.relpath(match, place) if inside else match)
-  return sorted(found)
 
 
 def summarize_gin_config(
@@ -255,7 +254,7 @@ def summarize_gin_config(
     summary_writer.flush()
 
 
-def run(main: Callable[[Sequence[str]], Any]) -> None:
+def run(main: Callable[[list[str]], Any]) -> None:
   """Runs a program whose flags may hold `--gin.NAME=VALUE`.
 
   A mistake of the user's (an exception that carries an `exit_code`) is printed
@@ -265,7 +264,7 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
     main: called with the arguments that are not flags.
   """
 
-  def guarded(argv: Sequence[str]) -> Any:
+  def guarded(argv: list[str]) -> Any:
     with distributed.failures_end_all(), user_errors_end_the_process():
       return main(argv)
 
@@ -274,8 +273,8 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
   app.run(guarded, argv=args, flags_parser=_parse_flags)
 
 
-def _parse_flags(args: Sequence[str]) -> list[str]:
-  """Parses flags; a mistake in them is a user's mistake like any other."""
+def _parse_flags(args: list[str]) -> list[str]:
+  """Parses flags; a mistake in them is a user error like any other."""
   with user_errors_end_the_process():
     try:
       return flags.FLAGS(args)

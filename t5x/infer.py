@@ -1,27 +1,34 @@
-r"""Runs a checkpoint over a SeqIO task or mixture, and writes JSON lines.
+r"""Predicts or scores a SeqIO task or mixture, and writes JSON lines.
 
-    python -m t5x.infer --gin_file=t5x/examples/t5/t5_1_1/base.gin \
-      --gin_file=t5x/configs/runs/infer.gin --gin.CHECKPOINT_PATH="'PATH'" …
+Infers on each task in chunks; after a kill, the same command resumes after the
+last complete chunk. `inference.results` describes the files, and
+`t5x/configs/runs/infer.gin` binds the arguments of `infer`.
 
-`infer` goes through each task in chunks. A run that was killed goes on after
-the last whole chunk. `inference.results` says which files there are.
+A run's predictions for the test questions:
+
+    python -m t5x.infer --gin_file=runs/dss_cqa/config.gin \
+      --gin_file=gin/dss_infer.gin
+
+Predictions for inputs of your own, one {"input": …} per line:
+
+    python -m t5x.infer --gin_file=runs/dss_cqa/config.gin \
+      --gin_file=gin/dss_infer.gin --gin.INPUTS="'questions.jsonl'"
 """
 
 if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
   from t5x.cli import flags
 
-  flags.start('infer')
+  flags.start()
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import seqio
 import tensorflow as tf
-from etils import epath
 
 from t5x import (
   checkpoints,
@@ -32,6 +39,7 @@ from t5x import (
   gin_utils,
   inference,
   initialization,
+  models,
   partitioning,
 )
 from t5x.cli import commands
@@ -42,7 +50,7 @@ from t5x.run import progress
 # lets inference be given the files, or the config.gin, of the run itself.
 from t5x.train import train  # noqa: F401
 
-SummarizeConfigFn = Callable[[str, Any, int], None]
+SummarizeConfigFn = commands.SummarizeConfigFn
 merge_chunks_to_file = results.merge_chunks_to_file
 write_inferences_to_file = results.write_inferences_to_file
 
@@ -52,7 +60,7 @@ _MODES = ('predict', 'predict_with_aux', 'score')
 def infer(
   *,
   mode: str,
-  model: Any,
+  model: models.BaseModel,
   dataset_cfg: data.DatasetConfig,
   restore_checkpoint_cfg: checkpoints.RestoreCheckpointConfig,
   partitioner: partitioning.BasePartitioner,
@@ -94,7 +102,7 @@ def infer(
     num_shards: how many runs share the examples.
     merge_chunked_results: whether the chunks become one file at the end.
     write_fn: writes a chunk; see `write_inferences_to_file`.
-    checkpoint_ds_iter: whether to go on where a killed run stopped; otherwise
+    checkpoint_ds_iter: whether to resume where a killed run stopped; otherwise
       its chunks are removed.
     train_state_initializer_cls: restores states.
     fallback_init_rng: seed of leaves that the checkpoint lacks, where the
@@ -112,86 +120,103 @@ def infer(
     errors.UserError: for a configuration that can't work.
   """
   _check(mode, dataset_cfg, checkpoint_period, shard_id, num_shards)
+  if dataset_cfg.seed is None:
+    # A run that resumes has to see the same order.
+    dataset_cfg = dataclasses.replace(dataset_cfg, seed=0)
   # Raises for a batch that the mesh doesn't divide.
   partitioner.get_data_layout(dataset_cfg.batch_size)
-  data.check_lengths(
-    data.mixture_or_task(dataset_cfg),
-    dataset_cfg,
-    model.FEATURE_CONVERTER_CLS,
-  )
+  data.check_lengths(dataset_cfg, model.FEATURE_CONVERTER_CLS)
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(dataset_cfg, model)
-  with files.errors_named(output_dir):
-    epath.Path(output_dir).mkdir(parents=True, exist_ok=True)
-    summarize_config_fn(output_dir, None, 0)
+  commands.prepare_folder(output_dir, summarize_config_fn)
+  data.check_split(dataset_cfg)
+
+  # The tasks, with the files that their rows go to.
   suffix = f'{file_extension}-{shard_id:05}-of-{num_shards:05}'
-  jobs = [
-    _Job(
-      task=task,
+  tasks = [
+    _TaskInference(
+      name=task.name,
+      mode=mode,
       vocabulary=_vocabulary(task, output_vocab_feature_name),
       rows=_rows(task, dataset_cfg, model, shard_id, num_shards),
       output_dir=output_dir,
       output_fname=f'{task.name}-{mode}.{suffix}',
     )
-    for task in _tasks(dataset_cfg)
+    for task in data.tasks_with_split(dataset_cfg)
   ]
-  state, axes, path = _restore(
-    model=model,
-    spec=jobs[0].rows.element_spec[1],
-    batch_size=dataset_cfg.batch_size,
-    cfg=restore_checkpoint_cfg,
-    partitioner=partitioner,
+
+  # The checkpoint.
+  _, features = tasks[0].rows.element_spec
+  batch_size = dataset_cfg.batch_size
+  initializer = initialization.initializer_of(
+    model,
+    partitioner,
+    {k: (batch_size, *v.shape) for k, v in features.items()},
     initializer_cls=train_state_initializer_cls,
-    seed=fallback_init_rng,
+    for_training=False,
     use_orbax=use_orbax,
   )
+  _, paths = checkpoints.get_first_valid_restore_config_and_paths(
+    [restore_checkpoint_cfg]
+  )
+  state = initializer.from_checkpoint(
+    [restore_checkpoint_cfg], init_rng=commands.init_key(fallback_init_rng)
+  )
+  if state is None:
+    raise commands.no_checkpoint(restore_checkpoint_cfg)
+
+  # Each task, chunk by chunk. What decides its rows is kept with the chunks, so
+  # that no run resumes another one's.
   infer_fn = inference.get_infer_fn(
     inference.infer_step(model, mode),
-    dataset_cfg.batch_size,
-    axes,
+    batch_size,
+    initializer.train_state_axes,
     partitioner,
     keep_aux_as_numpy,
     model.padded_features(mode),
   )
+  rows_of_chunk = batch_size * checkpoint_period
   identity = {
-    'checkpoint': path,
+    'checkpoint': paths[0],
     'split': dataset_cfg.split,
-    'task_feature_lengths': dict(dataset_cfg.task_feature_lengths),
+    'task_feature_lengths': dict(dataset_cfg.task_feature_lengths or {}),
     'shuffle': dataset_cfg.shuffle,
-    'seed': _seed(dataset_cfg),
-    'rows of a chunk': dataset_cfg.batch_size * checkpoint_period,
+    'seed': dataset_cfg.seed,
+    'rows of a chunk': rows_of_chunk,
   }
-  for job in jobs:
-    job.open(identity, resume=checkpoint_ds_iter)
-    job.run(
-      lambda rows, rng: infer_fn(rows, state, rng),
-      rows_of_chunk=identity['rows of a chunk'],
-      write=lambda *args: write_fn(*args[:3], mode, args[3]),
+  for task in tasks:
+    task.open(identity, resume=checkpoint_ds_iter)
+    task.run(
+      lambda rows, rng: infer_fn(rows, state, rng), rows_of_chunk, write_fn
     )
+
+  # One file for each task.
   if merge_chunked_results and jax.process_index() == 0:
     step = None if state.step is None else int(state.step)
-    for job in jobs:
-      merge_fn(output_dir, job.output_fname, job.tmp_dir, step)
+    for task in tasks:
+      merge_fn(output_dir, task.output_fname, task.tmp_dir, step)
     # Only now: a run that is killed before finds every task's chunks.
-    for job in jobs:
-      tf.io.gfile.rmtree(job.tmp_dir)
+    for task in tasks:
+      tf.io.gfile.rmtree(task.tmp_dir)
   distributed.sync_global_devices('infer_done')
 
 
 @dataclasses.dataclass
-class _Job:
+class _TaskInference:
   """One task: its rows, and the files that they go to.
 
   Attributes:
-    task: the task.
+    name: of the task.
+    mode: 'predict', 'predict_with_aux' or 'score'.
     vocabulary: turns predictions into text.
     rows: pairs of a task's example and the model's features.
     output_dir: where the results go.
-    output_fname: what their file is called.
-    done: how many chunks there are.
+    output_fname: name of their file.
+    done: how many chunks are done.
   """
 
-  task: seqio.Task
+  name: str
+  mode: str
   vocabulary: seqio.Vocabulary
   rows: tf.data.Dataset
   output_dir: str
@@ -203,18 +228,23 @@ class _Job:
     return os.path.join(self.output_dir, f'tmp-{self.output_fname}')
 
   def open(self, identity: Mapping[str, Any], resume: bool) -> None:
-    """Finds out how many chunks are done; on every process the same."""
-    # The first process alone writes and reads, so that local disks will do.
+    """Counts the chunks that are done, the same on every process."""
+    # The first process alone writes and reads, so local disks are enough.
     if jax.process_index() == 0:
       results.open_tmp_dir(self.tmp_dir, identity, resume)
       self.done = results.finished_chunks(self.tmp_dir, self.output_fname)
     self.done = distributed.of_first_process(self.done)
 
-  def run(self, infer_rows, rows_of_chunk: int, write) -> None:
+  def run(
+    self,
+    infer_rows: Callable[[tf.data.Dataset, jax.Array], Any],
+    rows_of_chunk: int,
+    write_fn: Callable[..., None],
+  ) -> None:
     """Infers on the chunks that are not done."""
     before = self.done * rows_of_chunk
     total = int(self.rows.cardinality())
-    with progress.rows(self.task.name, total, before) as advance:
+    with progress.rows(self.name, total, before) as advance:
       windows = self.rows.skip(before).window(rows_of_chunk)
       for index, (examples, features) in enumerate(windows, self.done):
         result = infer_rows(
@@ -227,16 +257,23 @@ class _Job:
         if jax.process_index() == 0:
           target = results.chunk_path(self.tmp_dir, self.output_fname, index)
           with files.replacing(target) as work:
-            write(
+            write_fn(
               os.fspath(work),
               (outputs, aux),
               tf.data.Dataset.zip(examples),
+              self.mode,
               self.vocabulary,
             )
         advance(len(outputs))
 
 
-def _check(mode, cfg, checkpoint_period, shard_id, num_shards) -> None:
+def _check(
+  mode: str,
+  cfg: data.DatasetConfig,
+  checkpoint_period: int,
+  shard_id: int,
+  num_shards: int,
+) -> None:
   if mode not in _MODES:
     raise errors.UserError(
       f'infer.mode: expected one of {", ".join(_MODES)}, found {mode!r}.'
@@ -259,19 +296,6 @@ def _check(mode, cfg, checkpoint_period, shard_id, num_shards) -> None:
     )
 
 
-def _tasks(cfg: data.DatasetConfig) -> Sequence[seqio.Task]:
-  provider = data.mixture_or_task(cfg)
-  tasks = seqio.get_subtasks(provider)
-  with_split = [task for task in tasks if cfg.split in task.splits]
-  if not with_split:
-    splits = sorted({s for task in tasks for s in task.splits})
-    raise errors.UserError(
-      f'No task of {provider.name!r} has the split {cfg.split!r}. Splits:'
-      f' {splits}.{errors.did_you_mean(cfg.split, splits)}'
-    )
-  return with_split
-
-
 def _vocabulary(task: seqio.Task, feature: str) -> seqio.Vocabulary:
   if feature not in task.output_features:
     raise errors.UserError(
@@ -282,19 +306,20 @@ def _vocabulary(task: seqio.Task, feature: str) -> seqio.Vocabulary:
   return task.output_features[feature].vocabulary
 
 
-def _seed(cfg: data.DatasetConfig) -> int:
-  """The configured seed, else 0: a resumed run has to see the same order."""
-  return 0 if cfg.seed is None else cfg.seed
-
-
-def _rows(task, cfg, model, shard_id, num_shards) -> tf.data.Dataset:
-  """Pairs of a task's example and what the model is given of it."""
+def _rows(
+  task: seqio.Task,
+  cfg: data.DatasetConfig,
+  model: models.BaseModel,
+  shard_id: int,
+  num_shards: int,
+) -> tf.data.Dataset:
+  """Returns pairs of a task's example and the model's features of it."""
   examples = task.get_dataset(
     sequence_length=cfg.task_feature_lengths,
     split=cfg.split,
     use_cached=cfg.use_cached,
     shuffle=cfg.shuffle,
-    seed=_seed(cfg),
+    seed=cfg.seed,
     shard_info=seqio.ShardInfo(index=shard_id, num_shards=num_shards),
     num_epochs=1,
     trim_output_features=cfg.trim_output_features,
@@ -304,24 +329,5 @@ def _rows(task, cfg, model, shard_id, num_shards) -> tf.data.Dataset:
   return tf.data.Dataset.zip((examples, features))
 
 
-def _restore(
-  *, model, spec, batch_size, cfg, partitioner, initializer_cls, seed, use_orbax
-):
-  """Returns the state, its mesh axes, and the path of its checkpoint."""
-  initializer = initialization.initializer_of(
-    model,
-    partitioner,
-    {k: (batch_size, *v.shape) for k, v in spec.items()},
-    initializer_cls=initializer_cls,
-    for_training=False,
-    use_orbax=use_orbax,
-  )
-  _, paths = checkpoints.get_first_valid_restore_config_and_paths([cfg])
-  state = initializer.from_checkpoint([cfg], init_rng=commands.init_key(seed))
-  if state is None:
-    raise commands.no_checkpoint(cfg)
-  return state, initializer.train_state_axes, paths[0]
-
-
 if __name__ == '__main__':
-  commands.run(infer, 'infer')
+  commands.run({'infer': infer})

@@ -1,4 +1,4 @@
-"""Cross entropy with z-loss and label smoothing, and how it is normalised."""
+"""Cross entropy with z-loss, label smoothing and normalization."""
 
 import enum
 import functools
@@ -98,7 +98,7 @@ def cross_entropy_with_logits(
   the logits from drifting (as T5X defines it).
 
   Args:
-    logits: unnormalised log probabilities.
+    logits: unnormalized log probabilities.
     targets: the probability of each vocabulary entry; use
       `token_cross_entropy` where targets are token ids.
     z_loss: the coefficient of the z-loss; 0 for none.
@@ -138,7 +138,7 @@ def token_cross_entropy(
   (as in T5X).
 
   Args:
-    logits: unnormalised log probabilities, [B, T, V] or any leading axes.
+    logits: unnormalized log probabilities, [B, T, V] or any leading axes.
     targets: token ids in [0, V), of the leading axes' shape.
     label_smoothing: `s`, in [0, 1).
     z_loss: the coefficient of the z-loss; 0 for none.
@@ -159,15 +159,18 @@ def token_cross_entropy(
     )
   logits, targets = jnp.asarray(logits), jnp.asarray(targets)
   vocab_size = logits.shape[-1]
-  low, lowest = 0.0, 0.0
+  confidence = 1.0 - label_smoothing
+  low, entropy = 0.0, 0.0
   if label_smoothing:
     low = label_smoothing / (vocab_size - 1)
-    lowest = _smoothed_entropy(label_smoothing, vocab_size)
+    entropy = -confidence * math.log(confidence) - (
+      label_smoothing * math.log(low)
+    )
   log_z, agreement = _log_partition_and_agreement(
-    logits, targets, 1.0 - label_smoothing, low
+    logits, targets, confidence, low
   )
   z = z_loss * jnp.square(log_z)
-  return log_z - agreement - lowest + z, z
+  return log_z - agreement - entropy + z, z
 
 
 def is_argmax(
@@ -188,14 +191,8 @@ def is_argmax(
   )
   earlier = jnp.arange(logits.shape[-1]) < targets[..., None]
   ahead = (logits > score) | ((logits == score) & earlier)
-  # No comparison with NaN is true, so that these need a look of their own.
+  # Comparisons with NaN are false, so NaN is looked for separately.
   return ~jnp.any(ahead | jnp.isnan(logits), axis=-1)
-
-
-def _smoothed_entropy(label_smoothing: float, vocab_size: int) -> float:
-  confidence = 1.0 - label_smoothing
-  low = label_smoothing / (vocab_size - 1)
-  return -confidence * math.log(confidence) - label_smoothing * math.log(low)
 
 
 def compute_weighted_cross_entropy(
@@ -209,7 +206,7 @@ def compute_weighted_cross_entropy(
   """Weighted sum of `token_cross_entropy` over all positions.
 
   Args:
-    logits: unnormalised log probabilities, [B, T, V] or any leading axes.
+    logits: unnormalized log probabilities, [B, T, V] or any leading axes.
     targets: token ids of the leading axes' shape.
     weights: the weight of each position; None weighs all of them by 1.
     label_smoothing: see `token_cross_entropy`.
@@ -220,7 +217,7 @@ def compute_weighted_cross_entropy(
   Returns:
     (loss, z_loss, weight_sum): the sum of the loss (which includes the
     z-loss), the sum of the z-loss alone, and the sum of the weights, which is
-    never normalised; float32 scalars.
+    never normalized; float32 scalars.
 
   Raises:
     ValueError: if shapes do not fit, or label_smoothing is not in [0, 1).
@@ -259,10 +256,14 @@ class SpecialLossNormalizingFactor(enum.Enum):
   AVERAGE_PER_SEQUENCE = 3
 
 
+# What normalizes a loss: a number, a special factor or its name, or nothing.
+LossNormalizingFactor = float | int | str | SpecialLossNormalizingFactor | None
+
+
 def convert_special_loss_normalizing_factor_to_enum(
   x: str,
 ) -> SpecialLossNormalizingFactor:
-  """Returns the factor of that name, in upper or lower case.
+  """Returns the factor of that name, in any case.
 
   Raises:
     UserError: if no factor has that name.
@@ -280,7 +281,7 @@ def convert_special_loss_normalizing_factor_to_enum(
 def _sequence_weight_sums(
   weights: jax.Array, segment_ids: jax.Array | None
 ) -> jax.Array:
-  """For each position, the sum of the weights over its own sequence."""
+  """Returns, for each position, the sum of weights over its sequence."""
   if segment_ids is None:
     return jnp.sum(weights, axis=-1, keepdims=True)
   same = segment_ids[:, :, None] == segment_ids[:, None, :]
@@ -288,10 +289,7 @@ def _sequence_weight_sums(
 
 
 def get_loss_normalizing_factor_and_weights(
-  loss_normalizing_factor: (
-    float | int | str | SpecialLossNormalizingFactor | None
-  ),
-  batch: Mapping[str, jax.Array],
+  loss_normalizing_factor: LossNormalizingFactor, batch: Mapping[str, jax.Array]
 ) -> tuple[float | int | jax.Array | None, jax.Array | None]:
   """Returns the factor and the loss weights to use for a batch.
 
@@ -329,7 +327,7 @@ def get_loss_normalizing_factor_and_weights(
   if factor is SpecialLossNormalizingFactor.NUM_TOTAL_TARGET_TOKENS:
     return targets.size, weights
   totals = _sequence_weight_sums(weights, batch.get('decoder_segment_ids'))
-  # A sequence without any weight has no loss: its weights stay 0.
+  # A sequence whose weights are all 0 has no loss: they stay 0.
   weights = jnp.where(
     totals == 0, 0.0, weights / jnp.where(totals == 0, 1, totals)
   )

@@ -1,4 +1,4 @@
-"""Metrics of training on `clu.metrics`: sums on devices, values on hosts.
+"""Training metrics on `clu.metrics`: sums on devices, values on hosts.
 
 A step returns metrics as small pytrees of sums; metrics of several steps are
 merged, given the number of steps and the time they took, and computed.
@@ -19,10 +19,10 @@ Scalar = Union[int, float, np.number, np.ndarray, jax.Array]  # noqa: UP007
 
 @struct.dataclass
 class WeightedMean(clu_metrics.Metric):
-  """A mean whose denominator may be 0: then there is nothing to report.
+  """A mean whose denominator may be 0: then nothing is reported.
 
   `compute` gives NaN where the weight is 0, and `compute_values` leaves such a
-  metric out, so that a NaN that is reported comes from the total.
+  metric out, so that a reported NaN comes from the total.
 
   Attributes:
     total: weighted sum of the values.
@@ -79,7 +79,7 @@ class Sum(clu_metrics.Metric):
 class Step(clu_metrics.Metric):
   """Base of metrics that know over how many steps they were summed."""
 
-  steps: int | None = 1
+  steps: int = 1
 
   def replace_steps(self, steps: int) -> 'Step':
     return self.replace(steps=steps)
@@ -92,14 +92,15 @@ class Step(clu_metrics.Metric):
 class AveragePerStep(Step):
   """A sum divided by the number of steps.
 
-  Microbatches of a step add up: their number is no number of steps.
+  Microbatches of a step add up and don't count as steps.
   """
 
-  total: Scalar | None = None
+  # The default follows from that of `steps`; a metric always has a total.
+  total: Scalar = None  # type: ignore[assignment]
 
   @classmethod
   def from_model_output(
-    cls, values: Scalar, steps: int | None = 1, **_: Any
+    cls, values: Scalar, steps: int = 1, **_: Any
   ) -> 'AveragePerStep':
     return cls(steps=steps, total=jnp.sum(jnp.asarray(values)))
 
@@ -148,7 +149,8 @@ class Time(clu_metrics.Metric):
 class TimeRate(Time):
   """A sum divided by the seconds that the steps took."""
 
-  numerator: Scalar | None = None
+  # The default follows from that of `duration`; a rate always has a numerator.
+  numerator: Scalar = None  # type: ignore[assignment]
 
   @classmethod
   def from_model_output(cls, numerator: Scalar, **_: Any) -> 'TimeRate':
@@ -166,10 +168,10 @@ class StepsPerTime(Step, Time):
   """Steps per second."""
 
   duration: Scalar | None = None
-  steps: int | None = 1
+  steps: int = 1
 
   @classmethod
-  def from_model_output(cls, steps: int | None = 1, **_: Any) -> 'StepsPerTime':
+  def from_model_output(cls, steps: int = 1, **_: Any) -> 'StepsPerTime':
     return cls(steps=steps)
 
   def merge(self, other: 'StepsPerTime') -> 'StepsPerTime':
@@ -180,10 +182,6 @@ class StepsPerTime(Step, Time):
 
 
 Metrics = Mapping[str, clu_metrics.Metric]
-
-
-def _is_metric(x: Any) -> bool:
-  return isinstance(x, clu_metrics.Metric)
 
 
 def shape_obj_to_defined_obj(obj: clu_metrics.Metric) -> clu_metrics.Metric:
@@ -252,17 +250,15 @@ def _has_nothing(metric: clu_metrics.Metric) -> bool:
   return False
 
 
-def compute_values(
-  metrics: Metrics,
-) -> MutableMapping[str, clu_values.Value]:
+def compute_values(metrics: Metrics) -> MutableMapping[str, clu_values.Value]:
   """Computes metrics on the host.
 
   Args:
     metrics: with their numbers of steps and durations set.
 
   Returns:
-    A value for each metric, except for means over nothing, which have none. A
-    NaN or infinity stays what it is.
+    A value for each metric, except for means over nothing, which have none. NaN
+    and infinity are values.
   """
   with np.errstate(divide='ignore', invalid='ignore'):
     return {

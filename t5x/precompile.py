@@ -1,18 +1,21 @@
 r"""Compiles the training step of a configuration, and does no training.
 
-    python -m t5x.precompile --gin_file=t5x/examples/t5/t5_1_1/base.gin \
-      --gin_file=t5x/configs/runs/precompile.gin --gin.MODEL_DIR="'runs/x'" …
+Shows whether a configuration fits the devices, writes the compiled program as
+text, and fills JAX's compilation cache (JAX_COMPILATION_CACHE_DIR), from which
+the run then starts at once. No example and no checkpoint is read.
 
-It shows whether a configuration fits the devices, leaves the program to read,
-and fills JAX's compilation cache (JAX_COMPILATION_CACHE_DIR), from which the
-run then starts at once. No example and no checkpoint is read.
+Does it fit?
+
+    python -m t5x.precompile --gin_file=t5x/examples/t5/t5_1_1/xl.gin \
+      --gin_file=t5x/configs/runs/precompile.gin --gin_file=my_task.gin \
+      --gin.MODEL_DIR="'runs/xl'"
 """
 
 if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
   from t5x.cli import flags
 
-  flags.start('precompile')
+  flags.start()
 
 import os
 import time
@@ -20,9 +23,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-from etils import epath
+import tensorflow as tf
 
-from t5x import data, files, initialization, partitioning, utils
+from t5x import data, files, initialization, models, optimizers, partitioning
 from t5x import trainer as trainer_lib
 from t5x.cli import commands
 
@@ -36,7 +39,7 @@ _MIB = 2**20
 def default_trainer(**kwargs: Any) -> trainer_lib.Trainer:
   """Makes a trainer with a constant learning rate and whole batches."""
   return trainer_lib.Trainer(
-    learning_rate_fn=utils.create_learning_rate_scheduler(
+    learning_rate_fn=optimizers.create_learning_rate_scheduler(
       factors='constant', base_learning_rate=0.001
     ),
     num_microbatches=None,
@@ -46,12 +49,12 @@ def default_trainer(**kwargs: Any) -> trainer_lib.Trainer:
 
 def precompile(
   *,
-  model: Any,
+  model: models.BaseModel,
   train_dataset_cfg: data.DatasetConfig,
   partitioner: partitioning.BasePartitioner,
   model_dir: str,
   random_seed: int | None,
-  get_dataset_fn: Callable[..., Any] = data.get_dataset,
+  get_dataset_fn: Callable[..., tf.data.Dataset] = data.get_dataset,
   verify_matching_vocabs_fn: Callable[..., None]
   | None = data.verify_matching_vocabs,
   trainer_cls: Callable[..., trainer_lib.BaseTrainer] = default_trainer,
@@ -64,10 +67,10 @@ def precompile(
 
   Args:
     model: what would be trained.
-    train_dataset_cfg: what it would be trained on; only shapes are asked for.
+    train_dataset_cfg: what it would be trained on; only its shapes are used.
     partitioner: lays arrays out on the devices.
     model_dir: where the texts go.
-    random_seed: T5X's interface has it. Nothing is drawn here.
+    random_seed: unused, since nothing is drawn here.
     get_dataset_fn: makes the dataset.
     verify_matching_vocabs_fn: compares vocabularies of data and model.
     trainer_cls: makes the trainer. With the run's own, the compiled step is
@@ -77,14 +80,13 @@ def precompile(
 
   Returns:
     Seconds of lowering and compiling, and the bytes that each device needs for
-    arguments and temporary values, as far as the compiler says.
+    arguments and temporary values, if the compiler reports them.
 
   Raises:
     errors.UserError: for a configuration that can't work.
   """
   del random_seed
-  with files.errors_named(model_dir):
-    epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
+  commands.prepare_folder(model_dir)
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(train_dataset_cfg, model)
   layout = partitioner.get_data_layout(train_dataset_cfg.batch_size)
@@ -117,10 +119,16 @@ def precompile(
   return _compile(trainer, batch, model_dir)
 
 
-def _compile(trainer, batch, model_dir: str) -> Mapping[str, float]:
-  """Compiles as the trainer would, writes the texts, and prints the costs."""
+def _compile(
+  trainer: trainer_lib.BaseTrainer,
+  batch: Mapping[str, jax.ShapeDtypeStruct],
+  model_dir: str,
+) -> Mapping[str, float]:
+  """Compiles as the run's own trainer would, so that the run finds it cached.
+
+  Writes the texts and prints the costs.
+  """
   start = time.perf_counter()
-  # What the run's own trainer compiles, so that the run finds it cached.
   lowered = trainer.lower_train(batch)
   lowering = time.perf_counter() - start
   _write(os.path.join(model_dir, 'lowered_hlo.txt'), lowered.as_text())
@@ -157,4 +165,4 @@ def _write(path: str, text: str | None) -> None:
 
 
 if __name__ == '__main__':
-  commands.run(precompile, 'precompile')
+  commands.run({'precompile': precompile})

@@ -1,7 +1,7 @@
-"""Compares, renames and merges train states in their nested-dict form.
+"""Operations on train states as nested dicts: flatten, merge, rename.
 
 Names are the keys joined by '/': `target/encoder/encoder_norm/scale`,
-`state/param_states/…`. Leaves are arrays, lazy ones too: nothing is read here.
+`state/param_states/…`. Leaves are arrays, also lazy ones: nothing is read here.
 """
 
 import re
@@ -20,8 +20,7 @@ def tensorstore_leaf(_, value: Any) -> bool:
   """Whether a dict is the specification of one TensorStore array.
 
   Args:
-    value: a node of a state dict; the first argument, its path, has no
-      influence.
+    value: a node of a state dict; the first argument, its path, is unused.
   """
   return isinstance(value, Mapping) and {'driver', 'kvstore'} <= set(value)
 
@@ -91,12 +90,12 @@ def apply_assignment_map(
   *,
   is_resuming: bool = False,
 ) -> Mapping[str, Any]:
-  r"""Gives each of a model's leaves the checkpoint's leaf that rules name.
+  r"""Renames a checkpoint's leaves by rules, to the model's names.
 
   The first rule whose pattern matches a model's whole name decides: its second
-  part, with groups filled in, is the name in the checkpoint, or None leaves
-  the leaf out, to come from scratch. A name that no rule matches stands for
-  itself, if the checkpoint has it.
+  part, with groups filled in, is the name in the checkpoint; None leaves the
+  leaf out, so that it starts from scratch. A leaf that no rule matches has the
+  same name in the checkpoint, if it is there.
 
   ```
   rules = [(r'target/decoder/(.*)', r'target/old_decoder/\1'),
@@ -108,8 +107,8 @@ def apply_assignment_map(
     optimizer_state: the model's state; only its names count.
     assignment_map: (pattern, name or None) pairs.
     require_all_rules_match: whether a rule that matches nothing is an error.
-    is_resuming: whether the checkpoint is the run's own, which has the model's
-      names already: then nothing is renamed.
+    is_resuming: whether the checkpoint is the run's own, which already has the
+      model's names: then nothing is renamed.
 
   Returns:
     The checkpoint under the model's names.
@@ -121,10 +120,10 @@ def apply_assignment_map(
   if is_resuming:
     return ckpt_optimizer_state
   stored = flatten_state_dict(ckpt_optimizer_state)
-  renamed, unused = {}, dict(assignment_map)
+  renamed, unused = {}, {pattern for pattern, _ in assignment_map}
   for name in flatten_state_dict(optimizer_state):
     pattern, source = _source(name, assignment_map)
-    unused.pop(pattern, None)
+    unused -= {pattern}
     if source in stored:
       renamed[name] = stored[source]
     elif pattern is not None and source is not None:
@@ -143,12 +142,10 @@ def apply_assignment_map(
 
 
 def _source(name: str, rules: AssignmentMap) -> tuple[str | None, str | None]:
-  """The pattern that decides for `name`, and the checkpoint's name for it."""
+  """Returns the pattern that decides for `name`, and the checkpoint's name."""
   for pattern, replacement in rules:
     if match := re.fullmatch(pattern, name):
-      if replacement is None:
-        return pattern, None
-      return pattern, match.expand(replacement)
+      return pattern, None if replacement is None else match.expand(replacement)
   return None, name
 
 

@@ -1,16 +1,29 @@
 r"""Trains a model on a SeqIO task or mixture.
 
-    python -m t5x.train --gin_file=gin/dss_cqa.gin --gin.TRAIN_STEPS=500
+Resumes from the run's last checkpoint if there is one, and evaluates on the
+way. The gin files in `t5x/configs/runs` and `gin/` bind the arguments of
+`train`.
 
-`train` is the whole of a run: data, state, steps, checkpoints, evaluation. What
-it is given comes from gin; the files in `t5x/configs/runs` and `gin/` bind it.
+Distilling step by step on the packaged sample, on any machine:
+
+    python -m t5x.train --gin_file=gin/dss_cqa.gin
+
+The same for 500 steps, in a folder of its own:
+
+    python -m t5x.train --gin_file=gin/dss_cqa.gin \
+      --gin.TRAIN_STEPS=500 --gin.MODEL_DIR="'runs/short'"
+
+Fine-tuning T5 1.1 base on a task of yours:
+
+    python -m t5x.train --gin_file=t5x/examples/t5/t5_1_1/base.gin \
+      --gin_file=t5x/configs/runs/finetune.gin --gin_file=my_task.gin
 """
 
 if __name__ == '__main__':
   # First, since TensorFlow looks for its settings while it is imported.
   from t5x.cli import flags
 
-  flags.start('train')
+  flags.start()
 
 import contextlib
 import dataclasses
@@ -18,11 +31,10 @@ import functools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import seqio
-from etils import epath
+import tensorflow as tf
 
 from t5x import (
   checkpoints,
@@ -32,6 +44,7 @@ from t5x import (
   gin_utils,
   inference,
   initialization,
+  models,
   partitioning,
 )
 from t5x import train_state as train_state_lib
@@ -48,13 +61,13 @@ _RNG_KINDS = {True: 'unsafe_rbg', False: 'threefry2x32'}
 
 def train(
   *,
-  model: Any,
+  model: models.BaseModel,
   train_dataset_cfg: data.DatasetConfig,
   train_eval_dataset_cfg: data.DatasetConfig | None,
   infer_eval_dataset_cfg: data.DatasetConfig | None,
   checkpoint_cfg: checkpoints.CheckpointConfig,
   partitioner: partitioning.BasePartitioner,
-  trainer_cls: Callable[..., trainer_lib.BaseTrainer],
+  trainer_cls: trainer_lib.BaseTrainerConstructor,
   model_dir: str,
   total_steps: int,
   eval_steps: int,
@@ -63,15 +76,17 @@ def train(
   stats_period: int | None = None,
   random_seed: int | None,
   use_hardware_rng: bool = False,
-  summarize_config_fn: Callable[
-    [str, Any, int], None
-  ] = gin_utils.summarize_gin_config,
+  summarize_config_fn: commands.SummarizeConfigFn = (
+    gin_utils.summarize_gin_config
+  ),
   inference_evaluator_cls: Callable[..., seqio.Evaluator] = seqio.Evaluator,
-  get_dataset_fn: Callable[..., Any] = data.get_dataset,
+  get_dataset_fn: Callable[
+    ..., tf.data.Dataset | data.TrainIterator
+  ] = data.get_dataset,
   concurrent_metrics: bool = True,
   actions: Mapping[str, Sequence[trainer_lib.BaseAction]] | None = None,
   train_eval_get_dataset_fn: Callable[
-    ..., Any
+    ..., Mapping[str, tf.data.Dataset]
   ] = data.get_training_eval_datasets,
   run_eval_before_training: bool = False,
   train_state_initializer_cls: Callable[
@@ -82,7 +97,7 @@ def train(
   | None = data.verify_matching_vocabs,
   gc_period: int = 0,
 ) -> tuple[int, train_state_lib.TrainState]:
-  """Trains, evaluates and saves, from the last checkpoint on if there is one.
+  """Trains, evaluates and saves; resumes from the last checkpoint, if any.
 
   Args:
     model: what to train.
@@ -100,13 +115,13 @@ def train(
       instead of up to `total_steps`.
     stats_period: steps between written training metrics; by default
       `eval_period`.
-    random_seed: of dropout and initialisation; None draws one.
+    random_seed: of dropout and initialization; None draws one.
     use_hardware_rng: whether dropout uses the device's own generator, which is
       faster and differs between kinds of devices.
     summarize_config_fn: keeps the configuration with the run.
     inference_evaluator_cls: computes the metrics of predictions.
     get_dataset_fn: reads the training data.
-    concurrent_metrics: whether metrics are computed while training goes on.
+    concurrent_metrics: whether metrics are computed while training continues.
     actions: called after training metrics, evaluation of the loss, evaluation
       of predictions; one that returns True stops the run.
     train_eval_get_dataset_fn: reads the data to measure the loss on.
@@ -125,240 +140,190 @@ def train(
     errors.UserError: for a configuration that can't work.
   """
   _check_periods(total_steps, eval_period, eval_steps, stats_period)
+
+  # Random keys, and one seed for all data that has none of its own, so that a
+  # run that resumes reads the same.
   seed = data.shared_seed(random_seed, identity.stored_seed(model_dir))
   init_rng, trainer_rng = jax.random.split(
     jax.random.key(seed, impl=_RNG_KINDS[use_hardware_rng])
   )
-  with files.errors_named(model_dir):
-    epath.Path(model_dir).mkdir(parents=True, exist_ok=True)
-    summarize_config_fn(model_dir, None, 0)
-  run = _Run(model, partitioner, checkpoint_cfg, model_dir, use_orbax)
-  configs = [
-    cfg and _seeded(cfg, seed)
-    for cfg in (
-      train_dataset_cfg,
-      train_eval_dataset_cfg,
-      infer_eval_dataset_cfg,
-    )
-  ]
-  run.check_vocabularies(configs[:2], verify_matching_vocabs_fn)
+  commands.prepare_folder(model_dir, summarize_config_fn)
+  train_cfg = _seeded(train_dataset_cfg, seed)
+  loss_cfg = train_eval_dataset_cfg and _seeded(train_eval_dataset_cfg, seed)
+  infer_cfg = infer_eval_dataset_cfg and _seeded(infer_eval_dataset_cfg, seed)
+  configs = (train_cfg, loss_cfg, infer_cfg)
+  for cfg in (train_cfg, loss_cfg):
+    if cfg is not None and verify_matching_vocabs_fn is not None:
+      verify_matching_vocabs_fn(cfg, model)
   with contextlib.ExitStack() as stack:
-    stack.enter_context(files.errors_named(model_dir))
-    stack.enter_context(data.damage_named(configs))
+    stack.enter_context(files.naming_path_in_errors(model_dir))
+    stack.enter_context(data.naming_damage_in_errors(configs))
     data.check_files(configs)
     signals = stack.enter_context(preemption.StopSignals())
-    train_iter = run.training_data(configs[0], get_dataset_fn)
-    stack.callback(train_iter.close)
-    train_eval = run.training_eval_data(
-      configs[1], eval_steps, train_eval_get_dataset_fn
+
+    # Data to train on, to measure the loss on, and to predict.
+    layout = partitioner.get_data_layout(train_cfg.batch_size)
+    make_dataset = functools.partial(
+      get_dataset_fn,
+      train_cfg,
+      layout.shard_id,
+      layout.num_shards,
+      model.FEATURE_CONVERTER_CLS,
     )
-    evaluator = configs[2] and inference.InferenceEvaluator(
-      configs[2],
-      _evaluator_cls(inference_evaluator_cls, concurrent_metrics),
+    train_iter = data.prepare_train_iter(
+      make_dataset(),
+      partitioner=partitioner,
+      checkpoint_cfg=checkpoint_cfg,
+      data_layout=layout,
+    )
+    train_iter.make_again = make_dataset
+    stack.callback(train_iter.close)
+    loss_data: Mapping[str, tf.data.Dataset] = {}
+    if loss_cfg is not None:
+      layout = partitioner.get_data_layout(loss_cfg.batch_size)
+      loss_data = train_eval_get_dataset_fn(
+        loss_cfg,
+        layout.shard_id,
+        layout.num_shards,
+        eval_steps,
+        model.FEATURE_CONVERTER_CLS,
+      )
+    evaluator = None
+    if infer_cfg is not None:
+      if not concurrent_metrics:
+        inference_evaluator_cls = functools.partial(
+          inference_evaluator_cls, async_compute_metrics=False
+        )
+      evaluator = inference.InferenceEvaluator(
+        infer_cfg,
+        inference_evaluator_cls,
+        model,
+        partitioner,
+        model_dir,
+        verify_matching_vocabs_fn,
+      )
+
+    # Shapes of batch and state, which also tell one experiment from another.
+    batch = data.global_batch_shapes(
+      train_iter.element_spec, train_cfg.batch_size
+    )
+    initializer = initialization.initializer_of(
       model,
       partitioner,
+      {k: v.shape for k, v in batch.items()},
+      {k: v.dtype for k, v in batch.items()},
+      initializer_cls=train_state_initializer_cls,
+      use_orbax=use_orbax,
+    )
+    shapes = initializer.global_train_state_shape
+    identity.check(
       model_dir,
-      verify_matching_vocabs_fn,
+      identity.describe(train_cfg, shapes, seed),
+      checkpoint_cfg.accept_other_run,
     )
-    batch = data.global_batch_shapes(
-      train_iter.element_spec, configs[0].batch_size
+    model_info.log_model_info(
+      os.path.join(model_dir, 'model-info.txt'), shapes, partitioner
     )
-    initializer = run.initializer(train_state_initializer_cls, batch)
-    run.check_identity(configs[0], initializer, seed)
-    run.describe_model(initializer)
-    end = _last_step(total_steps, relative_steps, checkpoint_cfg)
-    make_trainer = functools.partial(run.trainer, trainer_cls, initializer)
+
+    def make_trainer(
+      train_state: train_state_lib.TrainState,
+      rng: jax.Array,
+      eval_names: Sequence[str] = (),
+      summary_dir: str | None = None,
+    ) -> trainer_lib.BaseTrainer:
+      return trainer_cls(
+        model=model,
+        train_state=train_state,
+        partitioner=partitioner,
+        eval_names=eval_names,
+        summary_dir=summary_dir,
+        train_state_axes=initializer.train_state_axes,
+        rng=rng,
+      )
+
+    # The state to start from: the run's own last checkpoint, else what the
+    # configuration names, else one from scratch. Its arrays may not be computed
+    # yet when the next lines run.
+    end = total_steps
+    if relative_steps is not None:
+      end = _initial_step(checkpoint_cfg) + relative_steps
+    has_steps_left = end not in checkpoints.all_steps(model_dir)
+    checkpoints.set_incomplete_aside(model_dir)
+    own = checkpoints.RestoreCheckpointConfig(
+      path=model_dir, mode='latest', restore_dataset=True
+    )
+    restore_cfgs = [own, *_given_restore_configs(checkpoint_cfg)]
+    _, paths = checkpoints.get_first_valid_restore_config_and_paths(
+      restore_cfgs
+    )
+    # Meanwhile, a trainer of shapes compiles the step in a thread. To trace the
+    # step it needs Python, and two threads that trace are slower than one after
+    # the other. So it begins when this thread leaves Python idle: before a
+    # checkpoint is read, which mostly waits for files, or, without one, after
+    # the initialization is traced, while the devices draw the weights.
     ahead = trainer_lib.CompileAhead(
-      lambda: make_trainer(
-        initializer.global_train_state_shape,
-        jax.eval_shape(lambda: trainer_rng),
-      ),
-      batch,
+      lambda: make_trainer(shapes, jax.eval_shape(lambda: trainer_rng)), batch
     )
-    train_state = run.first_state(
-      initializer,
-      train_iter,
-      init_rng,
-      ahead.begin if run.is_unfinished(end) else lambda: None,
+    if has_steps_left and paths:
+      ahead.begin()
+    train_state = initializer.from_checkpoint_or_scratch(
+      restore_cfgs, init_rng=init_rng, ds_iter=train_iter
     )
+    if has_steps_left:
+      ahead.begin()  # Does nothing if it has begun.
     start = int(train_state.step)
+
+    # What takes steps, and what saves them.
     trainer = make_trainer(
-      train_state, trainer_rng, list(train_eval), summary_dir=model_dir
+      train_state, trainer_rng, list(loss_data), summary_dir=model_dir
     )
     del train_state  # The trainer donates its buffers to the next state.
     stack.callback(trainer.close)
     if start < end:
       train_iter.read_ahead()  # While the rest is compiled.
     ahead.give_to(trainer)
-    manager = run.checkpoint_manager(trainer.train_state, train_iter)
-    for part in filter(None, (evaluator, manager)):
-      stack.callback(part.close)
-    progress = progress_lib.Progress(end, start, loop.on_first_process())
+    if evaluator is not None:
+      stack.callback(evaluator.close)
+    save = checkpoint_cfg.save
+    manager = None
+    if save is not None:
+      manager = save.make_manager(
+        model_dir, trainer.train_state, partitioner, train_iter, use_orbax
+      )
+      stack.callback(manager.close)
+
+    # The steps.
+    progress = progress_lib.Progress(end, start, jax.process_index() == 0)
     trainer.step_callback = progress.step
-    run_loop = loop.TrainLoop(
+    step = loop.TrainLoop(
       trainer=trainer,
       train_iter=train_iter,
       checkpoint_manager=manager,
-      save_transformations=run.save_transformations,
-      train_eval=train_eval,
+      save_transformations=save.state_transformation_fns if save else (),
+      train_eval=loss_data,
       evaluator=evaluator,
       train_state_axes=initializer.train_state_axes,
-      periods=run.periods(eval_period, stats_period, gc_period),
-      actions=_actions_by_mode(actions),
+      periods=loop.Periods(
+        stats=eval_period if stats_period is None else stats_period,
+        evaluate=eval_period,
+        save=(save.period or 0) if save else 0,
+        save_steps=frozenset((save.checkpoint_steps or ()) if save else ()),
+        gc=gc_period,
+      ),
+      actions={
+        trainer_lib.ActionMode[mode]: tuple(of_mode)
+        for mode, of_mode in (actions or {}).items()
+      },
       progress=stack.enter_context(progress),
       signals=signals,
       evaluated=identity.Evaluated(model_dir),
-    )
-    step = run_loop.run(start, end, run_eval_before_training)
+    ).run(start, end, run_eval_before_training)
   return step, trainer.train_state
 
 
-@dataclasses.dataclass(frozen=True)
-class _Run:
-  """What the parts of a run share, and how each part is made."""
-
-  model: Any
-  partitioner: partitioning.BasePartitioner
-  checkpoint_cfg: checkpoints.CheckpointConfig
-  model_dir: str
-  use_orbax: bool
-
-  def check_vocabularies(self, configs, verify) -> None:
-    for cfg in filter(None, configs):
-      if verify is not None:
-        verify(cfg, self.model)
-
-  def training_data(self, cfg, get_dataset_fn) -> data.TrainIterator:
-    layout = self.partitioner.get_data_layout(cfg.batch_size)
-    make = functools.partial(
-      get_dataset_fn,
-      cfg,
-      layout.shard_id,
-      layout.num_shards,
-      self.model.FEATURE_CONVERTER_CLS,
-    )
-    train_iter = data.prepare_train_iter(
-      make(),
-      partitioner=self.partitioner,
-      checkpoint_cfg=self.checkpoint_cfg,
-      data_layout=layout,
-    )
-    train_iter.make_again = make
-    return train_iter
-
-  def training_eval_data(self, cfg, eval_steps, get_datasets_fn):
-    """Task to batches on which the loss is measured; {} without a config."""
-    if cfg is None:
-      return {}
-    layout = self.partitioner.get_data_layout(cfg.batch_size)
-    return get_datasets_fn(
-      cfg,
-      layout.shard_id,
-      layout.num_shards,
-      eval_steps,
-      self.model.FEATURE_CONVERTER_CLS,
-    )
-
-  def initializer(self, initializer_cls, batch):
-    """Returns what makes states."""
-    return initialization.initializer_of(
-      self.model,
-      self.partitioner,
-      {k: v.shape for k, v in batch.items()},
-      {k: v.dtype for k, v in batch.items()},
-      initializer_cls=initializer_cls,
-      use_orbax=self.use_orbax,
-    )
-
-  def check_identity(self, train_cfg, initializer, seed) -> None:
-    identity.check(
-      self.model_dir,
-      identity.describe(train_cfg, initializer.global_train_state_shape, seed),
-      self.checkpoint_cfg.accept_other_run,
-    )
-
-  def first_state(self, initializer, train_iter, init_rng, meanwhile):
-    """Returns the state to start from, which may still be in the making.
-
-    That is the run's own last checkpoint, else what the configuration names,
-    else one from scratch. `meanwhile` is called once this leaves Python idle:
-    before a checkpoint is read, or after the devices are told to draw.
-    """
-    checkpoints.set_incomplete_aside(self.model_dir)
-    own = checkpoints.RestoreCheckpointConfig(
-      path=self.model_dir, mode='latest', restore_dataset=True
-    )
-    configs = [own, *_given_restore_configs(self.checkpoint_cfg)]
-    if checkpoints.get_first_valid_restore_config_and_paths(configs)[1]:
-      meanwhile()
-    state = initializer.from_checkpoint_or_scratch(
-      configs, init_rng=init_rng, ds_iter=train_iter
-    )
-    meanwhile()
-    return state
-
-  def describe_model(self, initializer) -> None:
-    model_info.log_model_info(
-      os.path.join(self.model_dir, 'model-info.txt'),
-      initializer.global_train_state_shape,
-      self.partitioner,
-    )
-
-  def trainer(
-    self, trainer_cls, initializer, state, rng, eval_names=(), summary_dir=None
-  ):
-    """Returns what takes steps; without a folder, what compiles them."""
-    return trainer_cls(
-      model=self.model,
-      train_state=state,
-      partitioner=self.partitioner,
-      eval_names=eval_names,
-      summary_dir=summary_dir,
-      train_state_axes=initializer.train_state_axes,
-      rng=rng,
-    )
-
-  def is_unfinished(self, end: int) -> bool:
-    """Whether the run has no checkpoint of its last step yet."""
-    return end not in checkpoints.all_steps(self.model_dir)
-
-  def checkpoint_manager(self, train_state, train_iter):
-    """Returns what saves the run, or None."""
-    save = self.checkpoint_cfg.save
-    return save and save.make_manager(
-      self.model_dir, train_state, self.partitioner, train_iter, self.use_orbax
-    )
-
-  @property
-  def save_transformations(self):
-    save = self.checkpoint_cfg.save
-    return save.state_transformation_fns if save else ()
-
-  def periods(self, eval_period, stats_period, gc_period) -> loop.Periods:
-    save = self.checkpoint_cfg.save
-    return loop.Periods(
-      stats=eval_period if stats_period is None else stats_period,
-      evaluate=eval_period,
-      save=(save.period or 0) if save else 0,
-      save_steps=frozenset((save.checkpoint_steps or ()) if save else ()),
-      gc=gc_period,
-    )
-
-
-def _last_step(total_steps, relative_steps, checkpoint_cfg) -> int:
-  if relative_steps is None:
-    return total_steps
-  return _initial_step(checkpoint_cfg) + relative_steps
-
-
-def _actions_by_mode(actions):
-  return {
-    trainer_lib.ActionMode[mode]: tuple(those)
-    for mode, those in (actions or {}).items()
-  }
-
-
-def _check_periods(total_steps, eval_period, eval_steps, stats_period):
+def _check_periods(
+  total_steps: int, eval_period: int, eval_steps: int, stats_period: int | None
+) -> None:
   for name, value, least in (
     ('total_steps', total_steps, 0),
     ('eval_period', eval_period, 0),
@@ -372,31 +337,26 @@ def _check_periods(total_steps, eval_period, eval_steps, stats_period):
 
 
 def _seeded(cfg: data.DatasetConfig, seed: int) -> data.DatasetConfig:
-  """Gives a dataset without a seed the run's, so that a resume reads alike."""
   return cfg if cfg.seed is not None else dataclasses.replace(cfg, seed=seed)
 
 
-def _evaluator_cls(evaluator_cls, concurrent_metrics: bool):
-  if concurrent_metrics:
-    return evaluator_cls
-  return functools.partial(evaluator_cls, async_compute_metrics=False)
+def _given_restore_configs(
+  checkpoint_cfg: checkpoints.CheckpointConfig,
+) -> list[checkpoints.RestoreCheckpointConfig]:
+  restore = checkpoint_cfg.restore or []
+  if isinstance(restore, checkpoints.RestoreCheckpointConfig):
+    return [restore]
+  return list(restore)
 
 
-def _given_restore_configs(checkpoint_cfg):
-  restore = checkpoint_cfg.restore
-  if restore is None:
-    return []
-  return list(restore) if isinstance(restore, (list, tuple)) else [restore]
-
-
-def _initial_step(checkpoint_cfg) -> int:
-  """The step that the configured initial checkpoint has; 0 without one."""
+def _initial_step(checkpoint_cfg: checkpoints.CheckpointConfig) -> int:
+  """The step of the configured initial checkpoint; 0 without one."""
   _, paths = checkpoints.get_first_valid_restore_config_and_paths(
     _given_restore_configs(checkpoint_cfg)
   )
-  found = re.search(r'checkpoint_(\d+)/*$', str(paths[0])) if paths else None
-  return int(found.group(1)) if found else 0
+  name = re.search(r'checkpoint_(\d+)/*$', str(paths[0])) if paths else None
+  return int(name.group(1)) if name else 0
 
 
 if __name__ == '__main__':
-  commands.run(train, 'train')
+  commands.run({'train': train})

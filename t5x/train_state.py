@@ -1,12 +1,12 @@
-"""What a run carries from step to step: parameters and optimizer state.
+"""Train states: parameters, optimizer state and step.
 
-As a dict of a state, which is what checkpoints hold:
-`{'target': parameters, 'state': {'step': ..., 'param_states': ...}}`, and
-`'flax_mutables'` where a model has other variables.
+The state dict, which is what checkpoints hold, is
+`{'target': parameters, 'state': {'step': ..., 'param_states': ...}}`, with
+`'flax_mutables'` if a model has other variables.
 """
 
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import flax
 import jax
@@ -19,111 +19,92 @@ from t5x import optimizers
 
 EMPTY_DICT: FrozenDict = FrozenDict({})
 
-# Collections of `module.init` that are neither parameters nor carried on.
-_PARAMS_AXES = 'params_axes'
-
 
 class TrainState(Protocol):
   """The part of a state that checkpoints, trainers and partitioners rely on."""
 
   @property
   def step(self) -> jax.Array:
-    """How many steps were done, int32."""
-    ...
+    """The number of steps that were done, int32."""
 
   @property
   def params(self) -> Mapping[str, Any]:
     """The model's parameters, as nested dicts."""
-    ...
 
   @property
   def param_states(self) -> Any:
-    """What the optimizer keeps for the parameters."""
-    ...
+    """The optimizer's state for the parameters."""
 
   @property
   def flax_mutables(self) -> Mapping[str, Any]:
     """Variables of the model besides its parameters, by collection."""
-    ...
 
   def state_dict(self) -> MutableMapping[str, Any]:
     """Returns the state as nested dicts."""
-    ...
 
-  def restore_state(self, state_dict: Mapping[str, Any]) -> 'TrainState':
+  def restore_state(self, state_dict: Mapping[str, Any]) -> Self:
     """Returns the state that nested dicts were made from."""
-    ...
 
-  def replace_params(self, params: Mapping[str, Any]) -> 'TrainState':
+  def replace_params(self, params: Mapping[str, Any]) -> Self:
     """Returns the state with other parameters."""
-    ...
 
-  def replace_flax_mutables(
-    self, flax_mutables: Mapping[str, Any]
-  ) -> 'TrainState':
+  def replace_flax_mutables(self, flax_mutables: Mapping[str, Any]) -> Self:
     """Returns the state with other variables."""
-    ...
 
-  def replace_step(self, step: jax.Array) -> 'TrainState':
+  def replace_step(self, step: jax.Array) -> Self:
     """Returns the state at another step."""
-    ...
 
-  def restart_optimizer(self) -> 'TrainState':
-    """Returns the state with what the optimizer keeps as at the beginning.
+  def restart_optimizer(self) -> Self:
+    """Returns the state with the optimizer's state as at step 0.
 
-    The parameters are arrays; what the optimizer keeps may be shapes with
-    shardings, on which the new arrays then lie. The step stays.
+    The parameters are arrays; the optimizer's state may be shapes with
+    shardings, which the new arrays then have. The step stays.
     """
-    ...
 
   def apply_gradient(
     self,
     grads: Any,
     learning_rate: jax.Array,
     flax_mutables: Mapping[str, Any] = EMPTY_DICT,
-  ) -> 'TrainState':
+  ) -> Self:
     """Returns the state after an update."""
-    ...
 
   def next_learning_rate(self, given: jax.Array) -> jax.Array:
     """Returns the rate that the next update uses if it is given `given`."""
-    ...
 
-  def as_logical_axes(self) -> 'TrainState':
+  def as_logical_axes(self) -> Self:
     """Returns the state with logical axes in place of its arrays."""
-    ...
 
 
-def _split_variables(
-  variables: Mapping[str, Any],
-) -> tuple[dict[str, Any], Any, FrozenDict, Any]:
-  """Returns params, their axes, the other collections, and their axes."""
+def _split_variables(variables: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Returns params, and the fields that both kinds of states share."""
   variables = dict(flax.core.unfreeze(variables))
   params = variables.pop('params')
-  params_axes = variables.pop(_PARAMS_AXES, None)
+  params_axes = variables.pop('params_axes', None)
   axes = {k: v for k, v in variables.items() if k.endswith('_axes')}
   mutables = {k: v for k, v in variables.items() if k not in axes}
   axes = {k.removesuffix('_axes'): v for k, v in axes.items()}
-  return params, params_axes, flax.core.freeze(mutables), axes or None
+  return params, {
+    'params_axes': params_axes,
+    'flax_mutables': flax.core.freeze(mutables),
+    'flax_mutables_axes': axes or None,
+  }
 
 
-def _logical_axes(values: Mapping[str, Any], metadata: Any) -> dict[str, Any]:
+def _logical_axes(values: Any, metadata: Any) -> dict[str, Any]:
   """Returns the logical axes of each value, None where it was given none."""
   flat = {}
   if metadata is not None:
-    names = flax.core.unfreeze(flax_partitioning.get_axis_names(metadata))
-    flat = traverse_util.flatten_dict(names)
+    names = flax_partitioning.get_axis_names(metadata)
+    flat = traverse_util.flatten_dict(flax.core.unfreeze(names))
   paths = traverse_util.flatten_dict(flax.core.unfreeze(values))
   return traverse_util.unflatten_dict({k: flat.get(k) for k in paths})
 
 
 def _mutables_axes(mutables: Mapping[str, Any], metadata: Any) -> FrozenDict:
-  return flax.core.freeze(
-    {
-      name: _logical_axes(value, (metadata or {}).get(name))
-      for name, value in mutables.items()
-    }
-  )
+  metadata = metadata or {}
+  axes = {k: _logical_axes(v, metadata.get(k)) for k, v in mutables.items()}
+  return flax.core.freeze(axes)
 
 
 def _with_mutables(state: dict[str, Any], mutables: Any) -> dict[str, Any]:
@@ -137,11 +118,10 @@ def _with_mutables(state: dict[str, Any], mutables: Any) -> dict[str, Any]:
 def _restored_mutables(mutables: Any, state_dict: Mapping[str, Any]) -> Any:
   if not mutables:
     return EMPTY_DICT
-  return flax.core.freeze(
-    serialization.from_state_dict(
-      flax.core.unfreeze(mutables), state_dict['flax_mutables']
-    )
+  restored = serialization.from_state_dict(
+    flax.core.unfreeze(mutables), state_dict['flax_mutables']
   )
+  return flax.core.freeze(restored)
 
 
 class FlaxOptimTrainState(struct.PyTreeNode):
@@ -164,22 +144,18 @@ class FlaxOptimTrainState(struct.PyTreeNode):
     cls,
     optimizer_def: optimizers.OptimizerDef,
     model_variables: Mapping[str, Any],
-  ) -> 'FlaxOptimTrainState':
+  ) -> Self:
     """Returns the state at step 0.
 
     Args:
       optimizer_def: how parameters are updated.
       model_variables: what `module.init` returns.
     """
-    params, params_axes, mutables, axes = _split_variables(model_variables)
-    if params_axes is not None:
-      optimizer_def.set_param_axes(_logical_axes(params, params_axes))
-    return cls(
-      _optimizer=optimizer_def.create(params),
-      params_axes=params_axes,
-      flax_mutables=mutables,
-      flax_mutables_axes=axes,
-    )
+    params, fields = _split_variables(model_variables)
+    if fields['params_axes'] is not None:
+      axes = _logical_axes(params, fields['params_axes'])
+      optimizer_def.set_param_axes(axes)
+    return cls(_optimizer=optimizer_def.create(params), **fields)
 
   @property
   def step(self) -> jax.Array:
@@ -196,9 +172,7 @@ class FlaxOptimTrainState(struct.PyTreeNode):
   def state_dict(self) -> dict[str, Any]:
     return _with_mutables(self._optimizer.state_dict(), self.flax_mutables)
 
-  def restore_state(
-    self, state_dict: Mapping[str, Any]
-  ) -> 'FlaxOptimTrainState':
+  def restore_state(self, state_dict: Mapping[str, Any]) -> Self:
     return self.replace(
       _optimizer=self._optimizer.restore_state(state_dict),
       flax_mutables=_restored_mutables(self.flax_mutables, state_dict),
@@ -209,7 +183,7 @@ class FlaxOptimTrainState(struct.PyTreeNode):
     grads: Any,
     learning_rate: jax.Array,
     flax_mutables: Mapping[str, Any] = EMPTY_DICT,
-  ) -> 'FlaxOptimTrainState':
+  ) -> Self:
     optimizer = self._optimizer.apply_gradient(
       grads, learning_rate=learning_rate
     )
@@ -219,25 +193,21 @@ class FlaxOptimTrainState(struct.PyTreeNode):
     optimizer = self._optimizer
     return optimizer.optimizer_def.learning_rate(optimizer.state, given)
 
-  def replace_params(self, params: Mapping[str, Any]) -> 'FlaxOptimTrainState':
+  def replace_params(self, params: Mapping[str, Any]) -> Self:
     return self.replace(_optimizer=self._optimizer.replace(target=params))
 
-  def replace_flax_mutables(
-    self, flax_mutables: Mapping[str, Any]
-  ) -> 'FlaxOptimTrainState':
+  def replace_flax_mutables(self, flax_mutables: Mapping[str, Any]) -> Self:
     return self.replace(flax_mutables=flax_mutables)
 
-  def replace_step(self, step: jax.Array) -> 'FlaxOptimTrainState':
+  def replace_step(self, step: jax.Array) -> Self:
     state = self._optimizer.state.replace(step=jnp.asarray(step, jnp.int32))
     return self.replace(_optimizer=self._optimizer.replace(state=state))
 
-  def restart_optimizer(self) -> 'FlaxOptimTrainState':
+  def restart_optimizer(self) -> Self:
     optimizer = self._optimizer
-    places = jax.tree.map(lambda leaf: leaf.sharding, optimizer.state)
-    initialise = jax.jit(
-      optimizer.optimizer_def.init_state, out_shardings=places
-    )
-    state = initialise(optimizer.target)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, optimizer.state)
+    init_state = optimizer.optimizer_def.init_state
+    state = jax.jit(init_state, out_shardings=shardings)(optimizer.target)
     restarted = self.replace(_optimizer=optimizer.replace(state=state))
     return restarted.replace_step(self.step)
 
@@ -251,6 +221,11 @@ class FlaxOptimTrainState(struct.PyTreeNode):
     )
 
 
+_NO_OPTIMIZER = (
+  'InferenceState has no optimizer. Use FlaxOptimTrainState to train.'
+)
+
+
 class InferenceState(struct.PyTreeNode):
   """A state without an optimizer, for evaluation and inference."""
 
@@ -261,32 +236,22 @@ class InferenceState(struct.PyTreeNode):
   flax_mutables_axes: Any = None
 
   @classmethod
-  def create(cls, model_variables: Mapping[str, Any]) -> 'InferenceState':
+  def create(cls, model_variables: Mapping[str, Any]) -> Self:
     """Returns the state at step 0 with these variables of `module.init`."""
-    params, params_axes, mutables, axes = _split_variables(model_variables)
-    return cls(
-      step=jnp.zeros((), jnp.int32),
-      params=params,
-      params_axes=params_axes,
-      flax_mutables=mutables,
-      flax_mutables_axes=axes,
-    )
+    params, fields = _split_variables(model_variables)
+    return cls(step=jnp.zeros((), jnp.int32), params=params, **fields)
 
   @property
   def param_states(self) -> FrozenDict:
     return EMPTY_DICT
 
-  def apply_gradient(self, *args: Any, **kwargs: Any) -> 'InferenceState':
-    raise NotImplementedError(
-      'InferenceState has no optimizer. Use FlaxOptimTrainState to train.'
-    )
+  def apply_gradient(self, *args: Any, **kwargs: Any) -> Self:
+    raise NotImplementedError(_NO_OPTIMIZER)
 
   def next_learning_rate(self, given: jax.Array) -> jax.Array:
-    raise NotImplementedError(
-      'InferenceState has no optimizer. Use FlaxOptimTrainState to train.'
-    )
+    raise NotImplementedError(_NO_OPTIMIZER)
 
-  def restart_optimizer(self) -> 'InferenceState':
+  def restart_optimizer(self) -> Self:
     return self  # It has none.
 
   def state_dict(self) -> MutableMapping[str, Any]:
@@ -298,18 +263,16 @@ class InferenceState(struct.PyTreeNode):
       self.flax_mutables,
     )
 
-  def replace_step(self, step: jax.Array) -> 'InferenceState':
+  def replace_step(self, step: jax.Array) -> Self:
     return self.replace(step=jnp.asarray(step, jnp.int32))
 
-  def replace_params(self, params: Mapping[str, Any]) -> 'InferenceState':
+  def replace_params(self, params: Mapping[str, Any]) -> Self:
     return self.replace(params=params)
 
-  def replace_flax_mutables(
-    self, flax_mutables: Mapping[str, Any]
-  ) -> 'InferenceState':
+  def replace_flax_mutables(self, flax_mutables: Mapping[str, Any]) -> Self:
     return self.replace(flax_mutables=flax_mutables)
 
-  def restore_state(self, state_dict: Mapping[str, Any]) -> 'InferenceState':
+  def restore_state(self, state_dict: Mapping[str, Any]) -> Self:
     return self.replace(
       params=serialization.from_state_dict(self.params, state_dict['target']),
       step=state_dict['state']['step'],

@@ -15,33 +15,37 @@ _DATA = {'sample': 'packaged sample', 'release': 'published data'}
 
 
 def describe(experiment: mixtures.Experiment) -> str:
-  """Says in a line what an experiment trains on."""
+  """Returns one line about what an experiment trains on."""
   teacher = experiment.teacher
-  whose = (
+  sources = (
     'gold labels' if experiment.labels == 'gold' else f'labels of {teacher}'
   )
   if experiment.uses_rationales:
-    whose += f', rationales of {teacher}'
+    sources += f', rationales of {teacher}'
   return (
-    f'{_METHODS[experiment.method, experiment.paired]}; {whose};'
-    f' {experiment.data_set}, {_DATA[experiment.place]}'
+    f'{_METHODS[experiment.method, experiment.paired]}; {sources};'
+    f' {_data(experiment)}'
   )
 
 
+def _data(experiment: mixtures.Experiment) -> str:
+  return f'{experiment.data_set}, {_DATA[experiment.place]}'
+
+
 def main() -> None:
-  """Prints a line a mixture, with what it mixes, then a line a task."""
-  said, parts = {}, set()
+  """Prints one line per mixture, with what it mixes, then one per task."""
+  lines: dict[str, str] = {}
+  parts: set[str] = set()
   for experiment in tasks.EXPERIMENTS:
-    said[mixtures.train_name(experiment)] = f'train on {describe(experiment)}'
-    said[mixtures.eval_name(experiment)] = (
-      f'evaluate {experiment.method}; {experiment.data_set},'
-      f' {_DATA[experiment.place]}'
+    lines[mixtures.train_name(experiment)] = f'train on {describe(experiment)}'
+    lines[mixtures.eval_name(experiment)] = (
+      f'evaluate {experiment.method}; {_data(experiment)}'
     )
-  # Those to train on first.
-  for name in sorted(said, key=lambda name: (name.startswith('eval_'), name)):
+  # Training mixtures come first.
+  for name in sorted(lines, key=lambda name: (name.startswith('eval_'), name)):
     mixed = [task.name for task in seqio.MixtureRegistry.get(name).tasks]
     parts.update(mixed)
-    print(f'mixture  {name}: {said[name]}; mixes {" + ".join(mixed)}')
+    print(f'mixture  {name}: {lines[name]}; mixes {" + ".join(mixed)}')
   for name in sorted(parts):
     task = seqio.TaskRegistry.get(name)
     features = ', '.join(task.output_features)

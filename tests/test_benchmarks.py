@@ -1,4 +1,4 @@
-"""The work of the benchmarks is what they say it is."""
+"""The work of the benchmarks is as described."""
 
 import argparse
 import statistics

@@ -49,11 +49,11 @@ def _options(function: Callable) -> Callable:
         help='cqa, svamp, asdiv, esnli or anli1; needed where PATH holds'
         ' several.',
       ),
-      click.option('--teacher', default='palm', show_default=True),
-      click.option('--method', default='dss', show_default=True),
-      click.option('--labels', default='gold', show_default=True),
-      click.option('--fraction', default=1.0, show_default=True),
-      click.option('--seed', default=0, show_default=True),
+      click.option('--teacher', default='palm'),
+      click.option('--method', default='dss'),
+      click.option('--labels', default='gold'),
+      click.option('--fraction', default=1.0),
+      click.option('--seed', default=0),
       click.option(
         '--validation', default='0.1', help='Own rows: a file or a part.'
       ),
@@ -164,8 +164,8 @@ def data() -> None:
 @data.command()
 @click.argument('path')
 @_options
-@click.option('--inputs', default=_LENGTHS['inputs'], show_default=True)
-@click.option('--targets', default=_LENGTHS['targets'], show_default=True)
+@click.option('--inputs', default=_LENGTHS['inputs'])
+@click.option('--targets', default=_LENGTHS['targets'])
 def inspect(path: str, inputs: int, targets: int, **options) -> None:
   """Prints what training would see of PATH.
 

@@ -2,9 +2,9 @@
 
   dss export runs/dss_cqa student/
 
-The folder holds weights, tokeniser, configuration and a README that says how to
-ask the student; `from_pretrained` of transformers reads it, and with it all
-that serves or converts such models.
+The folder holds weights, tokenizer, configuration and a README with an example.
+`from_pretrained` of transformers reads it, and so do the tools that serve or
+convert such models.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from etils import epath
@@ -22,8 +22,28 @@ from dss_jax.commands import hf_tokenizer
 from dss_jax.errors import DataError
 from t5x.cli import quiet_tensorflow
 
-# T5's own, as in `formats.huggingface`. Decoding starts with padding.
+if TYPE_CHECKING:
+  from seqio import SentencePieceVocabulary
+
+  from t5x.models import BaseTransformerModel
+
+# T5's, as in `formats.huggingface`. Decoding starts with padding.
 _PAD_ID, _EOS_ID = 0, 1
+_TOKENIZER_CONFIG = {
+  # The class that takes tokenizer.json as it is.
+  'tokenizer_class': 'PreTrainedTokenizerFast',
+  'pad_token': '<pad>',
+  'eos_token': '</s>',
+  'unk_token': '<unk>',
+  'model_input_names': ['input_ids', 'attention_mask'],
+  'clean_up_tokenization_spaces': False,
+}
+_GENERATION_CONFIG = {
+  'pad_token_id': _PAD_ID,
+  'eos_token_id': _EOS_ID,
+  'decoder_start_token_id': _PAD_ID,
+  'do_sample': False,
+}
 
 _README = """\
 # {title}
@@ -62,8 +82,8 @@ def export(
 ) -> None:
   r"""Writes a run's student as a folder that transformers loads.
 
-  RUN is the folder of a run, or one of its checkpoints, gs:// ones too; FOLDER
-  is made. Neither data nor an accelerator is needed.
+  RUN is the folder of a run or one of its checkpoints, local or gs://; FOLDER
+  is created. Neither data nor an accelerator is needed.
 
   \b
   Example:
@@ -75,7 +95,7 @@ def export(
   from t5x.checkpoints.formats import huggingface
 
   checkpoint = checkpoints.find_checkpoint(run, step)
-  own = '' if gin_files else _configuration(run, checkpoint)
+  own = '' if gin_files else _run_config(run, checkpoint)
   with run_config.configured(gin_files, [], own) as bound:
     model = run_config.resolve(bound, 'model')
     lengths = run_config.macro_or('TASK_FEATURE_LENGTHS', None) or {}
@@ -90,10 +110,14 @@ def export(
       ' cannot be exported.'
     )
   params = checkpoints.open_checkpoint(checkpoint)['target']
-  with _made_whole(pathlib.Path(folder)) as place:
+  with _replacing_folder(pathlib.Path(folder)) as place:
     huggingface.write(params, config, str(place))
-    _write_tokeniser(vocabulary, place)
-    _write_generation(lengths.get('targets'), place)
+    _write_tokenizer(vocabulary, place)
+    # The default of transformers for the length cuts rationales short.
+    generation = {'max_new_tokens': lengths.get('targets') or 256}
+    _write_json(
+      place / 'generation_config.json', _GENERATION_CONFIG | generation
+    )
     _write_readme(folder, place, checkpoint, data_set, model)
   click.echo(
     f'{checkpoint} is now in {folder}, for transformers to load.'
@@ -102,11 +126,11 @@ def export(
 
 
 @contextlib.contextmanager
-def _made_whole(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a folder beside another, which takes its place in the end.
+def _replacing_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yields a folder to write, which gets the name of another in the end.
 
   Raises:
-    DataError: there is something in the other already.
+    DataError: the other is not empty.
   """
   if folder.exists() and any(folder.iterdir()):
     raise DataError(f'{folder}: not empty. Give the name of a new folder.')
@@ -120,8 +144,8 @@ def _made_whole(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     raise
 
 
-def _configuration(run: str, checkpoint: str) -> str:
-  """Returns what a run's config.gin says."""
+def _run_config(run: str, checkpoint: str) -> str:
+  """Returns the text of a run's config.gin."""
   for place in (run, os.path.dirname(checkpoint.rstrip('/'))):
     path = epath.Path(place) / 'config.gin'
     if path.exists():
@@ -133,8 +157,12 @@ def _configuration(run: str, checkpoint: str) -> str:
   )
 
 
-def _vocabulary(model: Any) -> Any:
-  """Returns the vocabulary of a model, if transformers can have one like it."""
+def _vocabulary(model: 'BaseTransformerModel') -> 'SentencePieceVocabulary':
+  """Returns the vocabulary of a model, if transformers supports it.
+
+  Raises:
+    DataError: transformers does not.
+  """
   import seqio
 
   vocabulary = model.output_vocabulary
@@ -144,18 +172,20 @@ def _vocabulary(model: Any) -> Any:
       f' transformers reads; found {type(vocabulary).__name__}. A student with'
       ' another vocabulary cannot be exported.'
     )
-  found = vocabulary.pad_id, vocabulary.eos_id
-  if found != (_PAD_ID, _EOS_ID):
+  ids = vocabulary.pad_id, vocabulary.eos_id
+  if ids != (_PAD_ID, _EOS_ID):
     raise DataError(
       f'{vocabulary.sentencepiece_model_file}: expected padding {_PAD_ID} and'
-      f' end {_EOS_ID}, the ids that a T5 of transformers has; found {found}.'
+      f' end {_EOS_ID}, the ids that a T5 of transformers has; found {ids}.'
       ' A student with other ids cannot be exported.'
     )
   return vocabulary
 
 
-def _write_tokeniser(vocabulary: Any, folder: pathlib.Path) -> None:
-  """Writes the vocabulary as transformers reads it, and as it is."""
+def _write_tokenizer(
+  vocabulary: 'SentencePieceVocabulary', folder: pathlib.Path
+) -> None:
+  """Writes the vocabulary for transformers, and its SentencePiece model."""
   import tensorflow as tf
 
   tf.io.gfile.copy(
@@ -163,33 +193,7 @@ def _write_tokeniser(vocabulary: Any, folder: pathlib.Path) -> None:
   )
   described = hf_tokenizer.describe(vocabulary.sp_model)
   _write_json(folder / 'tokenizer.json', described)
-  _write_json(
-    folder / 'tokenizer_config.json',
-    {
-      # The class that takes tokenizer.json as it is.
-      'tokenizer_class': 'PreTrainedTokenizerFast',
-      'pad_token': '<pad>',
-      'eos_token': '</s>',
-      'unk_token': '<unk>',
-      'model_input_names': ['input_ids', 'attention_mask'],
-      'clean_up_tokenization_spaces': False,
-    },
-  )
-
-
-def _write_generation(length: int | None, folder: pathlib.Path) -> None:
-  """Writes what `generate` does unless it is told otherwise."""
-  _write_json(
-    folder / 'generation_config.json',
-    {
-      'pad_token_id': _PAD_ID,
-      'eos_token_id': _EOS_ID,
-      'decoder_start_token_id': _PAD_ID,
-      # Its own default cuts rationales short.
-      'max_new_tokens': length or 256,
-      'do_sample': False,
-    },
-  )
+  _write_json(folder / 'tokenizer_config.json', _TOKENIZER_CONFIG)
 
 
 def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
@@ -202,27 +206,27 @@ def _write_readme(
   place: pathlib.Path,
   checkpoint: str,
   data_set: str | None,
-  model: Any,
+  model: 'BaseTransformerModel',
 ) -> None:
-  """Writes how to ask the student, for people who have the folder alone."""
+  """Writes an example of use, for readers who have only the folder."""
   from dss_jax import models
   from dss_jax.pipeline import preprocessors
 
-  question, known = 'question', ''
+  question, usage = 'question', ''
   method = model.method if isinstance(model, models.DistillModel) else None
   if method == 'dss':
     question = f'{preprocessors.LABEL_PREFIX!r} + question'
-    known = (
+    usage = (
       f'`{preprocessors.LABEL_PREFIX}` before a question asks for its label,'
       f' `{preprocessors.RATIONALE_PREFIX}` for a rationale.'
     )
   elif method == 'single_task':
-    known = (
+    usage = (
       f'It gives a rationale, `{preprocessors.ANSWER_PHRASE}` and the label.'
     )
   trained = f' on {data_set}' if data_set else ''
   name = os.path.basename(checkpoint.rstrip('/'))
-  origin = f'A T5 that dss-jax has trained{trained} ({name}). {known}'
+  origin = f'A T5 that dss-jax has trained{trained} ({name}). {usage}'
   (place / 'README.md').write_text(
     _README.format(
       title=os.path.basename(os.path.abspath(folder)),

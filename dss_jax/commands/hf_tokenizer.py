@@ -1,10 +1,9 @@
-"""A SentencePiece model as Hugging Face's `tokenizer.json`.
+"""Converter of SentencePiece models to Hugging Face's `tokenizer.json`.
 
-transformers converts SentencePiece models itself, but passes over pieces that
-the user has defined, and over bytes, which stand for characters without a
-piece. What is described here gives SentencePiece's own tokens, with one
-exception: the library `tokenizers` normalises a letter together with the marks
-on it, and may lose a mark that seldom stands there.
+transformers converts SentencePiece models itself, but ignores user-defined
+pieces, and bytes, which replace characters without a piece. This conversion
+gives SentencePiece's own tokens, with one exception: the library `tokenizers`
+normalizes a letter together with the marks on it, and may lose a rare mark.
 """
 
 import base64
@@ -18,24 +17,31 @@ from dss_jax.errors import DataError
 
 # SentencePiece's sign for a blank.
 _BLANK = '\N{LOWER ONE EIGHTH BLOCK}'
-# What SeqIO and T5 add to a vocabulary, for text that is left out.
+# The sentinels that SeqIO and T5 add to a vocabulary.
 _EXTRA_ID = re.compile(f'{_BLANK}?(<extra_id_[0-9]+>)')
 
-_Piece = sentencepiece_model_pb2.ModelProto.SentencePiece
-_Model = sentencepiece_model_pb2.TrainerSpec
+_SPECIAL = {
+  **dict.fromkeys(('single_word', 'lstrip', 'rstrip', 'normalized'), False),
+  'special': True,
+}
+
+# The module's classes are made at run time, so mypy does not know them.
+_proto: Any = sentencepiece_model_pb2
+_Piece = _proto.ModelProto.SentencePiece
+_Model = _proto.TrainerSpec
 
 
 def describe(content: bytes) -> dict[str, Any]:
-  """Returns what `tokenizer.json` holds.
+  """Returns the content of `tokenizer.json`.
 
   Args:
     content: a SentencePiece model, of kind Unigram or BPE, whose padding, end
-      and unknown pieces have the names that T5's have.
+      and unknown pieces have the same names as T5's.
 
   Raises:
     DataError: it is of another kind, or they have other names.
   """
-  model = sentencepiece_model_pb2.ModelProto.FromString(content)
+  model = _proto.ModelProto.FromString(content)
   pieces = list(model.pieces)
   missing = {'<pad>', '</s>', '<unk>'} - {piece.piece for piece in pieces}
   if missing:
@@ -53,7 +59,7 @@ def describe(content: bytes) -> dict[str, Any]:
     'truncation': None,
     'padding': None,
     'added_tokens': [
-      _special(number, piece.piece)
+      {'id': number, 'content': piece.piece, **_SPECIAL}
       for number, piece in enumerate(pieces)
       if piece.type in (_Piece.CONTROL, _Piece.UNKNOWN)
     ],
@@ -65,25 +71,13 @@ def describe(content: bytes) -> dict[str, Any]:
   }
 
 
-def _special(number: int, piece: str) -> dict[str, Any]:
-  return {
-    'id': number,
-    'content': piece,
-    'single_word': False,
-    'lstrip': False,
-    'rstrip': False,
-    'normalized': False,
-    'special': True,
-  }
-
-
-def _normalizer(spec: sentencepiece_model_pb2.NormalizerSpec) -> dict[str, Any]:
+def _normalizer(spec: Any) -> dict[str, Any]:
   steps = []
   if spec.precompiled_charsmap:
     table = base64.b64encode(spec.precompiled_charsmap).decode()
     steps.append({'type': 'Precompiled', 'precompiled_charsmap': table})
   if spec.remove_extra_whitespaces:
-    # Blanks alone, while the type `Strip` takes all that Unicode calls white.
+    # Only blanks, while the type `Strip` removes all Unicode whitespace.
     steps.append(_replace({'Regex': r'\A +| +\z'}, ''))
     steps.append(_replace({'Regex': ' {2,}'}, ' '))
   if spec.add_dummy_prefix:
@@ -97,7 +91,7 @@ def _replace(pattern: Mapping[str, str], by: str) -> dict[str, Any]:
 
 
 def _kept_whole(pieces: Sequence[str]) -> dict[str, Any] | None:
-  """Cuts pieces out of the text before it is tokenised, the longest first."""
+  """Returns what cuts pieces out of a text first, the longest first."""
   if not pieces:
     return None
   by_length = sorted(pieces, key=len, reverse=True)
@@ -110,7 +104,7 @@ def _kept_whole(pieces: Sequence[str]) -> dict[str, Any] | None:
 
 
 def _with_end(pieces: Sequence[Any]) -> dict[str, Any]:
-  """Appends the end token to each text."""
+  """Returns what appends the end token to each text."""
   (end,) = (i for i, piece in enumerate(pieces) if piece.piece == '</s>')
   last = {'SpecialToken': {'id': '</s>', 'type_id': 0}}
   texts = [{'Sequence': {'id': name, 'type_id': 0}} for name in 'AB']
@@ -125,20 +119,15 @@ def _with_end(pieces: Sequence[Any]) -> dict[str, Any]:
 
 
 def _decoder(has_prefix: bool) -> dict[str, Any]:
-  steps = [
-    _replace({'String': _BLANK}, ' '),
-    {'type': 'ByteFallback'},
-    {'type': 'Fuse'},
-  ]
+  steps = [_replace({'String': _BLANK}, ' ')]
+  steps += [{'type': 'ByteFallback'}, {'type': 'Fuse'}]
   if has_prefix:
     steps.append({'type': 'Strip', 'content': ' ', 'start': 1, 'stop': 0})
   return {'type': 'Sequence', 'decoders': steps}
 
 
 def _model(spec: Any, pieces: Sequence[Any]) -> dict[str, Any]:
-  (unknown,) = (
-    i for i, piece in enumerate(pieces) if piece.type == _Piece.UNKNOWN
-  )
+  (unknown,) = (i for i, p in enumerate(pieces) if p.type == _Piece.UNKNOWN)
   if spec.model_type == _Model.UNIGRAM:
     return {
       'type': 'Unigram',
@@ -152,7 +141,7 @@ def _model(spec: Any, pieces: Sequence[Any]) -> dict[str, Any]:
       'unk_token': pieces[unknown].piece,
       'fuse_unk': True,
       'byte_fallback': spec.byte_fallback,
-      # A piece that the user has defined is no merge of others.
+      # User-defined pieces are not merged from others.
       'ignore_merges': True,
       'vocab': {piece.piece: i for i, piece in enumerate(pieces)},
       'merges': _merges(pieces),
@@ -164,9 +153,9 @@ def _model(spec: Any, pieces: Sequence[Any]) -> dict[str, Any]:
 
 
 def _merges(pieces: Sequence[Any]) -> list[list[str]]:
-  """Pairs of pieces that are a piece together, those to be merged first first.
+  """Returns pairs of pieces that make another piece, in merge order.
 
-  SentencePiece merges the pair whose piece has the highest score.
+  SentencePiece first merges the pair whose piece has the highest score.
   """
   normal = {p.piece: p.score for p in pieces if p.type == _Piece.NORMAL}
   merges = []

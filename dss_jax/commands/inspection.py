@@ -1,45 +1,41 @@
-"""What training would see of a data set: counts, lengths, faults, examples."""
+"""Inspection of what an experiment trains on: counts, lengths, faults."""
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import seqio
 import tensorflow as tf
-from jaxtyping import Int64
 
 from dss_jax.data import own_rows, records, row_formats, tfds_builders
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import preprocessors, registration, row_shapes, sources
 
-SPLITS = ('train', 'validation', 'test')
 PERCENTILES = (50, 90, 99, 100)
 EXAMPLES = 5
 # Lengths of packed rows to choose from.
 ROW_LENGTHS = (256, 512, 1024)
-# Rows of a task whose tokens are counted for that, and examples packed.
+# How many rows of a task are tokenized for that, and how many examples packed.
 _COUNTED = 1024
 _PACKED = 2048
 # The segments of an example, on both sides of a row.
-_SEGMENTS = (
-  ('inputs', 'rationale_inputs'),
-  ('targets', 'rationale_targets'),
-)
-# A text's side: `inputs` and `targets` have lengths of their own.
+_SEGMENTS = (('inputs', 'rationale_inputs'), ('targets', 'rationale_targets'))
+# The feature whose length limits the text of a column.
 SIDES = {'input': 'inputs', 'label': 'targets', 'rationale': 'targets'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Length:
-  """How long the texts of a column are, in tokens with the end token.
+  """Lengths of the texts of a column, in tokens with the end token.
 
   Attributes:
-    percentiles: by `PERCENTILES`, the last being the longest.
+    percentiles: of the lengths, by `PERCENTILES`; the last is the longest.
     limit: the length that texts are cut to.
-    cut_rows: how many are longer.
-    cut_tokens: how many of all tokens are beyond it.
-    tokens: all tokens.
+    cut_rows: number of longer texts.
+    cut_tokens: number of tokens that are cut off.
+    tokens: number of all tokens.
   """
 
   percentiles: tuple[int, ...]
@@ -51,13 +47,13 @@ class Length:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """What is in a split, as an experiment draws it.
+  """A split, as an experiment draws it.
 
   Attributes:
     report: its counts.
-    labels: the most frequent gold labels first, with their numbers.
-    lengths: by column, of rows where it is not blank.
-    faults: for each kind of fault the places of its rows.
+    labels: gold labels with their numbers, the most frequent first.
+    lengths: by column, of the texts that are not blank.
+    faults: for each kind of fault, the places of its rows.
   """
 
   report: records.Report
@@ -68,7 +64,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """A tokenised example: the features' tokens, and what they spell."""
+  """A tokenized example: tokens and decoded texts of its features."""
 
   tokens: Mapping[str, tuple[int, ...]]
   texts: Mapping[str, str]
@@ -76,17 +72,18 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-  """What `inspect` found.
+  """Result of `inspect`.
 
   Attributes:
-    released: what is in the files, before rows are drawn.
+    released: reports on the files, before rows are drawn.
     splits: what training sees, by name.
     overlaps: for two splits, how many rows of the second have an input that the
       first has too.
-    examples: by task, the first ones of the train split.
-    packed: how full packed rows of the lengths asked for would be.
-    shapes: the same for the row shapes that suit the train split best, by
-      their length; none where there is nothing to pack.
+    examples: the first ones of the train split, by task.
+    packed: how full packed rows of the requested lengths would be; None if
+      there is nothing to pack.
+    shapes: the same for the row shapes that suit the train split best, one per
+      length in `ROW_LENGTHS`; none if there is nothing to pack.
   """
 
   released: Mapping[str, records.Report]
@@ -101,7 +98,7 @@ def read(experiment: experiment_lib.Experiment) -> records.Release:
   """Reads an experiment's rows from their files, not from prepared data.
 
   Args:
-    experiment: whose; not the release, which has to be fetched first.
+    experiment: whose rows; not the release, which must be fetched first.
 
   Raises:
     DataError: a file is missing or malformed.
@@ -114,13 +111,12 @@ def read(experiment: experiment_lib.Experiment) -> records.Release:
 
 
 def inspect(
-  experiment: experiment_lib.Experiment,
-  lengths: Mapping[str, int],
+  experiment: experiment_lib.Experiment, lengths: Mapping[str, int]
 ) -> Findings:
-  """Looks at everything that an experiment would train and be tested on.
+  """Inspects everything that an experiment would train and be tested on.
 
   Args:
-    experiment: what is trained on what; tokens are its vocabulary's.
+    experiment: the method and its data; tokens are its vocabulary's.
     lengths: of `inputs` and `targets`, to which examples are cut.
 
   Returns:
@@ -131,15 +127,10 @@ def inspect(
   """
   release = read(experiment)
   drawn = _drawn(experiment, release)
-  findings = {
-    split: _split(experiment, rows, places, lengths)
-    for split, (rows, places) in drawn.items()
-  }
   overlaps = {}
-  for i, one in enumerate(drawn):
+  for one, other in itertools.combinations(drawn, 2):
     known = {row.input for row in drawn[one][0]}
-    for other in list(drawn)[i + 1 :]:
-      overlaps[one, other] = sum(r.input in known for r in drawn[other][0])
+    overlaps[one, other] = sum(row.input in known for row in drawn[other][0])
   train = drawn['train'][0]
   units = _units(experiment, train)
   packed, shapes = None, []
@@ -147,12 +138,15 @@ def inspect(
     packed = row_shapes.fill(units, (lengths['inputs'], lengths['targets']))
     shapes = [row_shapes.best(units, length) for length in ROW_LENGTHS]
   return Findings(
-    release.reports,
-    findings,
-    overlaps,
-    _examples(experiment, train, lengths),
-    packed,
-    shapes,
+    released=release.reports,
+    splits={
+      split: _split(experiment, rows, places, lengths)
+      for split, (rows, places) in drawn.items()
+    },
+    overlaps=overlaps,
+    examples=_examples(experiment, train, lengths),
+    packed=packed,
+    shapes=shapes,
   )
 
 
@@ -162,14 +156,12 @@ def _drawn(
   """Returns rows and places of each split, as the sources draw them."""
   sizes = {split: len(rows) for split, rows in release.splits.items()}
   result = {}
-  for split in SPLITS:
+  for split in sources.SPLITS:
     released, indices = sources.draw_rows(
       sizes, split, experiment.fraction, experiment.draw_seed
     )
-    result[split] = (
-      [release.splits[released][i] for i in indices],
-      [release.places[released][i] for i in indices],
-    )
+    rows, places = release.splits[released], release.places[released]
+    result[split] = [rows[i] for i in indices], [places[i] for i in indices]
   return result
 
 
@@ -179,19 +171,18 @@ def _split(
   places: list[str],
   lengths: Mapping[str, int],
 ) -> Split:
-  own = isinstance(experiment.rows, own_rows.OwnData)
   labels = collections.Counter(row.label for row in rows if row.label)
+  column_lengths = {}
+  for column, side in SIDES.items():
+    texts = [_text(row, column) for row in rows if getattr(row, column)]
+    column_lengths[column] = _length(
+      texts, lengths[side], experiment.used_vocabulary
+    )
+  own = isinstance(experiment.rows, own_rows.OwnData)
   return Split(
     report=records.report_on(tuple(rows), experiment.by_value),
     labels=tuple(labels.most_common()),
-    lengths={
-      column: _length(
-        [_text(row, column) for row in rows if getattr(row, column)],
-        lengths[side],
-        experiment.used_vocabulary,
-      )
-      for column, side in SIDES.items()
-    },
+    lengths=column_lengths,
     faults=_faults(rows, places, own),
   )
 
@@ -206,21 +197,14 @@ def _text(row: records.Record, column: str) -> str:
 def _length(
   texts: list[str], limit: int, vocabulary: seqio.Vocabulary
 ) -> Length:
-  counts: Int64[np.ndarray, 'rows'] = np.asarray(
-    [
-      sum(len(vocabulary.encode(part)) + 1 for part in _parts(text))
-      for text in texts
-    ],
-    np.int64,
-  )
+  counts = np.zeros(len(texts), np.int64)
+  for i, text in enumerate(texts):
+    parts = text.split(row_formats.NLI_SEPARATOR)
+    counts[i] = sum(len(vocabulary.encode(part)) + 1 for part in parts)
   beyond = np.maximum(counts - limit, 0)
-  found = (
-    np.percentile(counts, PERCENTILES).tolist()
-    if len(counts)
-    else [0] * len(PERCENTILES)
-  )
+  percentiles = np.percentile(counts if len(counts) else [0], PERCENTILES)
   return Length(
-    percentiles=tuple(round(value) for value in found),
+    percentiles=tuple(round(value) for value in percentiles.tolist()),
     limit=limit,
     cut_rows=int((beyond > 0).sum()),
     cut_tokens=int(beyond.sum()),
@@ -228,26 +212,23 @@ def _length(
   )
 
 
-def _parts(text: str) -> list[str]:
-  return text.split(row_formats.NLI_SEPARATOR)
-
-
 def _faults(
   rows: list[records.Record], places: list[str], own: bool
 ) -> dict[str, tuple[str, ...]]:
-  """Returns the places of rows that lack something or come again."""
-  seen, found = set(), collections.defaultdict(list)
+  """Returns the places of rows that lack something or repeat an input."""
+  seen: set[str] = set()
+  faults = collections.defaultdict(list)
   for row, place in zip(rows, places, strict=True):
     if not row.label:
-      found['no label'].append(place)
+      faults['no label'].append(place)
     if not row.rationale:
-      found['no rationale'].append(place)
+      faults['no rationale'].append(place)
     if not row.teacher_label and not own:
-      found['no teacher label'].append(place)
+      faults['no teacher label'].append(place)
     if row.input in seen:
-      found['input of an earlier row'].append(place)
+      faults['input of an earlier row'].append(place)
     seen.add(row.input)
-  return {kind: tuple(where) for kind, where in found.items()}
+  return {kind: tuple(where) for kind, where in faults.items()}
 
 
 def _examples(
@@ -255,19 +236,16 @@ def _examples(
   rows: list[records.Record],
   lengths: Mapping[str, int],
 ) -> dict[str, list[Example]]:
-  """Tokenises the first rows with each task's own preprocessors."""
+  """Tokenizes the first rows with each task's own preprocessors."""
   result = {}
   for name, _ in registration.train_tasks(experiment):
     task = seqio.TaskRegistry.get(name)
-    first = [
-      dataclasses.replace(
-        row, rationale=row.rationale.split(own_rows.SEPARATOR)[0]
-      )
-      for row in _filled(task, rows)[:EXAMPLES]
-    ]
-    result[name] = [
-      _example(task, example) for example in _tokenised(task, first, lengths)
-    ]
+    first = []
+    for row in _filled(task, rows)[:EXAMPLES]:
+      rationale = row.rationale.split(own_rows.SEPARATOR)[0]
+      first.append(dataclasses.replace(row, rationale=rationale))
+    tokenized = _tokenized(task, first, lengths)
+    result[name] = [_example(task, example) for example in tokenized]
   return result
 
 
@@ -279,7 +257,7 @@ def _filled(
   return [row for row in rows if all(getattr(row, need) for need in needs)]
 
 
-def _tokenised(
+def _tokenized(
   task: seqio.Task,
   rows: list[records.Record],
   lengths: Mapping[str, int] | None,
@@ -298,7 +276,7 @@ def _tokenised(
 def _units(
   experiment: experiment_lib.Experiment, rows: list[records.Record]
 ) -> row_shapes.Lengths | None:
-  """Draws what training would pack: lengths of examples of all its tasks."""
+  """Draws the lengths of examples that training would pack, of all tasks."""
   rng = np.random.default_rng(0)
   counted, rates = [], []
   for name, rate in registration.train_tasks(experiment):
@@ -306,19 +284,16 @@ def _units(
     filled = _filled(task, rows)
     if not filled:
       continue
-    chosen = rng.permutation(len(filled))[:_COUNTED]
+    chosen = [filled[i] for i in rng.permutation(len(filled))[:_COUNTED]]
     sides = [
       [name for name in side if name in task.output_features]
       for side in _SEGMENTS
     ]
-    counted.append(
-      np.array(
-        [
-          [[len(example[name]) for name in side] for side in sides]
-          for example in _tokenised(task, [filled[i] for i in chosen], None)
-        ]
-      )
-    )
+    task_lengths = [
+      [[len(example[name]) for name in side] for side in sides]
+      for example in _tokenized(task, chosen, None)
+    ]
+    counted.append(np.array(task_lengths))
     rates.append(rate)
   if not counted:
     return None
@@ -328,13 +303,10 @@ def _units(
 
 
 def _example(task: seqio.Task, example: Mapping[str, np.ndarray]) -> Example:
-  tokens = {
-    name: tuple(int(t) for t in example[name])
-    for name, feature in task.output_features.items()
-    if feature.rank and len(example[name])
-  }
-  texts = {
-    name: task.output_features[name].vocabulary.decode(list(ids))
-    for name, ids in tokens.items()
-  }
+  tokens, texts = {}, {}
+  for name, feature in task.output_features.items():
+    if feature.rank and len(example[name]):
+      ids = [int(token) for token in example[name]]
+      tokens[name] = tuple(ids)
+      texts[name] = feature.vocabulary.decode(ids)
   return Example(tokens, texts)

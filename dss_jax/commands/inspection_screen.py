@@ -1,4 +1,4 @@
-"""Shows what `inspection` found as tables on the terminal."""
+"""Terminal tables of the findings of `inspection`."""
 
 import collections
 import textwrap
@@ -23,22 +23,21 @@ def show(
   found: inspection.Findings,
   console: rich.console.Console | None = None,
 ) -> None:
-  """Prints everything that was found.
+  """Prints all findings.
 
   Args:
     experiment: whose data.
     found: by `inspection.inspect`.
-    console: where to; None for standard output.
+    console: where to print; None for standard output.
   """
   console = console or rich.console.Console(highlight=False)
   title = f'{experiment.data_set}: {names.train_name(experiment)}'
   console.rule(text.Text(title))
-  own = isinstance(experiment.rows, own_rows.OwnData)
-  said = experiment.uses_teacher
-  if not own:
-    console.print(_counts('In the files', found.released, said, outside=True))
+  taught = experiment.uses_teacher
+  if not isinstance(experiment.rows, own_rows.OwnData):
+    console.print(_counts('In the files', found.released, taught, outside=True))
   drawn = {name: split.report for name, split in found.splits.items()}
-  console.print(_counts('Drawn for training and evaluation', drawn, said))
+  console.print(_counts('Drawn for training and evaluation', drawn, taught))
   console.print(_lengths(found))
   own_vocabulary = experiment.vocabulary is not None
   kind = 'the vocabulary given' if own_vocabulary else "the sample's vocabulary"
@@ -47,22 +46,32 @@ def show(
     + ('' if own_vocabulary else ' Give --vocabulary for those of a T5.'),
     soft_wrap=True,
   )
-  _show_shapes(console, found)
+  if found.packed is not None:
+    _show_shapes(console, found.packed, found.shapes)
   console.print(_labels(found))
-  _show_overlaps(console, found)
-  _show_faults(console, found)
-  _show_examples(console, found)
+  for (one, other), count in found.overlaps.items():
+    console.print(
+      f'{other} rows whose input is in {one} too: {count}',
+      style='red' if count else '',
+    )
+  for name, split in found.splits.items():
+    for kind, places in split.faults.items():
+      fault = text.Text(f'{name}, {kind}: {_shortened(places)}')
+      console.print(fault, soft_wrap=True)
+  for task, examples in found.examples.items():
+    console.print()
+    console.print(text.Text(f'Task {task}', style='bold'))
+    for number, example in enumerate(examples, 1):
+      console.print(text.Text(_example(number, example)), soft_wrap=True)
 
 
 def _table(title: str, *columns: str) -> table.Table:
   result = table.Table(title=title, box=box.SIMPLE_HEAD, title_justify='left')
   for column in columns:
-    kinds = ('split', 'text', 'the most frequent')
-    left = column in kinds
+    is_name = column in ('split', 'text')
+    left = is_name or column == 'the most frequent'
     result.add_column(
-      column,
-      justify='left' if left else 'right',
-      no_wrap=column in kinds[:2],
+      column, justify='left' if left else 'right', no_wrap=is_name
     )
   return result
 
@@ -84,15 +93,15 @@ def _counts(
     'teacher is right',
   )  # fmt: skip
   for name, report in reports.items():
-    says = uses_teacher and report.empty_labels < report.rows
+    has_labels = uses_teacher and report.empty_labels < report.rows
     result.add_row(
       name,
       str(report.rows),
       str(report.duplicates),
       str(report.empty_rationales) if uses_teacher else '-',
       str(report.empty_labels) if uses_teacher else '-',
-      *([str(report.outside_labels) if says else '-'] if outside else []),
-      f'{100.0 * report.teacher_accuracy:.3f}%' if says else '-',
+      *([str(report.outside_labels) if has_labels else '-'] if outside else []),
+      f'{100.0 * report.teacher_accuracy:.3f}%' if has_labels else '-',
     )
   return result
 
@@ -117,17 +126,17 @@ def _lengths(found: inspection.Findings) -> table.Table:
 
 
 def _show_shapes(
-  console: rich.console.Console, found: inspection.Findings
+  console: rich.console.Console,
+  packed: row_shapes.Fill,
+  shapes: Sequence[row_shapes.Fill],
 ) -> None:
-  if found.packed is None:
-    return
   result = _table(
     'Packed rows of the train split', 'inputs', 'targets',
     'inputs filled', 'targets filled', 'examples a row', '',
   )  # fmt: skip
-  best = row_shapes.recommended([found.packed, *found.shapes])
-  for shape in (found.packed, *found.shapes):
-    marks = ['as given'] * (shape is found.packed) + ['best'] * (shape is best)
+  best = row_shapes.recommended([packed, *shapes])
+  for shape in (packed, *shapes):
+    marks = ['as given'] * (shape is packed) + ['best'] * (shape is best)
     result.add_row(
       *map(str, shape.row_shape),
       f'{100.0 * shape.encoder:.1f}%',
@@ -153,35 +162,15 @@ def _labels(found: inspection.Findings) -> table.Table:
       for label, count in split.labels[:_LABELS]
     ]
     more = ', …' if len(split.labels) > _LABELS else ''
-    # Brackets in labels are no markup.
+    # Brackets in labels are not markup.
     result.add_row(
       name, str(len(split.labels)), text.Text(', '.join(shown) + more)
     )
   return result
 
 
-def _show_overlaps(
-  console: rich.console.Console, found: inspection.Findings
-) -> None:
-  for (one, other), count in found.overlaps.items():
-    console.print(
-      f'{other} rows whose input is in {one} too: {count}',
-      style='red' if count else '',
-    )
-
-
-def _show_faults(
-  console: rich.console.Console, found: inspection.Findings
-) -> None:
-  for name, split in found.splits.items():
-    for kind, places in split.faults.items():
-      console.print(
-        text.Text(f'{name}, {kind}: {_shortened(places)}'), soft_wrap=True
-      )
-
-
 def _shortened(places: Sequence[str]) -> str:
-  """Joins places, the file being named once.
+  """Joins places, naming each file once.
 
   >>> _shortened(('a.json, line 9', 'a.json, line 3'))
   'a.json, line 3, line 9'
@@ -192,20 +181,10 @@ def _shortened(places: Sequence[str]) -> str:
     word, _, number = line.partition(' ')
     lines[file].append((int(number), word))
   return '; '.join(
-    ', '.join([file, *(f'{word} {n}' for n, word in sorted(found)[:_PLACES])])
-    + (f' and {len(found) - _PLACES} more' if len(found) > _PLACES else '')
-    for file, found in lines.items()
+    ', '.join([file, *(f'{word} {n}' for n, word in sorted(places)[:_PLACES])])
+    + (f' and {len(places) - _PLACES} more' if len(places) > _PLACES else '')
+    for file, places in lines.items()
   )
-
-
-def _show_examples(
-  console: rich.console.Console, found: inspection.Findings
-) -> None:
-  for task, examples in found.examples.items():
-    console.print()
-    console.print(text.Text(f'Task {task}', style='bold'))
-    for number, example in enumerate(examples, 1):
-      console.print(text.Text(_example(number, example)), soft_wrap=True)
 
 
 def _example(number: int, example: inspection.Example) -> str:

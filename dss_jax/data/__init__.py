@@ -5,7 +5,7 @@ In the order of the data's way:
   archive          a folder or a zip, read without unpacking it
   release          the published archive, downloaded once
   row_formats      the columns of the published files
-  teacher_outputs  the folder in which an extraction leaves a teacher's outputs
+  teacher_outputs  a teacher's outputs: their files and completions
   completions      a teacher's completion, parsed into rationale and label
   equations        labels that are equations, compared by value
   text_files       text and JSON, with the place of every fault
@@ -17,16 +17,9 @@ In the order of the data's way:
 Importing the package loads none of them.
 """
 
+# fmt: off
+
 __all__ = (
-  'archive',
-  'completions',
-  'equations',
-  'own_rows',
-  'records',
-  'release',
-  'row_formats',
-  'splits',
-  'teacher_outputs',
-  'text_files',
-  'tfds_builders',
+  'archive', 'completions', 'equations', 'own_rows', 'records', 'release',
+  'row_formats', 'splits', 'teacher_outputs', 'text_files', 'tfds_builders',
 )

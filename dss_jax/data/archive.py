@@ -1,7 +1,7 @@
-"""Finds the files of one data set in a folder or a zip of the release.
+"""Files of one data set, in a folder or a zip in the published layout.
 
-The published layout keeps a folder a data set, and beside them one with the
-outputs of GPT-NeoX:
+The layout has one folder per data set, and beside them one with the outputs of
+GPT-NeoX:
 
   cqa/cqa_train.json                    the rows
   cqa/llm/train_CoT_0.json, …           what PaLM wrote
@@ -14,6 +14,7 @@ outside of it.
 
 import contextlib
 import os
+import posixpath
 import struct
 import zipfile
 import zlib
@@ -22,18 +23,19 @@ from collections.abc import Iterator
 from etils import epath
 
 from dss_jax import errors
+from dss_jax.data import text_files
 
-# A member that claims to unpack to more is refused: the largest published file
-# has a quarter of it. Python unpacks no more than what a member claims.
+# Members that claim to unpack to more are refused: the largest published file
+# has a quarter of it. Python never unpacks more than a member claims.
 MAX_MEMBER_BYTES = 2**30
-# Text packs ten times smaller, made-up bombs a thousand times.
+# Text compresses about tenfold, zip bombs a thousandfold.
 MAX_EXPANSION = 200
 _SMALL_BYTES = 2**24
-# The others unpack by blocks of any size.
+# The other methods unpack in blocks of unbounded size.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
-# What zipfile raises for bytes that make no sense: for places before the file's
-# start, names that are no text, versions to come, encryption, …
+# What zipfile raises for corrupt bytes: offsets before the file's start, names
+# that cannot be decoded, future versions, encryption, …
 _BROKEN = (
   zipfile.BadZipFile,
   zlib.error,
@@ -45,7 +47,8 @@ _BROKEN = (
 )
 
 # Where a folder or zip may keep a data set; '{}' is its name.
-_PLACES = ('{}/', '', 'datasets/{}/')
+_FOLDERS = ('{}/', '', 'datasets/{}/')
+_FILE_SPLITS = ('train', 'test', 'valid')
 
 
 class Files:
@@ -59,24 +62,25 @@ class Files:
     # Of the data set within the location: '' or ending in '/'.
     self._folder = folder
 
+  def _path(self, name: str) -> epath.Path:
+    return self._location / self._inner(name)
+
   def place(self, name: str) -> str:
-    """Returns how an error names a file."""
-    return str(self._location / self._inner(name))
+    """Returns the path of a file, for error messages."""
+    return str(self._path(name))
 
   def exists(self, name: str) -> bool:
-    """Says whether there is such a file."""
-    return (self._location / self._inner(name)).is_file()
+    """Returns whether there is such a file."""
+    return self._path(name).is_file()
 
   def list(self, folder: str) -> list[str]:
     """Returns the names of the files in a folder, [] where it is missing."""
-    path = self._location / self._inner(folder)
-    if not path.is_dir():
-      return []
-    return sorted(entry.name for entry in path.iterdir())
+    path = self._path(folder)
+    return sorted(p.name for p in path.iterdir()) if path.is_dir() else []
 
   def state(self, name: str) -> tuple[int, int]:
-    """Returns size and time of a file: what tells cheaply that it changed."""
-    path = self._location / self._inner(name)
+    """Returns size and time of a file, which are cheap and change with it."""
+    path = self._path(name)
     try:
       stat = os.stat(path)
     except OSError:  # Not on a local disk.
@@ -85,32 +89,41 @@ class Files:
     return stat.st_size, stat.st_mtime_ns
 
   def read(self, name: str) -> bytes:
-    """Returns what a file holds.
+    """Returns the content of a file.
 
     Raises:
       DataError: it cannot be read.
     """
     try:
-      return (self._location / self._inner(name)).read_bytes()
+      return self._path(name).read_bytes()
     except OSError as error:
       raise errors.DataError(
         f'{self.place(name)}: expected a file that can be read, found:'
         f' {error}. Check its permissions.'
       ) from error
 
+  def text(self, name: str) -> str:
+    """Returns the text of a file.
+
+    Raises:
+      DataError: it cannot be read, is empty, or not UTF-8.
+    """
+    data = self.read(name)
+    if not data.strip():
+      raise errors.DataError(
+        f'{self.place(name)}: expected rows, found an empty file. Get the file'
+        ' again.'
+      )
+    return text_files.decode(data, self.place(name))
+
   def _inner(self, name: str) -> str:
-    """Returns the name seen from the location."""
-    if name.startswith('../'):
-      head = self._folder.rstrip('/')
-      if not head:
-        return name
-      above = head.rpartition('/')[0]
-      return f'{above}/{name[3:]}' if above else name[3:]
-    return self._folder + name
+    """Returns a name relative to the location."""
+    inner = self._folder + name
+    return posixpath.normpath(inner) if name.startswith('../') else inner
 
 
 class _ZipFiles(Files):
-  """The same out of an open zip."""
+  """Files of one data set in an open zip."""
 
   def __init__(
     self, location: epath.Path, folder: str, archive: zipfile.ZipFile
@@ -143,7 +156,7 @@ class _ZipFiles(Files):
       ) from error
 
   def _check_bounds(self, name: str, info: zipfile.ZipInfo) -> None:
-    """Raises a DataError where reading a member could fill the memory."""
+    """Raises a DataError if reading a member could exhaust the memory."""
     size, limit = info.file_size, MAX_MEMBER_BYTES
     if size > _SMALL_BYTES:
       limit = min(limit, MAX_EXPANSION * info.compress_size)
@@ -160,23 +173,13 @@ class _ZipFiles(Files):
       )
 
 
-def _missing(location: epath.Path, name: str, found: list[str]):
-  shown = ', '.join(found[:8]) + (', …' if len(found) > 8 else '')
-  return errors.DataError(
-    f'{location}: expected the data set {name!r} in the published layout'
-    f' ({name}/{name}_train.json and {name}/{name}_test.json), found'
-    f' {shown or "nothing"}. Give DATA the folder or the .zip that holds'
-    f' {name}/.'
-  )
-
-
 @contextlib.contextmanager
 def open_files(location: str, name: str) -> Iterator[Files]:
   """Opens a data set's files in a folder or zip in the published layout.
 
   Args:
-    location: a folder or `.zip`, local or anywhere TensorFlow reads from. The
-      data set's folder may be in it, under `datasets/` in it, or be it.
+    location: a folder or `.zip`, local or remote. It may be the data set's
+      folder, or hold it, possibly under `datasets/`.
     name: of the data set, such as `cqa`.
 
   Yields:
@@ -187,34 +190,36 @@ def open_files(location: str, name: str) -> Iterator[Files]:
       hold the data set.
   """
   path = epath.Path(location).expanduser()
-  marks = [f'{name}_{split}.json' for split in ('train', 'test', 'valid')]
-  if path.is_dir():
-    for place in _PLACES:
-      files = Files(path, place.format(name))
-      if any(files.exists(mark) for mark in marks):
-        yield files
-        return
-    raise _missing(path, name, Files(path, '').list(''))
-  if not path.exists():
-    near = Files(path.parent, '').list('')
-    raise errors.DataError(
-      f"DATA {location!r}: expected 'sample', 'release', or the path of a"
-      ' folder or .zip in the published layout, found nothing there.'
-      f'{errors.did_you_mean(path.name, [*near, "sample", "release"])}'
-    )
+  archive = None
   with contextlib.ExitStack() as stack:
-    try:
-      archive = stack.enter_context(
-        zipfile.ZipFile(stack.enter_context(path.open('rb')))
+    if not path.is_dir():
+      if not path.exists():
+        near = Files(path.parent, '').list('')
+        raise errors.DataError(
+          f"DATA {location!r}: expected 'sample', 'release', or the path of a"
+          ' folder or .zip in the published layout, found nothing there.'
+          f'{errors.did_you_mean(path.name, [*near, "sample", "release"])}'
+        )
+      try:
+        file = stack.enter_context(path.open('rb'))
+        archive = stack.enter_context(zipfile.ZipFile(file))
+      except _BROKEN as error:
+        raise errors.DataError(
+          f'{path}: expected a folder or a .zip, found a file that is neither'
+          f' ({error}). Give DATA the folder or the .zip of the release.'
+        ) from error
+    for folder in (pattern.format(name) for pattern in _FOLDERS):
+      files = (
+        _ZipFiles(path, folder, archive) if archive else Files(path, folder)
       )
-    except _BROKEN as error:
-      raise errors.DataError(
-        f'{path}: expected a folder or a .zip, found a file that is neither'
-        f' ({error}). Give DATA the folder or the .zip of the release.'
-      ) from error
-    for place in _PLACES:
-      files = _ZipFiles(path, place.format(name), archive)
-      if any(files.exists(mark) for mark in marks):
+      if any(files.exists(f'{name}_{s}.json') for s in _FILE_SPLITS):
         yield files
         return
-    raise _missing(path, name, archive.namelist())
+    found = archive.namelist() if archive else Files(path, '').list('')
+    shown = ', '.join(found[:8]) + (', …' if len(found) > 8 else '')
+    raise errors.DataError(
+      f'{path}: expected the data set {name!r} in the published layout'
+      f' ({name}/{name}_train.json and {name}/{name}_test.json), found'
+      f' {shown or "nothing"}. Give DATA the folder or the .zip that holds'
+      f' {name}/.'
+    )

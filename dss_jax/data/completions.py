@@ -1,7 +1,7 @@
-"""Parses a teacher's raw completion into a rationale and a label.
+"""Parser of a teacher's raw completions into rationales and labels.
 
 A completion of the published release reasons, states an answer in a fixed
-phrase, and often runs on into further questions of its own. The rules here are
+phrase, and often continues with further questions of its own. The rules are
 those of the published data (Hsieh et al. 2023, section 4.1), one per data set:
 
 | set    | the completion ends at | phrase            | label             |
@@ -14,6 +14,7 @@ those of the published data (Hsieh et al. 2023, section 4.1), one per data set:
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 from dss_jax import errors
@@ -21,7 +22,7 @@ from dss_jax import errors
 
 @dataclasses.dataclass(frozen=True)
 class Parsed:
-  """What a completion says; a part that could not be found is ''.
+  """A parsed completion; a part that could not be found is ''.
 
   Attributes:
     rationale: the reasoning, without the phrase that states the answer.
@@ -38,39 +39,26 @@ def _without_period(text: str) -> str:
   return text[:-1].rstrip() if text.endswith('.') else text
 
 
-def _option_end(text: str, start: int) -> tuple[int, int]:
-  """Returns where the next `(x)` begins and ends, or (-1, -1)."""
-  while (begin := text.find('(', start)) >= 0:
-    end = begin + 2
-    if text[end : end + 1] == ')' and text[begin + 1] != '\n':
-      return begin, end + 1
-    start = begin + 1
-  return -1, -1
-
-
 def _chosen_option(text: str) -> str:
   """Returns the words after the first `(x)`, up to a second one."""
-  _, start = _option_end(text, 0)
-  if start < 0:
-    return ''
-  stop, _ = _option_end(text, start)
-  return _without_period(text[start:stop] if stop >= 0 else text[start:])
+  _, *options = re.split(r'\(.\)', text, maxsplit=2)
+  return _without_period(options[0]) if options else ''
 
 
 def _equation(text: str) -> str:
-  """Returns the outermost parentheses of `text` with what is in them."""
+  """Returns the outermost parentheses of `text` with their content."""
   begin, end = text.find('('), text.rfind(')')
   return text[begin : end + 1] if 0 <= begin < end else ''
 
 
 @dataclasses.dataclass(frozen=True)
 class _Rule:
-  """How the completions of one data set are read.
+  """The format of one data set's completions.
 
   Attributes:
     stop: what begins the next, invented question.
-    phrase: what stands between rationale and answer, once.
-    label: takes the label out of what follows the phrase.
+    phrase: separates rationale and answer; must occur exactly once.
+    label: extracts the label from the text after the phrase.
     open_rationale: whether a completion without the phrase still counts as a
       rationale.
   """
@@ -104,9 +92,9 @@ def parse(dataset: str, completion: str) -> Parsed:
   >>> parse('esnli', 'A dog is an animal.\nAnswer: entailment\n\nPremise')
   Parsed(rationale='A dog is an animal.', label='entailment')
 
-  A completion that states no answer, or several, gives blanks: it is for the
-  reader to count them, not for a student to learn from. It takes time linear
-  in the length and raises for no text.
+  A completion that states no answer, or several, gives blanks, which reports
+  count and no student learns from. Takes time linear in the length, and raises
+  for no text.
 
   Args:
     dataset: one of `DATA_SETS`.

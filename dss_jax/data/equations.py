@@ -1,13 +1,12 @@
-"""The value of an arithmetic equation such as `( 10.0 * 45.0 )`.
+"""Evaluator of arithmetic equations such as `( 10.0 * 45.0 )`.
 
-Labels of arithmetic sets are equations and are scored by their value: `12`,
-`12.0` and `( 3 + 9 )` are the same answer. The text comes from models, so it
-is read by a small parser with bounds on length, depth and size of numbers;
-nothing is ever executed.
+Labels of arithmetic sets are equations, scored by their value: `12`, `12.0` and
+`( 3 + 9 )` are the same answer. The text comes from models, so a small parser
+with bounds on length, depth and size of numbers reads it; nothing is executed.
 """
 
-import fractions
 import re
+from fractions import Fraction
 
 MAX_LENGTH = 1000
 MAX_DEPTH = 64
@@ -20,8 +19,8 @@ _TOKEN = re.compile(
 )
 
 
-class _Wrong(Exception):
-  """The text is no equation with a value."""
+class _NoValue(Exception):
+  """The text is not an equation with a value."""
 
 
 def _tokens(text: str) -> list[str]:
@@ -29,26 +28,17 @@ def _tokens(text: str) -> list[str]:
   while place < end:
     match = _TOKEN.match(text, place)
     if match is None:
-      raise _Wrong
+      raise _NoValue
     tokens.append(match.group(1) or match.group(2))
     place = match.end()
   return tokens
 
 
-def _bounded(value: fractions.Fraction) -> fractions.Fraction:
-  if max(value.numerator.bit_length(), value.denominator.bit_length()) > (
-    MAX_BITS
-  ):
-    raise _Wrong
+def _bounded(value: Fraction) -> Fraction:
+  larger = max(value.numerator.bit_length(), value.denominator.bit_length())
+  if larger > MAX_BITS:
+    raise _NoValue
   return value
-
-
-def _power(
-  base: fractions.Fraction, exponent: fractions.Fraction
-) -> fractions.Fraction:
-  if exponent.denominator != 1 or abs(exponent) > MAX_EXPONENT:
-    raise _Wrong
-  return base ** int(exponent)
 
 
 class _Parser:
@@ -59,11 +49,11 @@ class _Parser:
     self._next = 0
     self._depth = 0
 
-  def value(self) -> fractions.Fraction:
+  def value(self) -> Fraction:
     """Returns the value of all tokens."""
     result = self._all()
     if self._next != len(self._tokens):
-      raise _Wrong
+      raise _NoValue
     return result
 
   def _peek(self) -> str:
@@ -75,7 +65,7 @@ class _Parser:
     self._next += 1
     return token
 
-  def _all(self) -> fractions.Fraction:
+  def _all(self) -> Fraction:
     result = self._sum()
     while self._peek() == 'and':
       self._take()
@@ -83,7 +73,7 @@ class _Parser:
       result = other if result else result
     return result
 
-  def _sum(self) -> fractions.Fraction:
+  def _sum(self) -> Fraction:
     result = self._term()
     while self._peek() in ('+', '-'):
       plus = self._take() == '+'
@@ -91,7 +81,7 @@ class _Parser:
       result = _bounded(result + term if plus else result - term)
     return result
 
-  def _term(self) -> fractions.Fraction:
+  def _term(self) -> Fraction:
     result = self._signed()
     while self._peek() in ('*', '/'):
       times = self._take() == '*'
@@ -99,7 +89,7 @@ class _Parser:
       result = _bounded(result * factor if times else result / factor)
     return result
 
-  def _signed(self) -> fractions.Fraction:
+  def _signed(self) -> Fraction:
     minus = False
     while self._peek() in ('+', '-'):
       minus ^= self._take() == '-'
@@ -108,35 +98,38 @@ class _Parser:
     if self._peek() == '**':
       self._take()
       self._down()
-      result = _bounded(_power(result, self._signed()))
+      exponent = self._signed()
+      if exponent.denominator != 1 or abs(exponent) > MAX_EXPONENT:
+        raise _NoValue
+      result = _bounded(result ** int(exponent))
       self._depth -= 1
     return -result if minus else result
 
-  def _base(self) -> fractions.Fraction:
+  def _base(self) -> Fraction:
     token = self._take()
     if token == '(':
       self._down()
       result = self._all()
       self._depth -= 1
       if self._take() != ')':
-        raise _Wrong
+        raise _NoValue
       return result
     if not token or not (token[0].isdigit() or token[0] == '.'):
-      raise _Wrong
-    return _bounded(fractions.Fraction(token))
+      raise _NoValue
+    return _bounded(Fraction(token))
 
   def _down(self) -> None:
     self._depth += 1
     if self._depth > MAX_DEPTH:
-      raise _Wrong
+      raise _NoValue
 
 
-def evaluate(text: str) -> fractions.Fraction | None:
+def evaluate(text: str) -> Fraction | None:
   """Returns the exact value of an equation, or None where it has none.
 
-  Numbers, `+ - * / **`, signs and parentheses are read with their usual
-  binding. Teachers write `(2 + 3) and (9 - 4)` now and then: as the published
-  scorer has it, the last part counts, or the first that is zero.
+  Numbers, `+ - * / **`, signs and parentheses have their usual precedence.
+  Teachers sometimes write `(2 + 3) and (9 - 4)`: as in the published scorer,
+  the last part counts, or the first that is zero.
 
   >>> evaluate('( 10.0 * 45.0 )')
   Fraction(450, 1)
@@ -154,12 +147,12 @@ def evaluate(text: str) -> fractions.Fraction | None:
     return None
   try:
     return _Parser(_tokens(text)).value()
-  except (_Wrong, ZeroDivisionError):
+  except (_NoValue, ZeroDivisionError):
     return None
 
 
 def same_value(one: str, other: str) -> bool:
-  """Says whether two equations have a value, and it is the same.
+  """Returns whether two equations have a value, and it is the same.
 
   >>> same_value('12', '( 3 + 9.0 )')
   True

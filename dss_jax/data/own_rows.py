@@ -1,10 +1,10 @@
-"""Rows of the user's own: JSON lines, CSV or Parquet, local or remote.
+"""Reader of the user's own rows: JSON lines, CSV or Parquet, local or remote.
 
     {"input": "...", "label": "...", "rationale": "...", "id": "7"}
 
-`input` is needed; `label`, `rationale` and `teacher_label` where the method
-uses them; `id` is made up where there is none. `rationale` may be a list, of
-which one is drawn in each epoch. Numbers count as their text.
+`input` is required; so are `label`, `rationale` and `teacher_label` if the
+method uses them; a missing `id` is made up. `rationale` may be a list, of which
+one is drawn in each epoch. Numbers count as their text.
 """
 
 import csv
@@ -14,7 +14,7 @@ import io
 import math
 import numbers
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -24,23 +24,26 @@ from dss_jax.data import equations, records, text_files
 
 COLUMNS = ('input', 'label', 'rationale', 'teacher_label', 'id')
 ENDINGS = ('.jsonl', '.json', '.csv', '.tsv', '.parquet')
-# Between the rationales of one row, where they are stored as one text.
+# Between the rationales of one row, which are stored as one text.
 SEPARATOR = '\x1e'
+_SPLITS = ('train', 'validation', 'test')
+# Place and content of each row of a file.
+_Rows = Iterator[tuple[str, dict[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class OwnData:
-  """Where the rows are, and how to read them.
+  """Files with rows, and how to read them.
 
   Attributes:
     train: path of the file with the train rows, local or `gs://`.
-    validation: path of another file, or the part of the train file's inputs to
-      set apart, in (0, 1).
+    validation: path of another file, or the fraction of the train file's inputs
+      to set apart, in (0, 1).
     test: likewise.
-    columns: maps names in `COLUMNS` to the file's; a name that is not in it is
-      the file's too. `rationale` may be mapped to several columns.
+    columns: maps names in `COLUMNS` to the file's; other names are the same.
+      `rationale` may be mapped to several columns.
     by_value: whether labels are equations, scored by their value.
-    classes: the labels that are possible; with them, each class is scored too.
+    classes: the possible labels; with them, each class is scored too.
     seed: of setting rows apart.
   """
 
@@ -56,15 +59,14 @@ class OwnData:
     """Checks the options.
 
     Raises:
-      DataError: one has a value that it cannot have.
+      DataError: one is out of its range.
     """
     parts = 0.0
     for name in ('validation', 'test'):
       value = getattr(self, name)
       if isinstance(value, str) and value:
         continue
-      real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-      if not real or not 0.0 < value < 1.0:
+      if not _is_number(value) or not 0.0 < value < 1.0:
         raise errors.DataError(
           f'{name.upper()} is {value!r}: expected the path of a file, or the'
           ' part of the rows to set apart, a number between 0 and 1.'
@@ -84,19 +86,20 @@ class OwnData:
 
   def paths(self) -> dict[str, str]:
     """Returns the files by split."""
-    return {
-      split: value
-      for split, value in (
-        ('train', self.train),
-        ('validation', self.validation),
-        ('test', self.test),
-      )
-      if isinstance(value, str)
-    }
+    values = {split: getattr(self, split) for split in _SPLITS}
+    return {split: v for split, v in values.items() if isinstance(v, str)}
+
+  def file_columns(self, name: str) -> tuple[str, ...]:
+    """Returns the file's names of a column; only rationale has several."""
+    return dict(self.columns).get(name, (name,))
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _pairs(columns: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
-  """Returns the mapping of columns as pairs, checked."""
+  """Checks a mapping of columns and returns it as pairs."""
   result = []
   given = columns.items() if isinstance(columns, Mapping) else columns or ()
   for name, mapped in given:
@@ -115,8 +118,7 @@ def _pairs(columns: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
   return tuple(result)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Read:
+class _Placed(NamedTuple):
   place: str
   record: records.Record
 
@@ -125,9 +127,8 @@ def _bytes(path: epath.Path) -> bytes:
   try:
     data = path.read_bytes()
   except OSError as error:
-    near = (
-      [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    )
+    folder = path.parent
+    near = [p.name for p in folder.iterdir()] if folder.is_dir() else []
     raise errors.DataError(
       f'{path}: expected a file with rows, found none that can be read'
       f' ({type(error).__name__}).{errors.did_you_mean(path.name, near)}'
@@ -135,7 +136,7 @@ def _bytes(path: epath.Path) -> bytes:
     ) from error
   if not data.strip():
     raise errors.DataError(
-      f'{path}: expected rows, found an empty file. Write a row a line.'
+      f'{path}: expected rows, found an empty file. Write one row per line.'
     )
   return data
 
@@ -144,28 +145,27 @@ def _text(path: epath.Path) -> str:
   return text_files.decode(_bytes(path), str(path))
 
 
-def _json_lines(path: epath.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _json_lines(path: epath.Path) -> _Rows:
   for number, line in enumerate(_text(path).split('\n'), 1):
     if line.strip():
       row = text_files.json_object(line, str(path), number)
       yield f'{path}, line {number}', row
 
 
-def _separated(
-  path: epath.Path, delimiter: str
-) -> Iterator[tuple[str, dict[str, Any]]]:
-  reader = csv.DictReader(
-    io.StringIO(_text(path), newline=''), delimiter=delimiter, strict=True
-  )
+def _separated(path: epath.Path, delimiter: str) -> _Rows:
+  lines = io.StringIO(_text(path), newline='')
+  reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
   try:
     for row in reader:
       place = f'{path}, line {reader.line_num}'
       if None in row or None in row.values():
-        found = sum(v is not None for k, v in row.items() if k is not None)
-        found += len(row.get(None, ()))
+        # DictReader lists a row's extra fields under None.
+        count = sum(v is not None for k, v in row.items() if k is not None)
+        count += len(row.get(None, ()))
+        expected = len(reader.fieldnames or ())
         raise errors.DataError(
-          f'{place}: expected {len(reader.fieldnames)} columns as in the first'
-          f' line, found {found}. Quote fields that hold a {delimiter!r}.'
+          f'{place}: expected {expected} columns as in the first line, found'
+          f' {count}. Quote fields that hold a {delimiter!r}.'
         )
       yield place, row
   except csv.Error as error:
@@ -175,8 +175,8 @@ def _separated(
     ) from error
 
 
-def _parquet(path: epath.Path) -> Iterator[tuple[str, dict[str, Any]]]:
-  # Imported here, since few need it. TFDS brings it along.
+def _parquet(path: epath.Path) -> _Rows:
+  # Imported here, since few need it. It comes with TFDS.
   import pyarrow
   from pyarrow import parquet
 
@@ -207,40 +207,31 @@ def _rows(path: str) -> list[tuple[str, dict[str, Any]]]:
       f' {ending or "no ending"}. Rename it or write it in one of these forms.'
     )
   if not rows:
-    raise errors.DataError(
-      f'{where}: expected rows, found none. Write at least one.'
-    )
+    message = f'{where}: expected rows, found none. Write at least one.'
+    raise errors.DataError(message)
   return rows
 
 
 def _value(place: str, name: str, value: Any) -> str:
-  number = isinstance(value, numbers.Real) and not isinstance(value, bool)
   if value is None:
     return ''
-  if number:
+  if _is_number(value):
     value = str(value)
   if not isinstance(value, str) or SEPARATOR in value:
-    found = repr(value)[:60]
     raise errors.DataError(
-      f'{place}: expected {name!r} to be a text, found {found}. Correct it.'
+      f'{place}: expected {name!r} to be a text, found {value!r:.60}. Correct'
+      ' it.'
     )
   return value.strip()
 
 
-def _rationales(place: str, name: str, value: Any) -> list[str]:
-  values = value if isinstance(value, list) else [value]
-  texts = (_value(place, name, text) for text in values)
-  return [text for text in texts if text]
-
-
-def _read_file(own: OwnData, path: str) -> list[_Read]:
-  """Reads one file; the index of a record is its place in it."""
-  mapped = {name: (name,) for name in COLUMNS} | dict(own.columns)
+def _read_file(own: OwnData, path: str) -> list[_Placed]:
+  """Reads one file; the index of a record is that of its row in it."""
   rows = _rows(path)
   known = dict.fromkeys(key for _, row in rows for key in row)
-  asked = {'input': mapped['input']} | dict(own.columns)
-  for name, wanted in asked.items():
-    for column in wanted:
+  mapped = {name: own.file_columns(name) for name in COLUMNS}
+  for name in dict.fromkeys(('input', *dict(own.columns))):
+    for column in mapped[name]:
       if column not in known:
         raise errors.DataError(
           f'{rows[0][0]}: expected the column {column!r} ({name}), found only'
@@ -250,64 +241,60 @@ def _read_file(own: OwnData, path: str) -> list[_Read]:
   result = []
   for index, (place, row) in enumerate(rows):
     texts = {
-      name: _value(place, mapped[name][0], row.get(mapped[name][0]))
-      for name in COLUMNS
+      name: _value(place, columns[0], row.get(columns[0]))
+      for name, columns in mapped.items()
       if name != 'rationale'
     }
-    rationales = [
-      text
-      for column in mapped['rationale']
-      for text in _rationales(place, column, row.get(column))
-    ]
-    _check(own, place, mapped, texts)
+    rationales = []
+    for column in mapped['rationale']:
+      value = row.get(column)
+      values = value if isinstance(value, list) else [value]
+      rationales += [_value(place, column, value) for value in values]
+    _check(own, place, texts)
     texts['id'] = texts['id'] or f'{epath.Path(path).stem}-{index}'
-    record = records.Record(
-      index=index, rationale=SEPARATOR.join(rationales), **texts
-    )
-    result.append(_Read(place, record))
+    rationale = SEPARATOR.join(filter(None, rationales))
+    record = records.Record(index=index, rationale=rationale, **texts)
+    result.append(_Placed(place, record))
   return result
 
 
-def _check(
-  own: OwnData,
-  place: str,
-  mapped: Mapping[str, tuple[str, ...]],
-  texts: Mapping[str, str],
-) -> None:
+def _check(own: OwnData, place: str, texts: Mapping[str, str]) -> None:
   """Raises a DataError unless a row can be used."""
+  label = texts['label']
   if not texts['input']:
     raise errors.DataError(
-      f'{place}: expected a text in {mapped["input"][0]!r}, found none. Write'
-      ' one or remove the row.'
+      f'{place}: expected a text in {own.file_columns("input")[0]!r}, found'
+      ' none. Write one or remove the row.'
     )
-  label, column = texts['label'], mapped['label'][0]
   if own.classes and label and label not in own.classes:
     raise errors.DataError(
-      f'{place}: expected {column!r} to be one of {", ".join(own.classes)},'
-      f' found {label!r}.{errors.did_you_mean(label, own.classes)} Correct the'
-      ' label or CLASSES.'
+      f'{place}: expected {own.file_columns("label")[0]!r} to be one of'
+      f' {", ".join(own.classes)}, found {label!r}.'
+      f'{errors.did_you_mean(label, own.classes)} Correct the label or CLASSES.'
     )
   if own.by_value and label and equations.evaluate(label) is None:
     raise errors.DataError(
-      f'{place}: expected {column!r} to be an equation with a value, such as'
-      f" '( 3.0 + 9.0 )', found {label!r}. Correct the label."
+      f'{place}: expected {own.file_columns("label")[0]!r} to be an equation'
+      f" with a value, such as '( 3.0 + 9.0 )', found {label!r}. Correct the"
+      ' label.'
     )
 
 
-def _set_apart(own: OwnData, rows: list[_Read]) -> dict[str, list[_Read]]:
+def _set_apart(own: OwnData, rows: list[_Placed]) -> dict[str, list[_Placed]]:
   """Divides the train file's rows; equal inputs stay together."""
   inputs = list(dict.fromkeys(row.record.input for row in rows))
   order = np.random.default_rng(own.seed).permutation(len(inputs))
-  belongs, begin = {}, 0
+  split_of: dict[str, str] = {}
+  begin = 0
   for split in ('validation', 'test'):
     part = getattr(own, split)
     if not isinstance(part, str):
       end = begin + math.ceil(part * len(inputs))
-      belongs.update((inputs[i], split) for i in order[begin:end])
+      split_of.update((inputs[i], split) for i in order[begin:end])
       begin = end
-  result = {'train': []}
+  result: dict[str, list[_Placed]] = {'train': []}
   for row in rows:
-    split = belongs.get(row.record.input, 'train')
+    split = split_of.get(row.record.input, 'train')
     result.setdefault(split, []).append(row)
   if not result['train']:
     raise errors.DataError(
@@ -322,12 +309,12 @@ def read(own: OwnData, needs: tuple[str, ...] = ()) -> records.Release:
   """Reads the user's rows.
 
   Args:
-    own: where they are.
+    own: their files.
     needs: columns that at least one train row must fill.
 
   Returns:
-    Records, reports and places by split. A record's rationale holds all that
-    the row has, with `SEPARATOR` between them.
+    Records, reports and places by split. A record's rationale holds all those
+    of its row, with `SEPARATOR` between them.
 
   Raises:
     DataError: a file is missing or malformed. The message names file and line,
@@ -339,28 +326,25 @@ def read(own: OwnData, needs: tuple[str, ...] = ()) -> records.Release:
       splits[split] = _read_file(own, path)
   for name in needs:
     if not any(getattr(row.record, name) for row in splits['train']):
-      column = dict(own.columns).get(name, (name,))
+      column = own.file_columns(name)
       raise errors.DataError(
         f'{own.train}: expected rows with a {" or ".join(column)}, found none'
         f' among {len(splits["train"])}. Add the column {column[0]!r}, or'
         ' choose a METHOD and LABELS that need none.'
       )
-  rows = {
-    split: tuple(
+  rows, reports, places = {}, {}, {}
+  for split, placed in splits.items():
+    rows[split] = tuple(
       dataclasses.replace(row.record, index=index)
-      for index, row in enumerate(kept)
+      for index, row in enumerate(placed)
     )
-    for split, kept in splits.items()
-  }
-  return records.Release(
-    splits=rows,
-    reports={s: _report(own, kept) for s, kept in rows.items()},
-    places={s: tuple(r.place for r in kept) for s, kept in splits.items()},
-  )
+    reports[split] = _report(own, rows[split])
+    places[split] = tuple(row.place for row in placed)
+  return records.Release(rows, reports, places)
 
 
 def read_one(path: str, columns: Any = None) -> tuple[records.Record, ...]:
-  """Reads one file, of which no row is set apart.
+  """Reads one file, without setting rows apart.
 
   Args:
     path: the file, local or `gs://`.
@@ -374,26 +358,26 @@ def read_one(path: str, columns: Any = None) -> tuple[records.Record, ...]:
 
 
 def _report(own: OwnData, rows: tuple[records.Record, ...]) -> records.Report:
-  said = [row.teacher_label for row in rows if row.teacher_label]
+  labels = [row.teacher_label for row in rows if row.teacher_label]
   outside = 0
   if own.classes:
-    outside = sum(label not in own.classes for label in said)
+    outside = sum(label not in own.classes for label in labels)
   elif own.by_value:
-    outside = sum(equations.evaluate(label) is None for label in said)
+    outside = sum(equations.evaluate(label) is None for label in labels)
   return records.report_on(rows, own.by_value, outside)
 
 
 def state(own: OwnData) -> tuple[Any, ...]:
-  """Returns what tells cheaply that a file of `fingerprint` changed."""
+  """Returns sizes and times of the files, a cheap key for `fingerprint`."""
   result = []
-  for path in map(epath.Path, own.paths().values()):
-    where = path.expanduser()
+  for name in own.paths().values():
+    path = epath.Path(name).expanduser()
     try:
-      found = where.stat()
+      stat = path.stat()
     except OSError:
-      _bytes(where)  # Says what is wrong.
+      _bytes(path)  # Its error names the fix.
       raise
-    result.append((str(where), found.length, float(found.mtime)))
+    result.append((str(path), stat.length, float(stat.mtime)))
   return tuple(result)
 
 
@@ -401,16 +385,14 @@ def fingerprint(own: OwnData) -> str:
   """Returns 10 hexadecimal digits that stand for rows and options.
 
   Args:
-    own: whose files; where they lie makes no difference.
+    own: whose files; their paths make no difference.
 
   Raises:
     DataError: a file is missing.
   """
   digest = hashlib.sha256()
-  fractions = [
-    None if isinstance(part, str) else part
-    for part in (own.validation, own.test)
-  ]
+  parts = (own.validation, own.test)
+  fractions = [None if isinstance(part, str) else part for part in parts]
   options = (own.columns, own.by_value, own.classes, own.seed, fractions)
   digest.update(repr(options).encode())
   for split, path in own.paths().items():

@@ -1,8 +1,8 @@
-"""Fetches the archive published with the paper's code, once.
+"""The archive published with the paper's code, downloaded once.
 
-It is kept in the TFDS data dir as `downloads/dss_release.zip`, which is also
-where it can be put by hand; a folder `downloads/dss_release` in its layout does
-as well. DSS_RELEASE_URL in the environment names a mirror to fetch it from.
+It is kept in the TFDS data dir as `downloads/dss_release.zip`. It may be put
+there by hand, or as a folder `downloads/dss_release` in the same layout. The
+environment variable DSS_RELEASE_URL names a mirror to fetch it from.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ URL = (
   'datasets.zip'
 )
 PLACES = ('downloads/dss_release', 'downloads/dss_release.zip')
-# Rows of the published archive: other counts mean that it is not whole.
+# Rows of the published archive: other counts mean that it is incomplete.
 ROWS = {
   'anli1': {'train': 16946, 'validation': 1000, 'test': 1000},
   'cqa': {'train': 9741, 'test': 1221},
@@ -35,23 +35,23 @@ _CHUNK_BYTES = 1 << 20
 
 
 def place(root: epath.Path) -> epath.Path | None:
-  """Returns where the release lies in a TFDS data dir, None if nowhere."""
-  found = (root / name for name in PLACES)
-  return next((path for path in found if path.exists()), None)
+  """Returns the path of the release in a TFDS data dir, None without one."""
+  paths = (root / name for name in PLACES)
+  return next((path for path in paths if path.exists()), None)
 
 
 def fetch(root: epath.Path) -> epath.Path:
-  """Returns where the release lies, fetching it if it is not there.
+  """Returns the path of the release, fetching it if it is missing.
 
-  The archive takes its name when it is whole: a broken connection or a stopped
-  process leaves nothing that would be taken for it.
+  The archive gets its name once it is complete: a broken connection or a
+  stopped process leaves nothing that could be mistaken for it.
 
   Args:
     root: the TFDS data dir.
 
   Raises:
-    DataError: it cannot be fetched, or what came is no whole archive. The
-      message says where to put it by hand.
+    DataError: it cannot be fetched, or the download is not a complete archive.
+      The message says where to put it by hand.
   """
   known = place(root)
   if known is not None:
@@ -65,7 +65,7 @@ def fetch(root: epath.Path) -> epath.Path:
     size, digest = _download(url, part)
     _check_whole(part)
     part.replace(target)
-  # What urllib and remote file systems raise has no base of its own.
+  # The errors of urllib and remote file systems share no other base.
   except Exception as error:
     raise errors.DataError(
       f'DATA is release, but {url} could not be fetched:'
@@ -80,7 +80,7 @@ def fetch(root: epath.Path) -> epath.Path:
 
 
 def _download(url: str, path: epath.Path) -> tuple[int, str]:
-  """Writes what a URL gives; returns its size and SHA-256."""
+  """Downloads a URL into a file; returns its size and SHA-256."""
   size, digest = 0, hashlib.sha256()
   with (
     urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,
@@ -90,7 +90,7 @@ def _download(url: str, path: epath.Path) -> tuple[int, str]:
       file.write(chunk)
       digest.update(chunk)
       size += len(chunk)
-    # A connection that ends early is no error to a reader of parts.
+    # Reading in chunks does not raise when the connection ends early.
     expected = response.headers.get('Content-Length')
   if expected is not None and size != int(expected):
     raise OSError(f'expected {expected} bytes, found {size}')
@@ -98,7 +98,7 @@ def _download(url: str, path: epath.Path) -> tuple[int, str]:
 
 
 def _check_whole(path: epath.Path) -> None:
-  """Raises an OSError unless a file is a zip of which all can be read."""
+  """Raises an OSError unless a file is a zip with intact members."""
   try:
     with path.open('rb') as file, zipfile.ZipFile(file) as archive:
       bad = archive.testzip()
@@ -108,18 +108,18 @@ def _check_whole(path: epath.Path) -> None:
     raise OSError(f'expected a whole zip, found a damaged {bad!r} in it')
 
 
-def check_rows(data_set: str, location: str, found: records.Release) -> None:
+def check_rows(data_set: str, location: str, read: records.Release) -> None:
   """Checks that a data set has the published number of rows.
 
   Args:
     data_set: its name.
     location: where it was read from.
-    found: what was read.
+    read: what was read.
 
   Raises:
-    DataError: it has not.
+    DataError: it has another.
   """
-  counts = {split: len(rows) for split, rows in found.splits.items()}
+  counts = {split: len(rows) for split, rows in read.splits.items()}
   expected = ROWS.get(data_set, counts)
   if counts != expected:
     raise errors.DataError(

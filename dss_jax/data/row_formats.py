@@ -1,8 +1,8 @@
-"""Input, gold label and possible answers of a row in the published layout.
+"""Parsers of rows in the published layout: input, gold label, answers.
 
 | set          | input                                | gold label            |
 |--------------|--------------------------------------|-----------------------|
-| cqa          | question, choices a line each        | one of the choices    |
+| cqa          | question, one choice per line        | one of the choices    |
 | svamp, asdiv | as given                             | an equation           |
 | esnli, anli1 | premise, `</s>`, hypothesis          | one of `NLI_LABELS`   |
 """
@@ -16,18 +16,18 @@ from dss_jax import errors
 from dss_jax.data import equations
 
 NLI_LABELS = ('entailment', 'neutral', 'contradiction')
-# Between premise and hypothesis, as in the published inputs: it becomes the end
+# Between premise and hypothesis, as in the published inputs. It becomes the end
 # token, see `preprocessors.tokenize_parts`.
 NLI_SEPARATOR = '</s>'
 
 
 class RowError(Exception):
-  """What is wrong with a row; the message lacks file and line."""
+  """A malformed row; the message lacks file and line."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-  """Input and gold label of a row, and the answers that are possible."""
+  """Identifier, input and gold label of a row, and its possible answers."""
 
   id: str | None
   input: str
@@ -36,6 +36,7 @@ class Fields:
 
 
 def column(row: dict[str, Any], name: str, kind: type) -> Any:
+  """Returns a value of a row; raises a RowError unless it is of a type."""
   if name not in row:
     raise RowError(
       f'expected the column {name!r}, found only'
@@ -54,9 +55,8 @@ def _cqa(row: dict[str, Any]) -> Fields:
   question = column(row, 'question', str)
   choices = column(row, 'choices', list)
   answer = column(row, 'answer', str)
-  if not 1 <= len(choices) <= 26 or not all(
-    isinstance(choice, str) for choice in choices
-  ):
+  are_texts = all(isinstance(choice, str) for choice in choices)
+  if not are_texts or not 1 <= len(choices) <= 26:
     raise RowError(
       "expected 'choices' to be 1 to 26 texts, found"
       f' {json.dumps(choices)[:60]}. Correct the value.'
@@ -69,9 +69,11 @@ def _cqa(row: dict[str, Any]) -> Fields:
     )
   lines = [f'({chr(97 + i)}) {choice}' for i, choice in enumerate(choices)]
   text = '\n'.join((question, 'Answer Choices:', *lines))
-  return Fields(
-    str(row['id']) if 'id' in row else None, text, answer, choices.__contains__
-  )
+  return Fields(_id(row, 'id'), text, answer, choices.__contains__)
+
+
+def _id(row: dict[str, Any], name: str) -> str | None:
+  return str(row[name]) if name in row else None
 
 
 def _has_value(equation: str) -> bool:
@@ -89,7 +91,7 @@ def _arithmetic(row: dict[str, Any]) -> Fields:
 
 
 def _asdiv(row: dict[str, Any]) -> Fields:
-  """Reads a row that may have no label, or one with its value: 7+2=9."""
+  """Reads a row whose label may be missing, or end with its value: 7+2=9."""
   if not str(row.get('label') or '').strip():
     return Fields(None, column(row, 'input', str), '', _has_value)
   label = column(row, 'label', str)
@@ -104,12 +106,9 @@ def _nli(row: dict[str, Any]) -> Fields:
       f' (contradiction), found {label}. Correct the label.'
     )
   sides = (column(row, 'premise', str), column(row, 'hypothesis', str))
-  return Fields(
-    str(row['uid']) if 'uid' in row else None,
-    NLI_SEPARATOR.join(sides),
-    NLI_LABELS[label],
-    NLI_LABELS.__contains__,
-  )
+  text = NLI_SEPARATOR.join(sides)
+  gold = NLI_LABELS[label]
+  return Fields(_id(row, 'uid'), text, gold, NLI_LABELS.__contains__)
 
 
 READERS: dict[str, Callable[[dict[str, Any]], Fields]] = {

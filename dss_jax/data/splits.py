@@ -1,9 +1,8 @@
-"""Which rows of a released data set are train, validation and test.
+"""Train and validation splits of released rows, drawn at random.
 
-A set without a validation split gives up a tenth of its train rows. Drawing is
-that of the published code: with a generator of NumPy's default kind, the first
-`ceil(part * n)` indices of a permutation of `n` are set apart, and the others
-stay, in the order of the permutation.
+A set without a validation split gives up a tenth of its train rows. They are
+drawn as in the published code: NumPy's default generator permutes `n` indices,
+the first `ceil(part * n)` are set apart, and the others stay in that order.
 """
 
 import math
@@ -28,7 +27,7 @@ def set_apart(
 
   Args:
     n: how many rows there are.
-    part: the part that is set apart, in [0, 1]; its size is rounded up.
+    part: the fraction that is set apart, in [0, 1]; its size is rounded up.
     seed: of the permutation.
 
   Returns:
@@ -39,11 +38,11 @@ def set_apart(
   return order[apart:], order[:apart]
 
 
-def check_fraction(fraction: object) -> float:
+def check_fraction(fraction: float) -> float:
   """Returns `fraction` as a float.
 
   Raises:
-    DataError: it is no number in (0, 1].
+    DataError: it is not a number in (0, 1].
   """
   real = isinstance(fraction, numbers.Real) and not isinstance(fraction, bool)
   if not real or not 0.0 < fraction <= 1.0:
@@ -71,9 +70,9 @@ def train_validation(
 
   Args:
     n: how many train rows were released.
-    fraction: the part of them to use, in (0, 1].
-    seed: of that draw; without effect where all rows are used.
-    validation: whether to set validation rows apart. False where a validation
+    fraction: of them to use, in (0, 1].
+    seed: of that draw; without effect if all rows are used.
+    validation: whether to set validation rows apart. False if a validation
       split was released: the second result is then empty.
 
   Returns:
@@ -99,9 +98,9 @@ def train_validation(
 
 
 def swapped(n: int, seed: int) -> Int64[np.ndarray, 'n']:
-  """Draws for every row another row: a control that breaks their pairing.
+  """Draws another row for every row, as a control that breaks their pairing.
 
-  The rows form one random cycle, so that none keeps its own (unless n is 1).
+  The rows form one random cycle, so none keeps its own (unless n is 1).
 
   >>> swapped(4, seed=0).tolist()
   [1, 3, 0, 2]
@@ -111,7 +110,7 @@ def swapped(n: int, seed: int) -> Int64[np.ndarray, 'n']:
     seed: of the draw.
 
   Returns:
-    For each row the index of the row that it is given.
+    For each row, the index of the row that it gets.
   """
   order = np.random.default_rng(seed).permutation(n)
   result = np.empty(n, np.int64)

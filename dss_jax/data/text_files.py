@@ -1,4 +1,4 @@
-"""Text and JSON that people wrote, read with the place of every fault."""
+"""Readers of text and JSON whose errors name the file and line."""
 
 import json
 from typing import Any
@@ -28,7 +28,7 @@ def decode(data: bytes, place: str, first_line: int = 1) -> str:
 
 
 def parse_json(text: str, place: str, first_line: int | None = None) -> Any:
-  """Returns the value of JSON text, whose strings are texts indeed.
+  """Returns the value of JSON text, all of whose strings are valid Unicode.
 
   Args:
     text: a whole file, or one line of it.
@@ -36,16 +36,16 @@ def parse_json(text: str, place: str, first_line: int | None = None) -> Any:
     first_line: the number of the line that `text` is; None for a whole file.
 
   Raises:
-    DataError: it is no JSON, or holds half of a surrogate pair.
+    DataError: it is not JSON, or holds half of a surrogate pair.
   """
   try:
     value = json.loads(text)
-    # A lone surrogate (`\ud800`) is valid JSON, but no text.
+    # A lone surrogate (`\ud800`) is valid JSON, but cannot be encoded.
     json.dumps(value, ensure_ascii=False).encode('utf-8')
   except json.JSONDecodeError as error:
-    line = error.lineno + (first_line or 1) - 1
+    number = error.lineno + (first_line or 1) - 1
     raise errors.DataError(
-      f'{place}, line {line}: expected JSON, found {error.msg.lower()} at'
+      f'{place}, line {number}: expected JSON, found {error.msg.lower()} at'
       f' column {error.colno}. Correct the line.'
     ) from error
   except (ValueError, RecursionError) as error:
@@ -66,7 +66,7 @@ def json_object(line: str | bytes, place: str, number: int) -> dict[str, Any]:
     number: of the line, from 1.
 
   Raises:
-    DataError: it is not one.
+    DataError: it is not a JSON object.
   """
   if isinstance(line, bytes):
     line = decode(line, place, number)
@@ -74,6 +74,6 @@ def json_object(line: str | bytes, place: str, number: int) -> dict[str, Any]:
   if not isinstance(row, dict):
     raise errors.DataError(
       f'{place}, line {number}: expected a JSON object, found'
-      f' {json.dumps(row)[:60]}. Write one object a line.'
+      f' {json.dumps(row)[:60]}. Write one object per line.'
     )
   return row

@@ -1,10 +1,10 @@
 """TFDS data sets of the released rows, prepared once and read by all hosts.
 
-A builder a data set (`dss_cqa`, `dss_svamp`, …), a config for each pair of
+One builder per data set (`dss_cqa`, `dss_svamp`, …), and one config per pair of
 data and teacher: `sample_palm`, `release_gpt_neox`, `local_<content>_palm` for
-the user's own folder or zip, and `sample_gold`, … where no teacher is needed.
-Each stores every released row; who trains on which is decided on reading
-(`pipeline.sources`). `dss_custom` holds the user's own rows (`own_rows`).
+the user's own folder or zip, and `sample_gold`, … if no teacher is needed.
+Each stores every released row; `pipeline.sources` draws from them on reading.
+`dss_custom` holds the user's own rows (`own_rows`).
 """
 
 import contextlib
@@ -24,21 +24,21 @@ from etils import epath
 from dss_jax import errors, sample
 from dss_jax.data import own_rows, records, release
 
-# Raised when rows come out differently from the same files.
+# Increased when the same files give different rows.
 VERSION = '1.0.0'
 COLUMNS = ('id', 'input', 'label', 'rationale', 'teacher_label')
-# Where rows are: 'sample', 'release', a path, or rows of the user's own.
+# 'sample', 'release', a path, or the user's own rows.
 Data = str | own_rows.OwnData
 
 
 @dataclasses.dataclass
 class Config(tfds.core.BuilderConfig):
-  """Which files a builder reads.
+  """The files that a builder reads.
 
   Attributes:
     data: 'sample', 'release', the path of a folder or zip, or the user's own
       rows.
-    teacher: whose outputs to read with the rows; None for nobody's.
+    teacher: whose outputs to read with the rows; None for none.
   """
 
   data: Data = 'sample'
@@ -50,22 +50,25 @@ def sample_location() -> str:
   return sample.DATA_DIR
 
 
+def by_value(data_set: str, data: Data) -> bool:
+  """Returns whether labels are equations, compared by their value."""
+  if isinstance(data, own_rows.OwnData):
+    return data.by_value
+  return data_set in records.EQUATION_SETS
+
+
 @functools.lru_cache(maxsize=64)
 def _fingerprint(
-  data_set: str, location: str, teacher: str | None, state: Any
+  data_set: str, data: Data, teacher: str | None, state: tuple[Any, ...]
 ) -> str:
-  del state  # Part of the cache's key only.
-  return records.fingerprint(data_set, location, teacher)
-
-
-@functools.lru_cache(maxsize=64)
-def _own_fingerprint(own: own_rows.OwnData, state: Any) -> str:
-  del state  # Part of the cache's key only.
-  return own_rows.fingerprint(own)
+  del state  # Only a part of the cache's key.
+  if isinstance(data, own_rows.OwnData):
+    return own_rows.fingerprint(data)
+  return records.fingerprint(data_set, data, teacher)
 
 
 def content(data_set: str, data: Data, teacher: str | None) -> str:
-  """Returns ten digits for what the files hold; see `records.fingerprint`.
+  """Returns ten digits for the content of the files; see `records.fingerprint`.
 
   Args:
     data_set: such as 'cqa'.
@@ -75,33 +78,39 @@ def content(data_set: str, data: Data, teacher: str | None) -> str:
   Raises:
     DataError: there are no such files.
   """
+  state: tuple[Any, ...]
   if isinstance(data, own_rows.OwnData):
-    return _own_fingerprint(data, own_rows.state(data))
-  location = sample_location() if data == 'sample' else data
-  state = records.state(data_set, location, teacher)
-  return _fingerprint(data_set, location, teacher, state)
+    state = own_rows.state(data)
+  else:
+    data = sample_location() if data == 'sample' else data
+    state = records.state(data_set, data, teacher)
+  return _fingerprint(data_set, data, teacher, state)
 
 
 def data_tag(data_set: str, data: Data, teacher: str | None) -> str:
-  """Returns how names call the data: sample, release or local_<content>."""
+  """Returns the name of the data: sample, release or local_<content>."""
   if data in ('sample', 'release'):
     return data
   return f'local_{content(data_set, data, teacher)}'
 
 
 class _Info(tfds.core.DatasetInfo):
-  """Information that is never looked up in TFDS' bucket."""
+  """Dataset info that is not looked up in TFDS' bucket."""
 
   def initialize_from_bucket(self) -> None:
-    """Does nothing: these data sets are nowhere but here."""
+    """Does nothing: the bucket does not have these data sets."""
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """What the builders share."""
+# mypy takes the untyped base class for `object`.
+class _Builder(  # type: ignore[call-arg]
+  tfds.core.GeneratorBasedBuilder, skip_registration=True
+):
+  """Base class of the builders."""
 
   VERSION = tfds.core.Version(VERSION)
   DATA_SET = ''
-  # There are no checksums or descriptions beside this file to be looked for.
+  BUILDER_CONFIGS: list[Config] = []
+  # Keeps TFDS from looking for checksums and descriptions beside this file.
   code_path = None
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -113,30 +122,30 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         {'index': np.int64} | {name: tfds.features.Text() for name in COLUMNS}
       ),
       metadata=tfds.core.MetadataDict(),
-      # Rows keep the order of the release.
+      # Keeps the order of the release.
       disable_shuffling=True,
     )
 
   def _read(self) -> tuple[str, records.Release, str]:
-    """Returns where the rows are, the rows, and what stands for them."""
+    """Returns the path of the rows, the rows, and their fingerprint."""
     config = self.builder_config
     location = _location(config, self.data_dir_root)
     rows = records.read(self.DATA_SET, location, config.teacher)
     if config.data == 'release':
       release.check_rows(self.DATA_SET, location, rows)
-    found = records.fingerprint(self.DATA_SET, location, config.teacher)
-    return location, rows, found
+    digits = records.fingerprint(self.DATA_SET, location, config.teacher)
+    return location, rows, digits
 
   def _split_generators(self, dl_manager) -> Mapping[str, Iterator]:
     config = self.builder_config
-    location, read, found = self._read()
-    if config.name.startswith('local_') and f'_{found}_' not in config.name:
+    location, read, digits = self._read()
+    if config.name.startswith('local_') and f'_{digits}_' not in config.name:
       raise errors.DataError(
         f'{location}: expected the files that {config.name} was named after,'
-        f' found other content ({found}). Name the data again: start anew.'
+        f' found other content ({digits}). Name the data again: start anew.'
       )
     self.info.metadata.update(
-      content=found,
+      content=digits,
       reports={
         split: dataclasses.asdict(report)
         for split, report in read.reports.items()
@@ -170,14 +179,14 @@ def config_name(tag: str, teacher: str | None) -> str:
 
 
 class DssCqa(_Builder):
-  """CommonsenseQA-style rows: a question and its choices to the right one."""
+  """CommonsenseQA-style rows: question and choices, and the right choice."""
 
   DATA_SET = 'cqa'
   BUILDER_CONFIGS = _configs('palm', 'gpt_neox')
 
 
 class DssSvamp(_Builder):
-  """Arithmetic word problems to the equation that answers them."""
+  """Arithmetic word problems, and the equations that answer them."""
 
   DATA_SET = 'svamp'
   BUILDER_CONFIGS = _configs('palm', 'gpt_neox')
@@ -191,24 +200,23 @@ class DssAsdiv(_Builder):
 
 
 class DssEsnli(_Builder):
-  """A premise and a hypothesis to entailment, neutral or contradiction."""
+  """Premise and hypothesis; entailment, neutral or contradiction."""
 
   DATA_SET = 'esnli'
   BUILDER_CONFIGS = _configs('palm', 'gpt_neox')
 
 
 class DssAnli1(_Builder):
-  """The same, with premises of several sentences: ANLI's first round."""
+  """ANLI's first round: as e-SNLI, with premises of several sentences."""
 
   DATA_SET = 'anli1'
   BUILDER_CONFIGS = _configs('palm', 'gpt_neox')
 
 
 class DssCustom(_Builder):
-  """Rows of the user's own; a config for each content of their files."""
+  """The user's own rows; one config for each content of their files."""
 
   DATA_SET = 'custom'
-  BUILDER_CONFIGS = []
 
   def _read(self) -> tuple[str, records.Release, str]:
     own = self.builder_config.data
@@ -223,7 +231,7 @@ DATA_SETS = tuple(BUILDERS)
 
 
 def data_dir() -> str | None:
-  """Returns the TFDS data dir: `--tfds_data_dir`, else None for TFDS' own."""
+  """Returns the TFDS data dir: `--tfds_data_dir`, or None for TFDS' default."""
   return seqio.LazyTfdsLoader(f'dss_cqa:{VERSION}').data_dir
 
 
@@ -245,7 +253,7 @@ def find_config(data_set: str, data: Data, teacher: str | None) -> Config:
 
 @contextlib.contextmanager
 def _only_errors() -> Iterator[None]:
-  """Keeps TFDS' warnings about configs of our own off the user's screen."""
+  """Hides TFDS' warnings about configs that it does not know."""
   before = logging.get_verbosity()
   logging.set_verbosity(logging.ERROR)
   try:
@@ -256,15 +264,14 @@ def _only_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-  """Hides TFDS' messages and bars: a line a shard, over many columns."""
-  with contextlib.ExitStack() as stack:
-    stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
-    stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
+  """Hides TFDS' messages and bars: one long line per shard."""
+  out = io.StringIO()
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
     yield
 
 
 def _say(config: Config, text: str) -> None:
-  """Writes a line, but for the sample, which takes no time worth one."""
+  """Prints a line, except about the sample, which is prepared in no time."""
   if config.data != 'sample':
     print(text, file=sys.stderr, flush=True)
 
@@ -274,25 +281,25 @@ def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
 
 
 def _location(config: Config, root: epath.Path) -> str:
-  """Returns where the files are, fetching the release if need be."""
+  """Returns the path of the files, fetching the release if necessary."""
   if config.data == 'release':
     return str(release.fetch(root))
-  return sample_location() if config.data == 'sample' else config.data
+  return sample_location() if config.data == 'sample' else str(config.data)
 
 
 def _stale(builder: tfds.core.DatasetBuilder) -> bool:
-  """Says whether the files changed since they were prepared.
+  """Returns whether the files changed since they were prepared.
 
-  Names of local data tell their content, and the published release doesn't
-  change; the packaged sample and an extraction may.
+  Names of local data contain their fingerprint, and the published release never
+  changes; the packaged sample and an extraction may.
   """
   config = builder.builder_config
   extracted = config.teacher not in (None, 'palm', 'gpt_neox')
   if config.data != 'sample' and not (config.data == 'release' and extracted):
     return False
   location = _location(config, builder.data_dir_root)
-  found = content(builder.DATA_SET, location, config.teacher)
-  return builder.info.metadata.get('content') != found
+  digits = content(builder.DATA_SET, location, config.teacher)
+  return builder.info.metadata.get('content') != digits
 
 
 def _prepare(
@@ -300,13 +307,13 @@ def _prepare(
   builder: tfds.core.DatasetBuilder,
   overwrite: bool,
 ) -> tfds.core.DatasetBuilder:
-  """Writes the data set; TFDS renames a finished folder into its place."""
+  """Writes the data set; TFDS renames the finished folder to its name."""
   modes = tfds.download.GenerateMode
+  mode = (
+    modes.REUSE_CACHE_IF_EXISTS if overwrite else modes.REUSE_DATASET_IF_EXISTS
+  )
   download_config = tfds.download.DownloadConfig(
-    try_download_gcs=False,
-    download_mode=modes.REUSE_CACHE_IF_EXISTS
-    if overwrite
-    else modes.REUSE_DATASET_IF_EXISTS,
+    try_download_gcs=False, download_mode=mode
   )
   config = builder.builder_config
   try:
@@ -317,15 +324,15 @@ def _prepare(
       builder.download_and_prepare(download_config=download_config)
     rows = (f'{k} {v.num_examples}' for k, v in builder.info.splits.items())
     _say(config, f'Prepared {", ".join(rows)} rows in {builder.data_path}')
+    return builder
   except errors.DataError:
     raise
   except Exception:
-    # Another host or run may have been first to rename its folder.
+    # Another host or run may have renamed its folder first.
     other = make()
     if not _is_prepared(other) or _stale(other):
       raise
     return other
-  return builder
 
 
 _PREPARED: dict[tuple[str, str, str | None], tfds.core.DatasetBuilder] = {}
@@ -334,7 +341,7 @@ _PREPARED: dict[tuple[str, str, str | None], tfds.core.DatasetBuilder] = {}
 def prepared(data_set: str, config: Config) -> tfds.core.DatasetBuilder:
   """Returns a builder whose rows are in the TFDS data dir, preparing them once.
 
-  No network is used unless `config.data` is 'release' and was not fetched yet.
+  Only fetching the release uses the network, once.
 
   Args:
     data_set: one of `DATA_SETS`.
@@ -361,7 +368,7 @@ def prepared(data_set: str, config: Config) -> tfds.core.DatasetBuilder:
 
 
 def reports(builder: tfds.core.DatasetBuilder) -> dict[str, records.Report]:
-  """Returns what was found in the files when they were prepared, by split."""
+  """Returns the reports on the files as they were prepared, by split."""
   return {
     split: records.Report(**report)
     for split, report in builder.info.metadata['reports'].items()
@@ -369,16 +376,6 @@ def reports(builder: tfds.core.DatasetBuilder) -> dict[str, records.Report]:
 
 
 @functools.lru_cache(maxsize=8)
-def _table(
-  builder: tfds.core.DatasetBuilder, split: str
-) -> dict[str, np.ndarray]:
-  columns = tfds.as_numpy(
-    builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
-  )
-  order = np.argsort(columns['index'])
-  return {name: columns[name][order] for name in COLUMNS}
-
-
 def table(
   builder: tfds.core.DatasetBuilder, split: str
 ) -> dict[str, np.ndarray]:
@@ -389,6 +386,11 @@ def table(
     split: 'train', 'validation' or 'test', one that was released.
 
   Returns:
-    Arrays of bytes (UTF-8) by the names in `COLUMNS`; not to be written to.
+    Arrays of bytes (UTF-8) by the names in `COLUMNS`. They are shared, so they
+    must not be written to.
   """
-  return _table(builder, split)
+  columns = tfds.as_numpy(
+    builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+  )
+  order = np.argsort(columns['index'])
+  return {name: columns[name][order] for name in COLUMNS}

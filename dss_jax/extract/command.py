@@ -198,14 +198,10 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
 @click.option(
   '--api-key-env',
   default='OPENAI_API_KEY',
-  show_default=True,
   help='The environment variable that holds the key.',
 )
 @click.option(
-  '--endpoint',
-  type=click.Choice(prompts.ENDPOINTS),
-  default='chat',
-  show_default=True,
+  '--endpoint', type=click.Choice(prompts.ENDPOINTS), default='chat'
 )
 @click.option(
   '--prompt',
@@ -215,15 +211,10 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
   '--samples',
   type=click.IntRange(1, 1000),
   default=1,
-  show_default=True,
   help='Completions of each input; the majority label wins.',
 )
-@click.option(
-  '--temperature', type=click.FloatRange(0), default=0.0, show_default=True
-)
-@click.option(
-  '--max-tokens', type=click.IntRange(1), default=256, show_default=True
-)
+@click.option('--temperature', type=click.FloatRange(0), default=0.0)
+@click.option('--max-tokens', type=click.IntRange(1), default=256)
 @click.option(
   '--stop', multiple=True, help="A stop sequence, instead of the prompt's."
 )
@@ -245,17 +236,15 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
   '--concurrency',
   type=click.IntRange(1, 10000),
   default=32,
-  show_default=True,
   help='Requests in flight at once.',
 )
 @click.option('--requests-per-minute', type=click.FloatRange(1))
 @click.option('--tokens-per-minute', type=click.FloatRange(1))
-@click.option('--retries', type=click.IntRange(0), default=8, show_default=True)
+@click.option('--retries', type=click.IntRange(0), default=8)
 @click.option(
   '--timeout',
   type=click.FloatRange(0, min_open=True),
   default=120.0,
-  show_default=True,
   help='Seconds for a request.',
 )
 @click.option(
@@ -286,7 +275,6 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
   '--show',
   type=click.IntRange(0),
   default=1,
-  show_default=True,
   help='How many prompts --dry-run prints.',
 )
 @click.option(

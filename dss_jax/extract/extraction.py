@@ -188,8 +188,7 @@ class _Run:
     contents = self._contents()
     survey = self.extraction.survey
     counts = request_queue.Counts(
-      survey.total * self.extraction.samples,
-      contents.index.count(survey.asked),
+      survey.total * self.extraction.samples, contents.index.count(survey.asked)
     )
     done_before, lines = counts.done, contents.unreadable
     if done_before or lines:

@@ -95,11 +95,7 @@ class Progress:
     )
     self._terminal = self._bar.console.is_terminal
     self._task = self._bar.add_task(
-      'asking',
-      total=counts.total,
-      completed=counts.done,
-      rate='',
-      more='',
+      'asking', total=counts.total, completed=counts.done, rate='', more=''
     )
 
   def update(self, counts: request_queue.Counts) -> None:

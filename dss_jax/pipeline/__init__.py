@@ -16,14 +16,9 @@
 Importing the package loads none of them.
 """
 
+# fmt: off
+
 __all__ = (
-  'experiment',
-  'feature_converter',
-  'methods',
-  'names',
-  'packing',
-  'preprocessors',
-  'registration',
-  'row_shapes',
-  'sources',
+  'experiment', 'feature_converter', 'methods', 'names', 'packing',
+  'preprocessors', 'registration', 'row_shapes', 'sources',
 )

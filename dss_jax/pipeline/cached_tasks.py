@@ -1,14 +1,15 @@
-"""SeqIO tasks and mixtures that cost little an example while they train.
+"""SeqIO tasks and mixtures that cost little per example while they train.
 
 SeqIO hands every example of every epoch through a handful of `tf.data` maps,
 each of which takes longer than packing the example: on CommonsenseQA's short
-texts all together take 150 microseconds of a core. The examples of a small data
-set are made once instead and kept as they are handed on; what is left for an
-epoch is to shuffle and to mix them. The examples and their order are SeqIO's.
+texts all together take 150 microseconds of a core. So the examples of a small
+data set are made once and kept in memory, ready to train on; an epoch only
+shuffles and mixes them. The examples and their order are SeqIO's.
 
-Both classes are what SeqIO offers its extensions (`task_cls`, `mixture_cls`).
+Both classes use SeqIO's extension points (`task_cls`, `mixture_cls`).
 """
 
+import inspect
 from collections.abc import Mapping, Set
 
 import seqio
@@ -17,8 +18,8 @@ import tensorflow as tf
 from dss_jax.data import own_rows
 from dss_jax.pipeline import preprocessors
 
-# Rows a shard; SeqIO keeps the rows of data sets with fewer in memory, and with
-# them their order in all epochs. The same must be kept here.
+# Rows per shard. SeqIO keeps the rows of smaller data sets in memory, which
+# fixes their order for all epochs; this must be kept in the same cases.
 _SMALL = 10_000
 
 
@@ -41,33 +42,27 @@ class Task(seqio.Task):
   ) -> tf.data.Dataset:
     """Returns the examples that SeqIO would return, in the same order.
 
+    All arguments but the last are those of `seqio.Task.get_dataset`.
+
     Args:
-      sequence_length: this and the others but the last are SeqIO's.
-      split: which split.
+      sequence_length: to which features are cut.
+      split: the split.
       use_cached: whether to read SeqIO's offline cache.
       shuffle: whether to shuffle.
       shuffle_buffer_size: None takes the task's own.
       seed: of shuffling and of preprocessors.
-      shard_info: which part of the split.
+      shard_info: the part of the split.
       num_epochs: passes over the split; None never ends.
       trim_output_features: whether longer features are cut.
       try_in_mem_cache: whether to keep anything in memory.
-      features: which to keep; None keeps all.
+      features: those to keep; None keeps all.
     """
     once = num_epochs == 1 or use_cached or not try_in_mem_cache
     if once or not self.is_kept(split, shard_info):
       dataset = super().get_dataset(
-        sequence_length=sequence_length,
-        split=split,
-        use_cached=use_cached,
-        shuffle=shuffle,
-        shuffle_buffer_size=shuffle_buffer_size,
-        seed=seed,
-        shard_info=shard_info,
-        num_epochs=num_epochs,
-        trim_output_features=trim_output_features,
-        try_in_mem_cache=try_in_mem_cache,
-      )
+        sequence_length, split, use_cached, shuffle, shuffle_buffer_size, seed,
+        shard_info, num_epochs, trim_output_features, try_in_mem_cache,
+      )  # fmt: skip
       return _only(dataset, features)
     dataset = self.source.get_dataset(
       split=split, shuffle=shuffle, seed=seed, shard_info=shard_info
@@ -90,14 +85,13 @@ class Task(seqio.Task):
   def is_kept(
     self, split: str, shard_info: seqio.ShardInfo | None = None
   ) -> bool:
-    """Says whether the examples of a split are made once for all epochs.
+    """Returns whether the examples of a split are made once for all epochs.
+
+    That is so if they are few, and the same in every epoch.
 
     Args:
-      split: which split.
-      shard_info: which part of it.
-
-    Returns:
-      Whether they are few, and the same in every epoch.
+      split: the split.
+      shard_info: the part of it.
     """
     shards = shard_info.num_shards if shard_info else 1
     if self._shuffle_buffer_size is None or (
@@ -114,14 +108,9 @@ class Mixture(seqio.Mixture):
   """A mixture of such tasks."""
 
   def get_dataset(self, *args, **kwargs) -> tf.data.Dataset:
-    """Returns the examples that SeqIO would return, in the same order.
-
-    Args:
-      *args: SeqIO's.
-      **kwargs: likewise.
-    """
-    # Which task comes next is drawn by a map, for which handing the drawing to
-    # another thread costs several times what the drawing does.
+    """Returns the examples that SeqIO returns for these arguments."""
+    # The next task is drawn by a map; handing the draw to another thread costs
+    # several times as much as the draw.
     options = tf.data.Options()
     options.experimental_optimization.map_parallelization = False
     # Handing an example from one map to the next costs as much as most maps do.
@@ -129,56 +118,28 @@ class Mixture(seqio.Mixture):
     return super().get_dataset(*args, **kwargs).with_options(options)
 
   def get_task_dataset(
-    self,
-    task: Task,
-    output_feature_keys: Set[str],
-    sequence_length: Mapping[str, int] | None = None,
-    split: str = 'train',
-    use_cached: bool = False,
-    shuffle: bool = True,
-    seed: int | None = None,
-    shard_info: seqio.ShardInfo | None = None,
-    num_epochs: int | None = None,
-    trim_output_features: bool = True,
-    try_in_mem_cache: bool = True,
+    self, task: Task, output_feature_keys: Set[str], *args, **kwargs
   ) -> tf.data.Dataset:
     """Returns the examples of one of the tasks; see `Task.get_dataset`.
 
     Args:
       task: one of the mixture's.
       output_feature_keys: the features to keep.
-      sequence_length: this and all others are SeqIO's.
-      split: which split.
-      use_cached: whether to read SeqIO's offline cache.
-      shuffle: whether to shuffle.
-      seed: of shuffling and of preprocessors.
-      shard_info: which part of the split.
-      num_epochs: passes over the split; None never ends.
-      trim_output_features: whether longer features are cut.
-      try_in_mem_cache: whether to keep anything in memory.
+      *args: of `seqio.Mixture.get_task_dataset`.
+      **kwargs: likewise.
     """
-    return task.get_dataset(
-      sequence_length=sequence_length,
-      split=split,
-      use_cached=use_cached,
-      shuffle=shuffle,
-      seed=seed,
-      shard_info=shard_info,
-      num_epochs=num_epochs,
-      trim_output_features=trim_output_features,
-      try_in_mem_cache=try_in_mem_cache,
-      features=output_feature_keys,
-    )
+    # Drops features before the examples are kept; SeqIO would in a map after.
+    signature = inspect.signature(super().get_task_dataset)
+    bound = signature.bind(task, output_feature_keys, *args, **kwargs)
+    bound.apply_defaults()
+    del bound.arguments['task'], bound.arguments['output_feature_keys']
+    return task.get_dataset(**bound.arguments, features=output_feature_keys)
 
 
 def _only(
   dataset: tf.data.Dataset, features: Set[str] | None
 ) -> tf.data.Dataset:
   """Drops all other features."""
-  if features is None or features.issuperset(dataset.element_spec):
+  if features is None or features >= dataset.element_spec.keys():
     return dataset
-
-  def only(example):
-    return {k: v for k, v in example.items() if k in features}
-
-  return dataset.map(only)
+  return dataset.map(lambda x: {k: v for k, v in x.items() if k in features})

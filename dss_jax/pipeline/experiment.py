@@ -21,7 +21,7 @@ from dss_jax.pipeline import methods
 LABELS = ('gold', 'teacher')
 RATIONALES = ('all', 'correct_only')
 # Sets that may have rows without a gold label.
-_UNLABELLED = ('asdiv', 'custom')
+_UNLABELED = ('asdiv', 'custom')
 # What gin files call the options that they don't call by their own name.
 _MACROS = {'seed': 'RANDOM_SEED', 'which_rationales': 'RATIONALES'}
 
@@ -169,7 +169,7 @@ class Experiment:
   @property
   def may_lack_labels(self) -> bool:
     """Whether the data set may have rows without a gold label."""
-    return self.data_set in _UNLABELLED
+    return self.data_set in _UNLABELED
 
   # What the method uses of it.
 

@@ -1,4 +1,4 @@
-"""Turns task features into the batches that the model of the method reads."""
+"""Feature converter: from task features to the batches of `DistillModel`."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,28 +12,31 @@ from dss_jax.pipeline import packing
 from dss_jax.pipeline.packing import LABEL_TASK, RATIONALE_TASK
 
 _Spec = seqio.FeatureConverter.FeatureSpec
+_Example = dict[str, tf.Tensor]
 
 TASK_ID = 'task_id'
 RATIONALE_INPUTS = 'rationale_inputs'
 RATIONALE_TARGETS = 'rationale_targets'
 
-# Behind the tokens of the shorter examples of a window; 0 may be a token.
+_TOKENS = ('inputs', 'targets', RATIONALE_INPUTS, RATIONALE_TARGETS)
+
+# Padding of the shorter examples of a window; 0 may be a token.
 _NO_TOKEN = -1
 
 
 class DistillFeatureConverter(seqio.FeatureConverter):
   """Encoder-decoder features, with the task of every target token.
 
-  To be used wherever T5X takes a `seqio.EncDecFeatureConverter`. What comes
-  out differs by `decoder_task_ids` (0 padding, 1 label, 2 rationale), and by
-  packing that fills both sides of a row (`packing`).
+  Replaces `seqio.EncDecFeatureConverter`. Its batches also have
+  `decoder_task_ids` (0 padding, 1 label, 2 rationale), and its packing fills
+  both sides of a row (`packing`).
 
-  Task features read: `inputs` and `targets`; if the task has it `task_id`, a
+  Task features read: `inputs` and `targets`; if the task has it, `task_id`, a
   scalar (or a vector of one, which a SeqIO evaluator can measure), without
   which an example is a label example; and, for an example whose two tasks must
-  meet in the same batch, `rationale_inputs` and `rationale_targets` beside the
+  be in the same batch, `rationale_inputs` and `rationale_targets` besides the
   label's `inputs` and `targets`. Without rationale targets (no token at all,
-  not even EOS) such an example is its label alone.
+  not even EOS) only the label of such an example is used.
 
   One pair, not packed, task feature lengths {'inputs': 4, 'targets': 3}:
 
@@ -51,7 +54,7 @@ class DistillFeatureConverter(seqio.FeatureConverter):
   Packed, both share a row, as `packing.pack` shows. Examples are packed
   in windows of `WINDOW`; a window's number seeds the order of its rows, so the
   rows are the same in every run. The last window of a finite dataset may be
-  smaller; all of its examples come out.
+  smaller; none of its examples is dropped.
 
   Attributes:
     WINDOW: examples (or pairs) that are packed together.
@@ -59,17 +62,17 @@ class DistillFeatureConverter(seqio.FeatureConverter):
 
   WINDOW = 1024
 
-  TASK_FEATURES = {
-    'inputs': _Spec(dtype=tf.int32),
-    'targets': _Spec(dtype=tf.int32),
-  }
-  MODEL_FEATURES = {
-    'encoder_input_tokens': _Spec(dtype=tf.int32),
-    'decoder_target_tokens': _Spec(dtype=tf.int32),
-    'decoder_input_tokens': _Spec(dtype=tf.int32),
-    'decoder_loss_weights': _Spec(dtype=tf.int32),
-    'decoder_task_ids': _Spec(dtype=tf.int32),
-  }
+  TASK_FEATURES = dict.fromkeys(('inputs', 'targets'), _Spec(dtype=tf.int32))
+  MODEL_FEATURES = dict.fromkeys(
+    (
+      'encoder_input_tokens',
+      'decoder_target_tokens',
+      'decoder_input_tokens',
+      'decoder_loss_weights',
+      'decoder_task_ids',
+    ),
+    _Spec(dtype=tf.int32),
+  )
   PACKING_FEATURE_DTYPES = {
     'encoder_segment_ids': tf.int32,
     'decoder_segment_ids': tf.int32,
@@ -88,12 +91,12 @@ class DistillFeatureConverter(seqio.FeatureConverter):
     """Takes the arguments of every SeqIO converter.
 
     Args:
-      pack: several examples a row, or one.
-      use_custom_packing_ops: must stay False; there is one packer.
-      apply_length_check: raise when an example is longer than its feature's
-        length, instead of trimming it.
+      pack: whether a row has several examples, or one.
+      use_custom_packing_ops: must be False; there is one packer.
+      apply_length_check: whether an example that is longer than its feature's
+        length is an error, instead of being trimmed.
       bos_id: what the decoder reads first.
-      passthrough_features: further features to hand on, not with `pack`.
+      passthrough_features: further features to keep; not with `pack`.
 
     Raises:
       DataError: `use_custom_packing_ops` is set.
@@ -107,8 +110,8 @@ class DistillFeatureConverter(seqio.FeatureConverter):
     super().__init__(
       pack=pack,
       use_custom_packing_ops=use_custom_packing_ops,
-      # SeqIO looks at one example after the other, which takes longer than to
-      # pack them; windows are looked at here.
+      # SeqIO checks each example, which takes longer than packing them;
+      # `_check_lengths` checks whole windows.
       apply_length_check=apply_length_check and not pack,
       bos_id=bos_id,
       passthrough_features=passthrough_features,
@@ -118,7 +121,7 @@ class DistillFeatureConverter(seqio.FeatureConverter):
   def __call__(
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
   ) -> tf.data.Dataset:
-    """Converts a dataset; SeqIO validates what goes in and what comes out.
+    """Converts a dataset; SeqIO validates its input and output.
 
     Args:
       ds: examples of a task or mixture, not batched.
@@ -145,25 +148,18 @@ class DistillFeatureConverter(seqio.FeatureConverter):
   def _convert_features(
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
   ) -> tf.data.Dataset:
-    """Packs or pads, once SeqIO has validated `ds`."""
-    present = [
-      name in ds.element_spec for name in (RATIONALE_INPUTS, RATIONALE_TARGETS)
-    ]
-    if any(present) != all(present):
+    """Packs or pads `ds`, which SeqIO has validated."""
+    paired = RATIONALE_INPUTS in ds.element_spec
+    if paired != (RATIONALE_TARGETS in ds.element_spec):
       raise DataError(
         f'A pair needs both {RATIONALE_INPUTS!r} and {RATIONALE_TARGETS!r}, but'
         f' the dataset has {sorted(ds.element_spec)}.'
       )
-    paired = any(present)
-
     if self.pack:
       return self._pack_windows(ds, task_feature_lengths)
 
-    def select(example):
-      return self._select(example, paired)
-
     def pad(example):
-      return self._pad(select(example), paired, task_feature_lengths)
+      return self._pad(example, paired, task_feature_lengths)
 
     ds = ds.map(pad, num_parallel_calls=tf.data.AUTOTUNE)
     return ds.unbatch() if paired else ds
@@ -171,46 +167,25 @@ class DistillFeatureConverter(seqio.FeatureConverter):
   def get_model_feature_lengths(
     self, task_feature_lengths: Mapping[str, int]
   ) -> Mapping[str, int]:
-    """Gives every model feature L or T; see the base class."""
+    """Returns L or T for every model feature; see the base class."""
     features = [*self.MODEL_FEATURES]
     if self.pack:
       features += self.PACKING_FEATURE_DTYPES
-    lengths = {
-      name: task_feature_lengths[
-        'inputs' if name.startswith('encoder') else 'targets'
-      ]
+    sides = {'encoder': 'inputs', 'decoder': 'targets'}
+    return {
+      name: task_feature_lengths[sides[name.partition('_')[0]]]
       for name in features
+    } | {
+      name: task_feature_lengths[name] for name in self._passthrough_features
     }
-    for name in self._passthrough_features:
-      lengths[name] = task_feature_lengths[name]
-    return lengths
-
-  def _select(
-    self, example: Mapping[str, tf.Tensor], paired: bool
-  ) -> dict[str, tf.Tensor]:
-    """Keeps what is converted, and names the task of every example."""
-    names = ['inputs', 'targets', *self._passthrough_features]
-    if paired:
-      names += [RATIONALE_INPUTS, RATIONALE_TARGETS]
-    selected = {name: example[name] for name in names}
-    task_id = LABEL_TASK
-    if TASK_ID in example and not paired:
-      task_id = tf.reshape(tf.cast(example[TASK_ID], tf.int32), [])
-    selected[TASK_ID] = tf.convert_to_tensor(task_id, tf.int32)
-    return selected
 
   def _pack_windows(
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
   ) -> tf.data.Dataset:
-    """Packs windows of examples into rows."""
     row_shape = task_feature_lengths['inputs'], task_feature_lengths['targets']
     lengths = self.get_model_feature_lengths(task_feature_lengths)
-    names = [
-      name
-      for name in ('inputs', 'targets', RATIONALE_INPUTS, RATIONALE_TARGETS)
-      if name in ds.element_spec
-    ]
-    paired = len(names) == 4
+    names = [name for name in _TOKENS if name in ds.element_spec]
+    paired = len(names) == len(_TOKENS)
 
     def pack(window, task_ids, *padded):
       rng = np.random.default_rng(window)
@@ -240,58 +215,56 @@ class DistillFeatureConverter(seqio.FeatureConverter):
     wanted = {*names, TASK_ID}
     if not wanted.issuperset(ds.element_spec):
       ds = ds.map(lambda x: {k: v for k, v in x.items() if k in wanted})
-    # Ragged batches would be made with a map of each example.
-    ds = ds.padded_batch(
-      self.WINDOW,
-      padding_values={
-        name: tf.constant(_NO_TOKEN, spec.dtype)
-        for name, spec in ds.element_spec.items()
-      },
-    )
+    padding = {
+      name: tf.constant(_NO_TOKEN, spec.dtype)
+      for name, spec in ds.element_spec.items()
+    }
+    # Ragged batches would need a map over the examples.
+    ds = ds.padded_batch(self.WINDOW, padding_values=padding)
     # One packer, in the background, in order.
     ds = ds.enumerate().map(
       pack_window, num_parallel_calls=1, deterministic=True
     )
     return ds.prefetch(1).unbatch()
 
-  def _pad(self, example, paired, task_feature_lengths):
-    """Makes the row of one example, or the two stacked rows of a pair."""
-    length = task_feature_lengths['inputs']
-    target_length = task_feature_lengths['targets']
+  def _pad(
+    self, example: _Example, paired: bool, lengths: Mapping[str, int]
+  ) -> _Example:
+    """Returns the row of one example, or the two stacked rows of a pair."""
     passed = {
-      name: _fit(example[name], task_feature_lengths[name])
+      name: _fit(example[name], lengths[name])
       for name in self._passthrough_features
     }
-    row = self._row(
-      example['inputs'],
-      example['targets'],
-      example[TASK_ID],
-      (length, target_length),
-    )
+    task_id = tf.constant(LABEL_TASK)
+    if TASK_ID in example and not paired:
+      task_id = tf.reshape(tf.cast(example[TASK_ID], tf.int32), [])
+    row = self._row(example['inputs'], example['targets'], task_id, lengths)
     if not paired:
       return row | passed
-    rationale = self._row(
-      example[RATIONALE_INPUTS],
-      example[RATIONALE_TARGETS],
-      tf.constant(RATIONALE_TASK),
-      (length, target_length),
-    )
-    has_rationale = tf.size(example[RATIONALE_TARGETS]) > 0
-    count = tf.where(has_rationale, 2, 1)
+    inputs, targets = example[RATIONALE_INPUTS], example[RATIONALE_TARGETS]
+    rationale = self._row(inputs, targets, RATIONALE_TASK, lengths)
+    count = tf.where(tf.size(targets) > 0, 2, 1)
     first, second = row | passed, rationale | passed
     return {k: tf.stack([first[k], second[k]])[:count] for k in first}
 
-  def _row(self, inputs, targets, task_id, row_shape):
-    """Makes the model features of one example."""
-    targets = targets[: row_shape[1]]
-    used = _fit(tf.ones_like(targets), row_shape[1])
+  def _row(
+    self,
+    inputs: tf.Tensor,
+    targets: tf.Tensor,
+    task_id: tf.Tensor | int,
+    lengths: Mapping[str, int],
+  ) -> _Example:
+    """Returns the model features of one example."""
+    length = lengths['targets']
+    targets = targets[:length]
+    used = _fit(tf.ones_like(targets), length)
     bos = tf.fill([tf.minimum(tf.size(targets), 1)], self.bos_id)
     targets_read = tf.concat([bos, targets[:-1]], 0)
-    targets = _fit(targets, row_shape[1])
+    targets = _fit(targets, length)
     return {
-      'encoder_input_tokens': _fit(inputs, row_shape[0]),
+      'encoder_input_tokens': _fit(inputs, lengths['inputs']),
       'decoder_target_tokens': targets,
-      'decoder_input_tokens': _fit(targets_read, row_shape[1]),
+      'decoder_input_tokens': _fit(targets_read, length),
       'decoder_loss_weights': tf.cast(targets != 0, tf.int32),
       'decoder_task_ids': used * task_id,
     }
@@ -312,7 +285,7 @@ def _fit(tokens: tf.Tensor, length: int) -> tf.Tensor:
 def _check_lengths(
   batch: Mapping[str, tf.Tensor], limits: Mapping[str, int]
 ) -> None:
-  """Checks that no example of a window is longer than its feature may be."""
+  """Checks that no example of a window exceeds the length of its feature."""
   for name, limit in limits.items():
     tf.debugging.assert_less_equal(
       tf.shape(batch[name])[1],
@@ -325,26 +298,26 @@ def _check_lengths(
 def _segments(
   task_ids: np.ndarray, padded: Sequence[np.ndarray]
 ) -> tuple[packing.Ragged, packing.Ragged, np.ndarray]:
-  """Arranges a window's features as the packer takes them.
+  """Arranges a window's features for the packer.
 
   Args:
     task_ids: the task of each example, [units].
     padded: tokens of `inputs` and of `targets`, and for pairs of the
-      rationale's, [units, length], with `_NO_TOKEN` behind each example's.
+      rationale's, [units, length], with `_NO_TOKEN` after each example's.
 
   Returns:
     Inputs, targets and the [units, segments a unit] task of each segment.
   """
-  sides = []
-  for side in (padded[::2], padded[1::2]):
-    used = [tokens != _NO_TOKEN for tokens in side]
-    values = [tokens[u] for tokens, u in zip(side, used, strict=True)]
-    lengths = np.stack([u.sum(1) for u in used])
-    # The second feature's values lie behind the first one's.
-    ends = lengths.cumsum().reshape(lengths.shape)
-    sides.append(
-      packing.Ragged(np.concatenate(values), (ends - lengths).T, lengths.T)
-    )
+  inputs, targets = _ragged(padded[::2]), _ragged(padded[1::2])
   if len(padded) > 2:
-    task_ids = np.full(sides[0].lengths.shape, (LABEL_TASK, RATIONALE_TASK))
-  return *sides, task_ids.reshape(sides[0].lengths.shape)
+    task_ids = np.full(inputs.lengths.shape, (LABEL_TASK, RATIONALE_TASK))
+  return inputs, targets, task_ids.reshape(inputs.lengths.shape)
+
+
+def _ragged(padded: Sequence[np.ndarray]) -> packing.Ragged:
+  used = [tokens != _NO_TOKEN for tokens in padded]
+  values = [tokens[u] for tokens, u in zip(padded, used, strict=True)]
+  lengths = np.stack([u.sum(1) for u in used])
+  # The second feature's values follow the first one's.
+  ends = lengths.cumsum().reshape(lengths.shape)
+  return packing.Ragged(np.concatenate(values), (ends - lengths).T, lengths.T)

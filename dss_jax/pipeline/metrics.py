@@ -1,10 +1,10 @@
-"""What predictions are scored with. All values are percentages.
+"""Metrics of predictions, as percentages.
 
 Each function takes texts and returns numbers by name, as SeqIO's `metric_fns`.
 """
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,25 +12,27 @@ from dss_jax.data import equations
 
 _RESAMPLES = 2000
 _SEED = 0
-# How counts call a prediction that is none of the classes.
+# Stands for a prediction that is none of the classes.
 _NO_CLASS = 'no_class'
+
+Metric = Callable[[Sequence[str], Sequence[str]], Mapping[str, float]]
 
 
 def bootstrap_interval(correct: int, total: int) -> tuple[float, float]:
-  """Returns a 95% interval of the part that is correct.
+  """Returns a 95% interval of the fraction that is correct.
 
-  It is the percentile bootstrap: what resampling the `total` zeros and ones
-  with replacement gives for their mean, which is a binomial draw.
+  It is the percentile bootstrap: resampling `total` zeros and ones with
+  replacement makes their sum a binomial draw.
 
   >>> bootstrap_interval(75, 100)
   (0.66, 0.84)
 
   Args:
-    correct: how many are.
-    total: of how many.
+    correct: number of correct answers.
+    total: number of all answers.
 
   Returns:
-    The 2.5th and 97.5th percentile of 2000 resamples, in [0, 1]; seeded.
+    The 2.5th and 97.5th percentile of 2000 seeded resamples, in [0, 1].
   """
   if not total:
     return 0.0, 0.0
@@ -49,7 +51,7 @@ def _with_interval(name: str, correct: int, total: int) -> dict[str, float]:
   }
 
 
-def _accuracy(hits: Sequence[bool]) -> Mapping[str, float]:
+def _accuracy(hits: Sequence[bool]) -> dict[str, float]:
   return _with_interval('accuracy', sum(hits), len(hits))
 
 
@@ -60,13 +62,13 @@ def label_accuracy(
 
   Args:
     targets: gold labels.
-    predictions: what the model wrote, in the same order.
+    predictions: the model's outputs, in the same order.
 
   Returns:
     `accuracy`, and its 95% interval as `accuracy_low` and `accuracy_high`.
   """
   pairs = zip(targets, predictions, strict=True)
-  return _accuracy([gold.strip() == said.strip() for gold, said in pairs])
+  return _accuracy([gold.strip() == text.strip() for gold, text in pairs])
 
 
 def equation_accuracy(
@@ -74,33 +76,28 @@ def equation_accuracy(
 ) -> Mapping[str, float]:
   """Returns how often the predicted equation has the gold equation's value.
 
-  Args:
-    targets: gold equations.
-    predictions: what the model wrote, in the same order.
-
-  Returns:
-    As `label_accuracy`.
+  Arguments and result are those of `label_accuracy`.
   """
   pairs = zip(targets, predictions, strict=True)
-  return _accuracy([equations.same_value(said, gold) for gold, said in pairs])
+  return _accuracy([equations.same_value(text, gold) for gold, text in pairs])
 
 
-def class_accuracy(classes: Sequence[str]):
-  """Returns a metric that also tells the classes apart.
+def class_accuracy(classes: Sequence[str]) -> Metric:
+  """Returns a metric that also scores each class.
 
   >>> found = class_accuracy(('yes', 'no'))(['yes', 'no'], ['yes', 'maybe'])
   >>> found['accuracy_of_no'], found['confusion_no_as_no_class']
   (0.0, 1)
 
   Args:
-    classes: the labels that are possible.
+    classes: the possible labels.
 
   Returns:
-    A function of targets and predictions. Beside what `label_accuracy` returns
-    it has, for each class, `accuracy_of_<class>` (the part of its rows that are
-    predicted right; 0 where there are none) with its interval
+    A function of targets and predictions. Besides what `label_accuracy`
+    returns, it has, for each class, `accuracy_of_<class>` (the fraction of its
+    rows that are predicted right; 0 without rows) with its interval
     (`accuracy_of_<class>_low`, `…_high`), and the numbers of rows
-    `confusion_<class>_as_<prediction>`, a prediction being a class or
+    `confusion_<class>_as_<prediction>`, where a prediction is a class or
     `no_class`.
   """
 
@@ -109,27 +106,28 @@ def class_accuracy(classes: Sequence[str]):
   ) -> Mapping[str, float]:
     result = dict(label_accuracy(targets, predictions))
     pairs = [
-      (gold.strip(), said.strip() if said.strip() in classes else _NO_CLASS)
-      for gold, said in zip(targets, predictions, strict=True)
+      (gold.strip(), text.strip() if text.strip() in classes else _NO_CLASS)
+      for gold, text in zip(targets, predictions, strict=True)
     ]
     counts = collections.Counter(pairs)
+    answers = (*classes, _NO_CLASS)
     for gold in classes:
-      total = sum(counts[gold, said] for said in (*classes, _NO_CLASS))
+      total = sum(counts[gold, answer] for answer in answers)
       right = counts[gold, gold]
       result |= _with_interval(f'accuracy_of_{gold}', right, total)
-      for said in (*classes, _NO_CLASS):
-        result[f'confusion_{gold}_as_{said}'] = counts[gold, said]
+      for answer in answers:
+        result[f'confusion_{gold}_as_{answer}'] = counts[gold, answer]
     return result
 
   return metric
 
 
-def for_labels(by_value: bool, classes: Sequence[str] | None = None):
+def for_labels(by_value: bool, classes: Sequence[str] | None = None) -> Metric:
   """Returns the metric that scores labels.
 
   Args:
     by_value: whether they are equations.
-    classes: the labels that are possible, where they are few.
+    classes: the possible labels, if they are few.
   """
   if by_value:
     return equation_accuracy
@@ -139,17 +137,17 @@ def for_labels(by_value: bool, classes: Sequence[str] | None = None):
 def rationale_overlap(
   targets: Sequence[str], predictions: Sequence[str]
 ) -> Mapping[str, float]:
-  """Returns how much generated rationales share with the teacher's.
+  """Returns the overlap of generated rationales with the teacher's.
 
   Args:
     targets: the teacher's rationales.
     predictions: generated ones, in the same order.
 
   Returns:
-    `bleu`, sacreBLEU of the corpus with its default tokeniser, and `rouge_l`,
+    `bleu`, sacreBLEU of the corpus with its default tokenizer, and `rouge_l`,
     the mean ROUGE-L F-measure of rouge-score without stemming.
   """
-  # Imported here, since both are slow to import and seldom needed.
+  # Imported here, since both are slow to import and rarely needed.
   import sacrebleu
   from rouge_score import rouge_scorer
 
@@ -157,8 +155,8 @@ def rationale_overlap(
     return {'bleu': 0.0, 'rouge_l': 0.0}
   scorer = rouge_scorer.RougeScorer(['rougeL'])
   overlaps = [
-    scorer.score(reference, said)['rougeL'].fmeasure
-    for reference, said in zip(targets, predictions, strict=True)
+    scorer.score(reference, text)['rougeL'].fmeasure
+    for reference, text in zip(targets, predictions, strict=True)
   ]
   bleu = sacrebleu.corpus_bleu(list(predictions), [list(targets)])
   return {'bleu': bleu.score, 'rouge_l': 100.0 * float(np.mean(overlaps))}

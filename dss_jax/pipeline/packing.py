@@ -1,16 +1,16 @@
-"""Packs many short examples into few rows, both sides of the model filled.
+"""Packer of many short examples into few rows, filled on both sides.
 
 A *segment* is one example: input tokens, target tokens and the task that it
 belongs to. A *unit* is what must share a row: one segment, or the pair of an
-example's label segment and rationale segment. A *row* is one line of the batch
-that the model sees: L encoder positions and T decoder positions.
+example's label segment and rationale segment. A *row* is one row of the model's
+batch: L encoder positions and T decoder positions.
 
-Two things are particular to distilling step-by-step. Rows have to fill on two
-sides whose lengths hardly correlate (a label takes three target tokens, its
-rationale forty, after the same question), so a unit is chosen for what it
-leaves free on both. And the loss needs to know the task of every target token.
+Two things are particular to distilling step-by-step. The two sides of a row
+have lengths that hardly correlate (after the same question, a label takes three
+target tokens, its rationale forty), so a unit is chosen for the room that it
+leaves on both. And the loss needs to know the task of every target token.
 
-Pure numpy: the arrays are the same wherever and however often they are made.
+Pure NumPy: the arrays are the same wherever and however often they are made.
 """
 
 import functools
@@ -22,14 +22,16 @@ from jaxtyping import Bool, Float, Int
 LABEL_TASK = 1
 RATIONALE_TASK = 2
 
-# Once fewer average units than this fit into what is left of a row, its last
-# units are chosen two at a time. 2.6 filled best of 2.2 to 3.2 on the lengths
-# of CommonsenseQA; more candidates than 48 cost time and filled no better.
+# Once fewer average units than this fit into the rest of a row, its last units
+# are chosen in pairs. Of 2.2 to 3.2, 2.6 filled best on the lengths of
+# CommonsenseQA; more than 48 candidates took longer and filled no better.
 _LAST_UNITS = 2.6
 _CANDIDATES = 48
-# How much a large unit is worth against an even fill of both sides.
+# Weight of a unit's size against an even fill of both sides.
 _SIZE_BONUS = 0.6
 _ROUNDING = 1e-9
+
+_triu_indices = functools.cache(np.triu_indices)
 
 
 class Ragged(NamedTuple):
@@ -37,8 +39,8 @@ class Ragged(NamedTuple):
 
   Attributes:
     values: all tokens.
-    starts: where in `values` each segment begins, [units, segments a unit].
-    lengths: how many tokens it has, same shape.
+    starts: index in `values` of each segment's first token, [units, segments].
+    lengths: number of its tokens, same shape.
   """
 
   values: Int[np.ndarray, 'tokens']
@@ -76,15 +78,15 @@ def pack(
 
   Segments too long for a row are trimmed at their end (`trim_lengths`); a
   segment without target tokens adds nothing to the loss and takes no room.
-  Inside a row, segments keep the order in which they came.
+  Inside a row, segments keep their order.
 
   Args:
     inputs: encoder tokens of every segment.
     targets: decoder target tokens of every segment.
     task_ids: the task of every segment, 1 label, 2 rationale.
     row_shape: (L, T), positions of a row.
-    rng: draws the order of the rows, so that neither lengths nor tasks tell
-      from where in the window a row comes.
+    rng: draws the order of the rows, so that a row's place in the window does
+      not correlate with its lengths and tasks.
     bos_id: what the decoder reads before a segment's first target.
 
   Returns:
@@ -103,27 +105,24 @@ def pack(
   row_of_unit = np.full(len(encoder_lengths), -1)
   row_of_unit[used_units] = rng.permutation(num_rows)[rows]
 
+  # The segments in the order in which they stand in the rows.
   row_of_segment = np.repeat(row_of_unit, encoder_lengths.shape[1])
   segments = np.flatnonzero(decoder_lengths.ravel())
   segments = segments[np.argsort(row_of_segment[segments], kind='stable')]
   rows = row_of_segment[segments]
   batch = {}
-  for side, source, lengths, length in (
-    ('encoder', inputs, encoder_lengths, row_shape[0]),
-    ('decoder', targets, decoder_lengths, row_shape[1]),
+  for side, tokens_name, source, lengths, length in (
+    ('encoder', 'input_tokens', inputs, encoder_lengths, row_shape[0]),
+    ('decoder', 'target_tokens', targets, decoder_lengths, row_shape[1]),
   ):
-    tokens, ids, positions = _fill_rows(
-      source.values,
-      source.starts.ravel()[segments],
-      lengths.ravel()[segments],
-      rows,
-      (num_rows, length),
-    )
-    name = 'input' if side == 'encoder' else 'target'
-    batch[f'{side}_{name}_tokens'] = tokens
-    batch[f'{side}_segment_ids'] = ids
-    batch[f'{side}_positions'] = positions
+    starts, kept = source.starts.ravel()[segments], lengths.ravel()[segments]
+    filled = _fill_rows(source.values, starts, kept, rows, (num_rows, length))
+    for name, array in zip(
+      (tokens_name, 'segment_ids', 'positions'), filled, strict=True
+    ):
+      batch[f'{side}_{name}'] = array
 
+  # What the loss needs: the decoder's inputs, weights and tasks.
   used = batch['decoder_segment_ids'] > 0
   targets_filled = batch['decoder_target_tokens']
   batch['decoder_input_tokens'] = _shift_right(
@@ -145,10 +144,10 @@ def trim_lengths(
 ) -> tuple[Int[np.ndarray, 'U S'], Int[np.ndarray, 'U S']]:
   """Cuts the lengths of units so that every unit fits into an empty row.
 
-  Tokens go at the end of a sequence, as in SeqIO. In a pair the label's targets
-  come first, and the rationale's have what they leave of T. If the two inputs
-  don't fit side by side, each keeps up to L // 2, and the longer one also what
-  the shorter one doesn't use. In rows of (10, 6):
+  Tokens are removed from the end of a sequence, as in SeqIO. In a pair, the
+  label's targets come first, and the rationale's get the rest of T. If the two
+  inputs don't fit side by side, each keeps up to L // 2, and the longer one
+  also what the shorter one doesn't use. In rows of (10, 6):
 
     inputs 7 and 8   ->  5 and 5
     inputs 3 and 9   ->  3 and 7
@@ -188,14 +187,14 @@ def assign_rows(
   decoder_lengths: Int[np.ndarray, 'U'],
   row_shape: tuple[int, int],
 ) -> Int[np.ndarray, 'U']:
-  """Says which row each unit goes to, filling one row after the other.
+  """Assigns units to rows, filling one row after the other.
 
-  Two-dimensional bin packing, row by row. A row is first filled with the unit
-  that keeps its two sides evenly full and is large; its last units are chosen
-  as the pair that fills it best. "Evenly" and "best" are measured against what
-  the remaining units would leave free on each side if they filled their rows
-  perfectly: otherwise the first rows take all the long targets, and the last
-  ones are left with inputs alone.
+  Two-dimensional bin packing, row by row. A row is first filled with large
+  units that keep its two sides evenly full; its last units are the pair that
+  fills it best. "Evenly" and "best" are relative to what the remaining units
+  would leave free on each side if they filled their rows perfectly: otherwise
+  the first rows take all the long targets, and only inputs are left for the
+  last ones.
 
   Args:
     encoder_lengths: encoder positions that each unit takes, at most L.
@@ -225,19 +224,17 @@ def assign_rows(
 def _choose_row(
   encoder: Float[np.ndarray, 'U'], decoder: Float[np.ndarray, 'U']
 ) -> list[int]:
-  """Chooses the units of one row; sizes are parts of the row's capacity."""
+  """Chooses the units of one row; sizes are fractions of its capacity."""
   total_encoder, total_decoder = encoder.sum(), decoder.sum()
   demand = max(total_encoder, total_decoder)
   slack = 1 - total_encoder / demand, 1 - total_decoder / demand
-  enough = (
-    _LAST_UNITS * total_encoder / len(encoder),
-    _LAST_UNITS * total_decoder / len(encoder),
-  )
+  totals = total_encoder, total_decoder
+  enough = [_LAST_UNITS * total / len(encoder) for total in totals]
   tilt = encoder - decoder - (slack[1] - slack[0])
   bonus = _SIZE_BONUS * (encoder + decoder)
   taken = np.zeros(len(encoder), bool)
   chosen: list[int] = []
-  # Room on each side; a hair more than all of it, since sizes are rounded.
+  # Room on each side; slightly more than all of it, since sizes are rounded.
   room = [1 + _ROUNDING, 1 + _ROUNDING]
   while True:
     picks = []
@@ -270,10 +267,11 @@ def _best_pair(
 ) -> list[int]:
   """Returns the one or two of `candidates` that best use a row's room."""
   if candidates.size > _CANDIDATES:
-    # They are sorted by size, so an even choice offers every size.
+    # They are sorted by size, so even steps keep every size.
     step = np.linspace(0, candidates.size - 1, _CANDIDATES).astype(np.int64)
     candidates = candidates[step]
-  first, second = _pairs(candidates.size)
+  # All (i, j) with i <= j.
+  first, second = _triu_indices(candidates.size)
   x, y = encoder[candidates], decoder[candidates]
   # A candidate paired with itself stands for that candidate alone.
   alone = first == second
@@ -286,20 +284,14 @@ def _best_pair(
   return sorted(picks)
 
 
-@functools.cache
-def _pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns all (i, j) with i <= j < count, as two arrays."""
-  return np.triu_indices(count)
-
-
 def _fill_rows(
   values: Int[np.ndarray, 'tokens'],
   starts: Int[np.ndarray, 'segments'],
   lengths: Int[np.ndarray, 'segments'],
   rows: Int[np.ndarray, 'segments'],
   shape: tuple[int, int],
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Copies segments, sorted by row, one behind the other into their rows.
+) -> Int[np.ndarray, '3 rows length']:
+  """Copies segments, sorted by row, one after the other into their rows.
 
   Returns:
     Tokens, segment ids (counted from 1 in each row) and positions in the
@@ -317,8 +309,7 @@ def _fill_rows(
   filled[0, destination] = values[np.repeat(starts, lengths) + positions]
   filled[1, destination] = np.repeat(segment_ids, lengths)
   filled[2, destination] = positions
-  tokens, ids, positions = filled.reshape(3, *shape)
-  return tokens, ids, positions
+  return filled.reshape(3, *shape)
 
 
 def _shift_right(

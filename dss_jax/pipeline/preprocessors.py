@@ -1,11 +1,10 @@
-"""From rows to the inputs and targets of a task, and on to tokens.
+"""SeqIO preprocessors: from rows to inputs and targets, and to tokens.
 
 A row is a dict of scalar strings: `id`, `input`, `label`, `rationale`,
 `teacher_label`. The prefixes and the two tasks are those of Hsieh et al. 2023,
 section 3.2.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 
 import seqio
@@ -21,97 +20,79 @@ ANSWER_PHRASE = 'So the answer is'
 # A paired example's rationale side is as long as its label side.
 _SAME_LENGTH = {'rationale_inputs': 'inputs', 'rationale_targets': 'targets'}
 
-
-def _map(function: Callable[[dict], dict]):
-  """Makes a SeqIO preprocessor of a function of one row."""
-
-  @functools.wraps(function)
-  def preprocess(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE)
-
-  return preprocess
+_Row = dict[str, tf.Tensor]
+_Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
 
 
 @seqio.map_over_dataset(num_seeds=1)
-def draw_rationale(row: dict, seed: tf.Tensor) -> dict:
-  """Keeps one of a row's rationales, drawn anew each time the row comes.
+def draw_rationale(row: _Row, seed: tf.Tensor) -> _Row:
+  """Keeps one of a row's rationales, drawn again every time the row comes.
 
-  It has to stand behind a `seqio.CacheDatasetPlaceholder`, since SeqIO repeats
-  the rows there; before it, every epoch would have the same draws.
+  It must follow a `seqio.CacheDatasetPlaceholder`, where SeqIO repeats the
+  rows; before it, every epoch would have the same draws.
   """
   texts = tf.strings.split(row['rationale'], own_rows.SEPARATOR)
   # A row may have no rationale at all.
   count = tf.maximum(tf.size(texts), 1)
   place = tf.random.stateless_uniform((), seed, 0, count, tf.int32)
-  return {
-    **row,
-    'rationale': tf.strings.reduce_join(texts[place : place + 1]),
-  }
+  drawn = tf.strings.reduce_join(texts[place : place + 1])
+  return {**row, 'rationale': drawn}
 
 
-@_map
-def first_rationale(row: dict) -> dict:
+@seqio.map_over_dataset
+def first_rationale(row: _Row) -> _Row:
   """Keeps the first of a row's rationales."""
   texts = tf.strings.split(row['rationale'], own_rows.SEPARATOR)
   return {**row, 'rationale': tf.strings.reduce_join(texts[:1])}
 
 
-def label_task(label: str, prefix: str = LABEL_PREFIX):
+def _asking(prefix: str, column: str) -> _Preprocessor:
+  """Returns the preprocessor of prefix + input → a column."""
+
+  @seqio.map_over_dataset
+  def ask(row: _Row) -> _Row:
+    inputs = prefix + row['input']
+    return {'id': row['id'], 'inputs': inputs, 'targets': row[column]}
+
+  return ask
+
+
+def label_task(label: str, prefix: str = LABEL_PREFIX) -> _Preprocessor:
   """Returns the preprocessor of a label task: prefix + input → label.
 
   Args:
     label: the column to predict, 'label' or 'teacher_label'.
-    prefix: what stands before the input; '' for plain finetuning.
+    prefix: of the input; '' for plain finetuning.
   """
-
-  def to_label(row):
-    return {
-      'id': row['id'],
-      'inputs': prefix + row['input'],
-      'targets': row[label],
-    }
-
-  return _map(to_label)
+  return _asking(prefix, label)
 
 
-def rationale_task():
+def rationale_task() -> _Preprocessor:
   """Returns the preprocessor of the rationale task: explain → rationale."""
-
-  def to_rationale(row):
-    return {
-      'id': row['id'],
-      'inputs': RATIONALE_PREFIX + row['input'],
-      'targets': row['rationale'],
-    }
-
-  return _map(to_rationale)
+  return _asking(RATIONALE_PREFIX, 'rationale')
 
 
-def single_task(label: str):
+def single_task(label: str) -> _Preprocessor:
   """Returns the preprocessor of input → rationale and label in one target.
 
-  The target is `<rationale> So the answer is <label>`, without the rationale
-  where it is blank; `answer_of` takes the label out of it again.
+  The target is `<rationale> So the answer is <label>`, without a blank
+  rationale; `answer_of` extracts the label again.
 
   Args:
     label: the column to predict, 'label' or 'teacher_label'.
   """
 
-  def to_both(row):
-    joined = tf.strings.join(
-      [row['rationale'], ANSWER_PHRASE, row[label]], separator=' '
-    )
-    return {
-      'id': row['id'],
-      'inputs': row['input'],
-      'targets': tf.strings.strip(joined),
-    }
+  @seqio.map_over_dataset
+  def to_both(row: _Row) -> _Row:
+    parts = [row['rationale'], ANSWER_PHRASE, row[label]]
+    targets = tf.strings.strip(tf.strings.join(parts, separator=' '))
+    return {'id': row['id'], 'inputs': row['input'], 'targets': targets}
 
-  return _map(to_both)
+  return to_both
 
 
 def answer_of(text: str) -> str:
-  """Returns the label in a single-task target, '' where it states none.
+  """Returns the label in a single-task target, '' if it states none.
 
   >>> answer_of('Fish swim. So the answer is pond')
   'pond'
@@ -123,7 +104,7 @@ def answer_of(text: str) -> str:
   return answer.strip() if phrase else ''
 
 
-def paired_task(label: str):
+def paired_task(label: str) -> _Preprocessor:
   """Returns the preprocessor that keeps a row's two tasks in one example.
 
   `inputs` and `targets` are those of the label task, `rationale_inputs` and
@@ -133,7 +114,8 @@ def paired_task(label: str):
     label: the column to predict, 'label' or 'teacher_label'.
   """
 
-  def to_pair(row):
+  @seqio.map_over_dataset
+  def to_pair(row: _Row) -> _Row:
     return {
       'id': row['id'],
       'inputs': LABEL_PREFIX + row['input'],
@@ -142,22 +124,22 @@ def paired_task(label: str):
       'rationale_targets': row['rationale'],
     }
 
-  return _map(to_pair)
+  return to_pair
 
 
 def tokenize_parts(
   dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]
 ) -> tf.data.Dataset:
-  """Tokenises examples as SeqIO does, but `</s>` in inputs as the end token.
+  """Tokenizes examples as SeqIO does, but `</s>` in inputs as the end token.
 
-  The published inputs of two texts have `</s>` between them, which its
-  tokeniser reads as the end token, while SentencePiece knows no such text and
-  would spell it out. So `A b.</s>C.` becomes the tokens of `A b.`, the end
-  token, and the tokens of `C.`.
+  The published inputs of two texts have `</s>` between them, which the
+  published tokenizer reads as the end token, while SentencePiece would spell it
+  out. So `A b.</s>C.` becomes the tokens of `A b.`, the end token, and the
+  tokens of `C.`.
 
   Args:
     dataset: of examples with texts.
-    output_features: the task's; their vocabularies give the end token.
+    output_features: the task's, with their vocabularies.
   """
   names = [n for n in ('inputs', 'rationale_inputs') if n in output_features]
 
@@ -183,7 +165,7 @@ def _encode_parts(vocabulary: seqio.Vocabulary, text: tf.Tensor) -> tf.Tensor:
     tf.strings.split(text, row_formats.NLI_SEPARATOR),
     fn_output_signature=tf.RaggedTensorSpec([None], tf.int32, ragged_rank=0),
   )
-  # The last end token is that of the whole input, which is added later.
+  # `append_eos` adds the last end token, that of the whole input.
   return parts.flat_values[:-1]
 
 
@@ -195,7 +177,7 @@ def append_eos(
   """Trims features to their length, the last token being the end token.
 
   Args:
-    dataset: of tokenised examples.
+    dataset: of tokenized examples.
     output_features: the task's.
     sequence_length: lengths of `inputs` and `targets`; the rationale side of a
       paired example takes the same. None trims nothing.
@@ -212,9 +194,9 @@ def append_eos(
   )
 
 
-@_map
-def drop_blank_pair(example):
-  """Leaves no token on the rationale side where there is no rationale.
+@seqio.map_over_dataset
+def drop_blank_pair(example: _Row) -> _Row:
+  """Removes all tokens of the rationale side if there is no rationale.
 
   An end token alone would teach the model to explain nothing.
   """
@@ -225,17 +207,18 @@ def drop_blank_pair(example):
   }
 
 
-def add_task_id(task_id: int):
+def add_task_id(task_id: int) -> _Preprocessor:
   """Returns a preprocessor that adds the scalar `task_id` to each example."""
 
-  def with_task_id(example):
+  @seqio.map_over_dataset
+  def with_task_id(example: _Row) -> _Row:
     return {**example, 'task_id': tf.constant(task_id, tf.int32)}
 
-  return _map(with_task_id)
+  return with_task_id
 
 
 def stripped(text: str, **unused_kwargs) -> str:
-  """Returns a target or prediction without the blanks around it."""
+  """Returns a target or prediction without surrounding whitespace."""
   return text.strip()
 
 

@@ -1,6 +1,6 @@
-"""Which shape of packed rows suits a data set: how much of them is filled.
+"""Search for the shape of packed rows that suits a data set.
 
-Rows fill well when their two sides have the proportion of the data's inputs to
+Rows fill well if their two sides have the proportion of the data's inputs to
 its targets. It differs a lot between data sets (a rationale of CommonsenseQA is
 half as long as its question, one of SVAMP as long), so no shape suits all.
 """
@@ -14,17 +14,17 @@ from jaxtyping import Int
 
 from dss_jax.pipeline import packing
 
-# What a good shape has filled, of the encoder's and of the decoder's positions.
+# The fractions of encoder and decoder positions that a good shape fills.
 GOOD = (0.95, 0.85)
 # As many as the feature converter packs together.
 WINDOW = 1024
-# Accelerators like a multiple of this many positions.
+# Accelerators prefer multiples of this many positions.
 _STEP = 8
 _LARGEST_TRIES = 24
 
 
 class Lengths(NamedTuple):
-  """Tokens of units, as `packing` has them.
+  """Lengths of units in tokens, as in `packing`.
 
   Attributes:
     encoder: input tokens of each segment, [units, segments a unit].
@@ -40,7 +40,7 @@ class Fill(NamedTuple):
 
   Attributes:
     row_shape: (L, T).
-    encoder: the part of the encoder's positions that is no padding.
+    encoder: the fraction of the encoder's positions that is not padding.
     decoder: that of the decoder's.
     units_a_row: examples (or pairs) in an average row.
   """
@@ -52,12 +52,12 @@ class Fill(NamedTuple):
 
   @property
   def is_good(self) -> bool:
-    """Whether both sides are as full as `GOOD` asks for."""
+    """Whether both sides are as full as `GOOD`."""
     return self.encoder >= GOOD[0] and self.decoder >= GOOD[1]
 
 
 def fill(lengths: Lengths, row_shape: tuple[int, int]) -> Fill:
-  """Packs units, in windows as in training, and says how full the rows are.
+  """Packs units in windows, as in training, and returns how full the rows are.
 
   Four units of 3 input and 2 target tokens fill two rows of (6, 8) like this:
   all 6 encoder positions, and 4 of 8 decoder positions.
@@ -86,8 +86,8 @@ def fill(lengths: Lengths, row_shape: tuple[int, int]) -> Fill:
 def best(lengths: Lengths, length: int) -> Fill:
   """Finds how many targets a row of `length` inputs should hold.
 
-  No unit's targets are cut. Of the numbers of targets that leave no unit out,
-  the smallest at which `GOOD` is reached, else the one that comes nearest.
+  The result is the smallest number that cuts no unit's targets and reaches
+  `GOOD`, or else the one that comes closest.
 
   Args:
     lengths: of the units.
@@ -96,33 +96,31 @@ def best(lengths: Lengths, length: int) -> Fill:
   encoder = np.minimum(lengths.encoder.sum(1), length)
   decoder = lengths.decoder.sum(1)
   longest = int(decoder.max())
-  # What the decoder holds once the encoder is as full as it should be.
+  # The targets that belong to an encoder as full as it should be.
   needed = GOOD[0] * length * decoder.sum() / encoder.sum()
   targets = _STEP * math.ceil(max(longest, needed, 1) / _STEP)
   step = _STEP * max(1, round(targets / 40 / _STEP))
-  found = None
+  tried: list[Fill] = []
   for _ in range(_LARGEST_TRIES):
-    tried = fill(lengths, (length, targets))
-    if found is None or _worth(tried) > _worth(found):
-      found = tried
-    if tried.is_good or tried.decoder < 0.8 * GOOD[1]:
+    tried.append(fill(lengths, (length, targets)))
+    if tried[-1].is_good or tried[-1].decoder < 0.8 * GOOD[1]:
       break
     targets += step
-  return found
+  return max(tried, key=_worth)
 
 
-def recommended(found: Sequence[Fill]) -> Fill:
-  """Returns the shortest rows that fill well, else those that fill best.
+def recommended(fills: Sequence[Fill]) -> Fill:
+  """Returns the shortest rows that fill well, or else those that fill best.
 
   Args:
-    found: fills of several lengths.
+    fills: of several lengths.
   """
-  good = [shape for shape in found if shape.is_good]
+  good = [shape for shape in fills if shape.is_good]
   if good:
     return min(good, key=lambda shape: shape.row_shape)
-  return max(found, key=_worth)
+  return max(fills, key=_worth)
 
 
-def _worth(found: Fill) -> float:
-  """How near the emptier side comes to `GOOD`, not counting beyond."""
-  return min(found.encoder / GOOD[0], found.decoder / GOOD[1])
+def _worth(shape: Fill) -> float:
+  """Returns how close the emptier side comes to `GOOD`."""
+  return min(shape.encoder / GOOD[0], shape.decoder / GOOD[1])

@@ -1,8 +1,8 @@
-"""SeqIO sources: the rows of a split, drawn as an experiment asks for.
+"""SeqIO sources of the rows that an experiment draws from a split.
 
 The release is small (at most some hundred thousand short rows), so a host reads
-a split into memory once, which gives exact splits, exact counts, and shards of
-any number.
+a split into memory once, which gives exact splits, exact counts, and any number
+of shards.
 """
 
 import dataclasses
@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import seqio
 import tensorflow as tf
-from jaxtyping import Int64
+import tensorflow_datasets as tfds
+from jaxtyping import Bool, Int64
 
 from dss_jax import errors
-from dss_jax.data import equations, own_rows, records, tfds_builders
+from dss_jax.data import equations, tfds_builders
 from dss_jax.data import splits as splits_lib
 
 SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
@@ -23,15 +24,16 @@ SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-  """Which of the released rows an experiment uses, and how.
+  """The released rows that an experiment uses, and its changes to them.
 
   Attributes:
-    fraction: the part of the train rows, in (0, 1].
-    seed: of the draw of that part, and of swapping rationales.
+    fraction: of the train rows to use, in (0, 1].
+    seed: of drawing that fraction, and of swapping rationales.
     needs: columns that must not be blank; other rows are left out.
     only_correct: whether to blank the rationales of rows whose teacher label is
       not the gold label.
-    swap_rationales: give every train row another row's rationale, as a control.
+    swap_rationales: whether to give every train row another row's rationale, as
+      a control.
   """
 
   fraction: float = 1.0
@@ -49,8 +51,8 @@ def draw_rows(
   Args:
     sizes: number of rows of each released split.
     split: 'train', 'validation' or 'test'.
-    fraction: the part of the released train rows to use.
-    seed: of drawing that part.
+    fraction: of the released train rows to use.
+    seed: of drawing that fraction.
   """
   released = 'validation' in sizes
   if split == 'test' or (split == 'validation' and released):
@@ -75,7 +77,7 @@ class DssSource(seqio.TfdsDataSource):
     draw: Draw,
     splits: Mapping[str, str] | None = None,
   ):
-    """Makes the source; touches no file.
+    """Makes the source without reading any file.
 
     Args:
       data_set: such as 'cqa'.
@@ -85,27 +87,21 @@ class DssSource(seqio.TfdsDataSource):
         'test'. None keeps these names.
     """
     self._split_map = dict(splits or SPLITS)
-    super().__init__(
-      f'dss_{data_set}/{config.name}:{tfds_builders.VERSION}',
-      splits=self._split_map,
-    )
+    name = f'dss_{data_set}/{config.name}:{tfds_builders.VERSION}'
+    super().__init__(name, splits=self._split_map)
     self._data_set = data_set
     self._config = config
-    self._draw = draw
+    # Which of the rows are used.
+    self.draw = draw
 
   @property
   def meaning(self) -> tuple[str, ...]:
-    """What tells this source's examples from those of another."""
+    """What distinguishes this source's examples from those of another."""
     splits = sorted(self._split_map.items())
-    return self._data_set, self._config.name, str(self._draw), str(splits)
+    return self._data_set, self._config.name, str(self.draw), str(splits)
 
   @property
-  def draw(self) -> Draw:
-    """Which of the rows are used."""
-    return self._draw
-
-  @property
-  def builder(self):
+  def builder(self) -> tfds.core.DatasetBuilder:
     """The TFDS builder, prepared."""
     return tfds_builders.prepared(self._data_set, self._config)
 
@@ -128,31 +124,23 @@ class DssSource(seqio.TfdsDataSource):
     return len(self._released(split)[1])
 
   def rows(self, split: str) -> Int64[np.ndarray, 'rows']:
-    """Returns the indices of a split's examples in the released split.
-
-    Args:
-      split: one of the source's splits.
-    """
+    """Returns the indices of a split's examples in the released split."""
     released, rows = self._released(split)
     columns = self._table(released)
     filled = np.ones(len(rows), bool)
-    for name in self._draw.needs:
+    for name in self.draw.needs:
       filled &= columns[name][rows] != b''
     return rows[filled]
 
   def columns(self, split: str) -> dict[str, np.ndarray]:
-    """Returns the examples of a split, unshuffled, as arrays of bytes.
-
-    Args:
-      split: one of the source's splits.
-    """
+    """Returns the examples of a split, unshuffled, as arrays of bytes."""
     released, _ = self._released(split)
     rows = self.rows(split)
     table = self._table(released)
     result = {name: values[rows] for name, values in table.items()}
-    if self._draw.swap_rationales and self._split_map[split] == 'train':
+    if self.draw.swap_rationales and self._split_map[split] == 'train':
       given = np.flatnonzero(result['rationale'] != b'')
-      order = splits_lib.swapped(len(given), self._draw.seed)
+      order = splits_lib.swapped(len(given), self.draw.seed)
       result['rationale'][given] = result['rationale'][given[order]]
     return result
 
@@ -171,19 +159,22 @@ class DssSource(seqio.TfdsDataSource):
 
     Args:
       split: one of the source's splits.
-      shuffle: whether to shuffle the rows, anew in every epoch.
+      shuffle: whether to shuffle the rows, differently in every epoch.
       seed: of shuffling.
       shard_info: which shard; the same rows for any `shuffle` and `seed`.
-      sequence_length: without effect, as in every SeqIO source.
-      use_cached: likewise.
-      num_epochs: likewise.
+      sequence_length: this and the others have no effect, as in every source.
+      use_cached: unused.
+      num_epochs: unused.
+
+    Raises:
+      DataError: the split has no rows without the blanks of `Draw.needs`.
     """
     del sequence_length, use_cached, num_epochs
     columns = self.columns(split)
     if not len(columns['input']):
       raise errors.DataError(
         f'{self.tfds_dataset.name}, {split}: expected rows whose'
-        f' {" and ".join(self._draw.needs) or "input"} is not blank, found none'
+        f' {" and ".join(self.draw.needs) or "input"} is not blank, found none'
         f' among {self.num_drawn(split)}. Use more rows, or a METHOD and LABELS'
         ' that do not need it.'
       )
@@ -195,40 +186,37 @@ class DssSource(seqio.TfdsDataSource):
     dataset = tf.data.Dataset.range(count)
     if shuffle and count:
       dataset = dataset.shuffle(count, seed=seed)
-    return dataset.map(
-      functools.partial(_row, tensors), num_parallel_calls=tf.data.AUTOTUNE
-    )
+
+    def row(index: tf.Tensor) -> dict[str, tf.Tensor]:
+      return {name: values[index] for name, values in tensors.items()}
+
+    return dataset.map(row, num_parallel_calls=tf.data.AUTOTUNE)
 
   def _table(self, released: str) -> dict[str, np.ndarray]:
-    """Returns the rows of a released split, wrong rationales blanked."""
+    """Returns the rows of a released split, with wrong rationales blanked."""
     columns = tfds_builders.table(self.builder, released)
-    if not self._draw.only_correct:
+    if not self.draw.only_correct:
       return columns
-    data = self._config.data
-    by_value = self._data_set in records.EQUATION_SETS or (
-      isinstance(data, own_rows.OwnData) and data.by_value
-    )
+    by_value = tfds_builders.by_value(self._data_set, self._config.data)
     right = _right(self.builder, released, by_value)
     return columns | {'rationale': np.where(right, columns['rationale'], b'')}
 
   def _released(self, split: str) -> tuple[str, np.ndarray]:
-    sizes = {
-      name: info.num_examples for name, info in self.builder.info.splits.items()
-    }
-    draw = self._draw
+    infos = self.builder.info.splits.items()
+    sizes = {name: info.num_examples for name, info in infos}
+    draw = self.draw
     return draw_rows(sizes, self._split_map[split], draw.fraction, draw.seed)
 
 
 @functools.lru_cache(maxsize=8)
-def _right(builder, released: str, by_value: bool) -> np.ndarray:
+def _right(
+  builder: tfds.core.DatasetBuilder, released: str, by_value: bool
+) -> Bool[np.ndarray, 'rows']:
   """Returns for each row whether the teacher's label is the gold label."""
   columns = tfds_builders.table(builder, released)
-  pairs = zip(columns['teacher_label'], columns['label'], strict=True)
-  if by_value:
-    same = (equations.same_value(a.decode(), b.decode()) for a, b in pairs)
-    return np.fromiter(same, bool)
-  return np.fromiter((a == b for a, b in pairs), bool)
-
-
-def _row(tensors: Mapping[str, tf.Tensor], index) -> dict[str, tf.Tensor]:
-  return {name: values[index] for name, values in tensors.items()}
+  given, gold = columns['teacher_label'], columns['label']
+  if not by_value:
+    return given == gold
+  pairs = zip(given, gold, strict=True)
+  same = (equations.same_value(a.decode(), b.decode()) for a, b in pairs)
+  return np.fromiter(same, bool)

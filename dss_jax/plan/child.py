@@ -1,12 +1,13 @@
-"""Talks to the process that holds TPU's compiler."""
+"""Client of the process that holds TPU's compiler."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 from dss_jax.errors import DataError
 
@@ -22,24 +23,24 @@ class Child:
 
   def __init__(self, options: Mapping[str, Any]):
     self._options = dict(options)
-    self._process: subprocess.Popen | None = None
-    self._errors: Any = None
-    self._dump: tempfile.TemporaryDirectory | None = None
+    self._process: subprocess.Popen[str] | None = None
+    self._errors: IO[str]  # The process's standard error.
+    self._dump: tempfile.TemporaryDirectory[str]  # Where XLA writes programs.
 
   def __enter__(self) -> 'Child':
     return self
 
-  def __exit__(self, *exc: Any) -> None:
+  def __exit__(self, *exc: object) -> None:
     self.close()
 
   def close(self) -> None:
     """Ends the worker."""
     if self._process is not None:
-      self._process.stdin.close()
-      # The compiler, where it is at work, doesn't end at a milder word.
+      # A compiler at work ignores milder signals.
       self._process.kill()
-      self._process.wait()
-      self._process.stdout.close()
+      # The end of a request that the worker didn't read is lost.
+      with contextlib.suppress(BrokenPipeError), self._process:
+        pass
       self._errors.close()
       self._dump.cleanup()
       self._process = None
@@ -54,17 +55,21 @@ class Child:
     Raises:
       DataError: the worker reports an error, or the compiler crashed.
     """
-    if self._process is None:
-      self._start()
-    request = json.dumps({'call': name, **arguments})
+    process = self._process or self._start()
+    assert process.stdin and process.stdout  # Since both are pipes.
     try:
-      self._process.stdin.write(request + '\n')
-      self._process.stdin.flush()
-      line = self._process.stdout.readline()
+      process.stdin.write(json.dumps({'call': name, **arguments}) + '\n')
+      process.stdin.flush()
+      line = process.stdout.readline()
     except BrokenPipeError:
       line = ''
     if not line:
-      raise DataError(self._last_words())
+      code = process.wait()
+      self._errors.seek(0)
+      last_lines = self._errors.read().strip().splitlines()[-5:]
+      self.close()
+      message = f'The compiling process ended with exit code {code}:'
+      raise DataError('\n'.join([message, *last_lines]))
     answer = json.loads(line)
     if answer['last']:
       self.close()
@@ -72,34 +77,19 @@ class Child:
       raise DataError(answer['error'])
     return answer['result']
 
-  def _start(self) -> None:
+  def _start(self) -> subprocess.Popen[str]:
     # Both are closed by `close`, with the process that writes to them.
     self._dump = tempfile.TemporaryDirectory(prefix='dss_plan_')
     self._errors = tempfile.TemporaryFile('w+', encoding='utf-8')  # noqa: SIM115
+    options = json.dumps({**self._options, 'dump': self._dump.name})
+    flags = os.environ.get('XLA_FLAGS', '')
+    flags += f' --xla_dump_hlo_as_text --xla_dump_to={self._dump.name}'
     self._process = subprocess.Popen(
-      [
-        sys.executable,
-        '-m',
-        _MODULE,
-        json.dumps({**self._options, 'dump': self._dump.name}),
-      ],
+      [sys.executable, '-m', _MODULE, options],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=self._errors,
       encoding='utf-8',
-      env={
-        **os.environ,
-        'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} --xla_dump_hlo_as_text'
-        f' --xla_dump_to={self._dump.name}',
-      },
+      env={**os.environ, 'XLA_FLAGS': flags},
     )
-
-  def _last_words(self) -> str:
-    """What a worker that ended said last."""
-    code = self._process.wait()
-    self._errors.seek(0)
-    said = self._errors.read().strip().splitlines()[-5:]
-    self.close()
-    return '\n'.join(
-      [f'The compiling process ended with exit code {code}:', *said]
-    )
+    return self._process

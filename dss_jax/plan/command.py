@@ -44,21 +44,19 @@ def _default_cache() -> str:
 @click.option(
   '--limit',
   default=4,
-  show_default=True,
   type=click.IntRange(0),
-  help='Compilations at most; 0 for all that may fit.',
+  help='Maximum number of compilations; 0 for all that may fit.',
 )
 @click.option(
   '--example_tokens',
   default=150,
-  show_default=True,
   type=click.IntRange(1),
-  help='Tokens of an example, both sides, for examples a second.',
+  help='Tokens of an example, both sides, for examples per second.',
 )
 @click.option(
   '--cache',
   type=click.Path(dir_okay=False),
-  help='File of finished compilations, with which a killed plan goes on.'
+  help='File of finished compilations, from which a killed plan continues.'
   '  [default: ~/.cache/dss_jax/plan.jsonl]',
 )
 @click.option(
@@ -82,7 +80,7 @@ def plan(
   """Finds how a run fits a TPU topology, without one.
 
   Compiles the run's real training step with TPU's own compiler (extra 'plan')
-  for the promising ways to split it, and prints what fits, what it takes, and
+  for the promising ways to split it, and prints what fits, what it costs, and
   the gin lines of the best. Needs no accelerator, data or weights.
   """
   from dss_jax.plan import child, counting, hardware, search, table
@@ -102,26 +100,26 @@ def plan(
       raise DataError(
         'The gin files set no EVAL_BATCH_SIZE: give --batch_size.'
       )
-    make = search.decode_candidates if decode else search.candidates
-    choices = make(model, chips, rows)
-    if not chips.is_tpu:
-      found = search.count_only(model, chips, choices, decode)
+    workload = counting.Workload(model, chips, decode)
+    choices = search.candidates(workload, rows)
+
+    def compile_step(candidate):
+      click.echo(f'Compiling {candidate} …', err=True)
+      return worker.call('plan', candidate=vars(candidate), decode=decode)
+
+    if chips.is_tpu:
+      outcomes = search.search(workload, choices, compile_step, limit)
     else:
-
-      def compile_step(candidate):
-        click.echo(f'Compiling {candidate} …', err=True)
-        return worker.call('plan', candidate=vars(candidate), decode=decode)
-
-      found = search.search(model, chips, choices, compile_step, limit, decode)
-  click.echo(table.report(model, chips, found, example_tokens, decode))
-  if write and found[0].fits:
+      outcomes = search.count_only(workload, choices)
+  click.echo(table.Report(workload, example_tokens).text(outcomes))
+  if write and outcomes[0].fits:
     with open(write, 'w', encoding='utf-8') as f:
-      f.write(found[0].candidate.gin(decode))
+      f.write(outcomes[0].candidate.gin(decode))
     click.echo(f'\nWritten to {write}.')
 
 
 def _macros(context: click.Context) -> list[str]:
-  """Turns `--gin.NAME=VALUE`, the only further options, into bindings."""
+  """Returns the bindings of `--gin.NAME=VALUE`, the only other options."""
   bindings = []
   for argument in context.args:
     name, equals, value = argument.partition('=')

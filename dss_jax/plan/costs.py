@@ -1,14 +1,14 @@
-"""Estimates what a compiled program costs on one chip, from its text.
+"""Costs of a compiled program on one chip, estimated from its text.
 
 Every computation is costed once and multiplied by how often it runs: a loop's
 body by the loop's trip count. Times come from replaying the schedule that the
 compiler chose: one instruction after the other, while asynchronous copies and
-transfers between chips go on beside them until the program waits for them.
+transfers between chips continue in parallel until the program waits for them.
 
 An instruction takes the longer of its matrix FLOPs at the chip's peak and its
 traffic at the memory's peak; a transfer takes its bytes at the published rate
 of the links that its group of chips can use. So the time is that of a chip that
-always runs at its peaks. Nothing here was measured on one.
+always runs at its peaks. None of this was measured on one.
 """
 
 import collections
@@ -17,45 +17,31 @@ import math
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from dss_jax.plan import hardware, hlo
 
 COLLECTIVES = (
-  'all-gather',
-  'reduce-scatter',
-  'all-reduce',
-  'all-to-all',
-  'ragged-all-to-all',
-  'collective-permute',
-  'collective-broadcast',
-)
-# Instructions that do nothing at run time, or what their users are costed for.
-_FREE = frozenset(
-  (
-    'parameter',
-    'constant',
-    'get-tuple-element',
-    'tuple',
-    'bitcast',
-    'after-all',
-    'partition-id',
-    'replica-id',
-    'opt-barrier',
-    'add-dependency',
-    'custom-call',
-    'iota',
-  )
-)
+  'all-gather', 'reduce-scatter', 'all-reduce', 'all-to-all',
+  'ragged-all-to-all', 'collective-permute', 'collective-broadcast',
+)  # fmt: skip
+# Instructions that do nothing at run time, or that are costed with their users.
+_FREE = frozenset((
+  'parameter', 'constant', 'get-tuple-element', 'tuple', 'bitcast', 'after-all',
+  'partition-id', 'replica-id', 'opt-barrier', 'add-dependency', 'custom-call',
+  'iota',
+))  # fmt: skip
 
 
 @dataclasses.dataclass
 class Costs:
-  """Of one run of a computation, on one chip.
+  """Costs of one run of a computation, on one chip.
 
   Attributes:
     seconds: at the chip's peaks.
     flops: of matrix products.
     hbm_bytes: read and written in main memory.
-    collective_bytes: kind to bytes that a chip takes in from others.
+    collective_bytes: kind to bytes that a chip receives from others.
     unknown_loops: loops whose number of trips the text doesn't tell.
   """
 
@@ -66,7 +52,7 @@ class Costs:
   unknown_loops: int = 0
 
   def add(self, other: 'Costs', times: int = 1) -> None:
-    """Adds what runs `times` times; the times are the caller's business."""
+    """Adds what runs `times` times, except for its seconds."""
     self.flops += times * other.flops
     self.hbm_bytes += times * other.hbm_bytes
     for kind, size in other.collective_bytes.items():
@@ -74,44 +60,62 @@ class Costs:
     self.unknown_loops += other.unknown_loops
 
   def add_transfer(self, kind: str, size: float) -> None:
-    """Adds bytes that a chip takes in."""
+    """Adds bytes that a chip receives."""
     self.collective_bytes[kind] = self.collective_bytes.get(kind, 0.0) + size
 
 
-class _Timeline:
-  """When things end."""
+class _Replay:
+  """A computation that is being replayed: its costs, and what runs beside it.
 
-  def __init__(self):
-    self.now = 0.0
+  Args:
+    computation: its instructions are replayed by the caller.
+  """
+
+  def __init__(self, computation: hlo.Computation):
+    self.computation = computation
+    self.costs = Costs()
     self._free: dict[str, float] = collections.defaultdict(float)
     self._ends: dict[str, float] = {}
 
+  def spend(self, seconds: float) -> None:
+    """Advances the clock."""
+    self.costs.seconds += seconds
+
+  def run(self, called: Costs, times: int = 1) -> None:
+    """Runs another computation, once or several times in a row."""
+    self.costs.add(called, times)
+    self.spend(times * called.seconds)
+
   def start(self, name: str, lanes: Sequence[str], seconds: float) -> None:
-    """Begins something that goes on beside the program, on lanes of its own."""
-    begin = max(self.now, *(self._free[lane] for lane in lanes))
+    """Starts something that runs beside the program, on lanes of its own."""
+    begin = max(self.costs.seconds, *(self._free[lane] for lane in lanes))
     for lane in lanes:
       self._free[lane] = begin + seconds
     self._ends[name] = begin + seconds
 
-  def wait(self, name: str) -> None:
-    """Waits for what was begun under a name."""
-    self.now = max(self.now, self._ends.pop(name, 0.0))
-
   def rename(self, old: str, new: str) -> None:
-    """A step in between ('async-update') hands the wait on."""
+    """Renames what was started, as an 'async-update' does."""
     if old in self._ends:
       self._ends[new] = self._ends.pop(old)
 
-  def wait_for_all(self) -> None:
-    """Waits for what is still under way."""
-    self.now = max(self.now, *self._ends.values(), 0.0)
+  def wait(self, *names: str) -> None:
+    """Waits for what was started under some names."""
+    ends = (self._ends.pop(name, 0.0) for name in names)
+    self.costs.seconds = max(self.costs.seconds, 0.0, *ends)
+
+  def finish(self) -> Costs:
+    """Waits for everything that still runs, and returns the costs."""
+    self.wait(*self._ends)
+    return self.costs
 
 
 # Instructions that read a part of their first operand.
 _PARTS = ('slice', 'dynamic-slice', 'gather')
-# What asynchronous work takes turns on.
+# The lanes on which asynchronous work queues up.
 _COPIES = ('copy',)
 _LINKS = ('link+', 'link-')
+# Kind, bytes that a chip receives, seconds and lanes.
+_Transfer = tuple[str, float, float, Sequence[str]]
 
 
 class Estimator:
@@ -120,8 +124,8 @@ class Estimator:
   Args:
     module: the program that one chip runs.
     topology: the chips.
-    coordinates: where the chip of each partition sits.
-    unknown_trips: what to take for a loop whose end depends on data.
+    coordinates: where the chip of each partition is.
+    unknown_trips: the number of trips of a loop whose end depends on data.
   """
 
   def __init__(
@@ -135,13 +139,10 @@ class Estimator:
     self._topology = topology
     self._coordinates = coordinates
     self._unknown_trips = unknown_trips
-    self._known: dict[str, Costs] = {}
-    self._roles = {
-      name: _role(computation)
-      for name, computation in module.computations.items()
-    }
+    self._costs: dict[str, Costs] = {}
+    self._roles = {name: _role(c) for name, c in module.computations.items()}
     self._started = {
-      _channel(found) for role, found in self._roles.values() if role == _START
+      _channel(each) for role, each in self._roles.values() if role == _START
     }
 
   def estimate(self) -> Costs:
@@ -149,109 +150,96 @@ class Estimator:
     return self._cost(self._module.entry)
 
   def _cost(self, name: str) -> Costs:
-    if name not in self._known:
-      self._known[name] = self._replay(self._module.computations[name])
-    return self._known[name]
+    if name not in self._costs:
+      replay = _Replay(self._module.computations[name])
+      for instruction in replay.computation.instructions.values():
+        if instruction.opcode not in _FREE:
+          self._step(replay, instruction)
+      self._costs[name] = replay.finish()
+    return self._costs[name]
 
-  def _replay(self, computation: hlo.Computation) -> Costs:
-    costs = Costs()
-    clock = _Timeline()
-    for instruction in computation.instructions.values():
-      if instruction.opcode not in _FREE:
-        self._step(computation, instruction, costs, clock)
-    clock.wait_for_all()
-    costs.seconds = clock.now
-    return costs
-
-  def _step(self, computation, instruction, costs, clock) -> None:
+  def _step(self, replay: _Replay, instruction: hlo.Instruction) -> None:
     opcode = instruction.opcode
     if opcode == 'while':
-      self._loop(computation, instruction, costs, clock)
+      self._loop(replay, instruction)
     elif opcode == 'conditional':
-      self._branches(instruction, costs, clock)
+      self._branches(replay, instruction)
     elif opcode == 'call':
-      self._call(instruction.called('to_apply'), costs, clock)
+      replay.run(self._cost(instruction.called('to_apply')))
     elif opcode.endswith('-update'):
-      clock.rename(instruction.operands[0], instruction.name)
+      replay.rename(instruction.operands[0], instruction.name)
     elif opcode.endswith('-done'):
-      clock.wait(instruction.operands[0])
+      replay.wait(instruction.operands[0])
     elif opcode.endswith('-start'):
-      self._start(computation, instruction, costs, clock)
+      self._start(replay, instruction)
     else:
-      self._operation(computation, instruction, costs, clock)
+      self._operation(replay, instruction)
 
   # ---- Control flow ---------------------------------------------------------
 
-  def _loop(self, computation, loop, costs, clock) -> None:
-    trips = hlo.trip_count(self._module, computation, loop)
+  def _loop(self, replay: _Replay, loop: hlo.Instruction) -> None:
+    trips = hlo.trip_count(self._module, replay.computation, loop)
     if trips is None:
-      costs.unknown_loops += 1
+      replay.costs.unknown_loops += 1
       trips = self._unknown_trips
-    body = self._cost(loop.called('body'))
-    costs.add(body, trips)
-    clock.now += trips * body.seconds
+    replay.run(self._cost(loop.called('body')), trips)
 
-  def _branches(self, instruction, costs, clock) -> None:
-    names = re.search(
-      r'branch_computations=\{([^}]*)\}', instruction.attributes
-    )
-    if names:
-      branches = re.findall(r'%?([\w.\-]+)', names.group(1))
+  def _branches(self, replay: _Replay, instruction: hlo.Instruction) -> None:
+    _, listed, names = instruction.attributes.partition('branch_computations={')
+    if listed:
+      branches = re.findall(r'%?([\w.\-]+)', names.partition('}')[0])
     else:
-      branches = [
-        instruction.called(f'{which}_computation')
-        for which in ('true', 'false')
-      ]
-    # The dearest one.
-    worst = max((self._cost(b) for b in branches), key=lambda c: c.seconds)
-    costs.add(worst)
-    clock.now += worst.seconds
+      kinds = ('true_computation', 'false_computation')
+      branches = [instruction.called(kind) for kind in kinds]
+    # The slowest one.
+    replay.run(max((self._cost(b) for b in branches), key=lambda c: c.seconds))
 
-  def _call(self, name, costs, clock) -> None:
-    called = self._cost(name)
-    costs.add(called)
-    clock.now += called.seconds
+  # ---- What runs beside the program -----------------------------------------
 
-  # ---- What goes on beside the program --------------------------------------
-
-  def _start(self, computation, instruction, costs, clock) -> None:
+  def _start(self, replay: _Replay, instruction: hlo.Instruction) -> None:
     opcode = instruction.opcode.removesuffix('-start')
+    if opcode in COLLECTIVES:
+      self._send(replay, instruction.name, replay.computation, [instruction])
+      return
     if opcode == 'async':
       inner = self._module.computations[instruction.called('calls')]
-      found = [
-        (inner, i)
-        for i in inner.instructions.values()
-        if i.opcode in COLLECTIVES
+      collectives = [
+        i for i in inner.instructions.values() if i.opcode in COLLECTIVES
       ]
-      if not found:
-        # Computation on another unit of the chip; its traffic is what counts.
-        called = self._cost(inner.name)
-        costs.add(called)
-        clock.start(instruction.name, _COPIES, called.seconds)
+      if collectives:
+        self._send(replay, instruction.name, inner, collectives)
         return
-    elif opcode in COLLECTIVES:
-      found = [(computation, instruction)]
+      # Computation on another unit of the chip; its traffic is what counts.
+      called = self._cost(inner.name)
+      replay.costs.add(called)
+      seconds = called.seconds
     else:  # A copy, or a slice, between the memories of the chip.
       size = _moved(instruction)
-      costs.hbm_bytes += size
+      replay.costs.hbm_bytes += size
       seconds = size / self._topology.chip.hbm_bandwidth
-      clock.start(instruction.name, _COPIES, seconds)
-      return
-    self._send(instruction.name, found, costs, clock)
+    replay.start(instruction.name, _COPIES, seconds)
 
-  def _send(self, name, found, costs, clock) -> None:
-    """Starts transfers, (computation, collective) pairs, under one name."""
-    seconds, lanes = 0.0, _LINKS
-    for where, collective in found:
-      kind, size, time, lanes = self._transfer(where, collective)
-      costs.add_transfer(kind, size)
+  def _send(
+    self,
+    replay: _Replay,
+    name: str,
+    computation: hlo.Computation,
+    collectives: Sequence[hlo.Instruction],
+  ) -> None:
+    """Starts the transfers of a computation's collectives, under one name."""
+    seconds = 0.0
+    lanes: Sequence[str] = _LINKS
+    for collective in collectives:
+      kind, size, time, lanes = self._transfer(computation, collective)
+      replay.costs.add_transfer(kind, size)
       seconds += time
-    clock.start(name, lanes, seconds)
+    replay.start(name, lanes, seconds)
 
-  def _transfer(self, computation, instruction):
-    """Returns kind, bytes a chip takes in, seconds and links of a transfer."""
+  def _transfer(
+    self, computation: hlo.Computation, instruction: hlo.Instruction
+  ) -> _Transfer:
     kind = instruction.opcode.removesuffix('-start')
-    results = [s.bytes for s in instruction.shapes if s.dims]
+    results = sum(s.bytes for s in instruction.shapes if s.dims)
     inputs = sum(
       shape.bytes
       for name in instruction.operands
@@ -259,86 +247,75 @@ class Estimator:
     )
     if kind == 'collective-permute':
       return self._permute(instruction, inputs)
-    places = self._group(instruction.attributes)
+    ids = first_group(instruction.attributes, len(self._coordinates))
+    places = [self._coordinates[i] for i in ids]
     n = max(len(places), 1)
-    # Of an asynchronous one, the result holds its operands as well.
-    whole = {'all-gather': max(sum(results) - inputs, inputs * n)}.get(
-      kind, inputs
-    )
+    whole = inputs
     if instruction.opcode == 'all-gather':
-      whole = sum(results)
+      whole = results
+    elif kind == 'all-gather':
+      # Asynchronous: the result holds the operands as well.
+      whole = max(results - inputs, inputs * n)
     size = whole * (n - 1) / n * (2 if kind == 'all-reduce' else 1)
     seconds = size / self._topology.group_bandwidth(places)
     return kind, size, seconds, _LINKS
 
-  def _permute(self, instruction, size):
-    pairs = [
-      (int(a), int(b))
-      for a, b in re.findall(
-        r'\{(\d+),(\d+)\}',
-        instruction.attributes.partition('source_target_pairs=')[2],
-      )
-    ]
-    hops = max(
-      (
-        self._topology.distance(self._coordinates[a], self._coordinates[b])
-        for a, b in pairs
-      ),
-      default=0,
-    )
+  def _permute(self, instruction: hlo.Instruction, size: int) -> _Transfer:
+    text = instruction.attributes.partition('source_target_pairs=')[2]
+    pairs = [(int(a), int(b)) for a, b in re.findall(r'\{(\d+),(\d+)\}', text)]
+    at, distance = self._coordinates, self._topology.distance
+    hops = max((distance(at[a], at[b]) for a, b in pairs), default=0)
     seconds = size * hops / self._topology.chip.link_bandwidth
-    # Neighbours to the one and to the other side use links of their own.
+    # Each direction has links of its own.
     forward = sum(b > a for a, b in pairs) * 2 >= len(pairs)
     lane = _LINKS[0] if forward else _LINKS[1]
     return 'collective-permute', float(size), seconds, (lane,)
 
-  def _group(self, attributes: str) -> list[Sequence[int]]:
-    """Places of the chips of the first group of a collective."""
-    ids = first_group(attributes, len(self._coordinates))
-    return [self._coordinates[i] for i in ids]
-
   # ---- What the program itself does -----------------------------------------
 
-  def _operation(self, computation, instruction, costs, clock) -> None:
+  def _operation(self, replay: _Replay, instruction: hlo.Instruction) -> None:
     name = instruction.name
     if instruction.opcode in COLLECTIVES:
-      self._send(name, [(computation, instruction)], costs, clock)
-      clock.wait(name)
+      self._send(replay, name, replay.computation, [instruction])
+      replay.wait(name)
       return
-    chip = self._topology.chip
     inner = self._inner(instruction)
-    role, collectives = self._roles[inner.name] if inner else (None, [])
-    if role == _START:
-      found = [(inner, each) for each in collectives]
-      self._send(_channel(collectives), found, costs, clock)
-      return
-    if role == _DONE:
-      clock.wait(_channel(collectives))
-      return
-    flops = self._flops(computation, instruction)
-    size = self._traffic(computation, instruction)
-    costs.flops += flops
-    costs.hbm_bytes += size
-    if collectives and _channel(collectives) not in self._started:
-      # The compiler put the whole transfer into a fusion, beside its products.
-      found = [(inner, each) for each in collectives]
-      self._send(name, found, costs, clock)
-    clock.now += max(flops / chip.flops, size / chip.hbm_bandwidth)
-    clock.wait(name)
+    if inner is not None:
+      role, collectives = self._roles[inner.name]
+      if role == _START:
+        self._send(replay, _channel(collectives), inner, collectives)
+        return
+      if role == _DONE:
+        replay.wait(_channel(collectives))
+        return
+      if collectives and _channel(collectives) not in self._started:
+        # The compiler put the whole transfer into a fusion, with its products.
+        self._send(replay, name, inner, collectives)
+    flops = self._flops(replay.computation, instruction)
+    size = self._traffic(replay.computation, instruction)
+    replay.costs.flops += flops
+    replay.costs.hbm_bytes += size
+    chip = self._topology.chip
+    replay.spend(max(flops / chip.flops, size / chip.hbm_bandwidth))
+    replay.wait(name)
 
   def _inner(self, instruction: hlo.Instruction) -> hlo.Computation | None:
-    """What a fusion consists of."""
+    """Returns the computation of a fusion."""
     if instruction.opcode != 'fusion':
       return None
     return self._module.computations[instruction.called('calls')]
 
-  def _flops(self, computation, instruction) -> float:
-    if instruction.opcode != 'fusion':
+  def _flops(
+    self, computation: hlo.Computation, instruction: hlo.Instruction
+  ) -> int:
+    inner = self._inner(instruction)
+    if inner is None:
       return hlo.matmul_flops(computation, instruction)
-    inner = self._module.computations[instruction.called('calls')]
     return sum(self._flops(inner, i) for i in inner.instructions.values())
 
-  def _traffic(self, computation, instruction) -> int:
+  def _traffic(
+    self, computation: hlo.Computation, instruction: hlo.Instruction
+  ) -> int:
     """Bytes that an instruction reads and writes in main memory."""
     size = 0
     for i, name in enumerate(instruction.operands):
@@ -355,7 +332,7 @@ class Estimator:
         return 0
       if instruction.opcode in _PARTS and index == 0:
         return min(size, instruction.bytes)
-      # Handed on, or moved by a transfer, which is timed on its own.
+      # Passed on, or moved by a transfer, which is timed on its own.
       if instruction.opcode in ('tuple', *COLLECTIVES):
         return 0
       return size
@@ -367,29 +344,30 @@ class Estimator:
           part += self._read(user, i, size)
     return min(size, part)
 
-  def _written(self, computation, instruction) -> int:
+  def _written(
+    self, computation: hlo.Computation, instruction: hlo.Instruction
+  ) -> int:
     """Bytes written of results: of an update in place, only its part."""
+    whole = sum(s.bytes for s in instruction.shapes if s.space == 0)
     inner = self._inner(instruction)
     if inner is None:
-      return sum(s.bytes for s in instruction.shapes if s.space == 0) and (
-        self._updated(computation, instruction)
-      )
+      return whole and self._updated(computation, instruction)
     root = inner.instructions[inner.root]
-    results = (
-      [inner.instructions[name] for name in root.operands]
-      if root.opcode == 'tuple'
-      else [root]
-    )
+    results = [root]
+    if root.opcode == 'tuple':
+      results = [inner.instructions[name] for name in root.operands]
     if len(results) != len(instruction.shapes):
-      return sum(s.bytes for s in instruction.shapes if s.space == 0)
+      return whole
     return sum(
       self._updated(inner, result)
       for result, shape in zip(results, instruction.shapes, strict=True)
       if shape.space == 0
     )
 
-  def _updated(self, computation, result) -> int:
-    """Bytes that computing a value takes, of what is written to."""
+  def _updated(
+    self, computation: hlo.Computation, result: hlo.Instruction
+  ) -> int:
+    """Bytes that computing a value writes."""
     while result.opcode == 'bitcast':
       result = computation.instructions[result.operands[0]]
     if result.opcode in ('parameter', *COLLECTIVES):
@@ -402,14 +380,14 @@ class Estimator:
     return result.bytes
 
 
-# TPU's compiler writes an asynchronous gathering as a fusion that starts it,
+# TPU's compiler writes an asynchronous all-gather as a fusion that starts it,
 # fusions of other work that carry it on (also in a loop), and one that ends it;
 # each holds the same collective.
 _START, _DONE = 'AsyncCollectiveStart', 'AsyncCollectiveDone'
 
 
 def _role(inner: hlo.Computation) -> tuple[str | None, list[hlo.Instruction]]:
-  """Whether a fusion starts or ends a transfer; the collectives in it."""
+  """Returns whether a fusion starts or ends a transfer, and its collectives."""
   role, collectives = None, []
   for each in inner.instructions.values():
     if each.opcode.removesuffix('-start') in COLLECTIVES:
@@ -421,9 +399,9 @@ def _role(inner: hlo.Computation) -> tuple[str | None, list[hlo.Instruction]]:
 
 
 def _channel(collectives: Sequence[hlo.Instruction]) -> str:
-  """What the fusions of one transfer have in common."""
-  found = re.search(r'channel_id=\d+', collectives[0].attributes)
-  return found.group(0) if found else collectives[0].name
+  """Returns what the fusions of one transfer have in common."""
+  channel = re.search(r'channel_id=\d+', collectives[0].attributes)
+  return channel.group(0) if channel else collectives[0].name
 
 
 def _moved(instruction: hlo.Instruction) -> int:
@@ -434,7 +412,7 @@ def _moved(instruction: hlo.Instruction) -> int:
 
 
 def first_group(attributes: str, partitions: int) -> list[int]:
-  """Members of the first group of a collective's `replica_groups`.
+  """Returns the members of the first group of a collective's `replica_groups`.
 
   `{{0,2},{1,3}}` is [0, 2]; `[2,2]<=[2,2]T(1,0)`, which numbers a transposed
   array, is [0, 2] as well; so is `mesh['a'=2,'b'=2] {'a'}`, the chips along a
@@ -442,7 +420,7 @@ def first_group(attributes: str, partitions: int) -> list[int]:
 
   Args:
     attributes: of the instruction.
-    partitions: how many there are.
+    partitions: their number.
   """
   text = attributes.partition('replica_groups=')[2]
   lists = re.match(r'\{\{([\d,]*)\}', text)
@@ -471,7 +449,8 @@ def _axis_group(mesh: str, axes: str) -> list[int]:
     name: (int(before or 1), int(size or extents[name]))
     for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", axes)
   }
-  dims, chosen, others = [], [], []
+  dims: list[int] = []
+  chosen, others = [], []
   for name, extent in extents.items():
     before, size = parts.get(name, (extent, 1))
     chosen.append(len(dims) + 1)
@@ -483,12 +462,5 @@ def _axis_group(mesh: str, axes: str) -> list[int]:
 
 def _numbered(dims: Sequence[int], order: Sequence[int]) -> list[int]:
   """Numbers of an array's elements, in the order of its transposed axes."""
-  strides = [1] * len(dims)
-  for i in range(len(dims) - 2, -1, -1):
-    strides[i] = strides[i + 1] * dims[i + 1]
-  numbers = [0]
-  for axis in order or range(len(dims)):
-    numbers = [
-      n + i * strides[axis] for n in numbers for i in range(dims[axis])
-    ]
-  return numbers
+  array = np.arange(math.prod(dims)).reshape(dims)
+  return array.transpose(order or None).ravel().tolist()

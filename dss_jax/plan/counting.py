@@ -1,8 +1,8 @@
-"""Counts FLOPs and memory of a T5's training step by arithmetic.
+"""FLOPs, memory and time of a T5's training step, by arithmetic.
 
-The FLOPs are those of the model's matrix products, the yardstick of utilisation
-(MFU): nothing that is computed again counts, and every position of a packed row
-counts as real. Memory and time are rough, good for choosing what to compile.
+The FLOPs are those of the model's matrix products, the basis of utilization
+(MFU): recomputation doesn't count, and every position of a packed row counts as
+real. Memory and time are rough, good enough to choose what to compile.
 
 Axes: B batch, L encoder length, T decoder length, D embedding, H heads, K head
 size, F mlp, V vocabulary.
@@ -16,20 +16,20 @@ from dss_jax.plan import hardware
 
 _ACTIVATION = 2  # bytes; bfloat16
 _GRADIENT = 4  # bytes; float32
-# Of the chip's peak, what large matrix products of a T5 get to.
+# The part of the chip's peak that large matrix products of a T5 reach.
 _EFFICIENCY = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """What of a configuration decides about costs.
+  """The part of a configuration that determines costs.
 
   Attributes:
     embed: D.
     heads: H.
     head_dim: K.
     mlp: F.
-    gates: how many products D x F a feed-forward block starts with.
+    gates: the number of D x F products that a feed-forward block starts with.
     encoder_layers: layers of the encoder.
     decoder_layers: layers of the decoder.
     vocab: V.
@@ -57,14 +57,10 @@ class Model:
     """H times K."""
     return self.heads * self.head_dim
 
-  def forward_flops(self) -> tuple[float, float, float]:
-    """FLOPs of one row: encoder, decoder, logits."""
-    d, joined, length, targets = (
-      self.embed,
-      self.joined,
-      self.inputs,
-      self.targets,
-    )
+  def forward_flops(self) -> float:
+    """FLOPs of one row."""
+    d, joined = self.embed, self.joined
+    length, targets = self.inputs, self.targets
     mlp = 2 * d * self.mlp * (self.gates + 1)
     attention = 2 * d * joined * 4
     encoder = length * (attention + mlp) + 4 * length**2 * joined
@@ -75,21 +71,33 @@ class Model:
     )
     logits = 2 * targets * d * self.vocab
     return (
-      encoder * self.encoder_layers,
-      decoder * self.decoder_layers,
-      float(logits),
+      encoder * self.encoder_layers + decoder * self.decoder_layers + logits
     )
 
-  def step_flops(self, rows: int) -> float:
-    """Model FLOPs of a training step: forward, and twice that backward."""
-    return 3.0 * rows * sum(self.forward_flops())
+  def saved_bytes(self, remat: str, partitions: int) -> float:
+    """Bytes on each chip that a row's forward pass keeps for the backward one.
 
-  def decode_flops(self, rows: int) -> float:
-    """Model FLOPs of decoding T tokens of each row.
-
-    Each token looks at all positions of the cache, as it is computed.
+    Args:
+      remat: 'none', 'minimal' or 'full'.
+      partitions: over how many chips heads and mlp are split.
     """
-    return float(rows) * sum(self.forward_flops())
+    joined = self.joined / partitions
+    mlp = self.gates * self.mlp / partitions
+    length, targets, d = self.inputs, self.targets, self.embed
+    # The input of a layer.
+    encoder: float = length * d
+    decoder: float = targets * d
+    if remat != 'full':
+      encoder += length * (3 * joined + mlp + 2 * d)
+      decoder += targets * (4 * joined + mlp + 3 * d) + length * 2 * joined
+    if remat == 'none':
+      heads = self.heads / partitions
+      encoder += length * (2 * mlp + 6 * d) + 3 * heads * length**2
+      decoder += targets * (2 * mlp + 9 * d)
+      decoder += 3 * heads * targets * (targets + length)
+    return _ACTIVATION * (
+      self.encoder_layers * encoder + self.decoder_layers * decoder
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +108,7 @@ class Candidate:
     partitions: extent of the mesh axis 'model'.
     parameter_dims: 1 splits parameters over 'model', 2 over 'data' as well.
     remat: the network's `remat_policy`.
-    microbatches: parts that a batch is computed in.
+    microbatches: the parts in which a batch is computed.
     rows: B, of the global batch.
   """
 
@@ -110,17 +118,17 @@ class Candidate:
   microbatches: int
   rows: int
 
-  def gin(self, model_parallel_only: bool = False) -> str:
-    """The lines of a gin file that choose this candidate.
+  def gin(self, decode: bool = False) -> str:
+    """Returns the lines of a gin file that choose this candidate.
 
     Args:
-      model_parallel_only: leaves out what only training reads.
+      decode: whether to leave out what only training reads.
     """
     lines = [
       'from __gin__ import dynamic_registration',
       '',
       'from t5x import partitioning',
-      'from t5x import trainer',
+      *([] if decode else ['from t5x import trainer']),
       'from t5x.examples.t5 import network',
       '',
       f'partitioning.PjitPartitioner.num_partitions = {self.partitions}',
@@ -130,162 +138,132 @@ class Candidate:
       f' {self.parameter_dims}',
       'network.T5Config.scan_layers = True',
     ]
-    if not model_parallel_only:
+    if not decode:
       microbatches = self.microbatches if self.microbatches > 1 else None
       lines += [
         f"network.T5Config.remat_policy = '{self.remat}'",
         f'trainer.Trainer.num_microbatches = {microbatches}',
       ]
-    else:
-      lines.remove('from t5x import trainer')
     return '\n'.join(lines) + '\n'
 
 
-def memory(
-  model: Model, candidate: Candidate, chips: int
-) -> Mapping[str, float]:
-  """Bytes that a chip holds, by kind, as counted.
+@dataclasses.dataclass(frozen=True)
+class Workload:
+  """What is planned.
 
-  Args:
-    model: what is trained.
-    candidate: how it is laid out.
-    chips: how many there are.
-  """
-  m = candidate.partitions
-  data = chips // m
-  shards = m * (data if candidate.parameter_dims == 2 else 1)
-  rows = candidate.rows / (data * candidate.microbatches)
-  gradients = model.parameter_bytes / shards * _GRADIENT / 4
-  if candidate.microbatches > 1:
-    gradients *= 2  # The sum, and what is added to it.
-  return {
-    'parameters': model.parameter_bytes / shards,
-    'optimizer': model.optimizer_bytes / shards,
-    'gradients': gradients,
-    'activations': rows * saved_bytes(model, candidate.remat, m),
-    'working': _working_bytes(model, candidate, rows),
-  }
-
-
-def saved_bytes(model: Model, remat: str, partitions: int) -> float:
-  """Bytes that one row's forward pass keeps for its backward pass, per chip.
-
-  Args:
-    model: what is trained.
-    remat: 'none', 'minimal' or 'full'.
-    partitions: over how many chips heads and mlp are split.
-  """
-  joined = model.joined / partitions
-  mlp = model.gates * model.mlp / partitions
-  length, targets, d = model.inputs, model.targets, model.embed
-  encoder, decoder = length * d, targets * d  # What a layer starts from.
-  if remat != 'full':
-    encoder += length * (3 * joined + mlp + 2 * d)
-    decoder += targets * (4 * joined + mlp + 3 * d) + length * 2 * joined
-  if remat == 'none':
-    heads = model.heads / partitions
-    encoder += length * (2 * mlp + 6 * d) + 3 * heads * length**2
-    decoder += targets * (2 * mlp + 9 * d)
-    decoder += 3 * heads * targets * (targets + length)
-  return _ACTIVATION * (
-    model.encoder_layers * encoder + model.decoder_layers * decoder
-  )
-
-
-def _working_bytes(model: Model, candidate: Candidate, rows: float) -> float:
-  """Bytes of what lives for a short time: logits, and one layer's inside."""
-  m = candidate.partitions
-  logits = rows * model.targets * model.vocab / m * (4 + 4 + 2)
-  inside = rows * saved_bytes(
-    dataclasses.replace(model, encoder_layers=1, decoder_layers=0), 'none', m
-  )
-  gathered = 0.0
-  if candidate.parameter_dims == 2:
-    layer = model.embed * (4 * model.joined + (model.gates + 1) * model.mlp)
-    gathered = _ACTIVATION * max(2 * layer, model.vocab * model.embed) / m
-  return max(logits, inside) + gathered
-
-
-def seconds(
-  model: Model, candidate: Candidate, topology: hardware.Topology
-) -> float:
-  """A rough time of a step, for choosing among candidates.
-
-  Args:
-    model: what is trained.
-    candidate: how it is laid out.
+  Attributes:
+    model: the model.
     topology: the chips.
+    decode: whether it decodes a batch instead of training on it.
   """
-  chip, chips, m = topology.chip, topology.count, candidate.partitions
-  data = chips // m
-  again = {'none': 0.0, 'minimal': 0.12, 'full': 1.0}[candidate.remat]
-  flops = model.step_flops(candidate.rows) * (1 + again / 3) / chips
-  compute = flops / (chip.flops * _EFFICIENCY)
-  if not chip.link_bandwidth:
-    return compute
-  # Bytes of bfloat16 parameters that a chip's group shares.
-  parameters = model.parameter_bytes / 2 / m * (data - 1) / data
-  passes = 3 if candidate.parameter_dims == 2 else 2
-  transfers = parameters * passes * candidate.microbatches
-  time = transfers / _bandwidth(topology, data)
-  if m > 1:
-    rows = candidate.rows / data
-    sums = 4 if candidate.remat == 'none' else 6
-    activations = (
-      rows
-      * _ACTIVATION
-      * model.embed
-      * (
+
+  model: Model
+  topology: hardware.Topology
+  decode: bool = False
+
+  def flops(self, rows: int) -> float:
+    """Model FLOPs of a batch: forward, and in training twice that backward.
+
+    In decoding, each of T tokens attends to all positions of the cache, as in
+    the program.
+
+    Args:
+      rows: B.
+    """
+    passes = 1.0 if self.decode else 3.0
+    return passes * rows * self.model.forward_flops()
+
+  def memory(self, candidate: Candidate) -> Mapping[str, float]:
+    """Bytes that a chip holds, by kind."""
+    model, m = self.model, candidate.partitions
+    data = self.topology.count // m
+    shards = self._shards(candidate)
+    rows = candidate.rows / (data * candidate.microbatches)
+    gradients = model.parameter_bytes / shards * _GRADIENT / 4
+    if candidate.microbatches > 1:
+      gradients *= 2  # The sum, and what is added to it.
+    activations = rows * model.saved_bytes(candidate.remat, m)
+    if self.decode:
+      # Keys and values of both attentions of the decoder.
+      cache = (
+        candidate.rows / data * 2 * 2 * model.decoder_layers * model.joined
+      )
+      activations = cache / m * (model.inputs + model.targets)
+    return {
+      'parameters': model.parameter_bytes / shards,
+      'optimizer': 0.0 if self.decode else model.optimizer_bytes / shards,
+      'gradients': 0.0 if self.decode else gradients,
+      'activations': activations,
+      'working': self._working_bytes(candidate, rows),
+    }
+
+  def _shards(self, candidate: Candidate) -> int:
+    """Parts into which parameters are split."""
+    both = candidate.parameter_dims == 2
+    m = candidate.partitions
+    return m * (self.topology.count // m if both else 1)
+
+  def _working_bytes(self, candidate: Candidate, rows: float) -> float:
+    """Bytes of short-lived values: logits, and those inside of one layer."""
+    model, m = self.model, candidate.partitions
+    logits = rows * model.targets * model.vocab / m * (4 + 4 + 2)
+    layer = dataclasses.replace(model, encoder_layers=1, decoder_layers=0)
+    inside = rows * layer.saved_bytes('none', m)
+    gathered = 0.0
+    if candidate.parameter_dims == 2:
+      weights = model.embed * (4 * model.joined + (model.gates + 1) * model.mlp)
+      gathered = _ACTIVATION * max(2 * weights, model.vocab * model.embed) / m
+    return max(logits, inside) + gathered
+
+  def seconds(self, candidate: Candidate) -> float:
+    """A rough time of a step, for choosing among candidates."""
+    if self.decode:
+      return self._decode_seconds(candidate)
+    model, chip, m = self.model, self.topology.chip, candidate.partitions
+    data = self.topology.count // m
+    again = {'none': 0.0, 'minimal': 0.12, 'full': 1.0}[candidate.remat]
+    flops = self.flops(candidate.rows) * (1 + again / 3) / self.topology.count
+    compute = flops / (chip.flops * _EFFICIENCY)
+    if not chip.link_bandwidth:
+      return compute
+    # Bytes of bfloat16 parameters that are shared over 'data'.
+    parameters = model.parameter_bytes / 2 / m * (data - 1) / data
+    passes = 3 if candidate.parameter_dims == 2 else 2
+    transfers = parameters * passes * candidate.microbatches
+    time = transfers / self._bandwidth(data)
+    if m > 1:
+      rows = candidate.rows / data
+      sums = 4 if candidate.remat == 'none' else 6
+      positions = (
         model.inputs * model.encoder_layers * sums
         + model.targets * model.decoder_layers * sums * 1.5
       )
+      activations = rows * _ACTIVATION * model.embed * positions
+      time += 2 * activations * (m - 1) / m / self._bandwidth(m)
+    state = (model.parameter_bytes * 2 + model.optimizer_bytes * 2) / (
+      self._shards(candidate)
     )
-    time += 2 * activations * (m - 1) / m / _bandwidth(topology, m)
-  state = (model.parameter_bytes * 2 + model.optimizer_bytes * 2) / (
-    m * (data if candidate.parameter_dims == 2 else 1)
-  )
-  update = state / chip.hbm_bandwidth
-  return max(compute, time) + 0.2 * min(compute, time) + update
+    update = state / chip.hbm_bandwidth
+    return max(compute, time) + 0.2 * min(compute, time) + update
 
+  def _decode_seconds(self, candidate: Candidate) -> float:
+    """Each token reads all parameters, gathered first if split over 'data'."""
+    model, chip, m = self.model, self.topology.chip, candidate.partitions
+    data = self.topology.count // m
+    flops = self.flops(candidate.rows) / self.topology.count
+    weights = model.parameter_bytes * _ACTIVATION / 4 / m
+    token = weights / chip.hbm_bandwidth
+    if chip.link_bandwidth and candidate.parameter_dims == 2:
+      token += weights * (data - 1) / data / self._bandwidth(data)
+    if chip.link_bandwidth and m > 1:
+      sums = 3 * model.decoder_layers * model.embed * candidate.rows / data
+      token += 2 * _ACTIVATION * sums * (m - 1) / m / self._bandwidth(m)
+    return flops / (chip.flops * _EFFICIENCY) + model.targets * token
 
-def decode_seconds(
-  model: Model, candidate: Candidate, topology: hardware.Topology
-) -> float:
-  """A rough time of decoding a batch, for choosing among candidates.
-
-  Each token reads all parameters, which are gathered for it first where they
-  are split over 'data'.
-
-  Args:
-    model: what decodes.
-    candidate: how it is laid out.
-    topology: the chips.
-  """
-  chip, m = topology.chip, candidate.partitions
-  data = topology.count // m
-  flops = model.decode_flops(candidate.rows) / topology.count
-  weights = model.parameter_bytes * _ACTIVATION / 4 / m
-  token = weights / chip.hbm_bandwidth
-  if chip.link_bandwidth and candidate.parameter_dims == 2:
-    token += weights * (data - 1) / data / _bandwidth(topology, data)
-  if chip.link_bandwidth and m > 1:
-    sums = 3 * model.decoder_layers * model.embed * candidate.rows / data
-    token += 2 * _ACTIVATION * sums * (m - 1) / m / _bandwidth(topology, m)
-  return flops / (chip.flops * _EFFICIENCY) + model.targets * token
-
-
-def _bandwidth(topology: hardware.Topology, chips: int) -> float:
-  """Bytes/s of a group of so many neighbours."""
-  place, left = [], chips
-  for extent in topology.extents:
-    part = math.gcd(extent, left)
-    left //= part
-    place.append(part)
-  links = 0.0
-  for axis, part in enumerate(place):
-    if part > 1:
-      ring = part == topology.extents[axis] and not (
-        part % topology.chip.wraps_at
-      )
-      links += 2 if ring else 1
-  return max(links, 1) * topology.chip.link_bandwidth
+  def _bandwidth(self, chips: int) -> float:
+    """Bytes/s of a group of so many neighbors."""
+    spans, left = [], chips
+    for extent in self.topology.extents:
+      spans.append(math.gcd(extent, left))
+      left //= spans[-1]
+    return self.topology.bandwidth(spans)

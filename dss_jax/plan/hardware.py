@@ -1,4 +1,4 @@
-"""Chips and how they are wired: published figures that estimates rest on."""
+"""Chips and how they are wired: the published figures behind the estimates."""
 
 import dataclasses
 import math
@@ -12,17 +12,17 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """What is published of a chip.
+  """Published figures of a chip.
 
   Attributes:
     name: as in a topology.
     hbm_bytes: memory of a chip.
     flops: peak of bfloat16 matrix products, FLOP/s.
     hbm_bandwidth: bytes/s.
-    link_bandwidth: bytes/s of one inter-chip link in one direction; 0 where
-      plans don't look at them.
+    link_bandwidth: bytes/s of one inter-chip link in one direction; 0 if plans
+      don't use links.
     rank: dimensions of the torus.
-    wraps_at: extents that are a multiple of this close to a ring.
+    wraps_at: an extent that is a multiple of this closes to a ring.
   """
 
   name: str
@@ -34,38 +34,25 @@ class Chip:
   wraps_at: int = 0
 
 
-def _tpu(name, gib, tflops, hbm_gb, link_gb, rank, wraps_at):
-  return Chip(
-    name,
-    gib * GIB,
-    tflops * 1e12,
-    hbm_gb * 1e9,
-    link_gb * 1e9,
-    rank,
-    wraps_at,
-  )
-
-
 # Google Cloud's pages on each generation; the links' published rates (400, 800
-# and 800 Gbit/s a link and direction) are taken at 90%.
+# and 800 Gbit/s per link and direction) are taken at 90%.
 TPUS = {
   chip.name: chip
   for chip in (
-    _tpu('v4', 32, 275, 1228, 45, 3, 4),
-    _tpu('v5e', 16, 197, 819, 45, 2, 16),
-    _tpu('v5p', 95, 459, 2765, 90, 3, 4),
-    _tpu('v6e', 32, 918, 1640, 90, 2, 16),
+    Chip('v4', 32 * GIB, 275e12, 1228e9, 45e9, rank=3, wraps_at=4),
+    Chip('v5e', 16 * GIB, 197e12, 819e9, 45e9, rank=2, wraps_at=16),
+    Chip('v5p', 95 * GIB, 459e12, 2765e9, 90e9, rank=3, wraps_at=4),
+    Chip('v6e', 32 * GIB, 918e12, 1640e9, 90e9, rank=2, wraps_at=16),
   )
 }
-
 GPUS = {
-  name: Chip(name, gib * GIB, tflops * 1e12, hbm_gb * 1e9)
-  for name, gib, tflops, hbm_gb in (
-    ('l4', 24, 121, 300),
-    ('a100-40g', 40, 312, 1555),
-    ('a100-80g', 80, 312, 2039),
-    ('h100', 80, 989, 3350),
-    ('h200', 141, 989, 4800),
+  chip.name: chip
+  for chip in (
+    Chip('l4', 24 * GIB, 121e12, 300e9),
+    Chip('a100-40g', 40 * GIB, 312e12, 1555e9),
+    Chip('a100-80g', 80 * GIB, 312e12, 2039e9),
+    Chip('h100', 80 * GIB, 989e12, 3350e9),
+    Chip('h200', 141 * GIB, 989e12, 4800e9),
   )
 }
 
@@ -76,7 +63,7 @@ class Topology:
 
   Attributes:
     name: as the user wrote it, such as 'v5e:4x4'.
-    chip: of which kind.
+    chip: the kind of chip.
     extents: of the torus; (1,) for one GPU.
   """
 
@@ -93,26 +80,30 @@ class Topology:
     """Number of chips."""
     return math.prod(self.extents)
 
-  def group_bandwidth(self, places: Sequence[Sequence[int]]) -> float:
-    """Bytes/s that each chip of a group takes in when all exchange parts.
+  def bandwidth(self, spans: Sequence[int]) -> float:
+    """Bytes/s that each chip of a group receives when all exchange parts.
 
-    A chip takes from both sides along each direction in which the group lies
-    and the torus closes to a ring, else from one side (the chips at the end of
-    a line have no more).
+    A chip receives from both sides along each direction that the group spans
+    and in which the torus closes to a ring, else from one side (the chips at
+    the end of a line have no more).
 
     Args:
-      places: coordinates of the group's chips.
+      spans: the group's number of chips along each direction.
     """
     links = 0
-    for axis, extent in enumerate(self.extents):
-      spanned = len({place[axis] for place in places})
-      if spanned > 1:
-        ring = spanned == extent and extent % self.chip.wraps_at == 0
+    for extent, span in zip(self.extents, spans, strict=True):
+      if span > 1:
+        ring = span == extent and extent % self.chip.wraps_at == 0
         links += 2 if ring else 1
     return max(links, 1) * self.chip.link_bandwidth
 
+  def group_bandwidth(self, places: Sequence[Sequence[int]]) -> float:
+    """As `bandwidth`, of chips given by their coordinates."""
+    axes = range(len(self.extents))
+    return self.bandwidth([len({p[axis] for p in places}) for axis in axes])
+
   def distance(self, one: Sequence[int], other: Sequence[int]) -> int:
-    """Links on the shortest way between two chips."""
+    """Number of links on the shortest path between two chips."""
     hops = 0
     for axis, extent in enumerate(self.extents):
       straight = abs(one[axis] - other[axis])

@@ -1,7 +1,7 @@
-"""Reads the text of a compiled XLA program.
+"""Parser of the text of a compiled XLA program.
 
-Only what costs need is kept: for each computation its instructions in the order
-of the schedule, with types, operands, attributes and called computations.
+Only what costs need is kept: for each computation its instructions in schedule
+order, with types, operands, attributes and called computations.
 
     %fusion.1 = bf16[8,128]{1,0:T(8,128)S(1)} fusion(%a, %b), calls=%c, …
 
@@ -14,29 +14,12 @@ import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-_BITS = {
-  'pred': 8,
-  's2': 2,
-  'u2': 2,
-  's4': 4,
-  'u4': 4,
-  'f4e2m1fn': 4,
-  's8': 8,
-  'u8': 8,
-  's16': 16,
-  'u16': 16,
-  'f16': 16,
-  'bf16': 16,
-  's32': 32,
-  'u32': 32,
-  'f32': 32,
-  's64': 64,
-  'u64': 64,
-  'f64': 64,
-  'c64': 64,
-  'c128': 128,
-}
+import numpy as np
+
+# 'f32', 'bf16', 'f8e4m3fn', 's4', 'c64', …; tokens have no size.
+_DTYPE_BITS = re.compile(r'(?:[suc]|b?f)(\d+)')
 _SHAPE = re.compile(r'([a-z][a-z0-9]*)\[([0-9,<=]*)\](\{[^{}]*\})?')
 _SPACE = re.compile(r'S\((\d+)\)')
 _HEAD = re.compile(r'^\s+(ROOT )?%?([\w.\-]+) = ')
@@ -61,8 +44,9 @@ class Shape:
   @property
   def bytes(self) -> int:
     """Size without padding; 0 for tokens and other opaque types."""
-    bits = _BITS.get(self.dtype, 8 if self.dtype.startswith('f8') else 0)
-    return math.ceil(math.prod(self.dims) * bits / 8)
+    bits = _DTYPE_BITS.match(self.dtype)
+    width = 8 if self.dtype == 'pred' else int(bits.group(1)) if bits else 0
+    return math.ceil(math.prod(self.dims) * width / 8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +59,8 @@ class Instruction:
     shapes: of the result; several for a tuple, nested ones flattened.
     operands: names, in order.
     attributes: what follows the operands.
-    argument: what stands between the parentheses: a parameter's number, a
-      constant's value, or the operands.
+    argument: the text in parentheses: a parameter's number, a constant's value,
+      or the operands.
   """
 
   name: str
@@ -86,10 +70,13 @@ class Instruction:
   attributes: str
   argument: str
 
-  def called(self, attribute: str) -> str | None:
-    """Name of the computation that an attribute such as 'calls' gives."""
-    found = re.search(rf'\b{attribute}=%?([\w.\-]+)', self.attributes)
-    return found.group(1) if found else None
+  def called(self, attribute: str) -> str:
+    """Name of the computation that an attribute such as 'calls' gives.
+
+    Raises:
+      ValueError: the instruction has no such attribute.
+    """
+    return _group(rf'\b{attribute}=%?([\w.\-]+)', self.attributes)
 
   @property
   def bytes(self) -> int:
@@ -136,6 +123,14 @@ class Module:
 
   computations: Mapping[str, Computation]
   entry: str
+
+
+def _group(pattern: str, text: str) -> str:
+  """Returns the group of a pattern that the text must contain."""
+  match = re.search(pattern, text)
+  if match is None:
+    raise ValueError(f'HLO text: expected {pattern!r} in {text[:120]!r}.')
+  return match.group(1)
 
 
 def parse_shapes(text: str) -> tuple[Shape, ...]:
@@ -204,7 +199,9 @@ def parse(text: str) -> Module:
   """
   computations: dict[str, Computation] = {}
   entry = None
-  name, instructions, root = None, {}, None
+  name: str | None = None
+  instructions: dict[str, Instruction] = {}
+  root: str | None = None
   for line in text.splitlines():
     if name is None:
       head = _COMPUTATION.match(_COMMENT.sub('', line))
@@ -231,84 +228,93 @@ def parse(text: str) -> Module:
 # ---- Loops ------------------------------------------------------------------
 
 
+class _Traced(NamedTuple):
+  """An integer: an element of the computation's parameter plus a constant."""
+
+  element: int | None  # None for the constant alone.
+  added: int
+
+
 class _Values:
-  """Looks integer constants up through tuples, copies and additions."""
+  """Looks up integer constants through tuples, copies and additions.
 
-  def __init__(self, computation: Computation, outer: '_Values | None' = None):
-    self.computation = computation
-    self._outer = outer  # Values of the caller, and the loop's initial tuple.
-    self.initial: str | None = None
+  A loop's values have outer ones, its caller's, with the loop's initial tuple.
+  """
 
-  def trace(self, name: str) -> tuple[int | None, int] | None:
-    """Returns (element of the parameter or None, constant added to it)."""
-    instruction = self.computation.instructions.get(name)
+  def __init__(
+    self,
+    computation: Computation,
+    outer: '_Values | None' = None,
+    initial: str = '',
+  ):
+    self._computation = computation
+    self._outer = outer
+    self._initial = initial
+
+  def trace(self, name: str) -> _Traced | None:
+    """Returns what a value consists of, or None if it is nothing like that."""
+    instruction = self._computation.instructions.get(name)
     if instruction is None:
       return None
     opcode = instruction.opcode
     if opcode == 'constant':
       text = instruction.argument
-      return (None, int(text)) if re.fullmatch(r'-?\d+', text) else None
+      return _Traced(None, int(text)) if re.fullmatch(r'-?\d+', text) else None
     if opcode in ('copy', 'bitcast', 'convert'):
       return self.trace(instruction.operands[0])
     if opcode == 'get-tuple-element':
-      source = self.computation.instructions[instruction.operands[0]]
-      index = int(re.search(r'index=(\d+)', instruction.attributes).group(1))
-      return (index, 0) if source.opcode == 'parameter' else None
+      source = self._computation.instructions[instruction.operands[0]]
+      index = int(_group(r'index=(\d+)', instruction.attributes))
+      return _Traced(index, 0) if source.opcode == 'parameter' else None
     if opcode in ('add', 'subtract'):
       left, right = (self.trace(n) for n in instruction.operands)
       if left is None or right is None:
         return None
-      left, right = self._settled(left, right)
-      if right[0] is not None:
-        if opcode == 'subtract' or left[0] is not None:
+      if left.element is not None:
+        right = self._settled(right)
+      if right.element is not None:
+        left = self._settled(left)
+      if right.element is not None:
+        if opcode == 'subtract' or left.element is not None:
           return None
         left, right = right, left
       sign = -1 if opcode == 'subtract' else 1
-      return left[0], left[1] + sign * right[1]
+      return _Traced(left.element, left.added + sign * right.added)
     return None
 
-  def _settled(self, left, right):
-    """Replaces a loop-invariant element by its value, of two elements."""
-    if left[0] is None or right[0] is None:
-      return left, right
-    value = self.constant(right)
-    if value is not None:
-      return left, (None, value)
-    value = self.constant(left)
-    return ((None, value) if value is not None else left), right
+  def _settled(self, traced: _Traced) -> _Traced:
+    """Replaces a loop-invariant element by its value."""
+    value = self.constant(traced)
+    return traced if value is None else _Traced(None, value)
 
-  def constant(self, traced: tuple[int | None, int] | None) -> int | None:
+  def constant(self, traced: _Traced | None) -> int | None:
     """Value of what `trace` returned, through the loop's initial tuple."""
-    if traced is None:
+    if traced is None or traced.element is None:
+      return None if traced is None else traced.added
+    if self._outer is None:
       return None
-    index, added = traced
-    if index is None:
-      return added
-    if self._outer is None or self.initial is None:
-      return None
-    initial = self._outer.element(self.initial, index)
-    value = (
-      self._outer.constant(self._outer.trace(initial)) if initial else None
-    )
-    return None if value is None else value + added
+    initial = self._outer.element(self._initial, traced.element)
+    value = self._outer.constant(self._outer.trace(initial))
+    return None if value is None else value + traced.added
 
-  def element(self, name: str, index: int) -> str | None:
-    """Name of an element of a tuple."""
-    instruction = self.computation.instructions.get(name)
+  def element(self, name: str, index: int) -> str:
+    """Name of an element of a tuple; '' if it can't be told."""
+    instruction = self._computation.instructions.get(name)
     while instruction is not None and instruction.opcode in ('copy', 'bitcast'):
-      instruction = self.computation.instructions.get(instruction.operands[0])
+      instruction = self._computation.instructions.get(instruction.operands[0])
     if instruction is None or instruction.opcode != 'tuple':
-      return None
+      return ''
     return instruction.operands[index]
 
 
 def trip_count(
   module: Module, caller: Computation, loop: Instruction
 ) -> int | None:
-  """How often a loop's body runs; None if its text doesn't tell.
+  """Returns how often a loop's body runs; None if its text doesn't tell.
 
-  XLA's own note (`known_trip_count`) counts; else the condition has to compare
-  a counter, which the body moves by a constant, with a constant.
+  XLA's own annotation (`known_trip_count`) takes precedence; otherwise the
+  condition has to compare a counter, which the body moves by a constant, with a
+  constant.
 
   Args:
     module: the program.
@@ -321,29 +327,25 @@ def trip_count(
   condition = module.computations[loop.called('condition')]
   body = module.computations[loop.called('body')]
   test = condition.instructions[condition.root]
-  direction = re.search(r'direction=(\w+)', test.attributes)
-  if test.opcode != 'compare' or not direction:
+  if test.opcode != 'compare':
     return None
+  direction = _group(r'direction=(\w+)', test.attributes)
   outer = _Values(caller)
-  values = [_Values(condition, outer), _Values(body, outer)]
-  for value in values:
-    value.initial = loop.operands[0]
-  counter, limit = (values[0].trace(n) for n in test.operands)
-  direction = direction.group(1)
-  if counter is None or counter[0] is None:
-    counter, limit = limit, counter
-    direction = {'LT': 'GT', 'LE': 'GE', 'GT': 'LT', 'GE': 'LE'}.get(
-      direction, direction
-    )
-  limit = values[0].constant(limit)
-  if counter is None or counter[0] is None or limit is None:
+  tested = _Values(condition, outer, loop.operands[0])
+  counter, bound = (tested.trace(n) for n in test.operands)
+  if counter is None or counter.element is None:
+    counter, bound = bound, counter
+    turned = {'LT': 'GT', 'LE': 'GE', 'GT': 'LT', 'GE': 'LE'}
+    direction = turned.get(direction, direction)
+  limit = tested.constant(bound)
+  if counter is None or counter.element is None or limit is None:
     return None
-  start = values[0].constant(counter)
-  moved_to = values[1].element(body.root, counter[0])
-  moved = values[1].trace(moved_to) if moved_to else None
-  if start is None or moved is None or moved[0] != counter[0]:
+  start = tested.constant(counter)
+  computed = _Values(body, outer, loop.operands[0])
+  moved = computed.trace(computed.element(body.root, counter.element))
+  if start is None or moved is None or moved.element != counter.element:
     return None
-  return _count(start, limit, moved[1], direction)
+  return _count(start, limit, moved.added, direction)
 
 
 def _count(start: int, limit: int, step: int, direction: str) -> int | None:
@@ -363,12 +365,12 @@ def _count(start: int, limit: int, step: int, direction: str) -> int | None:
 
 
 def matmul_flops(computation: Computation, instruction: Instruction) -> int:
-  """FLOPs of a 'dot' or 'convolution', two for each multiply-add; else 0.
+  """Returns the FLOPs of a 'dot' or 'convolution', 2 per multiply-add; else 0.
 
-  Positions of a convolution's window that lie in its padding don't count.
+  Window positions of a convolution that are in its padding don't count.
 
   Args:
-    computation: holds the instruction and its operands.
+    computation: the one with the instruction and its operands.
     instruction: any.
   """
   if instruction.opcode not in ('dot', 'convolution'):
@@ -378,23 +380,19 @@ def matmul_flops(computation: Computation, instruction: Instruction) -> int:
     for name in instruction.operands[:2]
   )
   out = instruction.shapes[0].dims
+  attributes = instruction.attributes
   if instruction.opcode == 'dot':
-    axes = re.search(
-      r'lhs_contracting_dims=\{([\d,]*)\}', instruction.attributes
-    )
+    axes = re.search(r'lhs_contracting_dims=\{([\d,]*)\}', attributes)
     contracted = [int(a) for a in axes.group(1).split(',') if a] if axes else []
     return 2 * math.prod(out) * math.prod(left[a] for a in contracted)
-  return _convolution_flops(instruction.attributes, left, right, out)
+  return _convolution_flops(attributes, left, right, out)
 
 
 def _convolution_flops(
-  attributes: str,
-  left: Sequence[int],
-  right: Sequence[int],
-  out: Sequence[int],
+  attributes: str, left: Sequence[int], right: Sequence[int], out: Sequence[int]
 ) -> int:
-  labels = re.search(r'dim_labels=(\w+)_(\w+)->(\w+)', attributes)
-  left_labels, right_labels, out_labels = labels.groups()
+  labels = _group(r'dim_labels=(\w+->\w+)', attributes)
+  left_labels, right_labels, out_labels = re.split('_|->', labels)
   window = _window(attributes, len(right_labels) - 2)
   pairs = 1
   for i, options in enumerate(window):
@@ -402,7 +400,7 @@ def _convolution_flops(
       left[left_labels.index(str(i))], out[out_labels.index(str(i))], options
     )
   # The kernel's input features are those of one feature group, and the result's
-  # batch that of one batch group: groups of both kinds are counted right.
+  # batch is that of one batch group: both kinds of groups are counted right.
   batch = out[out_labels.index('b')]
   features = out[out_labels.index('f')] * right[right_labels.index('i')]
   return 2 * pairs * batch * features
@@ -410,41 +408,29 @@ def _convolution_flops(
 
 def _window(attributes: str, rank: int) -> list[dict[str, int]]:
   """Options of a convolution's window for each spatial dimension."""
-  found = re.search(r'window=\{([^}]*)\}', attributes)
-  options = dict(re.findall(r'(\w+)=(\S+)', found.group(1))) if found else {}
-
-  def numbers(name, default):
-    text = options.get(name)
-    return text.split('x') if text else [default] * rank
-
-  pads = [pad.partition('_')[0] for pad in numbers('pad', '0_0')]
-  columns = {
-    'size': numbers('size', '1'),
-    'stride': numbers('stride', '1'),
-    'low': pads,
-    'base': numbers('lhs_dilate', '1'),
-    'dilation': numbers('rhs_dilate', '1'),
-  }
-  return [
-    {name: int(column[i]) for name, column in columns.items()}
-    for i in range(rank)
-  ]
+  window = re.search(r'window=\{([^}]*)\}', attributes)
+  options = dict(re.findall(r'(\w+)=(\S+)', window.group(1))) if window else {}
+  dimensions: list[dict[str, int]] = [{} for _ in range(rank)]
+  for ours, name, default in (
+    ('size', 'size', '1'),
+    ('stride', 'stride', '1'),
+    ('low', 'pad', '0_0'),
+    ('base', 'lhs_dilate', '1'),
+    ('dilation', 'rhs_dilate', '1'),
+  ):
+    values = options[name].split('x') if name in options else [default] * rank
+    for dimension, value in zip(dimensions, values, strict=True):
+      dimension[ours] = int(value.partition('_')[0])  # Of a pad, the low one.
+  return dimensions
 
 
 def _valid_pairs(extent: int, positions: int, window: Mapping[str, int]) -> int:
-  """How many (output, window) positions read an element of the input."""
+  """Number of (output, window) positions that read an element of the input."""
   last = (extent - 1) * window['base']
+  starts = np.arange(positions) * window['stride'] - window['low']
   count = 0
   for k in range(window['size']):
-    # Output o reads at o * stride + k * dilation - low.
-    offset = k * window['dilation'] - window['low']
-    if window['base'] == 1:
-      low = max(0, math.ceil(-offset / window['stride']))
-      high = min(positions - 1, (last - offset) // window['stride'])
-      count += max(0, high - low + 1)
-    else:
-      count += sum(
-        0 <= at <= last and at % window['base'] == 0
-        for at in (o * window['stride'] + offset for o in range(positions))
-      )
+    at = starts + k * window['dilation']
+    is_read = (at >= 0) & (at <= last) & (at % window['base'] == 0)
+    count += int(np.count_nonzero(is_read))
   return count

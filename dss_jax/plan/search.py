@@ -1,27 +1,46 @@
-"""Chooses what to compile, and finds the best.
+"""Search for the best candidate.
 
 Arithmetic first: every sensible candidate is counted (memory and a rough
-time), what can't fit is dropped, and the rest compiled, the most promising
+time), what can't fit is dropped, and the rest is compiled, the most promising
 first, until no further one promises to be clearly better.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TypedDict
 
 from dss_jax.errors import DataError
-from dss_jax.plan import counting, hardware
+from dss_jax.plan import counting
 
 REMATS = ('none', 'minimal', 'full')
-# Counted memory is this far from the compiler's, either way.
+# Counted memory is within this factor of the compiler's, either way.
 _SLACK = 1.15
 # A candidate is worth compiling if it promises to save this part of the time.
 _GAIN = 0.03
 
 
+class Compiled(TypedDict, total=False):
+  """The worker's result for a step, on one chip; sizes in bytes.
+
+  One that is too large for the compiler has no figures of its program.
+  """
+
+  fits: bool
+  needed: int
+  limit: int
+  parameters: int
+  optimizer: int
+  temporaries: int
+  seconds: float
+  flops: float
+  collective_bytes: Mapping[str, float]
+  unknown_loops: int
+
+
 @dataclasses.dataclass(frozen=True)
-class Found:
-  """A candidate and what came out.
+class Outcome:
+  """A candidate with its result.
 
   Attributes:
     candidate: how the step is laid out.
@@ -31,7 +50,7 @@ class Found:
   """
 
   candidate: counting.Candidate
-  result: Mapping[str, Any] | None
+  result: Compiled | None
   counted: Mapping[str, float]
   problem: str | None = None
 
@@ -39,201 +58,140 @@ class Found:
   def fits(self) -> bool:
     return bool(self.result and self.result['fits'])
 
+  @property
+  def size(self) -> float:
+    """Bytes on a chip, by arithmetic."""
+    return sum(self.counted.values())
+
+  @property
+  def rank(self) -> tuple[int, float]:
+    """Sorts what fits by time, then what doesn't by memory."""
+    if self.result is None:
+      return 1, float('inf')
+    if self.fits:
+      return 0, self.result['seconds']
+    return 1, self.result['needed']
+
 
 def candidates(
-  model: counting.Model, topology: hardware.Topology, rows: int
+  workload: counting.Workload, rows: int
 ) -> list[counting.Candidate]:
-  """All sensible ways to lay a training step out.
+  """Returns all sensible ways to lay a step out.
 
   The chips along whole directions of the torus share a replica (JAX splits no
   direction), as far as their number divides the heads, the mlp and the
-  vocabulary and leaves each chip whole rows. Batches are halved
+  vocabulary and leaves each chip whole rows. In training, batches are halved
   into microbatches as long as a chip has a row in each. Parameters are split
   over 'data' only where there is such an axis.
 
   Args:
-    model: what is trained.
-    topology: the chips.
+    workload: what is planned.
     rows: B.
+
+  Raises:
+    DataError: the batch can't be split over the chips.
   """
-  result = []
-  for partitions in _partitions(model, topology, rows):
-    data = topology.count // partitions
-    each = rows // data
-    microbatches = [2**i for i in range(each.bit_length()) if each % 2**i == 0]
-    for dims in (1, 2) if data > 1 else (1,):
-      for remat in REMATS:
-        result += [
-          counting.Candidate(partitions, dims, remat, count, rows)
-          for count in microbatches
-        ]
-  return result
-
-
-def decode_candidates(
-  model: counting.Model, topology: hardware.Topology, rows: int
-) -> list[counting.Candidate]:
-  """All sensible ways to lay decoding out."""
-  return [
-    counting.Candidate(partitions, dims, 'none', 1, rows)
-    for partitions in _partitions(model, topology, rows)
-    for dims in ((1, 2) if topology.count > partitions else (1,))
-  ]
-
-
-def _partitions(
-  model: counting.Model, topology: hardware.Topology, rows: int
-) -> list[int]:
-  chips = topology.count
+  model, topology = workload.model, workload.topology
   along = {1}
   for extent in topology.extents:
     along |= {extent * each for each in along}
-  found = [
+  possible = [
     p
     for p in sorted(along)
-    if rows % (chips // p) == 0
+    if rows % (topology.count // p) == 0
     and not any(n % p for n in (model.heads, model.mlp, model.vocab))
   ]
-  if not found:
+  if not possible:
     raise DataError(
-      f'A batch of {rows} rows cannot be split over the {chips} chips of'
-      f' {topology.name}: each chip needs whole rows, and at most'
+      f'A batch of {rows} rows cannot be split over the {topology.count} chips'
+      f' of {topology.name}: each chip needs whole rows, and at most'
       f' {model.heads} chips, the number of heads, share one. Give --batch_size'
-      f' a multiple of {chips}.'
+      f' a multiple of {topology.count}.'
     )
-  return found
-
-
-def counted_bytes(
-  model: counting.Model, candidate: counting.Candidate, chips: int, decode: bool
-) -> Mapping[str, float]:
-  """Memory of a chip by kind, by arithmetic."""
-  kinds = dict(counting.memory(model, candidate, chips))
-  if decode:
-    data = chips // candidate.partitions
-    for kind in ('optimizer', 'gradients'):
-      kinds[kind] = 0.0
-    # Keys and values of both attentions of the decoder.
-    kinds['activations'] = (
-      candidate.rows
-      / data
-      * 2
-      * 2
-      * model.decoder_layers
-      * model.joined
-      / candidate.partitions
-      * (model.inputs + model.targets)
-    )
-  return kinds
+  result = []
+  for partitions in possible:
+    data = topology.count // partitions
+    each = rows // data
+    remats: Sequence[str] = ('none',) if workload.decode else REMATS
+    halvings = 1 if workload.decode else each.bit_length()
+    microbatches = [2**i for i in range(halvings) if each % 2**i == 0]
+    result += [
+      counting.Candidate(partitions, dims, remat, count, rows)
+      for dims, remat, count in itertools.product(
+        (1, 2) if data > 1 else (1,), remats, microbatches
+      )
+    ]
+  return result
 
 
 def search(
-  model: counting.Model,
-  topology: hardware.Topology,
+  workload: counting.Workload,
   choices: Sequence[counting.Candidate],
-  compile_step: Callable[[counting.Candidate], Mapping[str, Any]],
+  compile_step: Callable[[counting.Candidate], Compiled],
   limit: int,
-  decode: bool = False,
-) -> list[Found]:
+) -> list[Outcome]:
   """Compiles the promising candidates.
 
   Args:
-    model: what is planned.
-    topology: the chips.
+    workload: what is planned.
     choices: candidates to choose from.
     compile_step: returns the worker's result; may raise DataError for a
       candidate that can't be compiled.
     limit: how many compilations at most; 0 for every candidate that arithmetic
       lets through.
-    decode: whether it is decoding, and not a training step.
 
   Returns:
-    What was compiled, the best first: what fits by time, then what doesn't by
-    memory.
+    What was compiled, the best first.
   """
-  hbm = topology.chip.hbm_bytes
-  counted = {
-    c: counted_bytes(model, c, topology.count, decode) for c in choices
-  }
-  rough = _rough(model, topology, decode)
+  counted = [Outcome(c, None, workload.memory(c)) for c in choices]
+  most = workload.topology.chip.hbm_bytes * _SLACK
   promising = sorted(
-    (c for c in choices if sum(counted[c].values()) <= hbm * _SLACK),
-    key=rough,
+    (o for o in counted if o.size <= most),
+    key=lambda o: workload.seconds(o.candidate),
   )
   if not promising:
     # Let the compiler say by how much the smallest one is too large.
-    promising = [min(choices, key=lambda c: sum(counted[c].values()))]
-  found: list[Found] = []
-  for candidate in promising:
-    if limit and (len(found) >= limit or _is_hopeless(rough, candidate, found)):
+    promising = [min(counted, key=lambda o: o.size)]
+  outcomes: list[Outcome] = []
+  for each in promising:
+    is_enough = len(outcomes) >= limit or _is_hopeless(workload, each, outcomes)
+    if limit and is_enough:
       break
-    if _needs_more_than_failed(candidate, counted, found):
+    # One that needs less, as counted, may have been too large already.
+    if any(o.result and not o.fits and each.size >= o.size for o in outcomes):
       continue
     try:
-      result, problem = compile_step(candidate), None
+      result = compile_step(each.candidate)
+      outcomes.append(dataclasses.replace(each, result=result))
     except DataError as error:
-      result, problem = None, str(error)
-    found.append(Found(candidate, result, counted[candidate], problem))
-  return sorted(found, key=_rank)
+      outcomes.append(dataclasses.replace(each, problem=str(error)))
+  return sorted(outcomes, key=lambda o: o.rank)
 
 
-def _rank(found: Found) -> tuple:
-  if found.fits:
-    return 0, found.result['seconds']
-  needed = found.result['needed'] if found.result else float('inf')
-  return 1, needed
-
-
-def _rough(
-  model: counting.Model, topology: hardware.Topology, decode: bool
-) -> Callable[[counting.Candidate], float]:
-  """The rough time of a candidate."""
-  count = counting.decode_seconds if decode else counting.seconds
-  return lambda candidate: count(model, candidate, topology)
-
-
-def _is_hopeless(rough, candidate, found) -> bool:
+def _is_hopeless(
+  workload: counting.Workload, each: Outcome, outcomes: Sequence[Outcome]
+) -> bool:
   """Whether a candidate promises no gain over the best that fits."""
-  fitting = [f for f in found if f.fits]
-  if not fitting:
+  best = min(outcomes, key=lambda o: o.rank, default=None)
+  if best is None or not best.fits:
     return False
-  best = min(fitting, key=_rank)
-  # Arithmetic is off by much the same factor for all.
-  factor = best.result['seconds'] / rough(best.candidate)
-  promised = factor * rough(candidate)
-  return promised > best.result['seconds'] * (1 - _GAIN)
-
-
-def _needs_more_than_failed(candidate, counted, found) -> bool:
-  """Whether one that needs less, as counted, was too large already."""
-  size = sum(counted[candidate].values())
-  return any(
-    f.result is not None
-    and not f.fits
-    and size >= sum(counted[f.candidate].values())
-    for f in found
-  )
+  seconds = best.rank[1]
+  # Arithmetic is off by about the same factor for all.
+  factor = seconds / workload.seconds(best.candidate)
+  return factor * workload.seconds(each.candidate) > seconds * (1 - _GAIN)
 
 
 def count_only(
-  model: counting.Model,
-  topology: hardware.Topology,
-  choices: Sequence[counting.Candidate],
-  decode: bool = False,
-) -> list[Found]:
+  workload: counting.Workload, choices: Sequence[counting.Candidate]
+) -> list[Outcome]:
   """Counts candidates where nothing can be compiled.
 
   Returns:
     Those that fit, by a rough time, at most eight; else the smallest.
   """
-  founds = [
-    Found(c, None, counted_bytes(model, c, topology.count, decode))
-    for c in choices
-  ]
-  fitting = [
-    f for f in founds if sum(f.counted.values()) <= topology.chip.hbm_bytes
-  ]
+  counted = [Outcome(c, None, workload.memory(c)) for c in choices]
+  most = workload.topology.chip.hbm_bytes
+  fitting = [o for o in counted if o.size <= most]
   if not fitting:
-    return [min(founds, key=lambda f: sum(f.counted.values()))]
-  rough = _rough(model, topology, decode)
-  return sorted(fitting, key=lambda f: rough(f.candidate))[:8]
+    return [min(counted, key=lambda o: o.size)]
+  return sorted(fitting, key=lambda o: workload.seconds(o.candidate))[:8]

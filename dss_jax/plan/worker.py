@@ -1,12 +1,12 @@
 """The process that holds TPU's compiler: `python -m dss_jax.plan.worker`.
 
-It alone loads libtpu, with JAX itself on the CPU, so that nothing else ever
-meets it. Requests come as lines of JSON on standard input, answers go as lines
-of JSON to standard output; whatever libraries print goes to standard error.
+It alone loads libtpu, with JAX itself on the CPU, so that no other process has
+to. Requests come as lines of JSON on standard input, answers go as lines of
+JSON to standard output; whatever libraries print goes to standard error.
 
-Most of a compilation is code generation, which no plan needs. Before it, XLA
-writes the program with its schedule and memory to a folder: as soon as that is
-there it is read, and the process ends with the compiler in it.
+Most of a compilation is code generation, which no plan needs. Before that, XLA
+writes the program with its schedule and memory to a folder. As soon as it is
+there it is read, and the process ends together with the compiler.
 """
 
 import os
@@ -30,22 +30,23 @@ import pathlib
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import IO, Any
 
 import jax
 
 from dss_jax import run_config
 from dss_jax.errors import DataError
 from dss_jax.plan import costs, counting, hardware, hlo, program
+from t5x.examples.t5 import network
 
-# Changes with what is read from a compiled program.
+# To be changed along with what is read from a compiled program.
 _FORMAT = 'peaks'
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 
 
-def devices(topology: hardware.Topology) -> Sequence[Any]:
-  """Devices of a topology that isn't there, from TPU's compiler.
+def devices(topology: hardware.Topology) -> Sequence[jax.Device]:
+  """Returns the devices of a topology that isn't there, from TPU's compiler.
 
   Args:
     topology: which chips.
@@ -63,15 +64,14 @@ def devices(topology: hardware.Topology) -> Sequence[Any]:
   from jax.experimental import topologies
 
   try:
-    found = topologies.get_topology_desc(
+    return topologies.get_topology_desc(
       platform='tpu', topology_name=topology.name
-    )
-  except Exception as error:  # Whatever the plug-in raises is its own.
+    ).devices
+  except Exception as error:  # The plug-in raises exceptions of its own.
     raise DataError(
       f"--topology {topology.name}: TPU's compiler knows no such topology:"
       f' {str(error).splitlines()[0]}'
     ) from error
-  return found.devices
 
 
 class Worker:
@@ -82,10 +82,10 @@ class Worker:
     gin_bindings: of the run.
     topology: the chips.
     cache: file of finished compilations, JSON lines; None keeps none.
-    dump: folder that XLA_FLAGS tells XLA to write programs to.
+    dump: folder to which XLA writes programs, as XLA_FLAGS tells it.
 
   Attributes:
-    is_spent: whether it has compiled, which it does once only.
+    is_spent: whether it has compiled, which it does only once.
   """
 
   def __init__(
@@ -94,7 +94,7 @@ class Worker:
     gin_bindings: Sequence[str],
     topology: str,
     cache: str | None = None,
-    dump: str | None = None,
+    dump: str = '',
   ):
     self._config = gin_files, gin_bindings
     self._topology = hardware.parse(topology)
@@ -107,14 +107,13 @@ class Worker:
     with run_config.configured(*self._config) as bound:
       model = run_config.resolve(bound, 'model')
       config = getattr(model.module, 'config', None)
-      lengths = run_config.macro('TASK_FEATURE_LENGTHS')
-      needed = ('emb_dim', 'num_encoder_layers', 'scan_layers')
-      if not all(hasattr(config, name) for name in needed):
+      if not isinstance(config, network.T5Config):
         raise DataError(
-          'dss plan counts on the network t5x.examples.t5.network.Transformer;'
+          'dss plan expects the network t5x.examples.t5.network.Transformer;'
           f' found {type(model.module).__name__}.'
         )
-      shapes = program.state_bytes(model, lengths)
+      lengths = run_config.macro('TASK_FEATURE_LENGTHS')
+      parameters, optimizer = program.state_bytes(model, lengths)
       return {
         'model': {
           'embed': config.emb_dim,
@@ -127,8 +126,8 @@ class Worker:
           'vocab': config.vocab_size,
           'inputs': lengths['inputs'],
           'targets': lengths['targets'],
-          'parameter_bytes': shapes[0],
-          'optimizer_bytes': shapes[1],
+          'parameter_bytes': parameters,
+          'optimizer_bytes': optimizer,
         },
         'rows': run_config.macro('BATCH_SIZE'),
         'decode_rows': run_config.macro_or('EVAL_BATCH_SIZE', None),
@@ -137,22 +136,21 @@ class Worker:
   def plan(
     self, candidate: Mapping[str, Any], decode: bool = False
   ) -> Mapping[str, Any]:
-    """Compiles a step and returns what it takes.
+    """Compiles a step and returns its costs.
 
     Args:
       candidate: fields of a `counting.Candidate`.
-      decode: whether it is decoding, and not a training step.
+      decode: whether to compile decoding instead of a training step.
     """
     chosen = counting.Candidate(**candidate)
     chips = devices(self._topology)
     with run_config.configured(*self._config, chosen.gin(decode)) as bound:
-      make = program.decode_step if decode else program.train_step
-      step = make(bound, chips, chosen.rows)
+      step = program.lower(bound, chips, chosen.rows, decode)
       targets = run_config.macro('TASK_FEATURE_LENGTHS')['targets']
     key = self._key(step)
-    known = self._look_up(key)
-    if known is not None:
-      return known
+    cached = self._look_up(key)
+    if cached is not None:
+      return cached
     self.is_spent = True
     result = {
       'key': key,
@@ -168,26 +166,24 @@ class Worker:
     return result
 
   def _key(self, step: program.Step) -> str:
-    """What the result depends on: the program, the chips, the compilers."""
+    """Digest of what the result depends on: program, chips and compilers."""
     import libtpu
 
-    text = '\n'.join(
-      (
-        self._topology.name,
-        str(getattr(libtpu, '__version__', '')),
-        jax.__version__,
-        _FORMAT,
-        step.lowered.as_text(),
-      )
+    parts = (
+      self._topology.name,
+      str(getattr(libtpu, '__version__', '')),
+      jax.__version__,
+      _FORMAT,
+      step.lowered.as_text(),
     )
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
 
   def _look_up(self, key: str) -> Mapping[str, Any] | None:
     if self._cache is None or not os.path.exists(self._cache):
       return None
     with open(self._cache, encoding='utf-8') as f:
       for line in f:
-        # A line that a killed plan left half written is no result.
+        # A killed plan may have left half a line.
         if line.endswith('}\n') and key in line:
           return json.loads(line)
     return None
@@ -211,29 +207,26 @@ def _is_torn(path: str) -> bool:
 
 
 def compiled_costs(
-  step: program.Step,
-  topology: hardware.Topology,
-  unknown_trips: int,
-  dump: str,
+  step: program.Step, topology: hardware.Topology, unknown_trips: int, dump: str
 ) -> Mapping[str, Any]:
   """Compiles a step up to its code; returns whether it fits and what it costs.
 
   Args:
     step: lowered.
     topology: its chips.
-    unknown_trips: what to take for a loop that ends when its data say so.
-    dump: folder that XLA writes programs to.
+    unknown_trips: the number of trips of a loop whose end depends on data.
+    dump: folder to which XLA writes programs.
   """
   start = time.perf_counter()
   try:
     text, report = compiled_text(step.lowered.compile, dump)
   except jax.errors.JaxRuntimeError as error:
-    found = exhausted(str(error))
-    if found is None:
+    sizes = exhausted(str(error))
+    if sizes is None:
       raise
-    used, limit = found
+    used, limit = sizes
     return {'fits': False, 'needed': used, 'limit': limit}
-  found = costs.Estimator(
+  estimated = costs.Estimator(
     hlo.parse(text), topology, step.coordinates, unknown_trips
   ).estimate()
   needed = memory_bytes(report)
@@ -244,18 +237,18 @@ def compiled_costs(
     'temporaries': max(0, needed - arguments),
     'limit': topology.chip.hbm_bytes,
     'compile_seconds': time.perf_counter() - start,
-    **vars(found),
+    **vars(estimated),
   }
 
 
 def compiled_text(
   compile_step: Callable[[], Any], dump: str, interval: float = 0.5
 ) -> tuple[str, str]:
-  """Waits for a program with its schedule, and for its memory report.
+  """Returns a program with its schedule, and its memory report.
 
   Args:
-    compile_step: compiles, with XLA writing to the folder; goes on in the
-      background where the program is there before it ends.
+    compile_step: compiles, with XLA writing to the folder; continues in the
+      background if the program is there before it ends.
     dump: the folder.
     interval: seconds between looks at it.
 
@@ -277,13 +270,13 @@ def compiled_text(
     is_over = not thread.is_alive()
     if raised:
       raise raised[0]
-    found = [
+    files = [
       sorted(pathlib.Path(dump).glob(f'*.after_optimizations{end}.txt'))
       for end in ('_after_buffer_assignment', '-memory-usage-report')
     ]
-    if all(found):
-      text, report = (f[-1].read_text(encoding='utf-8') for f in found)
-      # Half of it may be written as yet.
+    if all(files):
+      text, report = (f[-1].read_text(encoding='utf-8') for f in files)
+      # Only half of it may be written so far.
       if is_over or (len(text) == size and text.rstrip().endswith('}')):
         return text, report
       size = len(text)
@@ -296,23 +289,23 @@ def compiled_text(
 
 
 def memory_bytes(report: str) -> int:
-  """Bytes of main memory that a program is allotted, arguments included.
+  """Returns the bytes of main memory allocated to a program and its arguments.
 
   Args:
     report: XLA's, such as `Memory Space: default (color=0)` and, on the next
       line, `Total bytes: 1234 (1.2KiB)`.
 
   Raises:
-    ValueError: it says nothing of the main memory.
+    ValueError: it doesn't mention the main memory.
   """
-  found = re.search(r'\(color=0\)\s+Total bytes:\s*(\d+)', report)
-  if found is None:
+  total = re.search(r'\(color=0\)\s+Total bytes:\s*(\d+)', report)
+  if total is None:
     raise ValueError('Memory report: found no total of the main memory.')
-  return int(found.group(1))
+  return int(total.group(1))
 
 
 def exhausted(message: str) -> tuple[int, int] | None:
-  """Bytes used and there, from what the compiler says if memory is too small.
+  """Returns bytes needed and available, from an error of the compiler.
 
   Args:
     message: such as `… Used 20.50G of 15.75G hbm. Exceeded hbm capacity by …`
@@ -322,21 +315,23 @@ def exhausted(message: str) -> tuple[int, int] | None:
     None if the message is about something else.
   """
   size = r'([\d.]+)([KMGT]?)\w*'
-  found = re.search(
+  match = re.search(
     rf'Used\s+{size}\s+of\s+{size}\s+hbm', message
   ) or re.search(
     rf'\({size}\)\s+exceeds\s+available\s+HBM\s+\({size}\)', message
   )
-  if found is None:
+  if match is None:
     return None
-  used, used_unit, limit, limit_unit = found.groups()
+  used, used_unit, limit, limit_unit = match.groups()
   return (
     round(float(used) * _UNITS[used_unit]),
     round(float(limit) * _UNITS[limit_unit]),
   )
 
 
-def serve(requests: Any, answers: Any, options: Mapping[str, Any]) -> None:
+def serve(
+  requests: Iterable[str], answers: IO[str], options: Mapping[str, Any]
+) -> None:
   """Answers requests until there are no more, or until one was compiled.
 
   Args:
@@ -345,17 +340,15 @@ def serve(requests: Any, answers: Any, options: Mapping[str, Any]) -> None:
     options: arguments of `Worker`.
   """
   worker = Worker(**options)
+  calls: dict[str, Callable[..., Mapping[str, Any]]]
   calls = {'describe': worker.describe, 'plan': worker.plan}
   for line in requests:
     request = json.loads(line)
+    answer: dict[str, Any] = {}
     try:
-      answer = {'result': calls[request.pop('call')](**request)}
+      answer['result'] = calls[request.pop('call')](**request)
     except Exception as error:
-      # A mistake of the user's ends the plan; anything else, this candidate.
-      answer = {
-        'error': str(error),
-        'exit_code': getattr(error, 'exit_code', None),
-      }
+      answer['error'] = str(error)
     answer['last'] = worker.is_spent
     answers.write(json.dumps(answer) + '\n')
     answers.flush()
@@ -368,7 +361,7 @@ def main() -> None:
   answers = os.fdopen(os.dup(1), 'w', encoding='utf-8')
   os.dup2(2, 1)
   serve(sys.stdin, answers, json.loads(sys.argv[1]))
-  # Not at the end of the compiler's work, which other threads go on with.
+  # Without waiting for the compiler, which still runs in another thread.
   os._exit(0)
 
 

@@ -1,6 +1,7 @@
-"""Writes a generated sample in the published layout."""
+"""Files of a generated sample, in the published layout."""
 
 import argparse
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,10 +21,10 @@ def split(
 
   Args:
     data_set: such as 'cqa'.
-    name: of the split, as its files have it.
+    name: of the split, as in its files' names.
     rows: with the published fields.
-    completions: what the teacher says about each.
-    completions_per_file: how many one of its files holds.
+    completions: the teacher's, one per row.
+    completions_per_file: how many one file holds.
   """
   lines = [json.dumps(row, separators=(',', ':')) for row in rows]
   result = {f'{data_set}/{data_set}_{name}.json': '\n'.join(lines) + '\n'}
@@ -35,12 +36,17 @@ def split(
   return result
 
 
+def digest(text: str) -> str:
+  """Returns a row's identifier."""
+  return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
 def write(files: Mapping[str, str], output_dir: str) -> None:
   """Writes files below a folder.
 
   Args:
     files: texts by path, as `split` returns them.
-    output_dir: the folder; it is made if need be.
+    output_dir: the folder; it is created if need be.
   """
   for path, text in files.items():
     path = os.path.join(output_dir, path)
@@ -56,14 +62,14 @@ def main(
 
   Args:
     description: its first line is shown by `--help`.
-    seed: unless `--seed` says another.
+    seed: the default of `--seed`.
     generate: returns the files for a seed.
   """
   parser = argparse.ArgumentParser(description=description.split('\n')[0])
   parser.add_argument('--output_dir', default=sample.DATA_DIR)
   parser.add_argument('--seed', type=int, default=seed)
   args = parser.parse_args()
-  made = generate(args.seed)
-  write(made, args.output_dir)
-  for path in made:
+  generated = generate(args.seed)
+  write(generated, args.output_dir)
+  for path in generated:
     print(os.path.join(args.output_dir, path))

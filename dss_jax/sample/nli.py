@@ -1,18 +1,19 @@
-"""Writes the packaged e-SNLI and ANLI samples: does one text follow from one?
+"""Generator of the packaged e-SNLI and ANLI samples: entailment of two texts.
 
   python -m dss_jax.sample.nli [--output_dir=FOLDER] [--seed=N]
 
-e-SNLI's premises tell what somebody is doing, as a picture's caption; ANLI's
-tell about a place in a few sentences. A hypothesis follows from its premise
-(label 0, entailment), may be so (1, neutral) or cannot be so (2,
-contradiction). The teacher's rationale says why. About a quarter of its labels
-are wrong or missing, and it runs on into pairs that it makes up.
+e-SNLI's premises describe what somebody is doing, like the caption of a
+picture; ANLI's describe a place in a few sentences. A hypothesis follows from
+its premise (label 0, entailment), may be true (1, neutral) or cannot be true
+(2, contradiction). The teacher's rationale says why. About a quarter of its
+labels are wrong or missing, and it runs on into pairs that it makes up.
 """
 
 import dataclasses
-import hashlib
+import functools
 
-from dss_jax.sample import cqa, files, svamp
+from dss_jax.sample import files
+from dss_jax.sample.draws import Draws, distinct, run_on
 
 SEED = 50
 ROWS = (('train', 120), ('valid', 30), ('test', 30))
@@ -25,7 +26,7 @@ _COMPLETION_WORDS = (45, 80)
 _WHO = (('man', 'person'), ('woman', 'person'), ('boy', 'child'),
         ('girl', 'child'), ('farmer', 'person'))  # fmt: skip
 _WEARS = ('red coat', 'blue scarf', 'green shirt', 'warm jacket')
-# What is done, said in general, and something that cannot be at the same time.
+# An activity, what it implies, and something that contradicts it.
 _DOES = (
   ('feeding a horse', 'near an animal', 'asleep in bed'),
   ('watching an eagle', 'looking at a bird', 'under the water'),
@@ -55,7 +56,7 @@ class Pair:
     premise: what is known.
     hypothesis: what is asked about.
     label: an index into `LABELS`.
-    reasons: what speaks for each of the labels.
+    reasons: the justification of each of the labels.
   """
 
   premise: str
@@ -63,9 +64,14 @@ class Pair:
   label: int
   reasons: tuple[str, str, str]
 
+  @property
+  def text(self) -> str:
+    """Premise and hypothesis, a line each."""
+    return f'{self.premise}\n{self.hypothesis}'
 
-def make_caption(draws: cqa.Draws) -> Pair:
-  """Draws a pair of e-SNLI's kind."""
+
+def make_caption(draws: Draws) -> Pair:
+  """Draws a pair like those of e-SNLI."""
   (who, general), (does, implied, else_) = draws.one(_WHO), draws.one(_DOES)
   where, wears, maybe = map(draws.one, (_WHERE, _WEARS, _MAYBE))
   wrong = draws.one((else_, else_, f'not {does}'))
@@ -87,8 +93,8 @@ def make_caption(draws: cqa.Draws) -> Pair:
   )
 
 
-def make_article(draws: cqa.Draws) -> Pair:
-  """Draws a pair of ANLI's kind."""
+def make_article(draws: Draws) -> Pair:
+  """Draws a pair like those of ANLI."""
   name = f'{draws.one(_PLACES)} {draws.one(_KINDS)}'
   land, other = draws.shuffled(draws.one(_LANDS))
   year, rooms = 1850 + draws.below(140), 3 + draws.below(20)
@@ -116,16 +122,16 @@ def make_article(draws: cqa.Draws) -> Pair:
 
 
 _MAKERS = {'anli1': make_article, 'esnli': make_caption}
-# What stands before the reasoning and before the answer, and after it.
+# The text before the reasoning, before the answer, and after the answer.
 _WORDING = {
   'anli1': ('Answer:', ' So the answer is ', '.'),
   'esnli': ('Reasonings:', '\nAnswer: ', ''),
 }
 
 
-def answer(data_set: str, pair: Pair, draws: cqa.Draws) -> str:
+def answer(data_set: str, pair: Pair, draws: Draws) -> str:
   """Returns the teacher's reasoning and label, right or wrong."""
-  fault, label = svamp.drawn(_TEACHER, draws), pair.label
+  fault, label = draws.by_share(_TEACHER), pair.label
   if fault == 'wrong':
     label = (label + 1 + draws.below(2)) % len(LABELS)
   _, before, after = _WORDING[data_set]
@@ -134,18 +140,18 @@ def answer(data_set: str, pair: Pair, draws: cqa.Draws) -> str:
   return f'{pair.reasons[label]}{before}{LABELS[label]}{after}'
 
 
-def completion(data_set: str, pair: Pair, draws: cqa.Draws) -> str:
-  """Returns a raw completion: the answer, then pairs that it makes up."""
+def completion(data_set: str, pair: Pair, draws: Draws) -> str:
+  """Returns a raw completion: the answer, then invented pairs."""
   text = answer(data_set, pair, draws)
-  low, high = _COMPLETION_WORDS
-  limit = max(low + draws.below(high - low), text.count(' ') + 2)
-  while text.count(' ') < limit:
+
+  def invent():
     other = _MAKERS[data_set](draws)
-    text += (
-      f'\n\nPremise: {other.premise}\nHypothesis: {other.hypothesis}\n'
+    return (
+      f'Premise: {other.premise}\nHypothesis: {other.hypothesis}\n'
       f'{_WORDING[data_set][0]} {answer(data_set, other, draws)}'
     )
-  return ' '.join(text.split(' ')[:limit])
+
+  return run_on(text, _COMPLETION_WORDS, draws, invent)
 
 
 def record(data_set: str, pair: Pair) -> dict[str, object]:
@@ -158,35 +164,24 @@ def record(data_set: str, pair: Pair) -> dict[str, object]:
   if data_set == 'esnli':
     reason = pair.reasons[pair.label]
     return shared | {f'explanation_{i}': reason for i in (1, 2, 3)}
-  text = f'{pair.premise}\n{pair.hypothesis}'.encode()
-  name = hashlib.md5(text, usedforsecurity=False).hexdigest()
-  return {'uid': name} | shared | {'reason': ''}
+  return {'uid': files.digest(pair.text)} | shared | {'reason': ''}
 
 
 def generate(seed: int = SEED) -> dict[str, str]:
   """Returns the samples as {path below the data folder: text of the file}."""
-  result = {}
-  for offset, (data_set, make) in enumerate(_MAKERS.items()):
-    draws = cqa.Draws(seed + 2 * offset)
-    teacher, seen = cqa.Draws(seed + 2 * offset + 1), set()
+  result: dict[str, str] = {}
+  for offset, (data_set, maker) in enumerate(_MAKERS.items()):
+    make = functools.partial(maker, Draws(seed + 2 * offset))
+    teacher = Draws(seed + 2 * offset + 1)
+    seen: set[str] = set()
     for split, n in ROWS:
-      pairs = []
-      while len(pairs) < n:
-        pair = make(draws)
-        if (pair.premise, pair.hypothesis) not in seen:
-          seen.add((pair.premise, pair.hypothesis))
-          pairs.append(pair)
-      said = [completion(data_set, p, teacher) for p in pairs]
+      pairs = list(distinct(make, n, seen))
+      texts = [completion(data_set, p, teacher) for p in pairs]
       rows = [record(data_set, p) for p in pairs]
       size = COMPLETIONS_PER_FILE[data_set]
-      result |= files.split(data_set, split, rows, said, size)
+      result |= files.split(data_set, split, rows, texts, size)
   return result
 
 
-def main() -> None:
-  """Entry point of `python -m dss_jax.sample.nli`."""
-  files.main(__doc__, SEED, generate)
-
-
 if __name__ == '__main__':
-  main()
+  files.main(__doc__, SEED, generate)

@@ -1,22 +1,24 @@
-"""Writes the packaged SVAMP and ASDiv samples: arithmetic in words.
+"""Generator of the packaged SVAMP and ASDiv samples: word problems.
 
   python -m dss_jax.sample.svamp [--output_dir=FOLDER] [--seed=N]
 
 A row is a short story, a newline and a question; its label is the equation
-that answers it, with numbers written as floats. A teacher's completion tells
+that answers it, with numbers written as floats. A teacher's completion explains
 the steps, states an equation in parentheses, and runs on into problems that it
 makes up. About a quarter of the equations are wrong or missing: the teacher
-takes the wrong operation, mistakes a number, writes units into the equation
-(which then has no value), or never comes to an answer.
+picks the wrong operation, misreads a number, writes units into the equation
+(which then has no value), or never reaches an answer.
 
-ASDiv's rows are of the same kind with other people and things in them, and
-there is no test split of them: they only add to SVAMP's train rows.
+ASDiv's rows are of the same kind with other people and things in them. They
+have no test split, since they only add to SVAMP's train rows.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Mapping
 
-from dss_jax.sample import cqa, files
+from dss_jax.sample import files
+from dss_jax.sample.draws import Draws, distinct, run_on
 
 SEED = 38
 ROWS = {'svamp': (('train', 160), ('test', 40)), 'asdiv': (('train', 60),)}
@@ -31,30 +33,10 @@ THINGS = {
 }
 
 # What the teacher does, and how often.
-_TEACHER = (
-  ('right', 0.74),
-  ('operation', 0.13),
-  ('number', 0.06),
-  ('units', 0.03),
-  ('no answer', 0.04),
-)
+_TEACHER = (('right', 0.74), ('operation', 0.13), ('number', 0.06),
+            ('units', 0.03), ('no answer', 0.04))  # fmt: skip
 _OTHER = {'+': '-', '-': '+', '*': '+', '/': '-'}
 _COMPLETION_WORDS = (50, 90)
-
-
-def drawn(shares: tuple[tuple[str, float], ...], draws: cqa.Draws) -> str:
-  """Returns a name, each as often as its share says.
-
-  Args:
-    shares: names with shares that add up to 1.
-    draws: the source of randomness.
-  """
-  left = draws.uniform()
-  for name, share in shares:
-    left -= share
-    if left < 0:
-      return name
-  return shares[0][0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +46,8 @@ class Kind:
   Attributes:
     story: what happened.
     question: what is asked.
-    steps: how the teacher words the way to the equation `{eq}`.
-    equation: of numbers `a`, `b`, `c` and signs.
+    steps: how the teacher explains its way to the equation `{eq}`.
+    equation: the numbers `a`, `b`, `c` and signs, in order.
     divides: whether `a` must be a multiple of `b`.
   """
 
@@ -130,34 +112,29 @@ class Problem:
   """A problem with its words and numbers filled in."""
 
   kind: Kind
-  words: tuple[tuple[str, str], ...]
-  numbers: tuple[tuple[str, int], ...]
+  words: Mapping[str, str]
+  numbers: Mapping[str, int]
 
   @property
   def text(self) -> str:
     """Story and question, as a row's input."""
-    filled = dict(self.words) | dict(self.numbers)
-    return '\n'.join(
-      (self.kind.story.format(**filled), self.kind.question.format(**filled))
-    )
+    text = f'{self.kind.story}\n{self.kind.question}'
+    return text.format(**self.words, **self.numbers)
 
 
-def make_problem(data_set: str, draws: cqa.Draws) -> Problem:
-  """Draws a problem out of the words of a data set."""
+def make_problem(data_set: str, draws: Draws) -> Problem:
+  """Draws a problem with the names and things of a data set."""
   kind = draws.one(KINDS)
   name, friend = draws.shuffled(NAMES[data_set])[:2]
   b, c = 2 + draws.below(8), 2 + draws.below(8)
   a = b * (2 + draws.below(8)) if kind.divides else b + c + draws.below(30)
-  words = (
-    ('name', name),
-    ('friend', friend),
-    ('things', draws.one(THINGS[data_set])),
-  )
-  return Problem(kind, words, (('a', a), ('b', b), ('c', c)))
+  things = draws.one(THINGS[data_set])
+  words = {'name': name, 'friend': friend, 'things': things}
+  return Problem(kind, words, {'a': a, 'b': b, 'c': c})
 
 
 def equation(parts: list[str]) -> str:
-  """Returns an equation with a pair of parentheses an operation.
+  """Returns an equation with one pair of parentheses per operation.
 
   >>> equation(['8', '+', '2', '-', '3'])
   '( ( 8 + 2 ) - 3 )'
@@ -173,71 +150,59 @@ def equation(parts: list[str]) -> str:
 
 def label(problem: Problem) -> str:
   """Returns the gold equation, such as '( 8.0 + 2.0 )'."""
-  numbers = {name: f'{value:.1f}' for name, value in problem.numbers}
+  numbers = {name: f'{value:.1f}' for name, value in problem.numbers.items()}
   return equation([numbers.get(p, p) for p in problem.kind.equation])
 
 
-def answer(problem: Problem, draws: cqa.Draws) -> str:
+def answer(problem: Problem, draws: Draws) -> str:
   """Returns the teacher's steps and equation, right or wrong."""
-  fault = drawn(_TEACHER, draws)
+  fault = draws.by_share(_TEACHER)
   numbers = dict(problem.numbers)
   if fault == 'number':
     numbers['b'] += 1 + draws.below(3)
   parts = [str(numbers.get(p, p)) for p in problem.kind.equation]
   if fault == 'operation':
     parts[-2] = _OTHER[parts[-2]]
-  said = equation(parts).replace('( ', '(').replace(' )', ')')
-  filled = dict(problem.words) | numbers | {'eq': said[1:-1]}
-  steps = problem.kind.steps.format(**filled)
+  equation_text = equation(parts).replace('( ', '(').replace(' )', ')')
+  steps = problem.kind.steps.format(
+    **problem.words, **numbers, eq=equation_text[1:-1]
+  )
   if fault == 'no answer':
     return steps
   if fault == 'units':
-    said = f'({parts[0]} {filled["things"]} {" ".join(parts[1:])})'
-  return f'{steps} The answer is {said}.'
+    equation_text = (
+      f'({parts[0]} {problem.words["things"]} {" ".join(parts[1:])})'
+    )
+  return f'{steps} The answer is {equation_text}.'
 
 
-def completion(data_set: str, problem: Problem, draws: cqa.Draws) -> str:
-  """Returns a raw completion: the answer, then problems of its own."""
+def completion(data_set: str, problem: Problem, draws: Draws) -> str:
+  """Returns a raw completion: the answer, then invented problems."""
   text = answer(problem, draws)
-  low, high = _COMPLETION_WORDS
-  limit = max(low + draws.below(high - low), text.count(' ') + 2)
-  while text.count(' ') < limit:
-    invented = make_problem(data_set, draws)
-    asked = invented.text.replace('\n', ' ')
-    text += f'\n\nQ: {asked}\nA: {answer(invented, draws)}'
-  return ' '.join(text.split(' ')[:limit])
 
+  def invent():
+    other = make_problem(data_set, draws)
+    question = other.text.replace('\n', ' ')
+    return f'Q: {question}\nA: {answer(other, draws)}'
 
-def _rows(
-  data_set: str, n: int, seen: set[str], draws: cqa.Draws
-) -> Iterator[Problem]:
-  """Yields `n` problems whose text was not seen before."""
-  while n:
-    problem = make_problem(data_set, draws)
-    if problem.text not in seen:
-      seen.add(problem.text)
-      n -= 1
-      yield problem
+  return run_on(text, _COMPLETION_WORDS, draws, invent)
 
 
 def generate(seed: int = SEED) -> dict[str, str]:
   """Returns the samples as {path below the data folder: text of the file}."""
-  draws, teacher, seen = cqa.Draws(seed), cqa.Draws(seed + 1), set()
-  result = {}
+  draws, teacher = Draws(seed), Draws(seed + 1)
+  seen: set[str] = set()
+  result: dict[str, str] = {}
   for data_set, splits in ROWS.items():
+    make = functools.partial(make_problem, data_set, draws)
     for split, n in splits:
-      problems = list(_rows(data_set, n, seen, draws))
-      said = [completion(data_set, p, teacher) for p in problems]
+      problems = list(distinct(make, n, seen))
+      texts = [completion(data_set, p, teacher) for p in problems]
       rows = [{'input': p.text, 'label': label(p)} for p in problems]
       size = COMPLETIONS_PER_FILE[data_set]
-      result |= files.split(data_set, split, rows, said, size)
+      result |= files.split(data_set, split, rows, texts, size)
   return result
 
 
-def main() -> None:
-  """Entry point of `python -m dss_jax.sample.svamp`."""
-  files.main(__doc__, SEED, generate)
-
-
 if __name__ == '__main__':
-  main()
+  files.main(__doc__, SEED, generate)

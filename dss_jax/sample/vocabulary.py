@@ -1,15 +1,16 @@
-"""Trains the vocabulary of the packaged sample, a SentencePiece model.
+"""Vocabulary of the packaged sample: trains its SentencePiece model.
 
   python -m dss_jax.sample.vocabulary [--data_dir=FOLDER]
 
-It is trained on what the sample's train split puts before the model: inputs
-with their prefixes, rationales and labels. Every word of them becomes one
-piece; other text falls back to shorter pieces, letters and bytes, so that
-nothing is unknown. Identifiers are T5's: 0 padding, 1 end, 2 unknown. A
-newline is read as a space, as in T5's vocabulary.
+It is trained on what the model sees of the sample's train split: inputs with
+their prefixes, rationales and labels. Each of their words becomes one piece;
+other text falls back to shorter pieces, letters and bytes, so that nothing is
+unknown. As in T5's vocabulary, ids are 0 padding, 1 end, 2 unknown, and a
+newline is read as a space.
 """
 
 import argparse
+import glob
 import io
 import json
 import os
@@ -39,12 +40,10 @@ def sentences(data_dir: str) -> Iterator[str]:
     for prefix in ('', *PREFIXES):
       yield prefix + text
     yield row['answer']
-  llm = os.path.join(folder, 'llm')
-  for name in sorted(os.listdir(llm)):
-    if name.startswith('train_CoT_'):
-      with open(os.path.join(llm, name), encoding='utf-8') as f:
-        for completion in json.load(f):
-          yield completion.split('\n')[0]
+  for path in sorted(glob.glob(os.path.join(folder, 'llm', 'train_CoT_*'))):
+    with open(path, encoding='utf-8') as f:
+      for completion in json.load(f):
+        yield completion.split('\n')[0]
 
 
 def train(data_dir: str) -> bytes:
@@ -53,16 +52,16 @@ def train(data_dir: str) -> bytes:
   sentencepiece.SentencePieceTrainer.train(
     sentence_iterator=sentences(data_dir),
     model_writer=model,
-    # Merges go on until every word is whole, which a unigram model's
-    # pruning would undo.
+    # Merges continue until every word is one piece, which the pruning of a
+    # unigram model would undo.
     model_type='bpe',
     vocab_size=VOCABULARY_SIZE,
-    # Fewer are fine where the text has no more; one thread, no sampling:
-    # training again gives the same pieces.
+    # The text may not yield that many pieces. One thread and no sampling, so
+    # that training again gives the same pieces.
     hard_vocab_limit=False,
     num_threads=1,
     shuffle_input_sentence=False,
-    # SentencePiece would divide letters from brackets.
+    # SentencePiece would split letters from brackets.
     user_defined_symbols=[f'▁({x})' for x in 'abcde'],
     byte_fallback=True,
     character_coverage=1.0,

@@ -1,15 +1,15 @@
 """The closed world that the packaged sample asks about.
 
 Objects belong to categories; what a question asks (a `Fact`) is true of every
-object of one category and of no object of the others, save those that the
-fact lists under `avoid`: where it would be a matter of opinion, that category
-is never offered beside it.
+object of one category and of no object of the others, except for the categories
+that the fact lists under `avoid`: of those it is a matter of opinion, so they
+are never offered beside it.
 """
 
 import dataclasses
 
-# Families of questions. A fact has one of the first five; `NOT` turns a fact
-# around and asks for the one choice that it does not hold for.
+# Families of questions. A fact has one of the first five; `NOT` negates a fact
+# and asks for the one choice that it does not hold for.
 TRAIT = 'trait'
 PLACE = 'place'
 USE = 'use'
@@ -21,15 +21,15 @@ FAMILIES = (TRAIT, PLACE, USE, WORK, MADE, NOT)
 
 @dataclasses.dataclass(frozen=True)
 class Fact:
-  """One thing to ask about, for example what has a beak.
+  """A property to ask about, for example having a beak.
 
   Attributes:
     family: one of `FAMILIES` other than `NOT`.
-    cue: the words of the question that matter, fit for its family: 'has a
+    cue: the key words of the question, phrased for its family: 'has a
       beak' (trait), 'in an orchestra' (place), 'mend a fence' (use), 'a
       tailor sews' (work), 'made of cloth' (made).
     category: name of the category that the fact holds for.
-    avoid: names of categories of which some might be said to fit as well.
+    avoid: names of categories with objects for which it arguably holds too.
   """
 
   family: str
@@ -53,47 +53,20 @@ class Category:
   objects: tuple[str, ...]
 
 
-CATEGORIES = (
-  Category(
-    'mammal', 'a mammal', ('cow', 'horse', 'goat', 'sheep', 'donkey', 'pig')
-  ),
-  Category(
-    'bird', 'a bird', ('eagle', 'owl', 'sparrow', 'parrot', 'robin', 'swan')
-  ),
-  Category(
-    'fish', 'a fish', ('salmon', 'trout', 'tuna', 'cod', 'carp', 'herring')
-  ),
-  Category(
-    'insect', 'an insect', ('ant', 'bee', 'wasp', 'beetle', 'moth', 'gnat')
-  ),
-  Category(
-    'fruit',
-    'a fruit',
-    ('apple', 'pear', 'plum', 'cherry', 'peach', 'apricot'),
-  ),
-  Category(
-    'flower',
-    'a flower',
-    ('rose', 'tulip', 'daisy', 'lily', 'orchid', 'violet'),
-  ),
-  Category(
-    'tool',
-    'a tool',
-    ('hammer', 'saw', 'wrench', 'drill', 'chisel', 'screwdriver'),
-  ),
-  Category(
-    'instrument',
-    'an instrument',
-    ('violin', 'cello', 'flute', 'trumpet', 'harp', 'oboe'),
-  ),
-  Category(
-    'vehicle', 'a vehicle', ('car', 'bus', 'truck', 'van', 'taxi', 'tractor')
-  ),
-  Category(
-    'garment',
-    'a garment',
-    ('shirt', 'coat', 'scarf', 'sweater', 'jacket', 'skirt'),
-  ),
+CATEGORIES = tuple(
+  Category(noun.partition(' ')[2], noun, tuple(objects.split()))
+  for noun, objects in (
+    ('a mammal', 'cow horse goat sheep donkey pig'),
+    ('a bird', 'eagle owl sparrow parrot robin swan'),
+    ('a fish', 'salmon trout tuna cod carp herring'),
+    ('an insect', 'ant bee wasp beetle moth gnat'),
+    ('a fruit', 'apple pear plum cherry peach apricot'),
+    ('a flower', 'rose tulip daisy lily orchid violet'),
+    ('a tool', 'hammer saw wrench drill chisel screwdriver'),
+    ('an instrument', 'violin cello flute trumpet harp oboe'),
+    ('a vehicle', 'car bus truck van taxi tractor'),
+    ('a garment', 'shirt coat scarf sweater jacket skirt'),
+  )
 )
 
 FACTS = (
@@ -149,7 +122,7 @@ FACTS = (
   Fact(MADE, 'made of cloth', 'garment'),
 )
 
-# How a question may be put. `{cue}` is the fact's; `{name}` somebody's name.
+# Wordings of a question; `{cue}` is the fact's, `{name}` one of `NAMES`.
 QUESTIONS = {
   TRAIT: (
     'Which of these {cue}?',
@@ -178,7 +151,7 @@ QUESTIONS = {
   ),
 }
 
-# The same turned around, for the families that allow it.
+# The same negated, for the families that allow it.
 NOT_QUESTIONS = {
   PLACE: (
     'Which of these would you not find {cue}?',
@@ -188,8 +161,8 @@ NOT_QUESTIONS = {
   MADE: ('Which of these is not {cue}?',),
 }
 
-# How a rationale begins: which category the fact holds for. The category comes
-# first, so that a student has to know it from the question, as for a label.
+# How a rationale begins: with the category that the fact holds for. It comes
+# first, so that a student has to infer it from the question, as for a label.
 STATEMENTS = {
   TRAIT: '{noun} {cue}.',
   PLACE: '{noun} is found {cue}.',

@@ -1,63 +1,35 @@
 """Checkpoints: saving them, choosing one, and restoring it onto any mesh."""
 
+# fmt: off
 from t5x.checkpoints import formats
 from t5x.checkpoints.config import (
-  CheckpointConfig,
-  RestoreCheckpointConfig,
-  SaveCheckpointConfig,
+  CheckpointConfig, RestoreCheckpointConfig, SaveCheckpointConfig,
 )
+from t5x.checkpoints.data_position import DatasetIterator
 from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.checkpoints.locate import (
-  all_steps,
-  find_checkpoint,
-  get_checkpoint_dir,
-  latest_step,
-  open_checkpoint,
+  all_steps, find_checkpoint, get_checkpoint_dir, latest_step, open_checkpoint,
 )
 from t5x.checkpoints.manager import (
-  Checkpointer,
-  CheckpointerConstructor,
-  CheckpointManagerConstructor,
-  OrbaxCheckpointManagerInterface,
-  SaveBestCheckpointer,
+  Checkpointer, CheckpointerConstructor, CheckpointManagerConstructor,
+  OrbaxCheckpointManagerInterface, SaveBestCheckpointer,
 )
-from t5x.checkpoints.restorer import (
-  PathLike,
-  RestoreStateTransformationFn,
-  SaveStateTransformationFn,
-  StateDict,
+from t5x.checkpoints.restore import (
+  PathLike, RestoreStateTransformationFn, SaveStateTransformationFn, StateDict,
   load_t5x_checkpoint,
 )
 from t5x.checkpoints.selection import (
-  RestoreConfigs,
-  get_first_valid_restore_config_and_paths,
-  last_before,
+  RestoreConfigs, get_first_valid_restore_config_and_paths, last_before,
   set_incomplete_aside,
 )
 
 __all__ = (
-  'CheckpointConfig',
-  'CheckpointManagerConstructor',
-  'Checkpointer',
-  'CheckpointerConstructor',
-  'LazyArray',
-  'OrbaxCheckpointManagerInterface',
-  'PathLike',
-  'RestoreCheckpointConfig',
-  'RestoreConfigs',
-  'RestoreStateTransformationFn',
-  'SaveBestCheckpointer',
-  'SaveCheckpointConfig',
-  'SaveStateTransformationFn',
-  'StateDict',
-  'all_steps',
-  'find_checkpoint',
-  'formats',
-  'get_checkpoint_dir',
-  'get_first_valid_restore_config_and_paths',
-  'last_before',
-  'latest_step',
-  'load_t5x_checkpoint',
-  'open_checkpoint',
-  'set_incomplete_aside',
+  'CheckpointConfig', 'CheckpointManagerConstructor', 'Checkpointer',
+  'CheckpointerConstructor', 'DatasetIterator', 'LazyArray',
+  'OrbaxCheckpointManagerInterface', 'PathLike', 'RestoreCheckpointConfig',
+  'RestoreConfigs', 'RestoreStateTransformationFn', 'SaveBestCheckpointer',
+  'SaveCheckpointConfig', 'SaveStateTransformationFn', 'StateDict', 'all_steps',
+  'find_checkpoint', 'formats', 'get_checkpoint_dir',
+  'get_first_valid_restore_config_and_paths', 'last_before', 'latest_step',
+  'load_t5x_checkpoint', 'open_checkpoint', 'set_incomplete_aside',
 )

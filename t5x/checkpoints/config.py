@@ -1,11 +1,14 @@
-"""When a run saves, and what it starts from; T5X's names and defaults."""
+"""Configuration of saving and restoring; T5X's names and defaults."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from t5x.checkpoints import manager, restorer
+from t5x.checkpoints import manager, restore
+from t5x.checkpoints.data_position import DatasetIterator
 from t5x.errors import UserError, did_you_mean
+from t5x.partitioning import BasePartitioner
+from t5x.train_state import TrainState
 
 MODES = ('specific', 'latest', 'all')
 
@@ -22,12 +25,11 @@ class SaveCheckpointConfig:
     keep: how many checkpoints to keep; None keeps all.
     keep_dataset_checkpoints: for how many of the last to keep the data
       position; None for all.
-    save_dataset: of no use here: the position in the data is a few bytes, and
-      is always saved.
-    checkpointer_cls: saves, if it is not left at its default or
-      `train.use_orbax` is False; the legacy layout.
+    save_dataset: unused: the data position is a few bytes, and is always saved.
+    checkpointer_cls: saves (in the legacy layout) if it is not left at its
+      default or `train.use_orbax` is False.
     state_transformation_fns: applied to every state before it is saved.
-    checkpoint_manager_cls: saves otherwise; the Orbax layout.
+    checkpoint_manager_cls: saves otherwise (in the Orbax layout).
   """
 
   dtype: str = 'float32'
@@ -37,7 +39,7 @@ class SaveCheckpointConfig:
   keep_dataset_checkpoints: int | None = None
   save_dataset: bool = False
   checkpointer_cls: manager.CheckpointerConstructor = manager.Checkpointer
-  state_transformation_fns: Sequence[restorer.SaveStateTransformationFn] = (
+  state_transformation_fns: Sequence[restore.SaveStateTransformationFn] = (
     dataclasses.field(default_factory=list)
   )
   checkpoint_manager_cls: manager.CheckpointManagerConstructor = (
@@ -56,34 +58,32 @@ class SaveCheckpointConfig:
   def make_manager(
     self,
     directory: str,
-    train_state: Any,
-    partitioner: Any,
-    dataset_iterator: Any | None = None,
+    train_state: TrainState,
+    partitioner: BasePartitioner,
+    dataset_iterator: DatasetIterator | None = None,
     use_orbax: bool = True,
-  ) -> Any:
+  ) -> 'manager.Checkpointer | manager.OrbaxCheckpointManagerInterface':
     """Makes what saves a run in `directory` as this configuration says.
 
     Args:
       directory: the run's folder.
       train_state: a state of the run, or its shapes.
-      partitioner: says how states lie on the devices.
+      partitioner: lays states out on the devices.
       dataset_iterator: its position is saved with every state.
       use_orbax: whether the default is the Orbax layout.
     """
-    shared = {
+    shared: dict[str, Any] = {
+      'train_state': train_state,
+      'partitioner': partitioner,
+      'dataset_iterator': dataset_iterator,
       'keep': self.keep,
       'save_dtype': self.dtype,
       'keep_dataset_checkpoints': self.keep_dataset_checkpoints,
     }
-    if _takes_legacy(self, use_orbax):
-      return self.checkpointer_cls(
-        train_state, partitioner, directory, dataset_iterator, **shared
-      )
+    if _is_legacy(self, use_orbax):
+      return self.checkpointer_cls(checkpoints_dir=directory, **shared)
     return self.checkpoint_manager_cls(
       directory=directory,
-      train_state=train_state,
-      partitioner=partitioner,
-      dataset_iterator=dataset_iterator,
       period=self.period,
       checkpoint_steps=self.checkpoint_steps,
       **shared,
@@ -105,7 +105,7 @@ class RestoreCheckpointConfig:
     fallback_to_scratch: whether leaves that the checkpoint lacks start from
       scratch, and leaves that only it has are dropped, instead of an error.
     dtype: type that floating-point parameters get; None is the model's own.
-    restore_dataset: whether to go on at the saved position in the data. This
+    restore_dataset: whether to continue at the saved position in the data. This
       resumes the run that saved: its optimizer's state must then fit exactly.
       Otherwise a state that does not fit is replaced by a fresh one.
     checkpointer_cls: restores, if it is not left at its default or `use_orbax`
@@ -123,7 +123,7 @@ class RestoreCheckpointConfig:
   dtype: str | None = None
   restore_dataset: bool = False
   checkpointer_cls: manager.CheckpointerConstructor = manager.Checkpointer
-  state_transformation_fns: Sequence[restorer.RestoreStateTransformationFn] = ()
+  state_transformation_fns: Sequence[restore.RestoreStateTransformationFn] = ()
   checkpoint_manager_cls: manager.CheckpointManagerConstructor = (
     manager.OrbaxCheckpointManagerInterface
   )
@@ -146,31 +146,27 @@ class RestoreCheckpointConfig:
   def make_restorer(
     self,
     directory: str,
-    train_state: Any,
-    partitioner: Any,
-    dataset_iterator: Any | None = None,
+    train_state: TrainState,
+    partitioner: BasePartitioner,
+    dataset_iterator: DatasetIterator | None = None,
     use_orbax: bool = True,
-  ) -> Any:
+  ) -> restore.Restorer:
     """Makes what restores checkpoints of `directory`; see `make_manager`."""
-    if _takes_legacy(self, use_orbax):
-      return self.checkpointer_cls(
-        train_state,
-        partitioner,
-        directory,
-        dataset_iterator,
-        restore_dtype=self.dtype,
-      )
-    return self.checkpoint_manager_cls(
-      directory=directory,
-      train_state=train_state,
-      partitioner=partitioner,
-      dataset_iterator=dataset_iterator,
-      restore_dtype=self.dtype,
-    )
+    shared: dict[str, Any] = {
+      'train_state': train_state,
+      'partitioner': partitioner,
+      'dataset_iterator': dataset_iterator,
+      'restore_dtype': self.dtype,
+    }
+    if _is_legacy(self, use_orbax):
+      return self.checkpointer_cls(checkpoints_dir=directory, **shared)
+    return self.checkpoint_manager_cls(directory=directory, **shared)
 
 
-def _takes_legacy(cfg: Any, use_orbax: bool) -> bool:
-  """Whether `checkpointer_cls` counts: asked for by flag or by being set."""
+def _is_legacy(
+  cfg: SaveCheckpointConfig | RestoreCheckpointConfig, use_orbax: bool
+) -> bool:
+  """Whether `checkpointer_cls` counts: by flag, or because it is set."""
   return not use_orbax or cfg.checkpointer_cls is not manager.Checkpointer
 
 
@@ -181,8 +177,8 @@ class CheckpointConfig:
   Attributes:
     save: None saves nothing.
     restore: None starts from scratch. A list is tried in order.
-    accept_other_run: (not in T5X) whether to go on in a folder whose checkpoint
-      is of another model or of other data; see `run.identity`.
+    accept_other_run: (not in T5X) whether to continue in a folder whose
+      checkpoint is of another model or of other data; see `run.identity`.
   """
 
   save: SaveCheckpointConfig | None = None

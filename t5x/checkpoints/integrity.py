@@ -1,9 +1,9 @@
-"""What a run says when the disk is full, read-only, or has lost bytes.
+"""Checksums of local checkpoints.
 
 Every local checkpoint holds `checksums.json`: size and CRC-32 of each of its
 files. It is written before the checkpoint gets its name, and checked before the
-checkpoint is restored, so that a byte that has changed is found and named
-rather than trained on. What lies on `gs://` is checked by the storage itself.
+checkpoint is restored, so that a changed byte is found and named rather than
+trained on; Orbax itself finds few of them. `gs://` verifies its own bytes.
 """
 
 import json
@@ -16,26 +16,26 @@ import jax
 from t5x import errors, files
 
 CHECKSUMS_FILE = 'checksums.json'
-# Orbax changes it when it gives the checkpoint its name.
+# Orbax changes the second when it gives the checkpoint its name.
 _NOT_CHECKED = (CHECKSUMS_FILE, '_CHECKPOINT_METADATA')
 # The data position, which `keep_dataset_checkpoints` removes.
-_MAY_GO = 'dataset'
-# Snapshots of the input hold a checksum of their own: one that is damaged costs
-# the run some time, and not a checkpoint.
+_REMOVABLE = 'dataset'
+# Snapshots of the input hold their own checksums: a damaged one costs the run
+# some time, but not a checkpoint.
 _SNAPSHOTS = os.path.join('dataset', 'part_')
-_CHUNK = 1 << 20
+_CHUNK_BYTES = 1 << 20
+_COPY = 'The checkpoint is damaged; copy it again, or choose another step.'
 
 
 def write_checksums(folder: str) -> None:
-  """Writes `checksums.json` for the files that lie in a folder."""
-  found = {}
+  """Writes `checksums.json` for the files in a folder."""
+  sums = {}
   for name in _files(folder):
     path = os.path.join(folder, name)
-    found[name] = [os.path.getsize(path), _crc32(path)]
-  with open(
-    os.path.join(folder, CHECKSUMS_FILE), 'w', encoding='utf-8'
-  ) as file:
-    json.dump(found, file)
+    sums[name] = [os.path.getsize(path), _crc32(path)]
+  path = os.path.join(folder, CHECKSUMS_FILE)
+  with open(path, 'w', encoding='utf-8') as file:
+    json.dump(sums, file)
 
 
 def check(folder: str) -> None:
@@ -53,17 +53,17 @@ def check(folder: str) -> None:
   if files.is_remote(path) or not os.path.exists(path):
     return
   expected = _read_checksums(path)
-  mine = sorted(expected)[jax.process_index() :: jax.process_count()]
-  for name in mine:
+  share = sorted(expected)[jax.process_index() :: jax.process_count()]
+  for name in share:
     file, (size, crc) = os.path.join(folder, name), expected[name]
     if not os.path.isfile(file):
-      if name.startswith(_MAY_GO):
+      if name.startswith(_REMOVABLE):
         continue
       raise errors.DamagedError(f'{file}: missing from the checkpoint. {_COPY}')
-    found = os.path.getsize(file)
-    if found != size:
+    actual = os.path.getsize(file)
+    if actual != size:
       raise errors.DamagedError(
-        f'{file}: expected {size} bytes, found {found}. {_COPY}'
+        f'{file}: expected {size} bytes, found {actual}. {_COPY}'
       )
     if _crc32(file) != crc:
       raise errors.DamagedError(
@@ -72,14 +72,11 @@ def check(folder: str) -> None:
       )
 
 
-_COPY = 'The checkpoint is damaged; copy it again, or choose another step.'
-
-
 def _read_checksums(path: str) -> dict[str, tuple[int, int]]:
   try:
     with open(path, encoding='utf-8') as file:
       entries = json.load(file)
-    found = {
+    sums = {
       str(name): (int(size), int(crc)) for name, (size, crc) in entries.items()
     }
   except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
@@ -87,19 +84,19 @@ def _read_checksums(path: str) -> dict[str, tuple[int, int]]:
       f'{path}: expected file names with their sizes and checksums, found'
       f' something else ({error}). {_COPY}'
     ) from error
-  outside = [n for n in found if os.path.isabs(n) or '..' in n.split('/')]
+  outside = [n for n in sums if os.path.isabs(n) or '..' in n.split('/')]
   if outside:
     raise errors.DamagedError(
       f'{path}: names files outside the checkpoint: {outside}. {_COPY}'
     )
-  return found
+  return sums
 
 
 def _files(folder: str) -> Iterator[str]:
   """Yields the names of all files below a folder, relative to it."""
-  for place, _, names in os.walk(folder):
+  for parent, _, names in os.walk(folder):
     for name in names:
-      path = os.path.relpath(os.path.join(place, name), folder)
+      path = os.path.relpath(os.path.join(parent, name), folder)
       if name not in _NOT_CHECKED and not path.startswith(_SNAPSHOTS):
         yield path
 
@@ -107,7 +104,7 @@ def _files(folder: str) -> Iterator[str]:
 def _crc32(path: str) -> int:
   crc = 0
   with open(path, 'rb') as file:
-    while chunk := file.read(_CHUNK):
+    while chunk := file.read(_CHUNK_BYTES):
       crc = zlib.crc32(chunk, crc)
   return crc
 
@@ -119,10 +116,10 @@ def set_aside(folder: str) -> str:
     Its new path: `runs/a/checkpoint_30` becomes `runs/a/damaged-checkpoint_30`.
   """
   parent, name = os.path.split(folder.rstrip('/'))
-  aside = os.path.join(parent, f'damaged-{name}')
+  aside = free = os.path.join(parent, f'damaged-{name}')
   number = 1
-  while os.path.exists(aside):
+  while os.path.exists(free):
     number += 1
-    aside = os.path.join(parent, f'damaged-{name}-{number}')
-  os.rename(folder, aside)
-  return aside
+    free = f'{aside}-{number}'
+  os.rename(folder, free)
+  return free

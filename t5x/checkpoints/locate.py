@@ -1,7 +1,7 @@
-"""Finds checkpoints, and opens each by what it is.
+"""Lookup of checkpoints by folder and step, and of the layout of each.
 
 A run's folder holds `checkpoint_<step>` folders, each in the Orbax or the
-legacy layout. Only complete ones count; what a killed save left does not.
+legacy layout. Only complete ones count, not what a killed save left behind.
 """
 
 import os
@@ -15,11 +15,11 @@ from t5x import files
 from t5x.checkpoints.formats import huggingface, legacy_t5x, orbax
 from t5x.errors import UserError
 
-PathLike = str | os.PathLike
+PathLike = str | os.PathLike[str]
 
 _STEP_FOLDER = re.compile(r'checkpoint_(\d+)')
 
-_WHAT_COUNTS = (
+_LAYOUTS = (
   f'a T5X legacy checkpoint (a file named {legacy_t5x.INDEX_FILE!r}),'
   f' an Orbax checkpoint ({orbax.STATE_ITEM}/'
   f'{orbax.TREE_FILE}) or a Hugging Face folder'
@@ -31,14 +31,14 @@ _WHAT_COUNTS = (
 def layout_of(path: PathLike) -> str | None:
   """Returns 'legacy', 'orbax' or 'huggingface'; None for anything else.
 
-  An incomplete checkpoint is None too; `explain` says what it lacks.
+  None for an incomplete checkpoint, too; `explain` gives what it lacks.
   """
   path = os.fspath(path)
   if legacy_t5x.is_legacy_checkpoint(path):
     return 'legacy'
   if path.startswith('http'):
     return None
-  if orbax.is_orbax_checkpoint(path):
+  if orbax.missing_part(path) is None:
     return 'orbax'
   if huggingface.is_huggingface_folder(path):
     return 'huggingface'
@@ -46,7 +46,7 @@ def layout_of(path: PathLike) -> str | None:
 
 
 def explain(path: PathLike) -> UserError:
-  """The error for a path that holds no complete checkpoint."""
+  """Returns the error for a path that holds no complete checkpoint."""
   path = os.fspath(path)
   if path.startswith('http'):
     return UserError(
@@ -60,39 +60,38 @@ def explain(path: PathLike) -> UserError:
     steps = all_steps(parent) if parent.exists() else []
     hint = f' Steps in {parent}: {steps}.' if steps else ''
     return UserError(
-      f'{path}: no such folder. Expected a checkpoint:'
-      f' {_WHAT_COUNTS}.{hint} Check INITIAL_CHECKPOINT_PATH or'
-      ' RestoreCheckpointConfig.path.'
+      f'{path}: no such folder. Expected a checkpoint: {_LAYOUTS}.{hint} Check'
+      ' INITIAL_CHECKPOINT_PATH or RestoreCheckpointConfig.path.'
     )
   steps = all_steps(folder)
   if steps:
     return UserError(
       f'{path}: this is a folder of checkpoints (steps {steps}), not one'
-      f' checkpoint. Give {files.join(path, f"checkpoint_{steps[-1]}")},'
-      " or set mode to 'latest' or 'all'."
+      f' checkpoint. Give {get_checkpoint_dir(path, steps[-1])}, or set mode to'
+      " 'latest' or 'all'."
     )
   names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+  cut_short = (
+    'The save or copy was cut short; choose another step, or copy it again.'
+  )
   looks_orbax = orbax.STATE_ITEM in names or any(
     name.startswith('_CHECKPOINT') for name in names
   )
   if looks_orbax or '.orbax-checkpoint-tmp' in folder.name:
     return UserError(
       f'{path}: this Orbax checkpoint is incomplete: looked for'
-      f' {orbax.missing_part(path)}. The save or copy was cut'
-      ' short; choose another step, or copy it again.'
+      f' {orbax.missing_part(path)}. {cut_short}'
     )
   if any(name.startswith('target.') for name in names):
     return UserError(
       f'{path}: this T5X legacy checkpoint is incomplete: looked for the file'
-      f' {legacy_t5x.INDEX_FILE!r}, which is written last. The save or'
-      ' copy was cut short; choose another step, or copy it again.'
+      f' {legacy_t5x.INDEX_FILE!r}, which is written last. {cut_short}'
     )
   if huggingface.CONFIG_FILE in names:
     return huggingface.explain(path)
-  found = ', '.join(names[:8]) or 'nothing'
   return UserError(
-    f'{path}: no checkpoint of a known layout here. Looked for {_WHAT_COUNTS};'
-    f' found {found}.'
+    f'{path}: no checkpoint of a known layout here. Looked for {_LAYOUTS};'
+    f' found {", ".join(names[:8]) or "nothing"}.'
   )
 
 
@@ -114,7 +113,7 @@ def open_checkpoint(path: PathLike) -> dict[str, Any]:
 
 
 def read_position(path: PathLike) -> dict[str, Any] | None:
-  """The data position saved with a checkpoint, or None."""
+  """Returns the data position saved with a checkpoint, or None."""
   path = os.fspath(path)
   layout = layout_of(path)
   if layout == 'legacy':
@@ -123,25 +122,26 @@ def read_position(path: PathLike) -> dict[str, Any] | None:
 
 
 def step_of(path: PathLike) -> int | None:
-  """The step in a checkpoint folder's name, or None."""
+  """Returns the step in a checkpoint folder's name, or None."""
   match = _STEP_FOLDER.fullmatch(epath.Path(path).name)
   return int(match[1]) if match else None
 
 
 def all_steps(checkpoints_dir: PathLike) -> Sequence[int]:
-  """The steps of the complete checkpoints in a folder, in ascending order.
+  """Returns the steps of a folder's complete checkpoints, ascending.
 
-  A folder that does not exist has none.
+  There are none if the folder does not exist.
   """
   folder = epath.Path(checkpoints_dir)
   if os.fspath(checkpoints_dir).startswith('http') or not folder.is_dir():
     return []
-  found = {
-    int(match[1])
-    for child in folder.iterdir()
-    if (match := _STEP_FOLDER.fullmatch(child.name)) and _is_complete(child)
-  }
-  return sorted(found)
+  return sorted(
+    {
+      int(match[1])
+      for child in folder.iterdir()
+      if (match := _STEP_FOLDER.fullmatch(child.name)) and _is_complete(child)
+    }
+  )
 
 
 def _is_complete(folder: epath.Path) -> bool:
@@ -152,7 +152,7 @@ def _is_complete(folder: epath.Path) -> bool:
 
 
 def latest_step(checkpoints_dir: PathLike) -> int | None:
-  """The last complete checkpoint's step, or None."""
+  """Returns the last complete checkpoint's step, or None."""
   steps = all_steps(checkpoints_dir)
   return steps[-1] if steps else None
 
@@ -162,7 +162,7 @@ def get_checkpoint_dir(
   step: int,
   step_format_fixed_length: int | None = None,
 ) -> str:
-  """The folder of a step: `('runs/a', 7)` → `'runs/a/checkpoint_7'`.
+  """Returns the folder of a step: `('runs/a', 7)` → `'runs/a/checkpoint_7'`.
 
   Args:
     checkpoints_dir: the run's folder.
@@ -170,7 +170,7 @@ def get_checkpoint_dir(
     step_format_fixed_length: pad the step with zeros to this many digits.
   """
   digits = f'{step:0{step_format_fixed_length or 1}d}'
-  return files.join(checkpoints_dir, f'checkpoint_{digits}')
+  return files.join(os.fspath(checkpoints_dir), f'checkpoint_{digits}')
 
 
 def find_checkpoint(path: PathLike, step: int | None = None) -> str:

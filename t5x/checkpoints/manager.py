@@ -1,21 +1,17 @@
-"""Saves and restores train states.
+"""Checkpoint managers: they save train states, and restore them.
 
-`OrbaxCheckpointManagerInterface` saves a run: asynchronously, in the Orbax
-layout, the data position along with the state. `Checkpointer` does so in T5X's
-legacy layout, and `SaveBestCheckpointer` keeps the best by a metric. Each of
-them restores from any layout, onto any mesh: T5X's legacy and Orbax ones, this
-project's own, and a Hugging Face T5 folder.
+`OrbaxCheckpointManagerInterface` saves asynchronously in the Orbax layout.
+`Checkpointer` saves in T5X's legacy layout, and `SaveBestCheckpointer` keeps
+the best checkpoints by a metric. Each of them restores from any layout, onto
+any mesh: T5X's legacy and Orbax ones, and a Hugging Face T5 folder.
 
 A state is saved as `{'target': parameters, 'state': {'step', 'param_states'}}`,
-with 'flax_mutables' if the model has any. The data position is a small dict
-that `dataset_iterator.get_state()` gives and `set_state` takes. An iterator may
-also give a snapshot, from which it is a shorter way to the position; see
+with 'flax_mutables' if the model has any, and along with the data position; see
 `data_position`.
 """
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,39 +22,33 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from t5x import files
-from t5x.checkpoints import (
-  data_position,
-  integrity,
-  locate,
-  restorer,
-  retention,
-)
+from t5x.checkpoints import data_position, integrity, locate, restore, retention
+from t5x.checkpoints.data_position import DatasetIterator
 from t5x.checkpoints.formats import legacy_t5x, orbax
-from t5x.checkpoints.restorer import (
-  PathLike,
-  SaveStateTransformationFn,
-)
+from t5x.checkpoints.restore import PathLike, SaveStateTransformationFn
 from t5x.errors import UserError
+from t5x.partitioning import BasePartitioner
+from t5x.train_state import TrainState
 
 CheckpointerConstructor = Callable[..., 'Checkpointer']
 CheckpointManagerConstructor = Callable[..., 'OrbaxCheckpointManagerInterface']
 
 
-class OrbaxCheckpointManagerInterface(restorer.Restorer):
-  """Saves a run in the Orbax layout while it goes on training.
+class OrbaxCheckpointManagerInterface(restore.Restorer):
+  """Saves a run in the Orbax layout while training continues.
 
-  A checkpoint appears under its name when it is complete, and not before. What
-  a killed save left behind never counts and is removed at the next first save.
+  A checkpoint gets its name when it is complete. What a killed save left behind
+  never counts, and is removed by the next manager's first save.
   """
 
   def __init__(
     self,
     directory: str,
-    train_state: Any,
-    partitioner: Any,
-    dataset_iterator: Any | None = None,
-    save_dtype: Any | None = None,
-    restore_dtype: Any | None = None,
+    train_state: TrainState,
+    partitioner: BasePartitioner,
+    dataset_iterator: DatasetIterator | None = None,
+    save_dtype: Any = None,
+    restore_dtype: Any = None,
     keep: int | None = None,
     period: int | None = 1,
     checkpoint_steps: Sequence[int] | None = None,
@@ -68,14 +58,13 @@ class OrbaxCheckpointManagerInterface(restorer.Restorer):
     metric_mode: str = 'max',
     keep_checkpoints_without_metrics: bool = True,
   ):
-    """Makes no folder yet: the first save does.
+    """Prepares to save; the first save makes the folder.
 
     Args:
       directory: the run's folder.
       train_state: a state of the run, or its shapes.
-      partitioner: says how states lie on the devices.
-      dataset_iterator: object with `get_state() -> dict` and `set_state(dict)`;
-        its position is saved and restored with every state.
+      partitioner: lays states out on the devices.
+      dataset_iterator: its position is saved and restored with every state.
       save_dtype: type in which floating-point parameters are saved; None keeps
         theirs. The optimizer's state keeps its own.
       restore_dtype: type that they are restored in; None is the model's.
@@ -86,7 +75,7 @@ class OrbaxCheckpointManagerInterface(restorer.Restorer):
       keep_dataset_checkpoints: for how many of the last checkpoints to keep the
         data position; None for all.
       force_keep_period: checkpoints whose step this divides always stay.
-      metric_name_to_monitor: keep the best by this, not the last; see
+      metric_name_to_monitor: keep the best by this metric, not the last; see
         `retention.Retention`.
       metric_mode: 'max' or 'min'.
       keep_checkpoints_without_metrics: whether those without a value stay.
@@ -94,7 +83,7 @@ class OrbaxCheckpointManagerInterface(restorer.Restorer):
     super().__init__(
       directory, train_state, partitioner, dataset_iterator, restore_dtype
     )
-    self._save_dtype = restorer.as_dtype(save_dtype)
+    self._save_dtype = restore.as_dtype(save_dtype)
     self._period = period
     self._checkpoint_steps = frozenset(checkpoint_steps or ())
     self._keep_positions = keep_dataset_checkpoints
@@ -107,7 +96,7 @@ class OrbaxCheckpointManagerInterface(restorer.Restorer):
       keep_checkpoints_without_metrics,
     )
     self._manager: ocp.CheckpointManager | None = None
-    # What was saved last, and may be under way still.
+    # The step that was saved last; its save may not be complete yet.
     self._last_step: int | None = None
 
   def _opened(self) -> ocp.CheckpointManager:
@@ -151,103 +140,98 @@ class OrbaxCheckpointManagerInterface(restorer.Restorer):
 
   def wait_until_finished(self) -> None:
     if self._manager is not None:
-      with save_errors_named(self._directory):
+      with files.naming_path_in_errors(self._directory, _last_complete):
         self._manager.wait_until_finished()
 
   def close(self) -> None:
     if self._manager is not None:
       manager, self._manager = self._manager, None
-      with save_errors_named(self._directory):
+      with files.naming_path_in_errors(self._directory, _last_complete):
         manager.close()
 
   def save(
     self,
-    train_state: Any,
+    train_state: TrainState,
     state_transformation_fns: Sequence[SaveStateTransformationFn] = (),
     force: bool = True,
     metrics: Mapping[str, float] | None = None,
   ) -> bool:
     """Begins to save and returns when the state's buffers may be reused.
 
-    Waits for an earlier save that is still going on.
+    Waits for an earlier save that is not complete.
 
     Args:
       train_state: what to save; its `step` names the checkpoint.
       state_transformation_fns: applied to the state dict.
       force: save even if the step is not due.
-      metrics: values of this step by name. If the monitored one is among them
-        it is saved along and decides what is kept; otherwise it is read from
-        the run's TensorBoard events when the next checkpoint is saved.
+      metrics: values of this step by name. The monitored one is saved with the
+        checkpoint and decides what is kept; without it, it is read from the
+        run's TensorBoard events when the next checkpoint is saved.
 
     Returns:
       Whether it saves: False if the step is saved already or is not due.
 
     Raises:
       UserError: this or an earlier checkpoint can't be written. No complete one
-        is removed for it.
+        is removed then.
     """
     step = int(train_state.step)
     if self._saved(step) or not (force or self.should_save(step)):
       return False
-    state = state_to_save(
+    state = _state_to_save(
       train_state, self._save_dtype, state_transformation_fns
     )
-    items = {orbax.STATE_ITEM: ocp.args.PyTreeSave(state)}
+    items: dict[str, ocp.args.CheckpointArgs] = {
+      orbax.STATE_ITEM: ocp.args.PyTreeSave(state)
+    }
     if self._dataset_iterator is not None:
       items[orbax.DATASET_ITEM] = data_position.PositionSave.of(
         self._dataset_iterator
       )
-    with save_errors_named(self._directory):
+    name, monitored = self._retention.metric, None
+    if name is not None and metrics and name in metrics:
+      monitored = {retention.SAVED_METRIC: float(metrics[name])}
+    with files.naming_path_in_errors(self._directory, _last_complete):
       manager = self._opened()
       manager.wait_until_finished()
-      self._drop_old_positions()
+      self._drop_old_positions(manager.all_steps())
       self._last_step = step
       return manager.save(
-        step,
-        args=ocp.args.Composite(**items),
-        metrics=self._monitored(metrics),
-        force=True,
+        step, args=ocp.args.Composite(**items), metrics=monitored, force=True
       )
 
-  def _monitored(self, metrics) -> dict[str, float] | None:
-    name = self._retention.metric
-    if name is None or not metrics or name not in metrics:
-      return None
-    return {retention.SAVED_METRIC: float(metrics[name])}
-
-  def _drop_old_positions(self) -> None:
-    """Leaves room for the position that is about to be saved."""
+  def _drop_old_positions(self, steps: Sequence[int]) -> None:
+    """Leaves one less than to keep: another one is about to be saved."""
     if self._keep_positions is None or jax.process_index() != 0:
       return
-    self.wait_until_finished()
-    steps = self._manager.all_steps()
     spare = max(self._keep_positions - 1, 0)
     for step in sorted(steps)[: len(steps) - spare]:
       folder = epath.Path(locate.get_checkpoint_dir(self._directory, step))
-      if (folder / orbax.DATASET_ITEM).exists():
-        (folder / orbax.DATASET_ITEM).rmtree()
+      position = folder / orbax.DATASET_ITEM
+      if position.exists():
+        position.rmtree()
 
 
-class Checkpointer(restorer.Restorer):
+class Checkpointer(restore.Restorer):
   """Saves a run in T5X's legacy layout, one checkpoint at a time."""
 
   def __init__(
     self,
-    train_state: Any,
-    partitioner: Any,
+    train_state: TrainState,
+    partitioner: BasePartitioner,
     checkpoints_dir: PathLike,
-    dataset_iterator: Any | None = None,
+    dataset_iterator: DatasetIterator | None = None,
     *,
     keep: int | None = None,
     save_dtype: Any = np.float32,
-    restore_dtype: Any | None = None,
+    restore_dtype: Any = None,
     keep_dataset_checkpoints: int | None = None,
   ):
-    """Takes what `OrbaxCheckpointManagerInterface` takes, less its periods."""
+    """As `OrbaxCheckpointManagerInterface`, without its periods and metric."""
     super().__init__(
       checkpoints_dir, train_state, partitioner, dataset_iterator, restore_dtype
     )
-    self._save_dtype = restorer.as_dtype(save_dtype)
+    self._save_dtype = restore.as_dtype(save_dtype)
     self._keep_positions = keep_dataset_checkpoints
     self._retention = retention.Retention(self._directory, keep)
 
@@ -256,7 +240,7 @@ class Checkpointer(restorer.Restorer):
     return not is_saved(self._directory, step)
 
   def all_dataset_checkpoint_steps(self) -> Sequence[int]:
-    """Steps whose data position is still there."""
+    """Steps of the checkpoints that still hold a data position."""
     return [
       step
       for step in self.all_steps()
@@ -266,7 +250,7 @@ class Checkpointer(restorer.Restorer):
 
   def save(
     self,
-    train_state: Any,
+    train_state: TrainState,
     state_transformation_fns: Sequence[SaveStateTransformationFn] = (),
     *,
     concurrent_gb: int = 128,
@@ -279,8 +263,7 @@ class Checkpointer(restorer.Restorer):
       state_transformation_fns: applied to the state dict.
       concurrent_gb: not supported, leave it at its default: TensorStore bounds
         its own writes.
-      force: save even where `should_save` is False for another reason than that
-        the step is saved; there is none, so it changes nothing.
+      force: unused: every step that is not saved yet is due.
 
     Returns:
       Whether it saved: False if the step is saved already.
@@ -295,13 +278,13 @@ class Checkpointer(restorer.Restorer):
       return False
     if jax.process_index() == 0:
       legacy_t5x.remove_leftovers(self._directory)
-    state = state_to_save(
+    state = _state_to_save(
       train_state, self._save_dtype, state_transformation_fns
     )
     position = None
     if self._dataset_iterator is not None:
       position = dict(self._dataset_iterator.get_state())
-    with save_errors_named(self._directory):
+    with files.naming_path_in_errors(self._directory, _last_complete):
       legacy_t5x.write(
         locate.get_checkpoint_dir(self._directory, step), state, position
       )
@@ -315,7 +298,7 @@ class Checkpointer(restorer.Restorer):
     for step in steps:
       if step not in kept:
         folder = epath.Path(locate.get_checkpoint_dir(self._directory, step))
-        # Without its index it no longer counts, should the rest be cut short.
+        # Without its index it no longer counts, if the rest is cut short.
         (folder / legacy_t5x.INDEX_FILE).unlink(missing_ok=True)
         folder.rmtree()
     if self._keep_positions is not None:
@@ -342,21 +325,21 @@ class SaveBestCheckpointer(Checkpointer):
 
   def __init__(
     self,
-    train_state: Any,
-    partitioner: Any,
+    train_state: TrainState,
+    partitioner: BasePartitioner,
     checkpoints_dir: str,
-    dataset_iterator: Any | None = None,
+    dataset_iterator: DatasetIterator | None = None,
     *,
     keep: int | None = None,
     save_dtype: Any = np.float32,
-    restore_dtype: Any | None = None,
+    restore_dtype: Any = None,
     metric_name_to_monitor: str = 'train/accuracy',
     metric_mode: str = 'max',
     keep_checkpoints_without_metrics: bool = True,
     force_keep_period: int | None = None,
     keep_dataset_checkpoints: int | None = None,
   ):
-    """As `Checkpointer`, and what decides; see `Retention`."""
+    """As `Checkpointer`, and the metric; see `Retention`."""
     super().__init__(
       train_state,
       partitioner,
@@ -377,32 +360,13 @@ class SaveBestCheckpointer(Checkpointer):
     )
 
 
-@contextlib.contextmanager
-def save_errors_named(directory: str) -> Iterator[None]:
-  """Says what is left when a checkpoint can't be written.
-
-  Args:
-    directory: the run's folder.
-  """
-  try:
-    yield
-  except UserError:
-    raise
-  except Exception as error:
-    fix = files.fix_for(error)
-    if fix is None:
-      raise
-    latest = locate.latest_step(directory)
-    left = (
-      f'{locate.get_checkpoint_dir(directory, latest)} is complete,'
-      ' and the same command goes on from there'
-      if latest is not None
-      else 'There is no complete checkpoint yet'
-    )
-    said = str(error).partition(' [')[0]
-    raise UserError(
-      f'{directory}: a checkpoint cannot be saved ({said}). {fix}. {left}.'
-    ) from error
+def _last_complete(directory: str) -> str:
+  """Returns what a run can go on from, for the message of a failed save."""
+  latest = locate.latest_step(directory)
+  if latest is None:
+    return ' There is no complete checkpoint yet.'
+  path = locate.get_checkpoint_dir(directory, latest)
+  return f' {path} is complete, and the same command goes on from there.'
 
 
 def is_saved(directory: str, step: int) -> bool:
@@ -414,7 +378,7 @@ def is_saved(directory: str, step: int) -> bool:
   folder = locate.get_checkpoint_dir(directory, step)
   if locate.layout_of(folder) is not None:
     return True
-  # On gs:// a save that is under way, or was cut short, lies there as well.
+  # On gs:// the folder also exists while a save is running or was cut short.
   if not files.is_remote(folder) and os.path.exists(folder):
     raise UserError(
       f'{folder}: cannot save this step here: there is an incomplete checkpoint'
@@ -423,13 +387,13 @@ def is_saved(directory: str, step: int) -> bool:
   return False
 
 
-def state_to_save(
-  train_state: Any,
+def _state_to_save(
+  train_state: TrainState,
   save_dtype: np.dtype | None,
   transformations: Sequence[SaveStateTransformationFn],
 ) -> dict[str, Any]:
-  """The state dict of a train state, transformed, in the type to save."""
-  state = train_state.state_dict()
+  """Returns a train state's dict, transformed, in the type to save."""
+  state: Mapping[str, Any] = train_state.state_dict()
   if transformations:
     infos = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(
@@ -439,12 +403,10 @@ def state_to_save(
     )
     for transform in transformations:
       state, infos = transform(state, infos)
-  state = dict(state)
-  if save_dtype is not None:
-    state['target'] = jax.tree.map(
-      lambda x: (
-        x.astype(save_dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
-      ),
-      state['target'],
-    )
-  return state
+  if save_dtype is None:
+    return dict(state)
+
+  def converted(x):
+    return x.astype(save_dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+  return {**state, 'target': jax.tree.map(converted, state['target'])}

@@ -1,35 +1,53 @@
-"""Says whether a checkpoint fits a model, and if not, what is likely wrong.
+"""Checks that a checkpoint fits a model; errors with the likely cause.
 
-Works on names and shapes alone: nothing is read.
+They use names and shapes only: nothing is read.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from absl import logging
+
 from t5x.errors import UserError
 
 Leaves = Mapping[str, Any]
 
-_T5_1_0 = re.compile(r'.*/mlp/wi/kernel')
-_T5_1_1 = re.compile(r'.*/mlp/wi_[01]/kernel')
+# How the names of leaves begin.
+TARGET = 'target/'
+PARAM_STATES = 'state/param_states/'
+
+# By version of T5: a kernel that only it has, and what tells it from the other.
+_KERNELS = {
+  '1.0': re.compile(r'.*/mlp/wi/kernel'),
+  '1.1': re.compile(r'.*/mlp/wi_[01]/kernel'),
+}
+_MARKS = {
+  '1.0': 'mlp/wi, logits through the embedding',
+  '1.1': 'mlp/wi_0 and wi_1, logits_dense',
+}
 _LOGITS = re.compile(r'.*/logits_dense/kernel')
 _LAYER = re.compile(r'(.*/layers)_\d+/.*')
 _STACK = re.compile(r'.*/(\w+)/layers/.*')
 
 
-def differing_shapes(stored: Leaves, expected: Leaves) -> list[str]:
-  """Names that both have, with different shapes."""
-  return [
-    name
-    for name, leaf in expected.items()
-    if name in stored and tuple(stored[name].shape) != tuple(leaf.shape)
-  ]
+def _shape(leaf: Any) -> tuple[int, ...]:
+  return tuple(np.shape(leaf))
 
 
-def fits(stored: Leaves, expected: Leaves) -> bool:
-  """Whether names and shapes are the same."""
-  return set(stored) == set(expected) and not differing_shapes(stored, expected)
+def _compare(
+  prefix: str, stored: Leaves, expected: Leaves
+) -> tuple[list[str], list[str], list[str]]:
+  """Returns missing, extra and differently shaped leaves with a prefix."""
+  stored, expected = (
+    {name: _shape(leaves[name]) for name in leaves if name.startswith(prefix)}
+    for leaves in (stored, expected)
+  )
+  missing = sorted(set(expected) - set(stored))
+  extra = sorted(set(stored) - set(expected))
+  differing = [n for n in expected if n in stored and stored[n] != expected[n]]
+  return missing, extra, differing
 
 
 def check_parameters(path: str, stored: Leaves, expected: Leaves) -> None:
@@ -37,31 +55,30 @@ def check_parameters(path: str, stored: Leaves, expected: Leaves) -> None:
 
   Args:
     path: the checkpoint, for the message.
-    stored: the checkpoint's parameters by name ('target/…').
+    stored: the checkpoint's leaves by name.
     expected: the model's.
 
   Raises:
     UserError: names the leaf, both shapes and the likely cause.
   """
-  missing = sorted(set(expected) - set(stored))
-  extra = sorted(set(stored) - set(expected))
+  missing, extra, differing = _compare(TARGET, stored, expected)
   cause = _cause_of_names(missing, extra)
-  shapes = differing_shapes(stored, expected)
-  if cause is None and shapes:
-    _raise_shapes(path, shapes, stored, expected)
+  if cause is None and differing:
+    raise _shapes_differ(path, differing, stored, expected)
   if missing:
-    name = missing[0]
+    name, example = missing[0], ''
+    if extra:
+      example = f', such as {extra[0]} of shape {_shape(stored[extra[0]])}'
     raise UserError(
       f'{path}: the checkpoint lacks the leaf {name}, which has shape'
-      f' {tuple(expected[name].shape)} in the model ({len(missing)} missing,'
-      f' {len(extra)} not in the model{_first(extra, stored)}).'
-      f' {cause or _RULES}'
+      f' {_shape(expected[name])} in the model ({len(missing)} missing,'
+      f' {len(extra)} not in the model{example}). {cause or _RULES}'
     )
   if extra:
     name = extra[0]
     raise UserError(
       f'{path}: the checkpoint has the leaf {name} of shape'
-      f' {tuple(stored[name].shape)}, which the model lacks ({len(extra)} such'
+      f' {_shape(stored[name])}, which the model lacks ({len(extra)} such'
       f' leaves). {cause or _RULES}'
     )
 
@@ -73,28 +90,17 @@ _RULES = (
 )
 
 
-def _first(extra: Sequence[str], stored: Leaves) -> str:
-  if not extra:
-    return ''
-  return f', such as {extra[0]} of shape {tuple(stored[extra[0]].shape)}'
-
-
 def _cause_of_names(missing: Sequence[str], extra: Sequence[str]) -> str | None:
-  """What a difference in names most likely comes from."""
-  stored_1_0 = any(map(_T5_1_0.fullmatch, extra))
-  stored_1_1 = any(map(_T5_1_1.fullmatch, extra))
-  if stored_1_0 and any(map(_T5_1_1.fullmatch, missing)):
-    return (
-      'Likely cause: the checkpoint is T5 1.0 (mlp/wi, logits through the'
-      ' embedding) and the model T5 1.1 (mlp/wi_0 and wi_1, logits_dense).'
-      ' Choose a T5 1.0 size file, or a T5 1.1 checkpoint.'
-    )
-  if stored_1_1 and any(map(_T5_1_0.fullmatch, missing)):
-    return (
-      'Likely cause: the checkpoint is T5 1.1 (mlp/wi_0 and wi_1, logits_dense)'
-      ' and the model T5 1.0 (mlp/wi, logits through the embedding). Choose a'
-      ' T5 1.1 size file, or a T5 1.0 checkpoint.'
-    )
+  """Returns what a difference in names most likely comes from."""
+  for stored, model in (('1.0', '1.1'), ('1.1', '1.0')):
+    if any(map(_KERNELS[stored].fullmatch, extra)) and any(
+      map(_KERNELS[model].fullmatch, missing)
+    ):
+      return (
+        f'Likely cause: the checkpoint is T5 {stored} ({_MARKS[stored]}) and'
+        f' the model T5 {model} ({_MARKS[model]}). Choose a T5 {stored} size'
+        f' file, or a T5 {model} checkpoint.'
+      )
   if any(map(_LOGITS.fullmatch, missing)) and len(missing) == 1:
     return (
       'Likely cause: the checkpoint takes its logits through the embedding, the'
@@ -117,59 +123,105 @@ def _cause_of_names(missing: Sequence[str], extra: Sequence[str]) -> str | None:
   return None
 
 
-def _raise_shapes(path: str, names, stored: Leaves, expected: Leaves):
+def _shapes_differ(
+  path: str, names: Sequence[str], stored: Leaves, expected: Leaves
+) -> UserError:
   # The embedding says most about what is wrong, so it is named if it differs.
   name = next((n for n in names if n.endswith('/embedding')), names[0])
-  there, here = tuple(stored[name].shape), tuple(expected[name].shape)
-  cause = _cause_of_shapes(names, name, stored, expected)
-  raise UserError(
-    f'{path}: leaf {name} has shape {there} in the checkpoint and {here} in the'
-    f' model ({len(names)} leaves differ). {cause}'
-  )
-
-
-def _cause_of_shapes(names, name, stored: Leaves, expected: Leaves) -> str:
-  there, here = tuple(stored[name].shape), tuple(expected[name].shape)
-  if all(_only_layers_differ(n, stored, expected) for n in names):
-    return (
-      f'Likely cause: the {_STACK.fullmatch(name)[1]} has {there[0]} layers in'
-      f' the checkpoint and {here[0]} in the model. Choose the size file that'
-      ' the checkpoint was trained with.'
+  shape, wanted = _shape(stored[name]), _shape(expected[name])
+  stack = _STACK.fullmatch(name)
+  if stack and all(_only_layers_differ(n, stored, expected) for n in names):
+    cause = (
+      f'the {stack[1]} has {shape[0]} layers in the checkpoint and {wanted[0]}'
+      ' in the model. Choose the size file that the checkpoint was trained'
+      ' with.'
     )
-  vocabulary_leaves = all(
+  elif name.endswith('/embedding') and all(
     n.endswith('/embedding') or _LOGITS.fullmatch(n) for n in names
-  )
-  if vocabulary_leaves and name.endswith('/embedding'):
-    return (
-      f'Likely cause: another vocabulary size, {there[0]} against {here[0]}.'
-      ' Use the vocabulary that the checkpoint was trained with, and set'
-      f' vocab_size = {there[0]}.'
+  ):
+    cause = (
+      f'another vocabulary size, {shape[0]} against {wanted[0]}. Use the'
+      ' vocabulary that the checkpoint was trained with, and set vocab_size ='
+      f' {shape[0]}.'
     )
-  return (
-    'Likely cause: a checkpoint of another size of the model. Choose the size'
-    ' file that the checkpoint was trained with.'
+  else:
+    cause = (
+      'a checkpoint of another size of the model. Choose the size file that the'
+      ' checkpoint was trained with.'
+    )
+  return UserError(
+    f'{path}: leaf {name} has shape {shape} in the checkpoint and {wanted} in'
+    f' the model ({len(names)} leaves differ). Likely cause: {cause}'
   )
 
 
-def _only_layers_differ(name, stored: Leaves, expected: Leaves) -> bool:
-  same = tuple(stored[name].shape)[1:] == tuple(expected[name].shape)[1:]
+def _only_layers_differ(name: str, stored: Leaves, expected: Leaves) -> bool:
+  same = _shape(stored[name])[1:] == _shape(expected[name])[1:]
   return same and _STACK.fullmatch(name) is not None
 
 
-def optimizer_mismatch(path: str, stored: Leaves, expected: Leaves) -> str:
-  """Says in one clause how a checkpoint's optimizer state differs."""
-  missing = sorted(set(expected) - set(stored))
-  extra = sorted(set(stored) - set(expected))
-  if not stored:
-    return 'it holds none'
-  if missing:
-    return f'it lacks {missing[0]} and {len(missing) - 1} more leaves'
-  if extra:
-    return (
+def check_optimizer(
+  path: str, stored: Leaves, expected: Leaves, resuming: bool
+) -> bool:
+  """Returns whether the optimizer can take its state from the checkpoint.
+
+  Args:
+    path: the checkpoint, for the message.
+    stored: the checkpoint's leaves by name.
+    expected: the run's.
+    resuming: whether the run itself saved the checkpoint.
+
+  Raises:
+    UserError: it can't, but the run is resumed.
+  """
+  missing, extra, differing = _compare(PARAM_STATES, stored, expected)
+  wanted = any(name.startswith(PARAM_STATES) for name in expected)
+  if not wanted or not (missing or extra or differing):
+    return True
+  if not any(name.startswith(PARAM_STATES) for name in stored):
+    difference = 'it holds none'
+  elif missing:
+    difference = f'it lacks {missing[0]} and {len(missing) - 1} more leaves'
+  elif extra:
+    difference = (
       f'it has {extra[0]} and {len(extra) - 1} more leaves that the run lacks'
     )
-  name = differing_shapes(stored, expected)[0]
-  return (
-    f'{name} has shape {tuple(stored[name].shape)} there and'
-    f' {tuple(expected[name].shape)} in the run'
+  else:
+    name = differing[0]
+    difference = (
+      f'{name} has shape {_shape(stored[name])} there and'
+      f' {_shape(expected[name])} in the run'
+    )
+  if resuming:
+    raise UserError(
+      f"{path}: the checkpoint's optimizer state is not this run's:"
+      f' {difference}. A run is resumed with the optimizer and the model that'
+      ' it was started with: set them back, or start a new MODEL_DIR with'
+      ' INITIAL_CHECKPOINT_PATH set to this checkpoint, which takes its'
+      ' parameters.'
+    )
+  logging.info(
+    'The optimizer starts afresh: the state in %s does not fit it (%s).',
+    path,
+    difference,
   )
+  return False
+
+
+def check_rest(path: str, stored: Leaves, expected: Leaves) -> None:
+  """Raises if a leaf that is no parameter and not the optimizer's misfits."""
+  for name, leaf in expected.items():
+    if name.startswith((TARGET, PARAM_STATES)):
+      continue
+    if name not in stored:
+      raise UserError(
+        f'{path}: the checkpoint lacks the leaf {name}, of shape'
+        f' {_shape(leaf)} in the model. Set fallback_to_scratch = True to start'
+        ' it from scratch.'
+      )
+    if _shape(stored[name]) != _shape(leaf):
+      raise UserError(
+        f'{path}: leaf {name} has shape {_shape(stored[name])} in the'
+        f' checkpoint and {_shape(leaf)} in the model. Give a checkpoint of'
+        ' this model.'
+      )

@@ -1,49 +1,212 @@
-"""Turns an opened checkpoint into a train state that lies on the devices.
+"""Restoring: from a checkpoint of any layout to a train state on any mesh.
 
-A state has two parts that restore differently. The parameters must fit, leaf
-by leaf. The optimizer's state must fit when a run is resumed; a run that merely
+The two parts of a state restore differently. The parameters must fit, leaf by
+leaf. The optimizer's state must fit when a run is resumed; a run that merely
 starts from a checkpoint takes it if it fits and begins with a fresh one if not,
 since pretrained checkpoints hold another optimizer's, or none.
 """
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from etils import epath
 
-from t5x import state_utils
-from t5x.checkpoints import matching
-from t5x.checkpoints.formats import lazy_array
+from t5x import files, partitioning, state_utils
+from t5x.checkpoints import data_position, integrity, locate, matching
+from t5x.checkpoints.formats import layer_stacks, lazy_array
+from t5x.checkpoints.formats.lazy_array import LazyArray
+from t5x.checkpoints.locate import PathLike
+from t5x.checkpoints.matching import PARAM_STATES, TARGET
 from t5x.errors import UserError
+from t5x.train_state import TrainState
 
-TARGET = 'target/'
-PARAM_STATES = 'state/param_states/'
+StateDict = Mapping[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class RestoreOptions:
-  """How to restore.
+class SaveStateTransformationFn(Protocol):
+  """Changes a state before it is saved.
 
-  Attributes:
-    resuming: whether the run itself saved the checkpoint: its optimizer state
-      must then fit exactly.
-    dtype: type of floating-point parameters; None is the model's own.
-    fallback_state: values, as a state dict, for leaves that the checkpoint
-      lacks.
-    lazy_parameters: leave the parameters unread, as `LazyArray`.
+  Takes the state dict and, in the same structure, shapes and shardings of its
+  arrays; returns both.
   """
 
-  resuming: bool = False
-  dtype: Any | None = None
-  fallback_state: Mapping[str, Any] | None = None
-  lazy_parameters: bool = False
+  def __call__(
+    self, state_dict: StateDict, parameter_infos: StateDict
+  ) -> tuple[StateDict, StateDict]: ...
 
 
-def abstract_state(train_state: Any, partitioner: Any) -> Any:
+class RestoreStateTransformationFn(Protocol):
+  """Changes an opened checkpoint before it is matched against the model.
+
+  Takes the checkpoint's state dict, whose leaves may be `LazyArray`, the
+  model's, whose leaves have shape and type, and whether the run is resumed;
+  returns the checkpoint's state dict under the model's names.
+  """
+
+  def __call__(
+    self,
+    state_dict: StateDict,
+    target_state_dict: StateDict,
+    *,
+    is_resuming: bool,
+  ) -> StateDict: ...
+
+
+class Restorer:
+  """The base of all checkpointers: a run's folder, and restoring from any."""
+
+  def __init__(
+    self,
+    directory: PathLike,
+    train_state: TrainState,
+    partitioner: partitioning.BasePartitioner,
+    dataset_iterator: data_position.DatasetIterator | None,
+    restore_dtype: Any,
+  ):
+    path = os.fspath(directory)
+    self._directory = path if files.is_remote(path) else os.path.abspath(path)
+    # Shapes only: the caller may donate the arrays.
+    self._abstract = abstract_state(train_state, partitioner)
+    self._dataset_iterator = dataset_iterator
+    self._restore_dtype = as_dtype(restore_dtype)
+
+  @property
+  def directory(self) -> epath.Path:
+    """The run's folder."""
+    return epath.Path(self._directory)
+
+  def all_steps(self) -> Sequence[int]:
+    """Steps of the run's complete checkpoints, ascending."""
+    self.wait_until_finished()
+    return locate.all_steps(self._directory)
+
+  def latest_step(self) -> int | None:
+    """The run's last complete checkpoint, or None."""
+    steps = self.all_steps()
+    return steps[-1] if steps else None
+
+  def wait_until_finished(self) -> None:
+    """Returns when nothing is being saved any more."""
+
+  def close(self) -> None:
+    """Finishes what is being saved. Call it when the run ends."""
+    self.wait_until_finished()
+
+  def restore(
+    self,
+    step: int | None = None,
+    path: str | None = None,
+    fallback_state: Mapping[str, Any] | None = None,
+    state_transformation_fns: Sequence[RestoreStateTransformationFn] = (),
+    lazy_parameters: bool | None = False,
+  ) -> TrainState:
+    """Restores a checkpoint, and the data position if there is an iterator.
+
+    Restoring the run's own folder with a dataset iterator resumes the run: its
+    optimizer state must then fit. Otherwise one that does not fit is replaced
+    by a fresh one, with one line in the log.
+
+    Args:
+      step: which of the run's checkpoints; the last by default.
+      path: a checkpoint elsewhere, in any layout.
+      fallback_state: values, as a state dict, for leaves that the checkpoint
+        lacks; leaves that only the checkpoint has are then dropped.
+      state_transformation_fns: applied in order to the opened checkpoint.
+      lazy_parameters: leave parameters as `LazyArray`, to be read with `get`.
+
+    Returns:
+      A train state, sharded as the partitioner says.
+
+    Raises:
+      UserError: there is no such checkpoint, or it does not fit.
+      DamagedError: it is not what was written.
+    """
+    self.wait_until_finished()
+    folder = self._directory if path is None else path
+    path = locate.find_checkpoint(folder, step)
+    integrity.check(path)
+    model = self._abstract.state_dict()
+    # Rules and transformations see the layers as the model has them.
+    checkpoint = layer_stacks.match(locate.open_checkpoint(path), model)
+    # Without its data, a run is only looked at, not resumed.
+    resuming = self._dataset_iterator is not None
+    for transform in state_transformation_fns:
+      checkpoint = transform(checkpoint, model, is_resuming=resuming)
+    train_state = self._filled(
+      path, checkpoint, resuming, fallback_state, bool(lazy_parameters)
+    )
+    if self._dataset_iterator is not None:
+      data_position.restore(self._dataset_iterator, path, _position(path))
+    logging.info('Restored %s.', path)
+    return train_state
+
+  def _filled(
+    self,
+    path: str,
+    checkpoint: StateDict,
+    resuming: bool,
+    fallback_state: StateDict | None,
+    lazy_parameters: bool,
+  ) -> TrainState:
+    """Returns the train state with a checkpoint's values, if they fit."""
+    tree = state_utils.flatten_state_dict(
+      self._abstract.state_dict(), keep_empty_nodes=True
+    )
+    expected = {n: leaf for n, leaf in tree.items() if hasattr(leaf, 'shape')}
+    flat = state_utils.flatten_state_dict(checkpoint)
+    stored = {name: leaf for name, leaf in flat.items() if leaf is not None}
+    # A checkpoint of parameters alone is at step 0.
+    stored.setdefault('state/step', np.zeros((), np.int32))
+    if fallback_state is not None:
+      stored = _complete(stored, expected, fallback_state)
+    matching.check_parameters(path, stored, expected)
+    fresh = not matching.check_optimizer(path, stored, expected, resuming)
+    matching.check_rest(path, stored, expected)
+
+    chosen = {
+      name: self._converted(name, stored[name], leaf.dtype)
+      for name, leaf in expected.items()
+      if not (fresh and name.startswith(PARAM_STATES))
+    }
+    to_read = {
+      name: leaf
+      for name, leaf in chosen.items()
+      if not (lazy_parameters and name.startswith(TARGET))
+    }
+    values = _to_devices(to_read, expected)
+    restored = self._abstract.restore_state(
+      flax.traverse_util.unflatten_dict({**tree, **chosen, **values}, sep='/')
+    )
+    return restored.restart_optimizer() if fresh else restored
+
+  def _converted(self, name: str, leaf: Any, dtype: np.dtype) -> Any:
+    """Returns a leaf of a checkpoint in the type that the state is to have."""
+    if name.startswith(TARGET) and jnp.issubdtype(dtype, jnp.floating):
+      dtype = self._restore_dtype or dtype
+    if not isinstance(leaf, jax.Array):
+      leaf = lazy_array.as_lazy(name, leaf)
+    return leaf.astype(dtype)
+
+  def restore_from_tf_checkpoint(
+    self, path_or_dir: str, strict: bool = True, translator: Any = None
+  ) -> Any:
+    """Not supported: Mesh TensorFlow checkpoints can't be read here."""
+    raise UserError(
+      f'{path_or_dir}: Mesh TensorFlow checkpoints are not supported. Take the'
+      ' converted T5X checkpoint of the same model (t5_1_1_base in place of'
+      " t5.1.1.base) or its Hugging Face folder, with mode = 'specific'."
+    )
+
+
+def abstract_state(
+  train_state: TrainState, partitioner: partitioning.BasePartitioner
+) -> TrainState:
   """Replaces a train state's leaves by shape, type and place on the mesh.
 
   Args:
@@ -53,155 +216,40 @@ def abstract_state(train_state: Any, partitioner: Any) -> Any:
   Returns:
     The train state with `jax.ShapeDtypeStruct`s that have a sharding.
   """
-  places = partitioner.shardings(partitioner.get_mesh_axes(train_state))
+  shardings = partitioner.shardings(partitioner.get_mesh_axes(train_state))
 
-  def describe(place, subtree):
+  def describe(sharding, subtree):
     return jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(
-        np.shape(leaf), _dtype(leaf), sharding=place
+        np.shape(leaf),
+        getattr(leaf, 'dtype', None) or jnp.result_type(leaf),
+        sharding=sharding,
       ),
       subtree,
     )
 
-  return jax.tree.map(describe, places, train_state)
-
-
-def _dtype(leaf: Any) -> np.dtype:
-  return getattr(leaf, 'dtype', None) or jnp.result_type(leaf)
-
-
-def restore(
-  path: str,
-  checkpoint: Mapping[str, Any],
-  abstract: Any,
-  options: RestoreOptions,
-) -> Any:
-  """Reads a checkpoint into a train state.
-
-  Args:
-    path: the checkpoint, for messages.
-    checkpoint: nested dict of lazy or real arrays, under the model's names.
-    abstract: the train state to fill, from `abstract_state`.
-    options: see `RestoreOptions`.
-
-  Returns:
-    The train state; every array on the devices as `abstract` says.
-
-  Raises:
-    UserError: the checkpoint does not fit.
-  """
-  expected_tree = abstract.state_dict()
-  expected = state_utils.flatten_state_dict(expected_tree)
-  stored = _known_leaves(checkpoint)
-  if options.fallback_state is not None:
-    stored = _complete(stored, expected, options.fallback_state)
-  matching.check_parameters(
-    path, _part(stored, TARGET), _part(expected, TARGET)
-  )
-  fresh = _check_optimizer(path, stored, expected, options.resuming)
-  _check_rest(path, stored, expected)
-
-  chosen = {
-    name: _converted(name, stored[name], want, options)
-    for name, want in expected.items()
-    if not (fresh and name.startswith(PARAM_STATES))
-  }
-  lazily = options.lazy_parameters
-  values = _to_devices(
-    {n: v for n, v in chosen.items() if not (lazily and n.startswith(TARGET))},
-    expected,
-  )
-  state_dict = _fill(expected_tree, {**expected, **chosen, **values})
-  restored = abstract.restore_state(state_dict)
-  return restored.restart_optimizer() if fresh else restored
-
-
-def _part(leaves: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-  return {n: leaf for n, leaf in leaves.items() if n.startswith(prefix)}
-
-
-def _known_leaves(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-  """Leaves by name; a checkpoint of parameters alone is at step 0."""
-  flat = state_utils.flatten_state_dict(checkpoint)
-  leaves = {name: leaf for name, leaf in flat.items() if leaf is not None}
-  leaves.setdefault('state/step', np.zeros((), np.int32))
-  return leaves
+  return jax.tree.map(describe, shardings, train_state)
 
 
 def _complete(
-  stored: dict[str, Any], expected: Mapping[str, Any], fallback: Mapping
+  stored: dict[str, Any], expected: Mapping[str, Any], fallback: StateDict
 ) -> dict[str, Any]:
-  """Adds what the checkpoint lacks from `fallback`, drops what nobody wants."""
+  """Adds missing leaves from `fallback`; drops those not expected."""
   added = {
     name: leaf
     for name, leaf in state_utils.flatten_state_dict(fallback).items()
     if name in expected and name not in stored
   }
-  parameters = sorted(_part(added, TARGET))
+  parameters = sorted(name for name in added if name.startswith(TARGET))
   if parameters:
     logging.info('From scratch, not from the checkpoint: %s', parameters)
   return {**{n: v for n, v in stored.items() if n in expected}, **added}
 
 
-def _check_optimizer(path, stored, expected, resuming: bool) -> bool:
-  """Returns whether the optimizer must begin with a fresh state."""
-  wanted = _part(expected, PARAM_STATES)
-  found = _part(stored, PARAM_STATES)
-  if not wanted or matching.fits(found, wanted):
-    return False
-  difference = matching.optimizer_mismatch(path, found, wanted)
-  if resuming:
-    raise UserError(
-      f"{path}: the checkpoint's optimizer state is not this run's:"
-      f' {difference}. A run is resumed with the optimizer and the model that'
-      ' it was started with: set them back, or start a new MODEL_DIR with'
-      ' INITIAL_CHECKPOINT_PATH set to this checkpoint, which takes its'
-      ' parameters.'
-    )
-  logging.info(
-    'The optimizer starts afresh: the state in %s does not fit it (%s).',
-    path,
-    difference,
-  )
-  return True
-
-
-def _check_rest(path, stored, expected) -> None:
-  """Checks what is neither a parameter nor the optimizer's."""
-  for name, want in expected.items():
-    if name.startswith((TARGET, PARAM_STATES)):
-      continue
-    if name not in stored:
-      raise UserError(
-        f'{path}: the checkpoint lacks the leaf {name}, of shape'
-        f' {tuple(want.shape)} in the model. Set fallback_to_scratch = True to'
-        ' start it from scratch.'
-      )
-    if np.shape(stored[name]) != tuple(want.shape):
-      raise UserError(
-        f'{path}: leaf {name} has shape {np.shape(stored[name])} in the'
-        f' checkpoint and {tuple(want.shape)} in the model. Give a checkpoint'
-        ' of this model.'
-      )
-
-
-def _converted(name: str, leaf: Any, want: Any, options: RestoreOptions):
-  """The leaf in the type that the state is to have."""
-  floating = jnp.issubdtype(want.dtype, jnp.floating)
-  dtype = want.dtype
-  if options.dtype is not None and floating and name.startswith(TARGET):
-    dtype = np.dtype(options.dtype)
-  if isinstance(leaf, jax.Array):
-    return leaf.astype(dtype)
-  if not isinstance(leaf, lazy_array.LazyArray):
-    leaf = lazy_array.from_numpy(name, leaf)
-  return leaf.astype(dtype)
-
-
 def _to_devices(
   chosen: Mapping[str, Any], expected: Mapping[str, Any]
 ) -> dict[str, jax.Array]:
-  """Puts real arrays in place and reads lazy ones."""
+  """Moves arrays to their shardings and reads lazy ones."""
   values = {
     name: jax.device_put(leaf, expected[name].sharding)
     for name, leaf in chosen.items()
@@ -214,11 +262,82 @@ def _to_devices(
   return {**values, **dict(zip(lazy, read, strict=True))}
 
 
-def _fill(node: Any, leaves: Mapping[str, Any], prefix: str = '') -> Any:
-  """The tree of `node` with leaves by name; empty dicts and None stay."""
-  if isinstance(node, Mapping):
-    return {
-      key: _fill(child, leaves, f'{prefix}/{key}' if prefix else str(key))
-      for key, child in node.items()
-    }
-  return None if node is None else leaves[prefix]
+def _position(path: str) -> dict[str, Any]:
+  position = locate.read_position(path)
+  if position is None:
+    raise UserError(
+      f'{path}: the checkpoint holds no data position that this engine wrote,'
+      ' so the run cannot go on where it was in its data. Start a new MODEL_DIR'
+      ' with INITIAL_CHECKPOINT_PATH set to this checkpoint, or set'
+      ' restore_dataset = False.'
+    )
+  return position
+
+
+def as_dtype(dtype: Any) -> np.dtype | None:
+  """Returns the type with a name, such as 'bfloat16'; None for None.
+
+  Raises:
+    UserError: there is no such type.
+  """
+  if dtype is None:
+    return None
+  try:
+    return jnp.dtype(dtype)
+  except TypeError as error:
+    raise UserError(
+      "dtype: expected a type such as 'float32' or 'bfloat16', found"
+      f' {dtype!r}.'
+    ) from error
+
+
+def load_t5x_checkpoint(
+  path: str,
+  step: int | None = None,
+  state_transformation_fns: Sequence[RestoreStateTransformationFn] = (),
+  remap: bool = True,
+  restore_dtype: Any | None = None,
+  lazy_parameters: bool = False,
+) -> Any:
+  """Reads a checkpoint of any layout to the host, without a model.
+
+  Args:
+    path: a checkpoint, or a folder of checkpoints.
+    step: which one of the folder; the latest by default.
+    state_transformation_fns: applied in order, the checkpoint being the model.
+    remap: must stay True: names are always the train state's.
+    restore_dtype: type of floating-point parameters; None keeps what is stored.
+    lazy_parameters: leave parameters as `LazyArray`.
+
+  Returns:
+    `{'target': …, 'state': …}`, nested dicts of numpy arrays, bfloat16 ones
+    too.
+
+  Raises:
+    UserError: there is no such checkpoint.
+  """
+  if not remap:
+    raise UserError(
+      'load_t5x_checkpoint: remap=False is not supported. Leave it True.'
+    )
+  state: StateDict = locate.open_checkpoint(locate.find_checkpoint(path, step))
+  for transform in state_transformation_fns:
+    state = transform(state, state, is_resuming=False)
+  dtype = as_dtype(restore_dtype)
+
+  def start(leaf: Any, is_parameter: bool) -> Any:
+    if not isinstance(leaf, LazyArray):
+      return leaf
+    if is_parameter and jnp.issubdtype(leaf.dtype, np.floating):
+      leaf = leaf.astype(dtype or leaf.dtype)
+    return leaf if is_parameter and lazy_parameters else leaf.start_read()
+
+  # All reads are started before the first is waited for.
+  started = {
+    key: jax.tree.map(lambda leaf, key=key: start(leaf, key == 'target'), part)
+    for key, part in state.items()
+  }
+  return jax.tree.map(
+    lambda x: x.result() if isinstance(x, lazy_array.DerivedRead) else x,
+    started,
+  )

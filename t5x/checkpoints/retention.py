@@ -1,4 +1,4 @@
-"""Which checkpoints of a run stay: the last, the best, every so many steps."""
+"""Retention policy: which checkpoints of a run are kept."""
 
 import dataclasses
 import os
@@ -10,7 +10,7 @@ from etils import epath
 
 from t5x.errors import UserError
 
-# The metric, as saved beside a checkpoint, when `save` was given it.
+# Name under which Orbax saves the metric, if `save` was given it.
 SAVED_METRIC = 'monitored'
 
 
@@ -23,14 +23,14 @@ class Retention:
   is saved, and takes part in the comparison then.
 
   Attributes:
-    directory: the run's folder, below which metrics lie.
+    directory: the run's folder, which also holds its metrics.
     keep: how many to keep; None keeps all.
-    force_keep_period: steps that this divides stay in any case, and don't
-      count towards `keep`.
+    force_keep_period: steps that this divides always stay, and don't count
+      towards `keep`.
     metric: `'<folder below the run>/<tag>'` such as `'train/accuracy'` or
       `'training_eval/cqa/loss'`, in TensorBoard event files; None keeps the
       last ones.
-    mode: 'max' or 'min', which values are better.
+    mode: whether the largest ('max') or the smallest ('min') values are best.
     keep_without_metrics: whether checkpoints without a value stay.
   """
 
@@ -46,15 +46,10 @@ class Retention:
       raise UserError(
         f"metric_mode: expected 'max' or 'min', found {self.mode!r}."
       )
-    if self.keep is not None and self.keep < 1:
-      raise UserError(
-        f'keep: expected at least 1, or None to keep all, found {self.keep}.'
-      )
-    if self.force_keep_period is not None and self.force_keep_period < 1:
-      raise UserError(
-        'force_keep_period: expected at least 1, or None, found'
-        f' {self.force_keep_period}.'
-      )
+    for name in ('keep', 'force_keep_period'):
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise UserError(f'{name}: expected at least 1, or None, found {value}.')
 
   def to_keep(
     self, steps: Sequence[int], saved: Mapping[int, float] | None = None
@@ -65,7 +60,7 @@ class Retention:
     → `{10, 20, 25}`: 10 and 20 by period, 25 as the last one of the rest.
 
     Args:
-      steps: all steps that there are, ascending.
+      steps: all steps that are saved, ascending.
       saved: metric values that were given when saving.
     """
     steps = sorted(steps)
@@ -79,15 +74,15 @@ class Retention:
     values = {**self.read_metric(), **(saved or {})}
     with_value = [s for s in rest if s in values and np.isfinite(values[s])]
     sign = 1 if self.mode == 'max' else -1
-    # Of equal ones the later wins.
+    # Of equal values the later one wins.
     ranked = sorted(with_value, key=lambda s: (sign * values[s], s))
     without = [s for s in rest if s not in values]
     kept = forced | set(ranked[-self.keep :]) | {steps[-1]}
     return kept | set(without) if self.keep_without_metrics else kept
 
   def read_metric(self) -> dict[int, float]:
-    """The metric's values by step, from the run's event files."""
-    parts = self.metric.split('/')
+    """Returns the metric's values by step, from the run's event files."""
+    parts = (self.metric or '').split('/')
     for i in range(len(parts) - 1, 0, -1):
       folder = os.path.join(self.directory, *parts[:i])
       if epath.Path(folder).is_dir():
@@ -97,8 +92,7 @@ class Retention:
   def should_preserve(
     self, checkpoints: Sequence[Any], *, context: Any
   ) -> Sequence[bool]:
-    """Orbax's preservation policy: one answer a checkpoint."""
-    del context
+    """Returns one answer per checkpoint, as an Orbax preservation policy."""
     saved = {
       info.step: info.metrics[SAVED_METRIC]
       for info in checkpoints

@@ -1,4 +1,4 @@
-"""The choice of the checkpoint to start from."""
+"""Choice of the checkpoint to start from."""
 
 import os
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 from absl import logging
 
-from t5x import distributed
+from t5x import distributed, files
 from t5x.checkpoints import config, integrity, locate
 from t5x.errors import UserError
 
@@ -54,14 +54,14 @@ def _paths(given: str, mode: str) -> list[str]:
 
 
 def set_incomplete_aside(folder: str) -> None:
-  """Renames what bears a checkpoint's name in a run's folder but is none.
+  """Renames folders of a run that are named like a checkpoint but are not one.
 
-  A save never leaves such a thing; a copy or a lost file may.
+  A save never leaves one behind; a copy or a lost file may.
 
   Raises:
     UserError: the run has no other checkpoint.
   """
-  if '://' in folder or not os.path.isdir(folder):
+  if files.is_remote(folder) or not os.path.isdir(folder):
     return
   distributed.sync_global_devices(f'incomplete in {folder}')
   complete = locate.all_steps(folder)
@@ -74,9 +74,7 @@ def set_incomplete_aside(folder: str) -> None:
       raise locate.explain(path)
     if jax.process_index() == 0:
       logging.warning(
-        '%s Set aside as %s.',
-        locate.explain(path),
-        integrity.set_aside(path),
+        '%s Set aside as %s.', locate.explain(path), integrity.set_aside(path)
       )
   distributed.sync_global_devices(f'only complete in {folder}')
 
@@ -87,22 +85,19 @@ def last_before(path: str, damage: Exception | None) -> str:
   Raises:
     UserError: there is none before it.
   """
-  folder, step = (
-    os.path.dirname(path.rstrip('/')),
-    locate.step_of(path),
-  )
-  said = damage or f'{path}: damaged, as another process found.'
-  earlier = [s for s in locate.all_steps(folder) if s < step]
-  if not earlier or '://' in path:
+  folder, step = os.path.dirname(path.rstrip('/')), locate.step_of(path)
+  reason = damage or f'{path}: damaged, as another process found.'
+  earlier = [s for s in locate.all_steps(folder) if step and s < step]
+  if not earlier or files.is_remote(path):
     raise UserError(
-      f'{said} The run has no other complete checkpoint before it. To begin the'
-      f' run again, remove {path}.'
+      f'{reason} The run has no other complete checkpoint before it. To begin'
+      f' the run again, remove {path}.'
     ) from damage
   distributed.sync_global_devices(f'damaged {path}')
   if jax.process_index() == 0:
     logging.warning(
       '%s Set aside as %s; going on from step %d instead.',
-      said,
+      reason,
       integrity.set_aside(path),
       earlier[-1],
     )

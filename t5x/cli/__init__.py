@@ -1,6 +1,6 @@
-"""Command lines: flags, their help, and what every command does first and last.
+"""Command lines: flags, and what every command does first and last.
 
 Importing the package loads none of its modules.
 """
 
-__all__ = ('commands', 'flags', 'help', 'quiet_tensorflow')
+__all__ = ('commands', 'flags', 'quiet_tensorflow')

@@ -1,64 +1,50 @@
-"""What the commands that gin files configure share."""
+"""Commands that gin files configure: how they run, and what they share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 from absl import flags
+from etils import epath
 
 import gin
-from t5x import checkpoints, errors, gin_utils
+from t5x import checkpoints, errors, files, gin_utils
 from t5x.cli import flags as flags_lib
 
-
-def run(function: Callable[..., Any], mode: str) -> None:
-  """Runs a function whose arguments the flags and gin files bind.
-
-  Args:
-    function: `train`, `evaluate`, … of the main module.
-    mode: the name of its entry point; `--run_mode` must not say otherwise.
-  """
-
-  def choose(run_mode: str | None) -> Callable[..., Any]:
-    if run_mode not in (None, mode):
-      raise errors.UserError(
-        f'--run_mode={run_mode}: this is t5x.{mode}, which does nothing else.'
-        f' Use python -m t5x.{run_mode}, or t5x.main with --run_mode.'
-      )
-    return function
-
-  _run(choose)
+SummarizeConfigFn = Callable[[str, Any, int], None]
 
 
-def run_any(functions: Mapping[str, Callable[..., Any]]) -> None:
-  """Runs the function that `--run_mode` names; see `run`.
+def run(functions: Mapping[str, Callable[..., Any]]) -> None:
+  """Runs the function that `--run_mode` names, as flags and gin files bind it.
 
   Args:
-    functions: mode to function.
+    functions: mode to function; `--run_mode` may leave out the only one.
   """
 
-  def choose(run_mode: str | None) -> Callable[..., Any]:
-    if run_mode is None:
-      raise errors.UserError(
-        f'--run_mode: expected one of {", ".join(functions)}, found none.'
-      )
-    return functions[run_mode]
-
-  _run(choose)
-
-
-def _run(choose: Callable[[str | None], Callable[..., Any]]) -> None:
   def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
       raise errors.UserError(
         f'Unexpected argument {argv[1]!r}. Options start with --; gin files are'
         ' given as --gin_file=FILE.'
       )
-    function = choose(flags.FLAGS.run_mode)
+    values = flags.FLAGS
+    if values.run_mode is None and len(functions) > 1:
+      raise errors.UserError(
+        f'--run_mode: expected one of {", ".join(functions)}, found none.'
+      )
+    only = next(iter(functions))
+    mode = values.run_mode or only
+    if mode not in functions:
+      raise errors.UserError(
+        f'--run_mode={mode}: this is t5x.{only}, which does nothing else. Use'
+        f' python -m t5x.{mode}, or t5x.main with --run_mode.'
+      )
     flags_lib.set_up()
-    with_gin = gin.configurable(function)
-    flags_lib.parse_gin()
-    if flags.FLAGS.dry_run:
+    with_gin = gin.configurable(functions[mode])
+    gin_utils.parse_gin_flags(
+      values.gin_search_paths, values.gin_file or [], values.gin_bindings
+    )
+    if values.dry_run:
       print(gin.config_str())
     else:
       with_gin()
@@ -67,15 +53,28 @@ def _run(choose: Callable[[str | None], Callable[..., Any]]) -> None:
   gin_utils.run(main)
 
 
+def prepare_folder(
+  folder: str, summarize_config_fn: SummarizeConfigFn | None = None
+) -> None:
+  """Makes the folder of a run or of results, and keeps the configuration there.
+
+  Args:
+    folder: what to make.
+    summarize_config_fn: writes the configuration.
+  """
+  with files.naming_path_in_errors(folder):
+    epath.Path(folder).mkdir(parents=True, exist_ok=True)
+    if summarize_config_fn is not None:
+      summarize_config_fn(folder, None, 0)
+
+
 def init_key(seed: int | None) -> jax.Array | None:
   """Returns the key of a `fallback_init_rng`."""
   return None if seed is None else jax.random.key(seed)
 
 
-def no_checkpoint(
-  cfg: checkpoints.RestoreCheckpointConfig,
-) -> errors.UserError:
-  """Returns what to say where a configuration names no checkpoint."""
+def no_checkpoint(cfg: checkpoints.RestoreCheckpointConfig) -> errors.UserError:
+  """Returns the error for a configuration that names no checkpoint."""
   return errors.UserError(
     f'RestoreCheckpointConfig: no checkpoint in {", ".join(cfg.paths) or None}'
     f' (mode {cfg.mode!r}). Give the folder of a run, which holds'

@@ -1,27 +1,27 @@
-"""What the entry points share: flags, and the set-up of a process."""
+"""Flags of the entry points, and the set-up of a process."""
 
 import sys
-from typing import Any
 
 from absl import flags, logging
 
-from t5x import distributed, errors, gin_utils
-from t5x.cli import help, quiet_tensorflow
+from t5x import distributed, errors
+from t5x.cli import quiet_tensorflow
 
 RUN_MODES = ('train', 'eval', 'infer', 'precompile')
+_HELP_FLAGS = {'--help', '-help', '-h', '--helpshort'}
 
 
-def start(mode: str) -> None:
-  """What an entry point does before its other imports.
+def start() -> None:
+  """Answers `--help`, else imports TensorFlow, before any other import.
 
-  Answers `--help` at once; otherwise imports TensorFlow.
-
-  Args:
-    mode: the entry point's name, `train` for `t5x.train`.
+  Help is the docstring of the main module and the flags defined here; absl
+  would answer only after TensorFlow is loaded.
   """
-  if help.asks_for_help(sys.argv[1:]):
+  if _HELP_FLAGS.intersection(sys.argv[1:]):
     define_flags()
-    print(help.text(mode))
+    print(sys.modules['__main__'].__doc__)
+    print(flags.FLAGS.module_help(__name__))
+    print('--helpfull lists the flags of all libraries.')
     sys.exit(0)
   quiet_tensorflow.load()
 
@@ -31,15 +31,17 @@ def define_flags() -> None:
   flags.DEFINE_multi_string(
     'gin_file',
     None,
-    'A gin file; repeatable, later ones win. Looked up in the working folder,'
-    ' in --gin_search_paths, beside the package, and in installed packages that'
-    ' ship gin files.',
+    'A gin file; later ones win. Looked up in the working folder, in'
+    ' --gin_search_paths, beside the package, and in installed packages that'
+    ' ship gin files',
   )
   flags.DEFINE_multi_string(
     'gin_bindings',
     [],
-    'A gin binding such as "train.eval_period = 100"; repeatable. A macro is'
-    ' shorter as --gin.NAME=VALUE.',
+    'A gin binding such as "train.eval_period = 100". A macro of the gin files'
+    ' is shorter as --gin.NAME=VALUE, such as --gin.TRAIN_STEPS=500; strings'
+    ' have quotes of their own: --gin.MODEL_DIR="\'runs/mine\'". The first'
+    ' lines of a file list its macros, --dry_run shows their values',
   )
   flags.DEFINE_list(
     'gin_search_paths', [], 'Comma-separated folders to look gin files up in.'
@@ -51,8 +53,8 @@ def define_flags() -> None:
     'run_mode',
     None,
     RUN_MODES,
-    'What to do. t5x.main needs it; the other entry points do what they are'
-    ' called after, and accept nothing else.',
+    'What to do. t5x.main needs it; the other entry points do what their name'
+    ' says, and accept nothing else.',
   )
   flags.DEFINE_string(
     'tfds_data_dir',
@@ -68,8 +70,9 @@ def define_flags() -> None:
   flags.DEFINE_bool(
     'multiprocess_gpu',
     False,
-    'Whether this is one of several processes that train together; needs the'
-    ' three flags below unless a cluster tells JAX.',
+    'Whether this is one of several processes that train together; needs'
+    ' --coordinator_address, --process_count and --process_index unless a'
+    ' cluster tells JAX.',
   )
   flags.DEFINE_string(
     'coordinator_address', None, 'HOST:PORT of the first process.'
@@ -90,23 +93,22 @@ def set_up() -> None:
       'No configuration: give at least one --gin_file, for example'
       ' --gin_file=gin/dss_cqa.gin.'
     )
-  # The libraries below log each file they touch; what a user has to know is
-  # printed. `--verbosity=0` brings the rest back.
+  # Libraries log each file they touch; what a user has to know is printed.
+  # `--verbosity=0` brings the rest back.
   if not values['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
   _start_processes(values)
-  _set_up_data(values)
+
+  # Imported here, since flags are parsed before anything heavy is loaded.
+  import seqio
+
+  if values.tfds_data_dir:
+    seqio.set_tfds_data_dir_override(values.tfds_data_dir)
+  if values.seqio_additional_cache_dirs:
+    seqio.add_global_cache_dirs(values.seqio_additional_cache_dirs)
 
 
-def parse_gin() -> None:
-  """Parses the gin files and bindings that the flags name."""
-  values = flags.FLAGS
-  gin_utils.parse_gin_flags(
-    values.gin_search_paths, values.gin_file or [], values.gin_bindings
-  )
-
-
-def _start_processes(values: Any) -> None:
+def _start_processes(values: flags.FlagValues) -> None:
   names = ('coordinator_address', 'process_count', 'process_index')
   given = [name for name in names if values[name].value is not None]
   if not given and not values.multiprocess_gpu and not distributed.cluster():
@@ -120,13 +122,3 @@ def _start_processes(values: Any) -> None:
   distributed.start(
     values.coordinator_address, values.process_count, values.process_index
   )
-
-
-def _set_up_data(values: Any) -> None:
-  # Imported here, since flags are parsed before anything heavy is loaded.
-  import seqio
-
-  if values.tfds_data_dir:
-    seqio.set_tfds_data_dir_override(values.tfds_data_dir)
-  if values.seqio_additional_cache_dirs:
-    seqio.add_global_cache_dirs(values.seqio_additional_cache_dirs)

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 
 def load() -> None:
-  """Imports TensorFlow for the data's sake: quietly, and on the host alone.
+  """Imports TensorFlow without its log output, and keeps it off accelerators.
 
   It has to be the first import of an entry point. TensorFlow's libraries write
   to the terminal while they look for accelerators, before any setting of
-  theirs applies; that is held back, and shown if the import fails.
+  theirs applies; that output is held back, and shown if the import fails.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
@@ -28,22 +28,16 @@ def load() -> None:
 def _held_back_stderr() -> Iterator[None]:
   """Keeps what libraries write to file descriptor 2, to show on failure."""
   sys.stderr.flush()
-  with tempfile.TemporaryFile() as held, _duplicate(2) as terminal:
-    os.dup2(held.fileno(), 2)
-    try:
-      yield
-    except BaseException:
-      held.seek(0)
-      os.write(terminal, held.read())
-      raise
-    finally:
-      os.dup2(terminal, 2)
-
-
-@contextlib.contextmanager
-def _duplicate(descriptor: int) -> Iterator[int]:
-  copy = os.dup(descriptor)
+  terminal = os.dup(2)
   try:
-    yield copy
+    with tempfile.TemporaryFile() as held:
+      os.dup2(held.fileno(), 2)
+      try:
+        yield
+      except BaseException:
+        held.seek(0)
+        os.write(terminal, held.read())
+        raise
   finally:
-    os.close(copy)
+    os.dup2(terminal, 2)
+    os.close(terminal)

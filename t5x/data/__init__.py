@@ -1,40 +1,22 @@
 """Data: configurations of SeqIO tasks to batches, and a position in them."""
 
+# fmt: off
 from t5x.data import snapshots
 from t5x.data.config import (
-  DatasetConfig,
-  check_lengths,
-  get_vocabulary,
-  mixture_or_task,
-  verify_matching_vocabs,
+  DatasetConfig, check_lengths, check_split, get_vocabulary, mixture_or_task,
+  tasks_with_split, verify_matching_vocabs,
 )
 from t5x.data.iterator import TrainIterator
 from t5x.data.pipeline import (
-  data_parts,
-  get_dataset,
-  get_training_eval_datasets,
-  global_batch_shapes,
-  prepare_train_iter,
-  shared_seed,
-  take_batches,
+  data_parts, get_dataset, get_training_eval_datasets, global_batch_shapes,
+  prepare_train_iter, shared_seed,
 )
-from t5x.data.tfrecords import check_files, damage_named
+from t5x.data.tfrecords import check_files, naming_damage_in_errors
 
 __all__ = (
-  'DatasetConfig',
-  'TrainIterator',
-  'check_files',
-  'check_lengths',
-  'damage_named',
-  'data_parts',
-  'get_dataset',
-  'get_training_eval_datasets',
-  'get_vocabulary',
-  'global_batch_shapes',
-  'mixture_or_task',
-  'prepare_train_iter',
-  'shared_seed',
-  'snapshots',
-  'take_batches',
-  'verify_matching_vocabs',
+  'DatasetConfig', 'TrainIterator', 'check_files', 'check_lengths',
+  'check_split', 'data_parts', 'get_dataset', 'get_training_eval_datasets',
+  'get_vocabulary', 'global_batch_shapes', 'mixture_or_task',
+  'naming_damage_in_errors', 'prepare_train_iter', 'shared_seed', 'snapshots',
+  'tasks_with_split', 'verify_matching_vocabs',
 )

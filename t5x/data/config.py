@@ -1,9 +1,9 @@
-"""What to read, in which shape, and whether a model can take it."""
+"""Dataset configurations: what to read, and whether a model can take it."""
 
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import seqio
 
@@ -33,9 +33,9 @@ class DatasetConfig:
     num_workers: of Grain tasks, which are not supported.
     data_shards: (not in T5X) in how many parts the data is read, for training;
       each part gives an equal share of every batch. A host reads the parts
-      that its rows come from, so the batches don't depend on how many hosts
-      there are. With 1, every host reads the data and keeps its rows of each
-      batch; with as many as there are hosts, each reads its own part alone.
+      that its rows come from, so the batches don't depend on the number of
+      hosts. With 1, every host reads all data and keeps its rows of each batch;
+      with one part per host, each reads its own part alone.
       None chooses by the files of the data, see `data_parts`.
   """
 
@@ -56,12 +56,9 @@ class DatasetConfig:
   num_workers: int | None = 0
   data_shards: int | None = None
 
-  def __post_init__(self):
-    for option in (
-      'runtime_preprocessors',
-      'num_prefetch_threads',
-      'num_workers',
-    ):
+  def __post_init__(self) -> None:
+    grain = ('runtime_preprocessors', 'num_prefetch_threads', 'num_workers')
+    for option in grain:
       if getattr(self, option):
         raise errors.UserError(
           f'DatasetConfig.{option} is an option of Grain tasks, which this'
@@ -123,39 +120,66 @@ def get_vocabulary(
   return inputs, targets
 
 
-def verify_matching_vocabs(cfg: DatasetConfig, model: Any) -> None:
-  """Checks that the data and the model count tokens alike.
+class ModelWithVocabularies(Protocol):
+  """The part of a model that its data has to match."""
+
+  @property
+  def input_vocabulary(self) -> seqio.Vocabulary: ...
+
+  @property
+  def output_vocabulary(self) -> seqio.Vocabulary: ...
+
+
+def verify_matching_vocabs(
+  cfg: DatasetConfig, model: ModelWithVocabularies
+) -> None:
+  """Checks that the data and the model have the same vocabularies.
 
   Args:
     cfg: a dataset config.
-    model: a model with `input_vocabulary` and `output_vocabulary`.
+    model: a model.
 
   Raises:
     errors.UserError: if a vocabulary of the task is not the model's.
   """
-  data = get_vocabulary(cfg)
-  ours = (model.input_vocabulary, model.output_vocabulary)
-  for side, expected, found in zip(
-    ('input', 'output'), ours, data, strict=True
+  inputs, targets = get_vocabulary(cfg)
+  for side, of_model, of_data in (
+    ('input', model.input_vocabulary, inputs),
+    ('output', model.output_vocabulary, targets),
   ):
-    if expected != found:
+    if of_model != of_data:
       raise errors.UserError(
-        f'The {side} vocabulary of the model is {expected}, that of'
-        f' {cfg.mixture_or_task_name!r} is {found}. Give both the same one'
+        f'The {side} vocabulary of the model is {of_model}, that of'
+        f' {cfg.mixture_or_task_name!r} is {of_data}. Give both the same one'
         ' (macro VOCABULARY).'
       )
 
 
+def tasks_with_split(cfg: DatasetConfig) -> list[seqio.Task]:
+  """Returns the tasks of a dataset that have its split, perhaps none."""
+  tasks = seqio.get_subtasks(mixture_or_task(cfg))
+  return [task for task in tasks if cfg.split in task.splits]
+
+
+def check_split(cfg: DatasetConfig) -> None:
+  """Raises UserError unless a task of a dataset has its split."""
+  if not tasks_with_split(cfg):
+    provider = mixture_or_task(cfg)
+    splits = sorted({s for t in seqio.get_subtasks(provider) for s in t.splits})
+    raise errors.UserError(
+      f'No task of {provider.name!r} has the split {cfg.split!r}. Splits:'
+      f' {splits}.{errors.did_you_mean(cfg.split, splits)}'
+    )
+
+
 def check_lengths(
-  provider: Any,
-  cfg: Any,
-  feature_converter_cls: Any,
+  cfg: DatasetConfig,
+  feature_converter_cls: Callable[..., seqio.FeatureConverter],
   longest_by_default: bool = False,
 ) -> None:
   """Checks the lengths of a `DatasetConfig`.
 
   Args:
-    provider: the task or mixture that the config names.
     cfg: the config.
     feature_converter_cls: the model's feature converter.
     longest_by_default: whether a feature without a length takes that of its
@@ -164,6 +188,7 @@ def check_lengths(
   Raises:
     errors.UserError: a length is missing, or names no feature.
   """
+  provider = mixture_or_task(cfg)
   known = provider.output_features
   read = getattr(feature_converter_cls, 'TASK_FEATURES', known)
   lengths = cfg.task_feature_lengths

@@ -1,8 +1,9 @@
-"""Feeds a run: copies ahead to the devices and knows how far the run is."""
+"""Iterator that feeds a run: reads ahead, and keeps its position."""
 
-import queue
+import collections
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
 
 import jax
 import numpy as np
@@ -86,8 +87,7 @@ class TrainIterator(Iterator[Mapping[str, jax.Array]]):
   def set_snapshot(self, content: bytes) -> None:
     """Takes a snapshot that `get_snapshot` gave, along with `set_state`.
 
-    One that is of no use is named in the log, and the position is found
-    without.
+    An unusable one is named in the log, and the position is reached without it.
     """
     self.close()
     try:
@@ -100,18 +100,18 @@ class TrainIterator(Iterator[Mapping[str, jax.Array]]):
 
   def _last_snapshot(self) -> snapshots.Snapshot | None:
     with self._lock:
-      self._let_go()
-      found = self._snapshots[:1]
-    return found[0] if found and found[0].batches <= self._batches else None
+      self._drop_passed()
+      first = next(iter(self._snapshots), None)
+    return first if first and first.batches <= self._batches else None
 
   def _keep(self, snapshot: snapshots.Snapshot) -> None:
     with self._lock:
       earlier = [s for s in self._snapshots if s.batches < snapshot.batches]
       self._snapshots = [*earlier, snapshot]
-      self._let_go()
+      self._drop_passed()
 
-  def _let_go(self) -> None:
-    """Drops snapshots before the last one that counts."""
+  def _drop_passed(self) -> None:
+    """Drops the snapshots before the last one up to the position."""
     passed = sum(s.batches <= self._batches for s in self._snapshots)
     del self._snapshots[: max(passed - 1, 0)]
 
@@ -130,19 +130,20 @@ class TrainIterator(Iterator[Mapping[str, jax.Array]]):
     """Returns the batches from the position on."""
     pipeline = snapshots.Pipeline(self._open_dataset, self._keep, self._period)
     snapshot = self._last_snapshot()
-    if not pipeline.go_to(self._batches, snapshot, stopped):
+    usable = pipeline.go_to(self._batches, snapshot, stopped)
+    if snapshot is not None and not usable:
       with self._lock:
         self._snapshots.remove(snapshot)
     return pipeline
 
-  def read_ahead(self) -> None:
+  def read_ahead(self) -> '_ReadAhead':
     """Begins to read from the position on, before a batch is asked for."""
     if self._reader is None:
       self._reader = _ReadAhead(self._open, self._shard_batch)
+    return self._reader
 
   def __next__(self) -> Mapping[str, jax.Array]:
-    self.read_ahead()
-    batch = self._reader.get()
+    batch = self.read_ahead().get()
     self._batches += 1
     return batch
 
@@ -154,49 +155,28 @@ class TrainIterator(Iterator[Mapping[str, jax.Array]]):
 
 
 class _ReadAhead:
-  """A thread that fills a short queue with batches on the devices."""
+  """A thread that keeps a few batches ready on the devices."""
 
   def __init__(
     self,
-    open_batches: Callable[[Callable[[], bool]], Iterator],
-    shard_batch: Callable,
+    open_batches: Callable[[Callable[[], bool]], Iterator[snapshots.Batch]],
+    shard_batch: Callable[[snapshots.Batch], Mapping[str, jax.Array]],
   ):
-    self._queue = queue.Queue(maxsize=_PREFETCH_BATCHES)
     self._stopped = threading.Event()
-    self._thread = threading.Thread(
-      target=self._fill, args=(open_batches, shard_batch), daemon=True
+    self._thread = futures.ThreadPoolExecutor(1, 'read-ahead')
+    opened = self._thread.submit(open_batches, self._stopped.is_set)
+    self._read = lambda: shard_batch(next(opened.result()))
+    self._batches = collections.deque(
+      self._thread.submit(self._read) for _ in range(_PREFETCH_BATCHES)
     )
-    self._thread.start()
 
-  def get(self):
-    kind, value = self._queue.get()
-    if kind == 'batch':
-      return value
-    # Stays in the queue, so that every further call ends in the same way.
-    self._queue.put((kind, value))
-    raise value
+  def get(self) -> Mapping[str, jax.Array]:
+    # What raises stays first, so that every further call ends in the same way.
+    batch = self._batches[0].result()
+    self._batches.popleft()
+    self._batches.append(self._thread.submit(self._read))
+    return batch
 
-  def close(self):
+  def close(self) -> None:
     self._stopped.set()
-    while self._thread.is_alive():
-      try:
-        self._queue.get_nowait()
-      except queue.Empty:
-        self._thread.join(timeout=0.05)
-
-  def _fill(self, open_batches, shard_batch):
-    try:
-      for batch in open_batches(self._stopped.is_set):
-        self._put(('batch', shard_batch(batch)))
-        if self._stopped.is_set():
-          return
-      self._put(('end', StopIteration()))
-    except Exception as e:  # Raised again where the batch is asked for.
-      self._put(('error', e))
-
-  def _put(self, item):
-    while not self._stopped.is_set():
-      try:
-        return self._queue.put(item, timeout=0.1)
-      except queue.Full:
-        continue
+    self._thread.shutdown(cancel_futures=True)

@@ -1,21 +1,19 @@
-"""From a SeqIO task or mixture to batches on the devices of a mesh.
+"""Data pipelines: SeqIO tasks and mixtures to batches on a mesh.
 
 `DatasetConfig` says what to read, `get_dataset` and
 `get_training_eval_datasets` build the `tf.data` pipelines, and `TrainIterator`
-(of `iterator`) feeds a run with them.
+feeds a run with them.
 """
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 import seqio
 import tensorflow as tf
 
-from t5x import distributed, errors
+from t5x import distributed, errors, partitioning
 from t5x.data import config
 from t5x.data import iterator as iterator_lib
 
@@ -59,35 +57,39 @@ def get_dataset(
       'get_dataset(continue_from_last_checkpoint=True) is not supported: the'
       ' data position is saved with every checkpoint and restored with it.'
     )
-  mine = _rows_of_host(cfg, shard_id, num_shards)
-  cfg = dataclasses.replace(
-    cfg, data_shards=data_parts(cfg), seed=shared_seed(cfg.seed)
-  )
-  each = cfg.batch_size // cfg.data_shards
-  parts = range(mine.start // each, (mine.stop - 1) // each + 1)
+  rows = _rows_of_host(cfg, shard_id, num_shards)
+  num_parts, seed = data_parts(cfg), shared_seed(cfg.seed)
+  rows_of_part = cfg.batch_size // num_parts
+  parts = range(rows.start // rows_of_part, (rows.stop - 1) // rows_of_part + 1)
   batches = [
     _examples(
-      dataclasses.replace(cfg, seed=_seed_of_part(cfg, part)),
+      dataclasses.replace(cfg, seed=_seed_of_part(cfg, seed, part, num_parts)),
       part,
-      cfg.data_shards,
+      num_parts,
       feature_converter_cls,
       num_epochs,
-    ).batch(each, drop_remainder=True)
+    ).batch(rows_of_part, drop_remainder=True)
     for part in parts
   ]
-  if len(batches) == 1:
-    dataset = batches[0]
-  else:
-    dataset = tf.data.Dataset.zip(tuple(batches)).map(_concatenated)
-  first = parts[0] * each
+  dataset = batches[0]
+  if len(batches) > 1:
+    dataset = tf.data.Dataset.zip(tuple(batches)).map(
+      lambda *batches: {
+        name: tf.concat([batch[name] for batch in batches], axis=0)
+        for name in batches[0]
+      }
+    )
+  first = parts[0] * rows_of_part
   dataset = _take_rows(
-    dataset, slice(mine.start - first, mine.stop - first), len(parts) * each
+    dataset,
+    slice(rows.start - first, rows.stop - first),
+    len(parts) * rows_of_part,
   )
   return dataset.prefetch(tf.data.AUTOTUNE)
 
 
 def data_parts(cfg: config.DatasetConfig) -> int:
-  """Says in how many parts a dataset is read, for any number of hosts.
+  """Returns in how many parts a dataset is read, for any number of hosts.
 
   That is `cfg.data_shards`; if it is None, the largest power of two, up to 16,
   that divides the batch and for which each part has files of its own: with a
@@ -100,7 +102,8 @@ def data_parts(cfg: config.DatasetConfig) -> int:
   """
   if cfg.data_shards is not None:
     return cfg.data_shards
-  files = min((_files(s, cfg) for s in _sources(cfg)), default=1)
+  tasks = config.tasks_with_split(cfg)
+  files = min((_num_files(task, cfg) for task in tasks), default=1)
   most = 1 if cfg.use_cached else min(files, _MAX_PARTS)
   parts = 1
   while 2 * parts <= most and cfg.batch_size % (2 * parts) == 0:
@@ -108,28 +111,26 @@ def data_parts(cfg: config.DatasetConfig) -> int:
   return parts
 
 
-def _sources(cfg: config.DatasetConfig) -> list[seqio.DataSource]:
-  tasks = seqio.get_subtasks(config.mixture_or_task(cfg))
-  return [task.source for task in tasks if cfg.split in task.splits]
+def _num_files(task: seqio.Task, cfg: config.DatasetConfig) -> int:
+  return len(task.source.list_shards(cfg.split))
 
 
-def _files(source: seqio.DataSource, cfg: config.DatasetConfig) -> int:
-  return len(source.list_shards(cfg.split))
-
-
-def _seed_of_part(cfg: config.DatasetConfig, part: int) -> int:
-  """A seed for each part: with one for all, all would mix tasks in step.
+def _seed_of_part(
+  cfg: config.DatasetConfig, seed: int, part: int, num_parts: int
+) -> int:
+  """Returns a seed for each part: with the same, all would mix tasks in step.
 
   Where a source can't be cut into the parts by its files, SeqIO cuts it by
   examples after it has shuffled them; all parts then need the same order.
   """
   apart = not cfg.use_cached and all(
-    source.supports_arbitrary_sharding or _files(source, cfg) >= cfg.data_shards
-    for source in _sources(cfg)
+    task.source.supports_arbitrary_sharding
+    or _num_files(task, cfg) >= num_parts
+    for task in config.tasks_with_split(cfg)
   )
-  if cfg.data_shards == 1 or not apart:
-    return cfg.seed
-  drawn = np.random.SeedSequence((cfg.seed % 2**32, part)).generate_state(1)
+  if num_parts == 1 or not apart:
+    return seed
+  drawn = np.random.SeedSequence((seed % 2**32, part)).generate_state(1)
   return int(drawn[0] & _UINT31)
 
 
@@ -154,37 +155,28 @@ def get_training_eval_datasets(
     num_shards: how many hosts share a batch.
     eval_steps: batches at most.
     feature_converter_cls: the model's feature converter.
-    deterministic: accepted because the order always is.
-    model_dir: of no use here, since nothing is kept on disk.
-    start_step: of no use here, since every evaluation sees the same rows.
+    deterministic: unused, since the order always is.
+    model_dir: unused, since nothing is kept on disk.
+    start_step: unused, since every evaluation sees the same rows.
 
   Returns:
-    Task name to dataset, for the tasks that have the split. A mixture comes
-    first, under its own name, when it has several tasks.
+    Task name to dataset, for the tasks that have the split.
 
   Raises:
     errors.UserError: if no task has the split.
   """
   del deterministic, model_dir, start_step
-  provider = config.mixture_or_task(cfg)
-  tasks = [
-    task for task in seqio.get_subtasks(provider) if cfg.split in task.splits
-  ]
-  if not tasks:
-    raise errors.UserError(
-      f'No task of {provider.name!r} has the split {cfg.split!r}. Splits:'
-      f' {sorted({s for t in seqio.get_subtasks(provider) for s in t.splits})}.'
-    )
-  mine = _rows_of_host(cfg, shard_id, num_shards)
+  config.check_split(cfg)
+  rows = _rows_of_host(cfg, shard_id, num_shards)
   datasets = {}
-  for task in tasks:
+  for task in config.tasks_with_split(cfg):
     task_cfg = dataclasses.replace(
       cfg, mixture_or_task_name=task.name, module=None
     )
     # All hosts read all rows, so that all have equally many batches.
     dataset = _examples(task_cfg, 0, 1, feature_converter_cls, num_epochs=1)
     dataset = _pad_last_batch(dataset, cfg.batch_size).take(eval_steps)
-    dataset = _take_rows(dataset, mine, cfg.batch_size)
+    dataset = _take_rows(dataset, rows, cfg.batch_size)
     if cfg.use_memory_cache:
       dataset = dataset.cache()
     datasets[task.name] = dataset
@@ -199,16 +191,10 @@ def _examples(
   num_epochs: int | None,
 ) -> tf.data.Dataset:
   """Returns the rows of one part of the data, not yet batched."""
-  provider = config.mixture_or_task(cfg)
-  config.check_lengths(provider, cfg, feature_converter_cls)
-  if cfg.split not in provider.splits:
-    raise errors.UserError(
-      f'{provider.name!r} has no split {cfg.split!r}, but'
-      f' {sorted(provider.splits)}.'
-      f'{errors.did_you_mean(cfg.split, provider.splits)}'
-    )
+  config.check_lengths(cfg, feature_converter_cls)
+  config.check_split(cfg)
   return seqio.get_dataset(
-    provider,
+    config.mixture_or_task(cfg),
     task_feature_lengths=cfg.task_feature_lengths,
     feature_converter=feature_converter_cls(
       pack=cfg.pack, use_custom_packing_ops=cfg.use_custom_packing_ops
@@ -227,22 +213,20 @@ def shared_seed(seed: int | None, drawn: int | None = None) -> int:
   """Returns `seed`, or, for None, one that all hosts agree on.
 
   Args:
-    seed: what the user says.
+    seed: the configured one.
     drawn: what the run drew when it began; the first host's counts. None draws.
   """
   if seed is not None:
     return seed
-  fresh = drawn
-  if fresh is None:
-    fresh = np.random.SeedSequence().generate_state(1)[0] & _UINT31
-  fresh = distributed.of_first_process(fresh)
-  return int(fresh)
+  if drawn is None:
+    drawn = int(np.random.SeedSequence().generate_state(1)[0] & _UINT31)
+  return distributed.of_first_process(drawn)
 
 
 def _rows_of_host(
   cfg: config.DatasetConfig, shard_id: int, num_shards: int
 ) -> slice:
-  """Which rows of each batch a host has: equal parts, in the hosts' order."""
+  """Returns a host's rows of each batch: equal parts, in the hosts' order."""
   if cfg.batch_size % num_shards:
     raise errors.UserError(
       f'BATCH_SIZE {cfg.batch_size} is not divisible by the {num_shards} hosts'
@@ -250,14 +234,6 @@ def _rows_of_host(
     )
   rows = cfg.batch_size // num_shards
   return slice(shard_id * rows, (shard_id + 1) * rows)
-
-
-def _concatenated(*batches: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-  """One batch of the rows of several."""
-  return {
-    name: tf.concat([batch[name] for batch in batches], axis=0)
-    for name in batches[0]
-  }
 
 
 def _take_rows(
@@ -269,7 +245,7 @@ def _take_rows(
 
 
 def _pad_last_batch(dataset: tf.data.Dataset, rows: int) -> tf.data.Dataset:
-  """Batches, with a last batch that is filled up with rows of zeros."""
+  """Returns batches, the last one filled up with rows of zeros."""
   blank = tf.data.Dataset.from_tensors(
     {
       name: tf.zeros(spec.shape, spec.dtype)
@@ -284,7 +260,7 @@ def _pad_last_batch(dataset: tf.data.Dataset, rows: int) -> tf.data.Dataset:
 def global_batch_shapes(
   element_spec: Mapping[str, tf.TensorSpec], batch_size: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Returns what a batch of all hosts looks like.
+  """Returns the shapes and types of a batch of all hosts.
 
   Args:
     element_spec: of one host's batch.
@@ -301,17 +277,17 @@ def global_batch_shapes(
 def prepare_train_iter(
   train_iter: tf.data.Dataset | iterator_lib.TrainIterator,
   *,
-  partitioner: Any,
-  checkpoint_cfg: Any,
-  data_layout: Any,
+  partitioner: partitioning.BasePartitioner,
+  checkpoint_cfg: object,
+  data_layout: partitioning.DataLayout,
 ) -> iterator_lib.TrainIterator:
   """Returns the iterator that a run trains from.
 
   Args:
     train_iter: a dataset of one host's batches, or an iterator already made.
     partitioner: puts batches on its mesh (`shard_batch`).
-    checkpoint_cfg: of no use here: every checkpoint holds the position.
-    data_layout: says which part of the data the dataset is.
+    checkpoint_cfg: unused, since every checkpoint holds the position.
+    data_layout: which part of the data the dataset is.
 
   Returns:
     An iterator with `element_spec`, `get_state` and `set_state`.
@@ -325,10 +301,3 @@ def prepare_train_iter(
     part=f'{data_layout.shard_id}-of-{data_layout.num_shards}',
     saves=data_layout.is_first_host_in_replica_set,
   )
-
-
-def take_batches(
-  dataset: tf.data.Dataset, count: int | None = None
-) -> Iterator[Mapping[str, np.ndarray]]:
-  """Yields up to `count` batches as numpy arrays."""
-  return itertools.islice(dataset.as_numpy_iterator(), count)

@@ -1,10 +1,10 @@
-"""What a `tf.data` pipeline is in the middle of, to go on from later.
+"""Snapshots of `tf.data` pipelines, from which a run can resume quickly.
 
 The position in the data is a number of batches, and reading a pipeline again
-up to it always leads there. In a long run that takes ever longer. A snapshot is
+up to it always leads there, but takes longer the longer the run. A snapshot is
 TensorFlow's own record of a pipeline after some number of batches (shuffle
-buffers, memory caches, examples half packed), from which it is a short way to
-the position.
+buffers, memory caches, examples half packed), from which few batches are left
+to read up to the position.
 
 A snapshot is never trusted: it belongs to one TensorFlow, one pipeline and one
 part of the data, and the batch that follows it has to be the one that followed
@@ -14,6 +14,7 @@ when it was taken. Otherwise the pipeline is read again from the start.
 import dataclasses
 import json
 import os
+import pathlib
 import struct
 import tempfile
 import time
@@ -24,11 +25,11 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-# Seconds between two snapshots of a run, and so of reading again at most. A
-# pipeline whose snapshots take long has them so much less often that they take
-# no more than this part of the time.
+# Seconds between two snapshots of a run, and so at most of reading again. If
+# snapshots take long, the period grows so that they take no more than this
+# fraction of the time.
 PERIOD_SECONDS = 30.0
-_PART_OF_TIME = 1 / 40
+_MAX_TIME_FRACTION = 1 / 40
 _MAX_BYTES = 1 << 30
 _MAX_HEADER_BYTES = 1 << 12
 _FORMAT = 1
@@ -36,11 +37,14 @@ _FORMAT = 1
 _INDEX, _DATA = 'state.index', 'state.data-00000-of-00001'
 _INDEX_SIZE = struct.Struct('<Q')
 
+# What reading a header raises that is not one.
+_MALFORMED = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+
 Batch = Mapping[str, np.ndarray]
 
 
 class UnusableError(ValueError):
-  """A snapshot that does not lead to where it was taken."""
+  """A snapshot that does not lead to the position where it was taken."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Snapshot:
   state_bytes: int
 
   def to_bytes(self) -> bytes:
-    """The snapshot as a file: a line of JSON, then the compressed state."""
+    """Returns the content of a file: a line of JSON, then the state."""
     header = dataclasses.asdict(self)
     del header['state']
     header['state_crc'] = zlib.crc32(self.state)
@@ -73,7 +77,7 @@ class Snapshot:
 
   @classmethod
   def from_bytes(cls, content: bytes) -> 'Snapshot':
-    """Reads what `to_bytes` gave.
+    """Reads the content that `to_bytes` gave.
 
     Raises:
       UnusableError: it is something else, or has been damaged.
@@ -92,17 +96,15 @@ class Snapshot:
           raise TypeError(f'{field} is no number')
       if not 0 <= snapshot.state_bytes <= _MAX_BYTES:
         raise ValueError(f'{snapshot.state_bytes} bytes')
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-      if isinstance(error, UnusableError):
-        raise
+    except UnusableError:
+      raise
+    except _MALFORMED as error:
       raise UnusableError(f'it is no such file ({error!r})') from error
-    except RecursionError as error:
-      raise UnusableError('it is no such file') from error
     return snapshot
 
 
 class Pipeline(Iterator[Batch]):
-  """One pass through a dataset, whose snapshots are kept as it goes.
+  """One pass through a dataset, which takes snapshots on the way.
 
   Attributes:
     batches: how many were read, from the dataset's start.
@@ -136,10 +138,10 @@ class Pipeline(Iterator[Batch]):
     self.batches = 0
     # Made when it is first read from.
     self._opened: Iterator[Batch] | None = None
-    # The batch that was read to see whether a snapshot leads there.
+    # The batch that was read to check a snapshot.
     self._ahead: Batch | None = None
-    # A snapshot whose next batch is yet to be read.
-    self._taken: tuple[int, bytes] | None = None
+    # A snapshot whose next batch has not been read yet.
+    self._taken: Snapshot | None = None
 
   @property
   def _iterator(self) -> Iterator[Batch]:
@@ -161,10 +163,10 @@ class Pipeline(Iterator[Batch]):
     Args:
       batches: the position; the dataset may end before it.
       snapshot: of the same dataset, at or before the position.
-      stopped: asked after every batch whether to leave off.
+      stopped: asked after every batch whether to stop.
 
     Returns:
-      False if the snapshot is of no use.
+      False if the snapshot is unusable.
     """
     if not batches:
       return True
@@ -173,7 +175,7 @@ class Pipeline(Iterator[Batch]):
       try:
         self._restore(snapshot, batches)
       except UnusableError as error:
-        usable, why = False, f'its snapshot is of no use: {error}'
+        usable, why = False, f'its snapshot is unusable: {error}'
         if self._opened is not None:
           self._dataset = self._open_dataset()
           self._begin()
@@ -198,7 +200,8 @@ class Pipeline(Iterator[Batch]):
         self._take()
       batch = next(self._iterator)
       if self._taken is not None:
-        self._complete(batch)
+        self._keep(dataclasses.replace(self._taken, next_batch=checksum(batch)))
+        self._taken = None
     self.batches += 1
     return batch
 
@@ -207,8 +210,16 @@ class Pipeline(Iterator[Batch]):
     try:
       if self._fingerprint is None:
         self._fingerprint = fingerprint(self._dataset)
-      self._taken = self.batches, self._state()
-    # Whatever it is, training goes on without.
+      state = self._state()
+      self._taken = Snapshot(
+        batches=self.batches,
+        next_batch=0,  # Known when it is read.
+        pipeline=self._fingerprint,
+        tensorflow=tf.__version__,
+        state=zlib.compress(state, 1),
+        state_bytes=len(state),
+      )
+    # Whatever it is, training continues without snapshots.
     except Exception as error:
       self._gave_up = True
       logging.info(
@@ -218,29 +229,17 @@ class Pipeline(Iterator[Batch]):
       )
     now = time.monotonic()
     if self._period:
-      self._due_at = now + max(self._period, (now - begin) / _PART_OF_TIME)
-
-  def _complete(self, batch: Batch) -> None:
-    batches, state = self._taken
-    self._taken = None
-    self._keep(
-      Snapshot(
-        batches=batches,
-        next_batch=checksum(batch),
-        pipeline=self._fingerprint,
-        tensorflow=tf.__version__,
-        state=zlib.compress(state, 1),
-        state_bytes=len(state),
-      )
-    )
+      self._due_at = now + max(self._period, (now - begin) / _MAX_TIME_FRACTION)
 
   def _state(self) -> bytes:
-    """What TensorFlow writes for the iterator."""
+    """Returns what TensorFlow writes for the iterator."""
     with tempfile.TemporaryDirectory(prefix='snapshot-') as folder:
       self._saver().write(os.path.join(folder, 'state'))
       if sorted(os.listdir(folder)) != sorted((_INDEX, _DATA)):
         raise UnusableError(f'TensorFlow wrote {sorted(os.listdir(folder))}')
-      index, data = (_read(os.path.join(folder, n)) for n in (_INDEX, _DATA))
+      index, data = (
+        pathlib.Path(folder, name).read_bytes() for name in (_INDEX, _DATA)
+      )
     if len(index) + len(data) > _MAX_BYTES - _INDEX_SIZE.size:
       raise UnusableError(f'it takes {len(data) >> 20} MiB')
     return _INDEX_SIZE.pack(len(index)) + index + data
@@ -262,47 +261,38 @@ class Pipeline(Iterator[Batch]):
       (size,) = _INDEX_SIZE.unpack_from(state)
       begin = _INDEX_SIZE.size
       with tempfile.TemporaryDirectory(prefix='snapshot-') as folder:
-        _write(os.path.join(folder, _INDEX), state[begin : begin + size])
-        _write(os.path.join(folder, _DATA), state[begin + size :])
+        pathlib.Path(folder, _INDEX).write_bytes(state[begin : begin + size])
+        pathlib.Path(folder, _DATA).write_bytes(state[begin + size :])
         status = self._saver().read(os.path.join(folder, 'state'))
         status.assert_consumed()
       self._ahead = next(self._iterator)
     except UnusableError:
       raise
-    # Of TensorFlow's many errors none may end the run.
+    # None of TensorFlow's many errors may end the run.
     except Exception as error:
-      said = str(error).partition('\n')[0][:300]
-      raise UnusableError(f'TensorFlow cannot read it: {said}') from error
+      reason = str(error).partition('\n')[0][:300]
+      raise UnusableError(f'TensorFlow cannot read it: {reason}') from error
     if checksum(self._ahead) != snapshot.next_batch:
       raise UnusableError('another batch follows than did then')
     self.batches = snapshot.batches
 
 
-def _read(path: str) -> bytes:
-  with open(path, 'rb') as file:
-    return file.read()
-
-
-def _write(path: str, content: bytes) -> None:
-  with open(path, 'wb') as file:
-    file.write(content)
-
-
 def checksum(batch: Batch) -> int:
-  """CRC-32 of a batch: names, types, shapes and values."""
+  """Returns the CRC-32 of a batch: names, types, shapes and values."""
   crc = 0
   for name, value in sorted(batch.items()):
-    value = np.ascontiguousarray(value)
+    value = np.asarray(value)
     crc = zlib.crc32(f'{name}{value.dtype}{value.shape}'.encode(), crc)
-    content = str(value.tolist()).encode() if value.dtype == object else value
+    is_text = value.dtype == object
+    content = str(value.tolist()).encode() if is_text else value.tobytes()
     crc = zlib.crc32(content, crc)
   return crc
 
 
 def fingerprint(dataset: tf.data.Dataset) -> int:
-  """A number that tells a pipeline from another one, in any process.
+  """Returns a number that tells one pipeline from another, in any process.
 
-  It is made of all operations and constants of the pipeline's graph: data in
+  It covers all operations and constants of the pipeline's graph: data in
   memory, names of files, seeds, lengths, vocabularies. Names that TensorFlow
   makes up, handles of its resources, and the order of nodes don't count. What
   Python functions inside the pipeline do is not seen.

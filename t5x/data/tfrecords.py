@@ -1,10 +1,10 @@
-"""Checks the TFRecord files that a data set is prepared in.
+"""TFRecord files of data sets: checks before reading, and after it failed.
 
-TFDS notes in `dataset_info.json` how many examples each of its files holds.
-Before a run reads them, the files are walked through by their record headers,
-so that a file that was cut short at a record's end, which reads without an
-error, is found as well. When reading fails later, the records are read one by
-one to name the first that is damaged.
+TFDS writes into `dataset_info.json` how many examples each of its files holds.
+Before a run reads the files, their records are counted by the headers, so that
+a file that was cut short at a record's end, which reads without an error, is
+found as well. When reading fails later, the records are read one by one to name
+the first damaged one.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 import seqio
 import tensorflow as tf
 
-from t5x import errors
+from t5x import errors, files
 from t5x.data import config
 
 # A record is its length (8 bytes), a checksum of that (4), the data, and a
@@ -37,26 +37,26 @@ def check_files(configs: Iterable[config.DatasetConfig | None]) -> None:
   Only local TFRecord files that TFDS prepared are looked at.
 
   Args:
-    configs: what is to be read; None is passed over.
+    configs: what is to be read; None is skipped.
 
   Raises:
     errors.DamagedError: a file is missing, cut short, or has too few records.
   """
   for path in _paths(configs):
     expected = _expected_records(path)
-    found = count_records(path)
-    if expected is not None and found != expected:
+    count = count_records(path)
+    if expected is not None and count != expected:
       raise errors.DamagedError(
         f'{path}: expected {expected} records, as dataset_info.json beside it'
-        f' says, found {found}. {_AGAIN}'
+        f' says, found {count}. {_AGAIN}'
       )
 
 
 @contextlib.contextmanager
-def damage_named(
+def naming_damage_in_errors(
   configs: Iterable[config.DatasetConfig | None],
 ) -> Iterator[None]:
-  """Names file and record where TensorFlow can't read the data.
+  """Turns what TensorFlow can't read into an error with file and record.
 
   Args:
     configs: what is read inside.
@@ -79,19 +79,19 @@ def count_records(path: str) -> int:
   try:
     size = os.path.getsize(path)
     with open(path, 'rb') as file:
-      count, place = 0, 0
-      while place < size:
+      count, position = 0, 0
+      while position < size:
         header = file.read(_HEADER_BYTES)
         if len(header) == _HEADER_BYTES:
           (length,) = _LENGTH.unpack(header[: _LENGTH.size])
-          place += _HEADER_BYTES + length + _FOOTER_BYTES
-        if len(header) < _HEADER_BYTES or place > size:
+          position += _HEADER_BYTES + length + _FOOTER_BYTES
+        if len(header) < _HEADER_BYTES or position > size:
           raise errors.DamagedError(
             f'{path}: record {count} reaches beyond the end of the file, which'
             f' has {size} bytes: it was cut short, or is no TFRecord file.'
             f' {_AGAIN}'
           )
-        file.seek(place)
+        file.seek(position)
         count += 1
   except FileNotFoundError as error:
     raise errors.DamagedError(
@@ -116,24 +116,24 @@ def _read_all(path: str) -> None:
 
 def _paths(configs: Iterable[config.DatasetConfig | None]) -> list[str]:
   """The local TFRecord files of the configs, each once."""
-  found: dict[str, None] = {}
-  for cfg in configs:
-    if cfg is None:
-      continue
-    for task in seqio.get_subtasks(config.mixture_or_task(cfg)):
-      if cfg.split not in task.splits or not isinstance(
-        task.source, seqio.TfdsDataSource
-      ):
-        continue
-      for path in task.source.list_shards(cfg.split):
-        if _FILE_NAME.search(str(path)) and '://' not in str(path):
-          found[str(path)] = None
-  return list(found)
+  paths = [
+    str(path)
+    for cfg in configs
+    if cfg is not None
+    for task in config.tasks_with_split(cfg)
+    if isinstance(task.source, seqio.TfdsDataSource)
+    for path in task.source.list_shards(cfg.split)
+  ]
+  local = [p for p in paths if _FILE_NAME.search(p) and not files.is_remote(p)]
+  return list(dict.fromkeys(local))
 
 
 def _expected_records(path: str) -> int | None:
-  """What `dataset_info.json` says of a file; None if it says nothing."""
-  split, number, _ = _FILE_NAME.search(path).groups()
+  """Returns the count in `dataset_info.json`; None without that file."""
+  name = _FILE_NAME.search(path)
+  if name is None:
+    return None
+  split, number, _ = name.groups()
   info = os.path.join(os.path.dirname(path), 'dataset_info.json')
   try:
     with open(info, encoding='utf-8') as file:

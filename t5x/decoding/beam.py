@@ -3,8 +3,7 @@
 Axes: B batch, N beams, T decoder length, V vocabulary.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
 
 import flax
 import jax
@@ -17,13 +16,13 @@ from t5x.decoding import cache as cache_lib
 
 @flax.struct.dataclass
 class BeamState:
-  """The state of a beam search; each array is sorted by ascending score.
+  """The state of a beam search; arrays are sorted by ascending score.
 
   Attributes:
     cur_index: [B], the position of the token that is fed next.
-    live_logprobs: [B, N], log probability of the sequences that go on.
-    finished_scores: [B, N], log probability by length penalty of the best
-      sequences that ended.
+    live_logprobs: [B, N], log probability of the unfinished sequences.
+    finished_scores: [B, N], log probability divided by length penalty, of the
+      best sequences that ended.
     live_seqs: [B, N, T + 1], start token first.
     finished_seqs: [B, N, T + 1].
     finished_flags: [B, N], whether there is a finished sequence at all.
@@ -37,17 +36,17 @@ class BeamState:
   live_seqs: Int[Array, 'B N T1']
   finished_seqs: Int[Array, 'B N T1']
   finished_flags: Bool[Array, 'B N']
-  cache: Any
+  cache: cache_lib.Cache
   initial_index: jax.Array | None
 
 
 def _length_penalty(alpha: float, length: jax.Array) -> jax.Array:
-  """((5 + length) / 6) ** alpha, as in Wu et al. 2016 and T5."""
+  """Returns ((5 + length) / 6) ** alpha, as in Wu et al. 2016 and T5."""
   return jnp.power((5.0 + length) / 6.0, alpha)
 
 
 def _best(count: int, scores: jax.Array, *arrays: jax.Array):
-  """The `count` best entries of axis 1, ascending, of scores and arrays."""
+  """Returns the `count` best entries of axis 1, ascending, of all arrays."""
   _, order = lax.top_k(scores, count)
   order = order[:, ::-1]
   pick = jax.vmap(lambda x, i: x[i])
@@ -56,11 +55,11 @@ def _best(count: int, scores: jax.Array, *arrays: jax.Array):
 
 @flax.struct.dataclass
 class _Search:
-  """What stays the same during a search.
+  """The constants of a search, and its step.
 
   Attributes:
     prompts: [B, T + 2], given decoder inputs; 0 where the model chooses.
-    prompt_len: [B], how many tokens of a row are given.
+    prompt_len: [B], the number of given tokens of a row.
     end: [B], position of a row's last token.
     eos_id: token that ends a sequence.
     alpha: exponent of the length penalty.
@@ -74,8 +73,8 @@ class _Search:
   alpha: float = flax.struct.field(pytree_node=False)
   cache_offset: int = flax.struct.field(pytree_node=False)
 
-  def goes_on(self, state: BeamState) -> jax.Array:
-    """Whether any row may still find a better sequence than it has."""
+  def continues(self, state: BeamState) -> jax.Array:
+    """Returns whether any row may still find a better sequence."""
     lengths = jnp.stack([state.cur_index + 1, self.end]) - self.prompt_len
     # A live sequence only loses log probability, so its score can't exceed
     # this bound, at whichever length the penalty is weakest.
@@ -105,8 +104,8 @@ class _Search:
     logprobs, beam, token, forced = self._candidates(state, logits)
     pick = jax.vmap(lambda x, i: x[i])
     seqs = pick(state.live_seqs, beam)
-    here = jnp.arange(width) == (index + 1)[:, None]
-    seqs = jnp.where(here[:, None, :], token[..., None], seqs)
+    is_next = jnp.arange(width) == (index + 1)[:, None]
+    seqs = jnp.where(is_next[:, None, :], token[..., None], seqs)
     ended = (token == self.eos_id) & ~forced[:, None]
 
     live_logprobs, live_seqs, live_beam = _best(
@@ -123,7 +122,7 @@ class _Search:
       jnp.concatenate([state.finished_seqs, seqs], axis=1),
       jnp.concatenate([state.finished_flags, ended], axis=1),
     )
-    # Rows that have come to their end stay as they are.
+    # Rows that have reached their end stay as they are.
     active = index < self.end
 
     def update(new, old):
@@ -131,7 +130,8 @@ class _Search:
         active.reshape((rows,) + (1,) * (old.ndim - 1)), new, old
       )
 
-    return state.replace(
+    return dataclasses.replace(
+      state,
       cur_index=jnp.where(active, index + 1, index),
       live_logprobs=update(live_logprobs, state.live_logprobs),
       live_seqs=update(live_seqs, state.live_seqs),
@@ -142,10 +142,10 @@ class _Search:
     )
 
   def _candidates(self, state, logits):
-    """The 2 N best continuations of each row, of which N at least go on.
+    """Returns the 2 N best continuations, of which at least N don't end.
 
     Returns:
-      log probabilities, beams and tokens [B, 2 N], and whether the prompt
+      Log probabilities, beams and tokens [B, 2 N], and whether the prompt
       gives the token [B].
     """
     rows, beams = state.live_logprobs.shape
@@ -156,7 +156,7 @@ class _Search:
       self.prompts, (state.cur_index + 1)[:, None], axis=1
     )
     forced = given[:, 0] != 0
-    # A given token costs nothing, any other is out of the question.
+    # A given token costs nothing, any other is impossible.
     is_given = jnp.arange(vocab_size) == given
     free = jnp.where(is_given, 0.0, -jnp.inf)[:, None, :]
     logprobs = jnp.where(forced[:, None, None], free, logprobs)
@@ -178,7 +178,7 @@ class _Search:
 
 def beam_search(
   inputs: Int[Array, 'B T'],
-  cache: Mapping[str, jax.Array],
+  cache: cache_lib.Cache,
   tokens_to_logits: cache_lib.TokensToLogits,
   eos_id: int,
   num_decodes: int = 4,
@@ -190,7 +190,7 @@ def beam_search(
   cache_offset: int = 0,
   initial_index: jax.Array | None = None,
 ) -> tuple[Int[Array, 'B N T'], Float[Array, 'B N']]:
-  """Finds the sequences of highest log probability by length penalty.
+  """Finds the sequences of highest log probability divided by length penalty.
 
   The penalty of a sequence of n generated tokens (its end included) is
   `((5 + n) / 6) ** alpha`. The search stops when no live sequence of any row
@@ -207,8 +207,8 @@ def beam_search(
     max_decode_len: T of the results; None for the length of the inputs.
     max_decode_step: most tokens to generate for each row; negative for as many
       as fit.
-    min_log_prob: score of a place that no sequence has taken.
-    decode_rng: not needed, since nothing is random; here so that all decoders
+    min_log_prob: score of a place without a sequence.
+    decode_rng: unused, since nothing is random; accepted so that all decoders
       can be called alike.
     cache_offset: batch axis of the cache's entries (1 where layers are
       stacked in axis 0).
@@ -217,11 +217,12 @@ def beam_search(
 
   Returns:
     (sequences, scores), by ascending score in each row. Sequences have no start
-    token and are 0 behind their end. Where no sequence of a row ended, the live
+    token and are 0 after their end. If no sequence of a row ended, the live
     ones and their log probabilities are returned, else a place without a
     sequence is all 0 with score `min_log_prob`.
   """
   del decode_rng
+  # Where each row starts and ends.
   rows = inputs.shape[0]
   length = inputs.shape[1] if max_decode_len is None else max_decode_len
   prompts = jnp.asarray(inputs, jnp.int32)[:, :length]
@@ -232,6 +233,7 @@ def beam_search(
   if max_decode_step >= 0:
     end = jnp.minimum(end, prompt_len + max_decode_step)
 
+  # The first state: every beam of a row is its prompt.
   search = _Search(
     prompts=jnp.pad(prompts, ((0, 0), (0, 2))),
     prompt_len=prompt_len,
@@ -246,7 +248,7 @@ def beam_search(
   nothing = jnp.full((rows, num_decodes), min_log_prob, jnp.float32)
   state = BeamState(
     cur_index=start,
-    # All beams of a row are alike at first: only one of them counts.
+    # Only one of these equal beams has a chance.
     live_logprobs=jnp.where(is_last, 0.0, nothing),
     finished_scores=nothing,
     live_seqs=seqs,
@@ -258,12 +260,14 @@ def beam_search(
     initial_index=initial_index,
   )
   state = cache_lib.decode_loop(
-    search.goes_on,
+    search.continues,
     lambda s: search.step(s, tokens_to_logits),
     state,
     may_be_short=initial_index is None
     and isinstance(tokens_to_logits, cache_lib.ShortCacheModel),
   )
+
+  # Rows without a finished sequence return their live ones.
   any_finished = jnp.any(state.finished_flags, axis=1)[:, None]
   sequences = jnp.where(
     any_finished[..., None], state.finished_seqs, state.live_seqs

@@ -1,10 +1,10 @@
-"""What every decoder does with a cache: expand it, reorder it, hand it on.
+"""Cache operations of all decoders: expand, reorder, resize, and the loop.
 
 Axes: B batch, N decodes of each input, T decoder length.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import flax
@@ -15,7 +15,7 @@ from flax.core import frozen_dict
 from jax import lax
 from jaxtyping import Array, Int
 
-Cache = Mapping[str, Any]
+Cache = frozen_dict.FrozenDict[str, Any] | dict[str, Any]
 
 # Cache entries that count positions, the same for all rows in most models.
 _INDICES = ('cache_index', 'position_embedder_index')
@@ -25,7 +25,7 @@ _WITHOUT_BATCH = ('cached_bias',)
 
 @flax.struct.dataclass
 class DecodingState:
-  """What a model gets to see in order to compute the next logits.
+  """What a model computes the next logits from.
 
   Attributes:
     cur_index: [B * N], the position of `cur_token` in each sequence.
@@ -42,18 +42,18 @@ class DecodingState:
 
 TokensToLogits = Callable[[DecodingState], tuple[jax.Array, Cache]]
 
-# Entries whose last axis is the position, and how much of it a loop starts
-# with. Most labels end within it, and most rationales don't.
+# Entries whose last axis is the position, and the length of it that a loop
+# starts with. Most labels fit in it, most rationales don't.
 _BY_POSITION = ('cached_key', 'cached_value')
 _SHORT = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class ShortCacheModel:
-  """A model, as `TokensToLogits`, that a cache of any length will do for.
+  """A model, as `TokensToLogits`, that takes a cache of any length.
 
-  Its cache has the entries `cached_key` and `cached_value` [..., T]. Only as
-  many of the T positions are needed as have been decoded.
+  Its cache has the entries `cached_key` and `cached_value` [..., T], whose
+  length need not exceed the number of positions decoded so far.
   """
 
   tokens_to_logits: TokensToLogits
@@ -93,13 +93,16 @@ def cache_map(fn, cache: Cache, apply_to_index: bool = False) -> Cache:
     A cache of the same structure and type.
   """
   kept = _WITHOUT_BATCH if apply_to_index else _WITHOUT_BATCH + _INDICES
-  flat = traverse_util.flatten_dict(frozen_dict.unfreeze(cache))
-  flat = {k: v if k[-1] in kept else fn(v) for k, v in flat.items()}
+  flat = {k: v if k[-1] in kept else fn(v) for k, v in _flat(cache).items()}
   return same_kind(traverse_util.unflatten_dict(flat), cache)
 
 
+def _flat(cache: Cache) -> dict[tuple[str, ...], Any]:
+  return traverse_util.flatten_dict(frozen_dict.unfreeze(cache))
+
+
 def same_kind(new: Cache, old: Cache) -> Cache:
-  """`new` as a FrozenDict if `old` is one, else as a dict."""
+  """Returns `new` as a FrozenDict if `old` is one, else as a dict."""
   if isinstance(old, frozen_dict.FrozenDict):
     return frozen_dict.freeze(new)
   return frozen_dict.unfreeze(new)
@@ -111,7 +114,7 @@ def expand_cache(
   """Repeats the rows of a cache for `num_decodes` decodes of each."""
 
   def expand(x):
-    # A counter may be one number for all rows even so.
+    # A counter may still be one number for all rows.
     if x.ndim <= offset:
       return x
     return flat_batch_beam_expand(x, num_decodes, offset)
@@ -122,15 +125,15 @@ def expand_cache(
 def prompt_lengths(
   prompts: Int[Array, 'B T'], initial_index: jax.Array | None
 ) -> Int[Array, 'B']:
-  """How many tokens of each row are given.
+  """Returns how many tokens of each row are given.
 
   A prompt is a row of decoder inputs: the start token at position 0, then the
   given tokens, then zeros. Example: [[0, 5, 6, 0]] -> [2].
 
   Args:
     prompts: decoder inputs.
-    initial_index: positions whose predecessors are in the cache already, or
-      None; they count as given.
+    initial_index: positions up to which the cache is already filled, or None;
+      tokens before them count as given.
   """
   positions = jnp.arange(prompts.shape[1])
   lengths = jnp.max(jnp.where(prompts != 0, positions, 0), axis=1)
@@ -142,7 +145,7 @@ def prompt_lengths(
 def start_index(
   batch_size: int, initial_index: jax.Array | None
 ) -> Int[Array, 'B']:
-  """Position of the first token to feed, for each row."""
+  """Returns the position of the first token to feed, for each row."""
   if initial_index is None:
     return jnp.zeros((batch_size,), jnp.int32)
   return jnp.broadcast_to(initial_index, (batch_size,)).astype(jnp.int32)
@@ -151,56 +154,57 @@ def start_index(
 def started_sequences(
   prompts: Int[Array, 'B T'], start: Int[Array, 'B']
 ) -> Int[Array, 'B T1']:
-  """The prompts up to `start`, zeros behind, and room for one more token."""
+  """Returns the prompts up to `start`, then zeros, and room for one token."""
   given = jnp.arange(prompts.shape[1]) <= start[:, None]
   return jnp.pad(jnp.where(given, prompts, 0), ((0, 0), (0, 1)))
 
 
 def decode_loop(
-  goes_on: Callable[[Any], jax.Array],
+  continues: Callable[[Any], jax.Array],
   step: Callable[[Any], Any],
   state: Any,
   may_be_short: bool,
 ) -> Any:
-  """`lax.while_loop`, with a short cache for as long as that is enough.
+  """Runs `lax.while_loop`, with a short cache for as long as it suffices.
 
   Attention reads the whole cache at every step, written or not.
 
   Args:
-    goes_on: state -> whether another step is needed.
-    step: state -> state with `cur_index` [...] greater by 1 in some rows.
+    continues: returns whether a state needs another step.
+    step: returns a state with `cur_index` [...] greater by 1 in some rows.
     state: has `cur_index`, of zeros where the cache may be short, and `cache`.
-    may_be_short: whether the cache is empty and of a `ShortCacheModel`.
+    may_be_short: whether the cache is empty and that of a `ShortCacheModel`.
 
   Returns:
-    The last state; without its cache, which no result needs.
+    The last state, without its cache, which no result needs.
   """
   length = _cache_length(state.cache) if may_be_short else 0
   if length > _SHORT:
     state = state.replace(cache=_resized(state.cache, _SHORT))
     state = lax.while_loop(
-      lambda s: goes_on(s) & (jnp.max(s.cur_index) < _SHORT), step, state
+      lambda s: continues(s) & (jnp.max(s.cur_index) < _SHORT), step, state
     )
 
   def rest(state):
     if length > _SHORT:
       state = state.replace(cache=_resized(state.cache, length))
-    return lax.while_loop(goes_on, step, state).replace(cache={})
+    return lax.while_loop(continues, step, state).replace(cache={})
 
   if length <= _SHORT:
     return rest(state)
-  return lax.cond(goes_on(state), rest, lambda s: s.replace(cache={}), state)
+  return lax.cond(continues(state), rest, lambda s: s.replace(cache={}), state)
 
 
 def _cache_length(cache: Cache) -> int:
-  flat = traverse_util.flatten_dict(frozen_dict.unfreeze(cache))
-  lengths = {x.shape[-1] for k, x in flat.items() if k[-1] in _BY_POSITION}
+  lengths = {
+    x.shape[-1] for k, x in _flat(cache).items() if k[-1] in _BY_POSITION
+  }
   return lengths.pop() if len(lengths) == 1 else 0
 
 
 def _resized(cache: Cache, length: int) -> Cache:
-  """The cache with its first `length` positions, or zeros behind it."""
-  flat = traverse_util.flatten_dict(frozen_dict.unfreeze(cache))
+  """Returns the cache cut or padded with zeros to `length` positions."""
+  flat = _flat(cache)
   for key, x in flat.items():
     if key[-1] in _BY_POSITION:
       more = max(0, length - x.shape[-1])

@@ -1,4 +1,4 @@
-"""Turning a model that predicts the next token into sequences.
+"""Greedy decoding and sampling.
 
 `temperature_sample` (greedy, top-k, top-p) runs as one `lax.while_loop` and
 works with any model through a function from `DecodingState` to logits.
@@ -6,7 +6,8 @@ works with any model through a function from `DecodingState` to logits.
 Axes: B batch, N decodes of each input, T decoder length, V vocabulary.
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable
 
 import flax
 import jax
@@ -19,7 +20,7 @@ from t5x.decoding import cache as cache_lib
 
 @flax.struct.dataclass
 class SamplingLoopState:
-  """The state of `temperature_sample`, which its callbacks get to see.
+  """The state of `temperature_sample`, which is passed to its callbacks.
 
   Attributes:
     step: [], number of steps taken.
@@ -36,7 +37,7 @@ class SamplingLoopState:
   step: jax.Array
   cur_index: Int[Array, 'BN']
   sequences: Int[Array, 'BN T1']
-  cache: Mapping[str, jax.Array]
+  cache: cache_lib.Cache
   cur_token: Int[Array, 'BN 1']
   ended: Bool[Array, 'BN 1']
   rng: jax.Array
@@ -44,14 +45,15 @@ class SamplingLoopState:
 
 
 def _take(x: jax.Array, index: jax.Array) -> jax.Array:
-  """x[i, index[i]] for each row i."""
+  """Returns x[i, index[i]] for each row i."""
   return jnp.take_along_axis(x, index[:, None], axis=-1)[:, 0]
 
 
 def _argmax(logits: jax.Array) -> jax.Array:
-  """The first of the greatest in each row, in two passes.
+  """Returns the first of the greatest in each row, in two passes.
 
-  A CPU takes several times as long to carry value and place together.
+  On a CPU, `jnp.argmax`, which reduces value and index together, takes several
+  times as long.
   """
   last = logits.shape[-1] - 1
   greatest = jnp.max(logits, axis=-1, keepdims=True)
@@ -119,18 +121,9 @@ def _check_options(num_decodes, temperature, topk, topp):
     )
 
 
-def _row_ends(prompt_len, length, max_decode_steps, hard_limit):
-  """[B], the position of the last token of each row."""
-  limits = [x for x in (max_decode_steps, hard_limit) if x is not None]
-  end = jnp.full(prompt_len.shape, length, jnp.int32)
-  for limit in limits:
-    end = jnp.minimum(end, prompt_len + jnp.asarray(limit, jnp.int32))
-  return end
-
-
 def temperature_sample(
   inputs: Int[Array, 'B T'],
-  cache: Mapping[str, jax.Array],
+  cache: cache_lib.Cache,
   tokens_to_logits: cache_lib.TokensToLogits,
   eos_id: int,
   decode_rng: jax.Array | None = None,
@@ -153,14 +146,14 @@ def temperature_sample(
   """Generates token by token, greedily or by sampling.
 
   Greedy with `topk=1` (the default) or `temperature=0`. `topk=k` samples among
-  the k likeliest tokens, `topp=p` (with `topk=0`) among the fewest likeliest
-  ones whose probabilities sum up to at least p, `topk=0` alone among all. The
-  loop stops as soon as every row has ended.
+  the k most likely tokens, `topp=p` (with `topk=0`) among the fewest most
+  likely ones whose probabilities sum up to at least p, `topk=0` alone among
+  all. The loop stops as soon as every row has ended.
 
   Args:
     inputs: decoder inputs: the start token, then a prompt if there is one, then
-      zeros. A row's given tokens are taken over and the model goes on from
-      there: [[0, 5, 6, 0, 0]] gives sequences that begin with 5, 6.
+      zeros. A row starts with its given tokens: [[0, 5, 6, 0, 0]] gives
+      sequences that begin with 5, 6.
     cache: the model's cache of batch B; it is expanded to B * N.
     tokens_to_logits: `DecodingState` -> (logits [B * N, V], new cache).
     eos_id: token that ends a sequence when the model generates it.
@@ -173,8 +166,8 @@ def temperature_sample(
       stacked in axis 0).
     initial_index: [B], position to start from, where the cache already holds
       what comes before; None for 0.
-    max_decode_steps: most tokens to generate, behind the prompt; a number or
-      [B]; None for as many as fit in T.
+    max_decode_steps: most tokens to generate after the prompt; a number or [B];
+      None for as many as fit in T.
     max_decode_steps_hard_limit: bound on max_decode_steps, and on the tokens
       generated without it.
     rescale_log_probs: log probabilities are those of the distribution that was
@@ -185,7 +178,7 @@ def temperature_sample(
 
   Returns:
     (sequences, log_probs), by ascending log probability in each row. Sequences
-    have no start token and are 0 behind their end; log_probs are sums over the
+    have no start token and are 0 after their end; log_probs are sums over the
     generated tokens.
 
   Raises:
@@ -194,12 +187,13 @@ def temperature_sample(
   _check_options(num_decodes, temperature, topk, topp)
   rows, length = inputs.shape
   prompts = jnp.asarray(inputs, jnp.int32)
-  end = _row_ends(
-    cache_lib.prompt_lengths(prompts, initial_index),
-    length,
-    max_decode_steps,
-    max_decode_steps_hard_limit,
-  )
+  # The position of each row's last token.
+  end = jnp.full((rows,), length, jnp.int32)
+  prompt_len = cache_lib.prompt_lengths(prompts, initial_index)
+  for limit in (max_decode_steps, max_decode_steps_hard_limit):
+    if limit is not None:
+      end = jnp.minimum(end, prompt_len + jnp.asarray(limit, jnp.int32))
+  # From here on each row is N rows, one for each decode.
   if not isinstance(temperature, float | int) and jnp.ndim(temperature):
     temperature = jnp.repeat(temperature, num_decodes, axis=0)
   start = cache_lib.start_index(rows, initial_index)
@@ -238,6 +232,8 @@ def temperature_sample(
     may_be_short=initial_index is None
     and isinstance(tokens_to_logits, cache_lib.ShortCacheModel),
   )
+
+  # Sort the decodes of each row.
   log_probs = state.log_prob.reshape(rows, num_decodes)
   sequences = state.sequences.reshape(rows, num_decodes, -1)[:, :, 1:]
   order = jnp.argsort(log_probs, axis=1, stable=True)
@@ -279,7 +275,8 @@ def _make_step(
     # Where a row has ended, its sequence already has a 0 at `inside`.
     written = jnp.where(was_ended, _take(state.sequences, inside), token)
     sequences = state.sequences.at[jnp.arange(token.size), inside].set(written)
-    return state.replace(
+    return dataclasses.replace(
+      state,
       step=state.step + 1,
       cur_index=position,
       sequences=sequences,

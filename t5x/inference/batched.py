@@ -1,17 +1,19 @@
-"""Runs a model's inference over a whole dataset, on every host alike."""
+"""Batched inference over a whole dataset, on all hosts together."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+import tensorflow as tf
 
-from t5x import models
+from t5x import models, partitioning
 from t5x import train_state as train_state_lib
 from t5x.inference import bucketing
 
 InferStepCallable = Callable[..., Any]
 InferFnCallable = Callable[..., Any]
+Rows: TypeAlias = tf.data.Dataset | Iterable[tuple[int, bucketing.Features]]
 
 # Shapes of batches that are compiled for. A padded position costs a CPU much;
 # compiling costs an accelerator more.
@@ -50,7 +52,7 @@ def get_infer_fn(
   infer_step: InferStepCallable,
   batch_size: int,
   train_state_axes: train_state_lib.TrainState,
-  partitioner: Any,
+  partitioner: partitioning.BasePartitioner,
   keep_aux_as_numpy: bool = False,
   padded_features: Sequence[str] = (),
 ) -> InferFnCallable:
@@ -58,14 +60,14 @@ def get_infer_fn(
 
   Args:
     infer_step: `(params, batch, rng) -> outputs`, a tree of arrays [B, …]; for
-      a pair (outputs, aux), both are handed back apart.
+      a pair (outputs, aux), both are returned separately.
     batch_size: rows of a global batch.
     train_state_axes: mesh axes of the train state.
     partitioner: compiles the step for its mesh.
     keep_aux_as_numpy: whether aux values stay arrays instead of lists.
     padded_features: beginnings of the names of features whose padding may be
-      cut off (`BaseModel.padded_features`). Rows of like length then share a
-      batch; see `bucketing`.
+      cut off (`BaseModel.padded_features`). Rows of similar length then share
+      a batch; see `bucketing`.
 
   Returns:
     `infer_fn(dataset, train_state, rng=None)`, for a `tf.data.Dataset` of
@@ -85,10 +87,10 @@ def get_infer_fn(
   )
 
   def infer_fn(
-    dataset: Any,
+    dataset: Rows,
     train_state: train_state_lib.TrainState,
     rng: jax.Array | None = None,
-  ):
+  ) -> Any:
     if rng is None:
       rng = jax.random.key(0)
     indices, outputs, running = [], [], None
@@ -121,14 +123,14 @@ def get_infer_fn(
 
 
 def _host_batches(
-  dataset: Any,
+  dataset: Rows,
   batch_size: int,
-  partitioner: Any,
+  partitioner: partitioning.BasePartitioner,
   padded_features: Sequence[str],
 ) -> Iterator[tuple[np.ndarray, Mapping[str, np.ndarray]]]:
   """Yields this host's (indices, batch); each host the same number of times."""
   layout = partitioner.get_data_layout(batch_size)
-  if hasattr(dataset, 'as_numpy_iterator'):
+  if isinstance(dataset, tf.data.Dataset):
     dataset = dataset.as_numpy_iterator()
   # All hosts read all rows, and so agree on the batches and their shapes.
   for index, batch in bucketing.batches(
@@ -143,27 +145,20 @@ def _host_batches(
 
 def _gather(
   indices: Sequence[np.ndarray], outputs: Sequence[Any], keep_aux: bool
-):
+) -> list[tuple[int, Any]] | tuple[list[tuple[int, Any]], Any]:
   """Joins the batches' results, in the order of the indices."""
   if not indices:
     return []
   order = np.argsort(np.concatenate(indices), kind='stable')
   joined = jax.tree.map(lambda *x: np.concatenate(x)[order], *outputs)
   ids = np.concatenate(indices)[order].tolist()
-  if not isinstance(joined, tuple):
-    return list(zip(ids, _rows(joined, len(ids)), strict=True))
-  values, aux = joined
+  values, aux = joined if isinstance(joined, tuple) else (joined, None)
+  rows = [
+    (index, jax.tree.map(lambda x, row=row: x[row].tolist(), values))
+    for row, index in enumerate(ids)
+  ]
+  if aux is None:
+    return rows
   if not keep_aux:
     aux = jax.tree.map(lambda x: x.tolist(), aux)
-  return list(zip(ids, _rows(values, len(ids)), strict=True)), aux
-
-
-def _rows(tree: Any, count: int) -> list[Any]:
-  """Splits a tree of arrays [B, …] into B trees of lists."""
-  if isinstance(tree, np.ndarray):
-    return tree.tolist()
-  if isinstance(tree, Mapping):
-    columns = {k: _rows(v, count) for k, v in tree.items()}
-    return [{k: v[i] for k, v in columns.items()} for i in range(count)]
-  columns = [_rows(v, count) for v in tree]
-  return [tuple(column[i] for column in columns) for i in range(count)]
+  return rows, aux

@@ -1,7 +1,7 @@
-"""Rows in batches of like length, so that inference pads little.
+"""Bucketing: batches of rows of similar length, so that inference pads little.
 
-Batches are made of a window of rows, the longest first. A window has only a few
-different lengths, since each is one more program to compile.
+Batches are made from a window of rows, the longest first. A window has only a
+few different lengths, since each is one more program to compile.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ FILLER = -1
 _WINDOW = 128
 # Lengths are rounded up to multiples of it.
 _MULTIPLE = 8
-# A length of its own has to save this part of a batch of the longest rows.
-_WORTH = 0.25
+# A further length has to save this fraction of a batch of the longest rows.
+_MIN_SAVING = 0.25
 
 
 @dataclasses.dataclass
@@ -68,12 +68,10 @@ def batches(
   """
   window = batch_size * (_WINDOW if prefixes else 1)
   cut = (_cut(int(index), features, prefixes) for index, features in rows)
-  while found := list(itertools.islice(cut, window)):
+  while some := list(itertools.islice(cut, window)):
     # Stable: rows of one length stay in order.
-    found.sort(key=lambda row: -sum(row.lengths))
-    groups = [
-      found[i : i + batch_size] for i in range(0, len(found), batch_size)
-    ]
+    some.sort(key=lambda row: -sum(row.lengths))
+    groups = [some[i : i + batch_size] for i in range(0, len(some), batch_size)]
     shapes = _shapes([_longest(group) for group in groups], most_lengths)
     for group, lengths in zip(groups, shapes, strict=True):
       yield _stack(group, batch_size, prefixes, lengths)
@@ -121,7 +119,7 @@ def _shapes(
   Example, most=2: (104,) (64,) (64,) (56,) -> (104,) (64,) (64,) (64,)
   """
   groups = [(lengths, 1) for lengths in wanted]
-  bound = _WORTH * max((sum(x) for x in wanted), default=0)
+  bound = _MIN_SAVING * max((sum(x) for x in wanted), default=0)
   while len(groups) > 1:
     joined = [_join(a, b) for a, b in itertools.pairwise(groups)]
     added = [

@@ -1,14 +1,13 @@
-"""SeqIO's evaluation of a model: predictions, scores, metrics, files."""
+"""Evaluator of a model by SeqIO: predictions, scores, metrics, files."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import seqio
 import tensorflow as tf
 
-from t5x import data
+from t5x import data, models, partitioning
 from t5x import train_state as train_state_lib
 from t5x.inference import batched
 
@@ -18,16 +17,16 @@ _LOG_FOLDER = 'inference_eval'
 class InferenceEvaluator:
   """Evaluates the tasks of one dataset config with SeqIO's metrics.
 
-  The results of a task lie in `<log_dir>/inference_eval/`, in the files that
-  the loggers of the SeqIO evaluator write.
+  The loggers of the SeqIO evaluator write the results of a task to files in
+  `<log_dir>/inference_eval/`.
   """
 
   def __init__(
     self,
     infer_eval_dataset_cfg: data.DatasetConfig,
     inference_evaluator_cls: Callable[..., seqio.Evaluator],
-    model: Any,
-    partitioner: Any,
+    model: models.BaseModel,
+    partitioner: partitioning.BasePartitioner,
     log_dir: str | None = None,
     verify_matching_vocabs_fn: Callable[..., None]
     | None = data.verify_matching_vocabs,
@@ -49,12 +48,12 @@ class InferenceEvaluator:
     if verify_matching_vocabs_fn is not None:
       verify_matching_vocabs_fn(cfg, model)
     data.check_lengths(
-      provider, cfg, model.FEATURE_CONVERTER_CLS, longest_by_default=True
+      cfg, model.FEATURE_CONVERTER_CLS, longest_by_default=True
     )
     self._model = model
     self._partitioner = partitioner
     self._batch_size = cfg.batch_size
-    self._infer_fns: dict[str, Callable[..., Any]] = {}
+    self._infer_fns: dict[str, batched.InferFnCallable] = {}
     log_folder = os.path.join(log_dir, _LOG_FOLDER) if log_dir else None
     if log_folder and jax.process_index() == 0:
       # Not every logger of SeqIO makes the folder that it writes to.

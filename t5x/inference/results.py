@@ -1,10 +1,10 @@
-"""The files of an inference: rows as JSON lines, chunks, and their merging.
+"""Result files of an inference: rows as JSON lines, chunks, and their merging.
 
     <output_dir>/tmp-<name>/<name>-chunk00000    finished rows, while it runs
     <output_dir>/<name>                          all rows, at the end
 
 where name is `<task>-<mode>.jsonl-<shard>-of-<shards>`. A chunk gets its name
-when it is whole, so the chunks that are there are what is done.
+when it is complete, so the chunks that exist are done.
 """
 
 import base64
@@ -53,7 +53,7 @@ def write_inferences_to_file(
     task_ds: the examples, as the task gives them.
     mode: 'predict', 'predict_with_aux' or 'score'.
     vocabulary: turns predicted tokens into text.
-    json_encoder_cls: writes what is neither text, number nor array.
+    json_encoder_cls: encodes what is neither text, number nor array.
     include_all_inputs: whether "inputs" has all features of the example,
       tokens too, instead of those before tokenization.
     input_fields_to_include: if given, the features that "inputs" has; 'inputs'
@@ -87,7 +87,7 @@ def write_inferences_to_file(
       count += 1
       if i >= len(outputs):
         continue
-      line = {'inputs': {k: plain(example[k]) for k in fields}}
+      line: dict[str, Any] = {'inputs': {k: plain(example[k]) for k in fields}}
       if mode == 'score':
         line['score'] = plain(outputs[i])
       else:
@@ -175,7 +175,7 @@ def merge_chunks_to_file(
 ) -> None:
   """Joins the chunks of `tmp_dir`, in their order, into one file.
 
-  The file appears when it is whole.
+  The file appears when it is complete.
 
   Args:
     output_dir: where it goes.
@@ -201,36 +201,36 @@ def chunk_path(tmp_dir: str, output_fname: str, index: int) -> str:
 
 def finished_chunks(tmp_dir: str, output_fname: str) -> int:
   """Returns how many chunks, from the first one on, are done."""
-  found = {
+  done = {
     int(match.group(1))
     for name in tf.io.gfile.listdir(tmp_dir)
     if (match := re.fullmatch(re.escape(output_fname) + r'-chunk(\d+)', name))
   }
-  return next(i for i in range(len(found) + 1) if i not in found)
+  return next(i for i in range(len(done) + 1) if i not in done)
 
 
 def open_tmp_dir(
   tmp_dir: str, identity: Mapping[str, Any], resume: bool
 ) -> None:
-  """Makes the folder of the chunks, empty unless there is what to resume.
+  """Makes the folder of the chunks, empty unless an inference is resumed.
 
   Args:
     tmp_dir: the folder.
     identity: what decides the rows; kept there as `identity.json`.
-    resume: whether chunks that are there count.
+    resume: whether to keep the chunks of an earlier inference.
 
   Raises:
-    errors.UserError: the chunks there come from another configuration.
+    errors.UserError: those chunks come from another configuration.
   """
   path = os.path.join(tmp_dir, 'identity.json')
   identity = json.loads(json.dumps(identity))
   if tf.io.gfile.exists(path) and resume:
     with tf.io.gfile.GFile(path) as f:
-      found = json.load(f)
+      stored = json.load(f)
     differing = [
-      f'{k}: {found.get(k)!r} there, {v!r} now'
+      f'{k}: {stored.get(k)!r} there, {v!r} now'
       for k, v in identity.items()
-      if found.get(k) != v
+      if stored.get(k) != v
     ]
     if differing:
       raise errors.UserError(

@@ -1,10 +1,10 @@
-"""Draws random arrays that are alike together, so that less is compiled.
+"""Batched random initialization, which compiles faster; same bits.
 
-A T5 draws hundreds of matrices of a handful of shapes, from keys of their own.
-XLA compiles the generator anew for each key and each matrix, which takes longer
+A T5 draws hundreds of matrices of a few shapes, each from its own key. XLA
+compiles the generator anew for each key and each matrix, which takes longer
 than the drawing. Here all keys are made at once, and matrices of one shape and
-distribution become one loop over their keys. Each array stays the function of
-its own key that it was, to the bit.
+distribution become one loop over their keys. Each array remains the same
+function of its own key, to the bit.
 """
 
 import collections
@@ -19,10 +19,10 @@ from jax.interpreters import partial_eval
 
 from t5x.initialization import threefry
 
-# What is drawn at once is at most so large, or one array: it lies in memory
-# twice for a moment, which matters to a model that hardly fits.
-_MOST_BYTES = 256 * 2**20
-# Keys whose numbers don't depend on what is drawn beside them.
+# The largest batch, unless one array is larger: a batch is in memory twice for
+# a moment, which matters to a model that hardly fits.
+_MAX_BATCH_BYTES = 256 * 2**20
+# Keys whose numbers don't depend on the batch.
 _SEPARABLE = {'key<fry>', f'key<{threefry.TAG}>'}
 
 
@@ -30,10 +30,10 @@ def batched(program: core.ClosedJaxpr) -> Callable[..., list[Any]]:
   """Returns a function that computes the same with fewer, larger draws.
 
   Args:
-    program: of `jax.make_jaxpr`. What none of its results needs is left out.
+    program: of `jax.make_jaxpr`. Equations that no result needs are left out.
 
   Returns:
-    From the program's arguments, flat, to its results, flat.
+    A function from the program's flat arguments to its flat results.
   """
   used, _ = partial_eval.dce_jaxpr(
     program.jaxpr, [True] * len(program.jaxpr.outvars), instantiate=True
@@ -48,7 +48,7 @@ def batched(program: core.ClosedJaxpr) -> Callable[..., list[Any]]:
 def _evaluate(
   jaxpr: core.Jaxpr, consts: Sequence[Any], arguments: Sequence[Any]
 ) -> list[Any]:
-  """Computes a program, the draws that are ready at the same time together."""
+  """Computes a program; draws that are ready at the same time form batches."""
   values = dict(zip(jaxpr.constvars, consts, strict=True))
   values.update(zip(jaxpr.invars, arguments, strict=True))
 
@@ -71,10 +71,17 @@ def _evaluate(
       else:
         results = _bind(equation, [value(x) for x in equation.invars])
         values.update(zip(equation.outvars, results, strict=True))
-    for fold, key in zip(folds, _folded(folds, value), strict=True):
-      values[fold.outvars[0]] = key
+    if folds:
+      keys, numbers = (
+        jnp.stack([value(fold.invars[i]) for fold in folds]) for i in (0, 1)
+      )
+      keys = jax.vmap(jax.random.fold_in)(keys, numbers)
+      for fold, key in zip(folds, keys, strict=True):
+        values[fold.outvars[0]] = key
     for alike in draws.values():
-      most = max(1, _MOST_BYTES // max(1, _size(alike[0])))
+      drawn = _abstract(alike[0].outvars)
+      nbytes = sum(x.size * x.dtype.itemsize for x in drawn)
+      most = max(1, _MAX_BATCH_BYTES // max(1, nbytes))
       for first in range(0, len(alike), most):
         group = alike[first : first + most]
         inputs = [[value(x) for x in equation.invars] for equation in group]
@@ -84,24 +91,11 @@ def _evaluate(
   return [value(x) for x in jaxpr.outvars]
 
 
-def _folded(
-  folds: Sequence[core.JaxprEqn], value: Callable[[Any], Any]
-) -> Sequence[jax.Array]:
-  """Returns the key that each equation makes of a key and a number."""
-  if not folds:
-    return []
-  keys, numbers = (
-    jnp.stack([value(fold.invars[i]) for fold in folds]) for i in (0, 1)
-  )
-  return list(jax.vmap(jax.random.fold_in)(keys, numbers))
-
-
 def _is_fold(equation: core.JaxprEqn) -> bool:
-  return (
-    equation.primitive is core.primitives.random_fold_in_p
-    and _is_separable(equation.invars[0].aval)
-    and equation.invars[1].aval.shape == ()
-  )
+  if equation.primitive is not core.primitives.random_fold_in_p:
+    return False
+  key, number = _abstract(equation.invars)
+  return _is_separable(key) and number.shape == ()
 
 
 def _is_separable(key: Any) -> bool:
@@ -110,6 +104,11 @@ def _is_separable(key: Any) -> bool:
 
 def _is_key(atom: Any) -> bool:
   return jax.dtypes.issubdtype(atom.aval.dtype, jax.dtypes.prng_key)
+
+
+def _abstract(atoms: Sequence[Any]) -> list[Any]:
+  """Returns shapes and types of inputs or results of an equation."""
+  return [atom.aval for atom in atoms]
 
 
 def _is_draw(equation: core.JaxprEqn) -> bool:
@@ -122,13 +121,8 @@ def _is_draw(equation: core.JaxprEqn) -> bool:
   )
 
 
-def _size(equation: core.JaxprEqn) -> int:
-  """Bytes of its results."""
-  return sum(x.aval.size * x.aval.dtype.itemsize for x in equation.outvars)
-
-
 def _kind(equation: core.JaxprEqn) -> tuple[Any, ...]:
-  """What draws have in common that may become one: all but the key."""
+  """Returns what draws of one batch have in common: all but the key."""
   # A literal is a scalar, of a class that may have no hash.
   others = (
     (str(atom.aval), np.asarray(atom.val).tobytes())
@@ -137,7 +131,7 @@ def _kind(equation: core.JaxprEqn) -> tuple[Any, ...]:
     for atom in equation.invars
     if not _is_key(atom)
   )
-  # JAX traces a function once for each shape, and uses the same program again.
+  # JAX traces a function once for each shape and reuses the program.
   return id(equation.params['jaxpr']), *others
 
 
@@ -151,14 +145,14 @@ def _draw(
   place = [_is_key(atom) for atom in group[0].invars].index(True)
   before, after = inputs[0][:place], inputs[0][place + 1 :]
   keys = jnp.stack([values[place] for values in inputs])
-  # Not all at once: XLA would work the generator into what is done with each
-  # array, and compile it for each.
+  # Not `vmap`: XLA would fuse the generator with what is done with each array,
+  # and compile it for each.
   results = jax.lax.map(lambda key: program(*before, key, *after), keys)
   return [[x[i] for x in results] for i in range(len(group))]
 
 
 def _bind(equation: core.JaxprEqn, inputs: Sequence[Any]) -> Sequence[Any]:
-  """Computes one equation as it stands."""
+  """Computes one equation unchanged."""
   parameters = equation.primitive.get_bind_params(equation.params)
   results = equation.primitive.bind(*inputs, **parameters)
   return results if equation.primitive.multiple_results else [results]

@@ -1,4 +1,4 @@
-"""Makes the train state that a run, an evaluation or inference starts with."""
+"""Initializer of train states: from scratch or from checkpoints."""
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,13 +9,10 @@ from absl import logging
 from flax import traverse_util
 
 from t5x import checkpoints, distributed, models, partitioning, state_utils
-from t5x import train_state as train_state_lib
 from t5x.errors import DamagedError, UserError
 from t5x.initialization import batched_draws, threefry
-
-
-def _type(key: jax.Array) -> jax.ShapeDtypeStruct:
-  return jax.ShapeDtypeStruct(key.shape, key.dtype)
+from t5x.optimizers import OptimizerDef
+from t5x.train_state import FlaxOptimTrainState, InferenceState, TrainState
 
 
 def initializer_of(
@@ -31,8 +28,8 @@ def initializer_of(
   """Returns what makes a model's train states, or those for inference.
 
   Args:
-    model: whose variables.
-    partitioner: says how the state lies on the devices.
+    model: gives the variables.
+    partitioner: lays the state out on the devices.
     input_shapes: shape of every feature of a global batch.
     input_types: type of every feature.
     initializer_cls: `TrainStateInitializer`, or a class of the user's own.
@@ -49,11 +46,15 @@ def initializer_of(
   )
 
 
+def _type(key: jax.Array) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(key.shape, key.dtype)
+
+
 class TrainStateInitializer:
-  """Makes train states, on the devices from the start.
+  """Makes train states directly on the devices.
 
   No array is ever whole in one place: from scratch, one compiled function makes
-  every device's part there; from a checkpoint, every device reads its part.
+  each device's part on that device; from a checkpoint, each reads its part.
 
   Attributes:
     global_train_state_shape: the train state with `jax.ShapeDtypeStruct`s.
@@ -62,21 +63,21 @@ class TrainStateInitializer:
 
   def __init__(
     self,
-    optimizer_def: Any | None,
+    optimizer_def: OptimizerDef | None,
     init_fn: Callable[..., Mapping[str, Any]],
-    input_shapes: Mapping[str, Any],
-    partitioner: Any,
+    input_shapes: Mapping[str, Sequence[int]],
+    partitioner: partitioning.BasePartitioner,
     input_types: Mapping[str, Any] | None = None,
     *,
     use_orbax: bool = True,
   ):
-    """Traces the initialisation for its shapes; makes nothing yet.
+    """Traces the initialization for its shapes; makes no array yet.
 
     Args:
       optimizer_def: None makes states for inference.
       init_fn: the model's `get_initial_variables`.
       input_shapes: shape of every feature of a global batch.
-      partitioner: says how the state lies on the devices.
+      partitioner: lays the state out on the devices.
       input_types: type of every feature.
       use_orbax: see `RestoreCheckpointConfig.checkpointer_cls`.
     """
@@ -90,29 +91,30 @@ class TrainStateInitializer:
         input_types=input_types,
       )
       if optimizer_def is None:
-        return train_state_lib.InferenceState.create(variables)
-      return train_state_lib.FlaxOptimTrainState.create(
-        optimizer_def, variables
-      )
+        return InferenceState.create(variables)
+      return FlaxOptimTrainState.create(optimizer_def, variables)
 
-    # Tracing takes a while: what gives the shapes is also what makes the state.
+    # Tracing is slow: the program that gives the shapes makes the state, too.
     self._trace = functools.cache(jax.make_jaxpr(initialize, return_shape=True))
-    self._from_scratch = functools.cache(self._partitioned)
+    self._initializer_for = functools.cache(self._partitioned)
+    self.global_train_state_shape: TrainState
     _, self.global_train_state_shape = self._trace(_type(jax.random.key(0)))
     self.train_state_axes = partitioner.get_mesh_axes(
       self.global_train_state_shape
     )
 
-  def from_scratch(self, init_rng: jax.Array) -> Any:
+  def from_scratch(self, init_rng: jax.Array) -> TrainState:
     """Makes a fresh state.
 
     Args:
       init_rng: a key; the same one gives the same state on every mesh.
     """
-    return self._from_scratch(_type(init_rng))(init_rng)
+    return self._initializer_for(_type(init_rng))(init_rng)
 
-  def _partitioned(self, key: jax.ShapeDtypeStruct) -> Callable[..., Any]:
-    """Returns what makes a state of a key of that type."""
+  def _partitioned(
+    self, key: jax.ShapeDtypeStruct
+  ) -> partitioning.PartitionedCallable:
+    """Returns the function from a key of that type to a state."""
     program, _ = self._trace(key)
     draw = batched_draws.batched(program)
     state = jax.tree.structure(self.global_train_state_shape)
@@ -125,20 +127,20 @@ class TrainStateInitializer:
   def from_checkpoints(
     self,
     restore_cfgs: checkpoints.RestoreConfigs,
-    ds_iter: Any | None = None,
+    ds_iter: checkpoints.DatasetIterator | None = None,
     init_rng: jax.Array | None = None,
-  ) -> Iterator[tuple[Any, str]]:
+  ) -> Iterator[tuple[TrainState, str]]:
     """Restores the first configuration's checkpoints, one after the other.
 
     Args:
       restore_cfgs: the first one that has any checkpoint counts; see
         `get_first_valid_restore_config_and_paths`.
-      ds_iter: object with `set_state`; gets the saved data position if the
-        configuration says `restore_dataset`.
+      ds_iter: gets the saved data position if the configuration has
+        `restore_dataset`.
       init_rng: for leaves that start from scratch.
 
     Yields:
-      A train state and the path that it came from.
+      A train state and the path of its checkpoint.
 
     Raises:
       UserError: a checkpoint is absent, incomplete, or does not fit.
@@ -149,7 +151,6 @@ class TrainStateInitializer:
     if cfg is None:
       return
     logging.info('Restoring %s.', ', '.join(paths))
-    fallback = self._fallback_state(cfg, init_rng)
     transformations = list(cfg.state_transformation_fns)
     if cfg.assignment_map:
       transformations.append(
@@ -159,11 +160,21 @@ class TrainStateInitializer:
           require_all_rules_match=cfg.strict,
         )
       )
+    options = {
+      'fallback_state': self._fallback_state(cfg, init_rng),
+      'state_transformation_fns': transformations,
+    }
     for path in paths:
-      yield self._restore(cfg, path, fallback, transformations, ds_iter)
+      yield self._restore(cfg, path, ds_iter, options)
 
-  def _restore(self, cfg, path, fallback, transformations, ds_iter):
-    """Restores one checkpoint; of a run that goes on, the last good one."""
+  def _restore(
+    self,
+    cfg: checkpoints.RestoreCheckpointConfig,
+    path: str,
+    ds_iter: checkpoints.DatasetIterator | None,
+    options: Mapping[str, Any],
+  ) -> tuple[TrainState, str]:
+    """Restores a checkpoint, or the last good one of a run that is resumed."""
     while True:
       restorer = cfg.make_restorer(
         path.rstrip('/').rpartition('/')[0] or '.',
@@ -174,11 +185,7 @@ class TrainStateInitializer:
       )
       damage = None
       try:
-        state = restorer.restore(
-          path=path,
-          fallback_state=fallback,
-          state_transformation_fns=transformations,
-        )
+        state = restorer.restore(path=path, **options)
       except DamagedError as error:
         if not (cfg.restore_dataset and cfg.mode == 'latest'):
           raise
@@ -188,15 +195,12 @@ class TrainStateInitializer:
       path = checkpoints.last_before(path, damage)
 
   def _fallback_state(
-    self,
-    cfg: checkpoints.RestoreCheckpointConfig,
-    init_rng: jax.Array | None,
+    self, cfg: checkpoints.RestoreCheckpointConfig, init_rng: jax.Array | None
   ) -> Mapping[str, Any] | None:
-    """A state from scratch, if the configuration may need one."""
-    from_scratch = [
-      pattern for pattern, source in cfg.assignment_map or () if source is None
-    ]
-    if not (cfg.fallback_to_scratch or from_scratch):
+    """Returns a state from scratch, if the configuration may need one."""
+    rules = cfg.assignment_map or ()
+    by_rule = any(source is None for _, source in rules)
+    if not (cfg.fallback_to_scratch or by_rule):
       return None
     if init_rng is None:
       raise UserError(
@@ -209,23 +213,20 @@ class TrainStateInitializer:
     if cfg.fallback_to_scratch:
       return state
     # Without the fallback, only what the rules leave out starts from scratch.
-    flat = state_utils.flatten_state_dict(state)
-    return traverse_util.unflatten_dict(
-      {
-        name: leaf
-        for name, leaf in flat.items()
-        if state_utils.starts_from_scratch(name, cfg.assignment_map)
-      },
-      sep='/',
-    )
+    kept = {
+      name: leaf
+      for name, leaf in state_utils.flatten_state_dict(state).items()
+      if state_utils.starts_from_scratch(name, rules)
+    }
+    return traverse_util.unflatten_dict(kept, sep='/')
 
   def from_checkpoint(
     self,
     ckpt_cfgs: checkpoints.RestoreConfigs,
     *,
-    ds_iter: Any | None = None,
+    ds_iter: checkpoints.DatasetIterator | None = None,
     init_rng: jax.Array | None = None,
-  ) -> Any | None:
+  ) -> TrainState | None:
     """Restores the one checkpoint that the configurations name.
 
     Returns:
@@ -250,9 +251,9 @@ class TrainStateInitializer:
     ckpt_cfgs: checkpoints.RestoreConfigs,
     *,
     init_rng: jax.Array,
-    ds_iter: Any | None = None,
-  ) -> Any:
-    """Restores the one checkpoint there is, or makes a fresh state."""
+    ds_iter: checkpoints.DatasetIterator | None = None,
+  ) -> TrainState:
+    """Restores the checkpoint, or makes a fresh state if there is none."""
     state = self.from_checkpoint(ckpt_cfgs, ds_iter=ds_iter, init_rng=init_rng)
     if state is None:
       logging.info('No checkpoint: starting from scratch.')

@@ -1,7 +1,7 @@
-"""What `InteractiveModel` is given: lists of texts or of mappings of text."""
+"""Examples of `InteractiveModel`: lists of texts or of mappings of text."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import seqio
 import tensorflow as tf
@@ -11,6 +11,7 @@ from t5x import errors
 Example = str | Mapping[str, Any]
 Preprocessors = Sequence[Callable[..., tf.data.Dataset]]
 Batches = Sequence[Example] | Sequence[Sequence[Example]]
+MetricFns = Sequence[Callable[..., Mapping[str, Any]]]
 
 # The one split of the tasks made here.
 SPLIT = 'examples'
@@ -21,9 +22,9 @@ def task(
   preprocessors: Preprocessors,
   output_features: Mapping[str, seqio.Feature],
   postprocess_fn: Callable[..., Any] | None = None,
-  metric_fns: Sequence[Callable[..., Mapping[str, Any]]] | None = None,
+  metric_fns: MetricFns | None = None,
 ) -> seqio.Task:
-  """Returns a task, which no registry knows, of these examples.
+  """Returns an unregistered task of these examples.
 
   Args:
     examples: texts, or mappings of feature to text.
@@ -35,10 +36,10 @@ def task(
   Raises:
     errors.UserError: if these are no examples.
   """
-  by_feature = columns(examples)
+  columns = _columns(examples)
   source = seqio.FunctionDataSource(
     lambda split, shuffle_files, seed=None: tf.data.Dataset.from_tensor_slices(
-      by_feature
+      columns
     ),
     splits=[SPLIT],
   )
@@ -52,7 +53,7 @@ def task(
   )
 
 
-def columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
+def _columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
   """Returns feature to values.
 
   `columns(['a', 'b'])` is `{'inputs': ['a', 'b'], 'targets': ['', '']}`.
@@ -76,9 +77,10 @@ def columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
 
 
 def as_batches(batches: Batches) -> Sequence[Sequence[Example]]:
-  """Returns batches, of one batch too."""
-  single = isinstance(batches[0], (str, Mapping))
-  return [batches] if single else batches
+  """Returns batches, also of a single one."""
+  if isinstance(batches[0], (str, Mapping)):
+    return [cast(Sequence[Example], batches)]
+  return cast(Sequence[Sequence[Example]], batches)
 
 
 def target_text(example: Mapping[str, Any], task: seqio.Task) -> str:

@@ -1,4 +1,4 @@
-"""A model to train, ask and evaluate by hand, on a few examples in a notebook.
+"""Interactive model: trains, predicts and evaluates on a few examples.
 
 model = InteractiveModel(batch_size=8, …)
 model.train_step([{'inputs': 'predict: 2 + 3', 'targets': '5'}])
@@ -20,6 +20,7 @@ from t5x import (
   errors,
   inference,
   initialization,
+  models,
   optimizers,
   partitioning,
 )
@@ -34,6 +35,11 @@ Example = examples_lib.Example
 Preprocessors = examples_lib.Preprocessors
 
 _LEARNING_RATE = 0.001
+# Of the methods that take no preprocessors.
+_PREPROCESSORS = (
+  seqio.preprocessors.tokenize,
+  seqio.preprocessors.append_eos_after_trim,
+)
 
 
 class InferenceType(enum.Enum):
@@ -47,9 +53,9 @@ class InferenceType(enum.Enum):
 class InteractiveModel:
   """Holds a model and its state; every call takes a list of examples.
 
-  An example is a text, which is the inputs of an example with empty targets, or
-  a mapping of feature name to text. Methods without preprocessors tokenize, and
-  add the end of sequence where `add_eos` says so.
+  An example is a mapping of feature name to text, or a text, which is its
+  inputs with empty targets. Methods without preprocessors tokenize, and add the
+  end of sequence where `add_eos` says so.
 
   Args:
     batch_size: rows of a batch. Calls may have fewer examples; inference may
@@ -71,7 +77,7 @@ class InteractiveModel:
     eval_names: tasks that the trainer's `eval` may be given.
 
   Raises:
-    errors.UserError: if there is no checkpoint where one is said to be.
+    errors.UserError: if `checkpoint_path` has no checkpoint.
   """
 
   def __init__(
@@ -80,7 +86,7 @@ class InteractiveModel:
     task_feature_lengths: Mapping[str, int],
     output_dir: str,
     partitioner: partitioning.BasePartitioner,
-    model: Any,
+    model: models.BaseTransformerModel,
     dtype: str | None,
     restore_mode: str,
     checkpoint_path: str,
@@ -100,9 +106,19 @@ class InteractiveModel:
     self._lengths = dict(task_feature_lengths)
     self._model = model
     self._partitioner = partitioner
-    self._add_eos = add_eos
+    self._output_features = {
+      name: seqio.Feature(
+        model.output_vocabulary
+        if name == 'targets'
+        else model.input_vocabulary,
+        add_eos=add_eos,
+      )
+      for name in task_feature_lengths
+    }
     self._infer_fns: dict[InferenceType, Callable[..., Any]] = {}
-    self._train_summary: Mapping[str, Any] | None = None
+    self._train_summary: trainer_lib.MetricValues | None = None
+
+    # The state: the last one in the folder, else the given one, else a new one.
     initializer = initialization.initializer_of(
       model, partitioner, input_shapes, input_types
     )
@@ -119,6 +135,8 @@ class InteractiveModel:
       raise commands.no_checkpoint(given)
     if state is None:
       state = initializer.from_scratch(init_rng)
+
+    # What trains it, and what saves it.
     self._trainer = trainer_lib.Trainer(
       model=model,
       train_state=state,
@@ -146,7 +164,7 @@ class InteractiveModel:
     return self._partitioner
 
   @property
-  def model(self) -> Any:
+  def model(self) -> models.BaseTransformerModel:
     return self._model
 
   @property
@@ -158,7 +176,7 @@ class InteractiveModel:
     return self._train_state_axes
 
   @property
-  def train_summary(self) -> Mapping[str, Any] | None:
+  def train_summary(self) -> trainer_lib.MetricValues | None:
     """Metrics of the last training step; None before the first."""
     return self._train_summary
 
@@ -170,7 +188,7 @@ class InteractiveModel:
 
   def train_step(self, examples: Sequence[Example]) -> None:
     """Does one training step on up to `batch_size` examples."""
-    self.train_step_with_preprocessors(examples, self._preprocessors)
+    self.train_step_with_preprocessors(examples, _PREPROCESSORS)
 
   def train_step_with_preprocessors(
     self, examples: Sequence[Example], preprocessors: Preprocessors
@@ -184,7 +202,9 @@ class InteractiveModel:
     Raises:
       errors.UserError: if there are no examples, or more than a batch has.
     """
-    _, features = self._datasets(self._task(examples, preprocessors))
+    _, features = self._datasets(
+      examples_lib.task(examples, preprocessors, self._output_features)
+    )
     rows = list(features.as_numpy_iterator())
     if not 0 < len(rows) <= self._batch_size:
       raise errors.UserError(
@@ -215,7 +235,7 @@ class InteractiveModel:
   def predict(self, examples: Sequence[Example]) -> Sequence[Any]:
     """Returns pairs of an example and the text predicted for it."""
     return self.infer_with_preprocessors(
-      InferenceType.PREDICT, examples, self._preprocessors
+      InferenceType.PREDICT, examples, _PREPROCESSORS
     )[0]
 
   def predict_with_aux(
@@ -223,13 +243,13 @@ class InteractiveModel:
   ) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """Returns what `predict` does, and a list for each auxiliary value."""
     return self.infer_with_preprocessors(
-      InferenceType.PREDICT_WITH_AUX, examples, self._preprocessors
+      InferenceType.PREDICT_WITH_AUX, examples, _PREPROCESSORS
     )
 
   def score(self, examples: Sequence[Example]) -> Sequence[Any]:
     """Returns pairs of an example and its targets' log-likelihood."""
     return self.infer_with_preprocessors(
-      InferenceType.SCORE, examples, self._preprocessors
+      InferenceType.SCORE, examples, _PREPROCESSORS
     )[0]
 
   def infer_with_preprocessors(
@@ -253,14 +273,16 @@ class InteractiveModel:
       for each auxiliary value.
     """
     mode = InferenceType(mode)
-    task = self._task(examples, preprocessors)
+    task = examples_lib.task(examples, preprocessors, self._output_features)
     kept, outputs, aux = self._infer(mode, task, inference_kwargs)
     if mode != InferenceType.SCORE:
       vocabulary = self._model.output_vocabulary
       outputs = [results.decode(tokens, vocabulary) for tokens in outputs]
     return list(zip(kept, outputs, strict=True)), aux
 
-  def _infer(self, mode: InferenceType, task: seqio.Task, kwargs):
+  def _infer(
+    self, mode: InferenceType, task: seqio.Task, kwargs: Mapping[str, Any]
+  ) -> tuple[Sequence[Any], Sequence[Any], Mapping[str, Any]]:
     """Returns the examples, the model's outputs and the auxiliary values."""
     examples, features = self._datasets(task)
     kept = [results.plain(e) for e in examples.as_numpy_iterator()]
@@ -274,8 +296,8 @@ class InteractiveModel:
         self._train_state_axes,
         self._partitioner,
       )
-    if not kwargs:
-      self._infer_fns[mode] = infer_fn
+      if not kwargs:
+        self._infer_fns[mode] = infer_fn
     result = infer_fn(features.enumerate(), self.train_state)
     values, aux = result if isinstance(result, tuple) else (result, {})
     return kept, [value for _, value in values], aux
@@ -283,9 +305,7 @@ class InteractiveModel:
   # ---- Evaluation ------------------------------------------------------------
 
   def evaluate(
-    self,
-    examples: Sequence[Example],
-    metric_fns: Sequence[Callable[..., Mapping[str, Any]]],
+    self, examples: Sequence[Example], metric_fns: examples_lib.MetricFns
   ) -> Mapping[str, Any]:
     """Returns metric name to value over examples with targets.
 
@@ -295,14 +315,14 @@ class InteractiveModel:
         predictions, aux_values) or (targets, scores).
     """
     return self.evaluate_with_preprocessors(
-      examples, self._preprocessors, metric_fns
+      examples, _PREPROCESSORS, metric_fns
     )
 
   def evaluate_with_preprocessors(
     self,
     examples: Sequence[Example],
     preprocessors: Preprocessors,
-    metric_fns: Sequence[Callable[..., Mapping[str, Any]]],
+    metric_fns: examples_lib.MetricFns,
     postprocessor: Callable[..., Any] | None = None,
   ) -> Mapping[str, Any]:
     """Returns metric name to value.
@@ -313,7 +333,9 @@ class InteractiveModel:
       metric_fns: see `evaluate`.
       postprocessor: SeqIO's postprocess function, of targets and predictions.
     """
-    task = self._task(examples, preprocessors, postprocessor, metric_fns)
+    task = examples_lib.task(
+      examples, preprocessors, self._output_features, postprocessor, metric_fns
+    )
     metrics: dict[str, Any] = {}
     for mode, functions in (
       (InferenceType.PREDICT, task.predict_metric_fns),
@@ -350,7 +372,7 @@ class InteractiveModel:
     predict_batches: Batches | None = None,
     score_batches: Batches | None = None,
     eval_batches: Batches | None = None,
-    metrics_fns: Sequence[Callable[..., Mapping[str, Any]]] | None = None,
+    metrics_fns: examples_lib.MetricFns | None = None,
   ) -> Sequence[Mapping[str, Any]]:
     """Trains some steps, and predicts, scores and evaluates in between.
 
@@ -380,7 +402,7 @@ class InteractiveModel:
     asked = {
       'predictions': (predict_batches, self.predict_with_aux),
       'scores': (score_batches, self.score),
-      'metrics': (eval_batches, lambda x: self.evaluate(x, metrics_fns)),
+      'metrics': (eval_batches, lambda x: self.evaluate(x, metrics_fns or ())),
     }
 
     def look() -> dict[str, Any]:
@@ -403,38 +425,12 @@ class InteractiveModel:
         looks.append(look())
     return looks
 
-  # ---- Examples --------------------------------------------------------------
-
-  @property
-  def _preprocessors(self) -> Preprocessors:
-    return (
-      seqio.preprocessors.tokenize,
-      seqio.preprocessors.append_eos_after_trim,
-    )
-
-  def _task(
-    self, examples, preprocessors, postprocess_fn=None, metric_fns=None
-  ) -> seqio.Task:
-    """Returns a task, which no registry knows, of these examples."""
-    features = {
-      name: seqio.Feature(
-        self._model.output_vocabulary
-        if name == 'targets'
-        else self._model.input_vocabulary,
-        add_eos=self._add_eos,
-      )
-      for name in self._lengths
-    }
-    return examples_lib.task(
-      examples, preprocessors, features, postprocess_fn, metric_fns
-    )
-
-  def _datasets(self, task) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+  def _datasets(
+    self, task: seqio.Task
+  ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
     """Returns the preprocessed examples and the model's features of them."""
     examples = task.get_dataset(
-      sequence_length=self._lengths,
-      split=examples_lib.SPLIT,
-      shuffle=False,
+      sequence_length=self._lengths, split=examples_lib.SPLIT, shuffle=False
     )
     converter = self._model.FEATURE_CONVERTER_CLS(pack=False)
     return examples, converter(examples, task_feature_lengths=self._lengths)

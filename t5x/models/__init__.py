@@ -1,35 +1,18 @@
 """Models: what computes losses, predictions and scores of batches."""
 
+# fmt: off
 from t5x.models.base import (
-  BaseModel,
-  BaseTransformerModel,
-  Batch,
-  DecodeFnCallable,
-  DecoderParams,
-  LazySeqioConverter,
-  Params,
-  Vocabulary,
-  compute_base_metrics,
+  BaseModel, BaseTransformerModel, Batch, DecodeFnCallable, DecoderParams,
+  LazySeqioConverter, Params, Vocabulary, compute_base_metrics,
 )
 from t5x.models.encoder_decoder import (
-  DecoderOnlyModel,
-  EncoderDecoderModel,
-  get_input_vocabulary,
+  DecoderOnlyModel, EncoderDecoderModel, get_input_vocabulary,
   get_output_vocabulary,
 )
 
 __all__ = (
-  'BaseModel',
-  'BaseTransformerModel',
-  'Batch',
-  'DecodeFnCallable',
-  'DecoderOnlyModel',
-  'DecoderParams',
-  'EncoderDecoderModel',
-  'LazySeqioConverter',
-  'Params',
-  'Vocabulary',
-  'compute_base_metrics',
-  'get_input_vocabulary',
-  'get_output_vocabulary',
+  'BaseModel', 'BaseTransformerModel', 'Batch', 'DecodeFnCallable',
+  'DecoderOnlyModel', 'DecoderParams', 'EncoderDecoderModel',
+  'LazySeqioConverter', 'Params', 'Vocabulary', 'compute_base_metrics',
+  'get_input_vocabulary', 'get_output_vocabulary',
 )

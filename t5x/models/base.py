@@ -1,4 +1,4 @@
-"""What a trainer, an evaluator and an inference loop ask of a model.
+"""Base classes of models: what trainers, evaluators and inference call.
 
 A model is a network (a flax module), a loss with metrics, a way to decode, and
 the vocabularies. Parameters are passed in: a model holds none.
@@ -30,18 +30,15 @@ _FACTOR_KEY = 'loss_normalizing_factor'
 
 
 class DecodeFnCallable(Protocol):
-  """A decoding algorithm, such as those in `t5x.decoding`."""
+  """A decoding algorithm, such as those in `t5x.decoding`.
+
+  It is called with `inputs`, `cache`, `tokens_to_logits`, `eos_id`,
+  `num_decodes`, `cache_offset` and options of its own, all by name; see
+  `decoding.beam_search`.
+  """
 
   def __call__(
-    self,
-    *,
-    inputs: jax.Array,
-    cache: Mapping[str, jax.Array],
-    tokens_to_logits: Callable[..., Any],
-    eos_id: int,
-    num_decodes: int,
-    cache_offset: int,
-    **kwargs: Any,
+    self, *args: Any, **kwargs: Any
   ) -> tuple[jax.Array, jax.Array]: ...
 
 
@@ -59,7 +56,7 @@ class DecoderParams:
 
 
 class LazySeqioConverter:
-  """A class attribute that is a feature converter of SeqIO, imported late."""
+  """A class attribute: a feature converter of SeqIO, imported on first use."""
 
   def __init__(self, name: str):
     self._name = name
@@ -88,8 +85,8 @@ class BaseModel(abc.ABC):
   def prepare_batch(self, batch: Batch) -> Batch:
     """Adds what needs the whole batch, before it is split into microbatches.
 
-    Called once a step, traced, on the global batch. All features, new ones too,
-    must have B rows.
+    Called once per step, traced, on the global batch. All features, including
+    new ones, must have B rows.
 
     Args:
       batch: features [B, ...].
@@ -97,9 +94,9 @@ class BaseModel(abc.ABC):
     return batch
 
   def padded_features(self, mode: str) -> tuple[str, ...]:
-    """Beginnings of the names of features whose padding inference may cut off.
+    """Prefixes of the names of features whose padding inference may cut off.
 
-    Such a feature ends with zeros without which the results are the same. None
+    Such a feature ends with zeros that don't change the results. There are none
     by default; inference then always sees batches of the full length.
 
     Args:
@@ -111,9 +108,9 @@ class BaseModel(abc.ABC):
   def loss_fn(
     self, params: Params, batch: Batch, dropout_rng: jax.Array | None
   ) -> tuple[jax.Array, MetricsMap]:
-    """Returns the loss to minimise and metrics.
+    """Returns the loss to minimize and metrics.
 
-    Over microbatches, losses are added up.
+    The losses of microbatches are summed.
 
     Args:
       params: the parameters.
@@ -152,7 +149,7 @@ class BaseModel(abc.ABC):
     input_shapes: Mapping[str, Sequence[int]],
     input_types: Mapping[str, Any] | None = None,
   ) -> Mapping[str, Any]:
-    """Returns the variables of the module, drawn anew.
+    """Returns newly initialized variables of the module.
 
     Args:
       rng: a key.
@@ -171,7 +168,8 @@ def _segment_metrics(
       the example within its row.
   """
   metrics: dict[str, clu_metrics.Metric] = {}
-  all_real, all_positions = 0, 0
+  all_real: int | jax.Array = 0
+  all_positions = 0
   for feature, ids in segment_ids.items():
     real = jnp.sum(ids != 0)
     metrics[f'effective_batch_size/{feature}'] = (
@@ -198,10 +196,10 @@ def compute_base_metrics(
   """Returns T5X's metrics of a batch.
 
   Args:
-    logits: unnormalised log probabilities.
+    logits: unnormalized log probabilities.
     targets: token ids.
     mask: weight of each target, 0 for padding; None weighs all by 1.
-    loss: what is minimised, which includes the z-loss.
+    loss: what is minimized, which includes the z-loss.
     z_loss: the z-loss in it.
     segment_ids: feature name to [B, length], see `_segment_metrics`.
 
@@ -245,7 +243,7 @@ def compute_base_metrics(
 
 
 def _segment_ids(batch: Batch) -> dict[str, jax.Array]:
-  """Returns feature name to segment ids; one segment a row if not packed."""
+  """Returns feature name to segment ids; one segment per row if not packed."""
   suffix = '_segment_ids'
   packed = {
     name.removesuffix(suffix): ids
@@ -273,8 +271,8 @@ class BaseTransformerModel(BaseModel):
     label_smoothing: see `losses.compute_weighted_cross_entropy`.
     z_loss: see there.
     loss_normalizing_factor: see
-      `losses.get_loss_normalizing_factor_and_weights`. What it computes, it
-      computes over the whole global batch, whatever the microbatches.
+      `losses.get_loss_normalizing_factor_and_weights`. It is computed over the
+      whole global batch, whatever the microbatches.
   """
 
   def __init__(
@@ -286,9 +284,7 @@ class BaseTransformerModel(BaseModel):
     decode_fn: DecodeFnCallable | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
-    loss_normalizing_factor: (
-      float | int | str | losses.SpecialLossNormalizingFactor | None
-    ) = None,
+    loss_normalizing_factor: losses.LossNormalizingFactor = None,
   ):
     super().__init__(optimizer_def)
     self.module = module
@@ -319,12 +315,12 @@ class BaseTransformerModel(BaseModel):
     dropout_rng: jax.Array | None = None,
     mutable: Any = False,
   ) -> Any:
-    """Returns logits [B, T, V], with the mutated variables if there are."""
+    """Returns logits [B, T, V], and the mutated variables if there are any."""
 
   def prepare_batch(self, batch: Batch) -> Batch:
-    """Adds the normalising factor and weights of the whole batch.
+    """Adds the normalizing factor and weights of the whole batch.
 
-    Only where they depend on the batch: the factor as `loss_normalizing_factor`
+    Only if they depend on the batch: the factor as `loss_normalizing_factor`
     [B], the same in every row, and the weights as `decoder_loss_weights`.
     """
     if not isinstance(
@@ -334,15 +330,18 @@ class BaseTransformerModel(BaseModel):
     factor, weights = losses.get_loss_normalizing_factor_and_weights(
       self._loss_normalizing_factor, batch
     )
+    assert factor is not None and weights is not None  # Both are computed.
     rows = batch['decoder_target_tokens'].shape[0]
-    factor = jnp.full((rows,), factor, jnp.float32)
-    return {**batch, 'decoder_loss_weights': weights, _FACTOR_KEY: factor}
+    factors = jnp.full((rows,), factor, jnp.float32)
+    return {**batch, 'decoder_loss_weights': weights, _FACTOR_KEY: factors}
 
   def loss_fn(
     self, params: Params, batch: Batch, dropout_rng: jax.Array | None
   ) -> tuple[jax.Array, MetricsMap]:
     """Returns the weighted cross entropy, z-loss included, and metrics."""
     logits = self._compute_logits(params, batch, dropout_rng)
+    factor: float | int | jax.Array | None
+    weights: jax.Array | None
     if _FACTOR_KEY in batch:
       factor, weights = batch[_FACTOR_KEY][0], batch['decoder_loss_weights']
     else:

@@ -1,15 +1,16 @@
-"""The encoder-decoder model, and the base classes under T5X's names.
+"""The encoder-decoder model.
 
 Axes: B batch, L encoder length, T decoder length, V vocabulary.
 """
 
+import functools
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from t5x import decoding, errors, losses, optimizers
 from t5x.models import base
@@ -28,21 +29,17 @@ def get_output_vocabulary(model: base.BaseTransformerModel) -> base.Vocabulary:
 class EncoderDecoderModel(base.BaseTransformerModel):
   """A sequence-to-sequence transformer.
 
+  It takes the arguments of `BaseTransformerModel`, and:
+
   Args:
     module: a network with the methods of
       `t5x.examples.t5.network.Transformer`.
-    input_vocabulary: of the inputs (a `seqio.Vocabulary`).
-    output_vocabulary: of the targets.
-    optimizer_def: how parameters are updated.
-    decode_fn: how tokens are chosen; see `t5x.decoding`.
     feature_converter_cls: the SeqIO converter that makes the batches;
       `seqio.EncDecFeatureConverter` by default.
-    label_smoothing: see `losses.compute_weighted_cross_entropy`.
-    z_loss: see there.
-    loss_normalizing_factor: see `BaseTransformerModel`.
     default_decoder_params: defaults of `predict_batch_with_aux`.
   """
 
+  _decode_fn: base.DecodeFnCallable
   FEATURE_CONVERTER_CLS = base.LazySeqioConverter('EncDecFeatureConverter')
 
   def __init__(
@@ -55,9 +52,7 @@ class EncoderDecoderModel(base.BaseTransformerModel):
     feature_converter_cls: Callable[..., Any] | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
-    loss_normalizing_factor: (
-      float | int | str | losses.SpecialLossNormalizingFactor | None
-    ) = None,
+    loss_normalizing_factor: losses.LossNormalizingFactor = None,
     default_decoder_params: base.DecoderParams | None = None,
   ):
     if feature_converter_cls is not None:
@@ -77,7 +72,7 @@ class EncoderDecoderModel(base.BaseTransformerModel):
     )
 
   def padded_features(self, mode: str) -> tuple[str, ...]:
-    """See `BaseModel`; the decoder's length bounds what is predicted."""
+    """See `BaseModel`; predictions are as long as the decoder's features."""
     return ('encoder_', 'decoder_') if mode == 'score' else ('encoder_',)
 
   def get_initial_variables(
@@ -86,7 +81,7 @@ class EncoderDecoderModel(base.BaseTransformerModel):
     input_shapes: Mapping[str, Sequence[int]],
     input_types: Mapping[str, Any] | None = None,
   ) -> Mapping[str, Any]:
-    """Returns the variables of the network, drawn anew.
+    """Returns newly initialized variables of the network.
 
     Args:
       rng: a key.
@@ -125,7 +120,7 @@ class EncoderDecoderModel(base.BaseTransformerModel):
     dropout_rng: jax.Array | None = None,
     mutable: Any = False,
   ) -> Any:
-    """Returns logits [B, T, V], with the mutated variables if there are."""
+    """Returns logits [B, T, V], and the mutated variables if there are any."""
     rngs = {} if dropout_rng is None else {'dropout': dropout_rng}
     return self.module.apply(
       {'params': params},
@@ -149,71 +144,62 @@ class EncoderDecoderModel(base.BaseTransformerModel):
     decoder_inputs: Int[Array, 'B T'],
     num_decodes: int,
   ) -> tuple[Callable[..., Any], Mapping[str, Any]]:
-    """Encodes once, and makes an empty cache.
-
-    Args:
-      params: the parameters.
-      inputs: token ids of the encoder.
-      decoder_inputs: gives the length of the cache.
-      num_decodes: rows of the decoder for each row of the encoder.
+    """Encodes once, and makes an empty cache as long as `decoder_inputs`.
 
     Returns:
       (fn, cache): `fn` takes a `decoding.DecodingState` and returns logits
       [B * num_decodes, V] and the next cache; `cache` has B rows.
     """
-    variables = {'params': params}
-    encoded = self.module.apply(
+    # Encode.
+    variables: dict[str, Any] = {'params': params}
+    encoded: Any = self.module.apply(
       variables, inputs, enable_dropout=False, method=self.module.encode
     )
 
+    # Make the cache from its shapes alone.
+    decode = functools.partial(
+      self.module.apply,
+      decode=True,
+      enable_dropout=False,
+      method=self.module.decode,
+      mutable=['cache'],
+    )
+
     def make_cache(variables, encoded):
-      _, made = self.module.apply(
-        variables,
-        encoded,
-        inputs,
-        decoder_inputs,
-        decoder_inputs,
-        decode=True,
-        enable_dropout=False,
-        method=self.module.decode,
-        mutable=['cache'],
-      )
+      ids = decoder_inputs
+      _, made = decode(variables, encoded, inputs, ids, ids)
       return made['cache']
 
     shapes = jax.eval_shape(make_cache, variables, encoded)
     cache = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     # Our network projects keys and values of cross attention once, for all
-    # decodes of a row, and takes a cache of any length; other networks get a
-    # row of the encoder for each, and the length.
+    # decodes of a row, and takes a cache of any length; other networks get one
+    # encoded row per decode, and the length.
     cache_encoded = getattr(self.module, 'cache_encoded', None)
+    max_decode_length = None
     if cache_encoded is not None:
       _, made = self.module.apply(
         variables, encoded, method=cache_encoded, mutable=['encoded_cache']
       )
-      variables = {**variables, **made}
-      max_decode_length = None
+      variables |= made
     else:
       max_decode_length = decoder_inputs.shape[1]
       encoded = decoding.flat_batch_beam_expand(encoded, num_decodes)
       inputs = decoding.flat_batch_beam_expand(inputs, num_decodes)
 
     def tokens_to_logits(state: decoding.DecodingState):
-      logits, updated = self.module.apply(
+      logits, updated = decode(
         {**variables, 'cache': state.cache},
         encoded,
         inputs,
         state.cur_token,
         state.cur_token,
-        decode=True,
-        enable_dropout=False,
         max_decode_length=max_decode_length,
-        method=self.module.decode,
-        mutable=['cache'],
       )
       return jnp.squeeze(logits, axis=1), updated['cache']
 
     if cache_encoded is not None:
-      tokens_to_logits = decoding.ShortCacheModel(tokens_to_logits)
+      return decoding.ShortCacheModel(tokens_to_logits), cache
     return tokens_to_logits, cache
 
   def predict_batch_with_aux(
@@ -231,7 +217,7 @@ class EncoderDecoderModel(base.BaseTransformerModel):
     Args:
       params: the parameters.
       batch: `encoder_input_tokens` [B, L] and `decoder_input_tokens` [B, T],
-        one example a row; without a prompt only the latter's shape counts.
+        one example per row; without a prompt only the latter's shape matters.
       rng: a key, for decoding that samples.
       decoder_params: more arguments of the decode function, such as `alpha` or
         `temperature`; `eos_id` replaces the vocabulary's.
@@ -249,6 +235,7 @@ class EncoderDecoderModel(base.BaseTransformerModel):
     Raises:
       errors.UserError: if a key is given twice.
     """
+    # Options: arguments first, then the model's defaults.
     defaults = self._default_decoder_params
     if num_decodes is None:
       num_decodes = defaults.num_decodes
@@ -265,6 +252,8 @@ class EncoderDecoderModel(base.BaseTransformerModel):
     eos_id = options.pop('eos_id', None)
     if eos_id is None:
       eos_id = self.output_vocabulary.eos_id
+
+    # Decode from the prompts.
     decoder_inputs = batch['decoder_input_tokens']
     tokens_to_logits, cache = self._start_decoding(
       params, batch['encoder_input_tokens'], decoder_inputs, num_decodes
@@ -298,7 +287,7 @@ class EncoderDecoderModel(base.BaseTransformerModel):
 
     Args:
       params: the parameters.
-      batch: as for training, one example a row; tokens are weighted by
+      batch: as for training, one example per row; tokens are weighted by
         `decoder_loss_weights` [B, T].
       return_intermediates: whether to return what layers sowed, too.
 
@@ -315,7 +304,8 @@ class EncoderDecoderModel(base.BaseTransformerModel):
     if return_intermediates:
       logits, variables = logits
       sown = dict(variables.get('intermediates', {}))
-    token_scores = _token_log_likelihood(logits, targets) * weights
+    loss, _ = losses.token_cross_entropy(logits, targets)
+    token_scores = -loss * weights
     scores = jnp.sum(token_scores, axis=-1)
     if not return_intermediates:
       return scores
@@ -328,15 +318,8 @@ class EncoderDecoderModel(base.BaseTransformerModel):
     return scores, sown
 
 
-def _token_log_likelihood(
-  logits: Float[Array, 'B T V'], targets: Int[Array, 'B T']
-) -> Float[Array, 'B T']:
-  loss, _ = losses.token_cross_entropy(logits, targets)
-  return -loss
-
-
 class DecoderOnlyModel(base.BaseTransformerModel):
-  """Not supported: a gin file that names it is told so when it is used.
+  """Not supported: raises when a gin file's reference to it is used.
 
   Raises:
     errors.UserError: always.
@@ -352,9 +335,7 @@ class DecoderOnlyModel(base.BaseTransformerModel):
     feature_converter_cls: Callable[..., Any] | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
-    loss_normalizing_factor: (
-      float | int | str | losses.SpecialLossNormalizingFactor | None
-    ) = None,
+    loss_normalizing_factor: losses.LossNormalizingFactor = None,
   ):
     raise errors.UserError(
       'models.DecoderOnlyModel is not supported: this engine trains'

@@ -6,10 +6,10 @@ their common mean, approximates it. Parameters that are too small for that keep
 it whole (`v`). The size of an update follows the parameter's own scale.
 """
 
+import dataclasses
 import enum
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax
 import jax
@@ -19,11 +19,16 @@ from flax import struct, traverse_util
 from jax.sharding import PartitionSpec
 
 from t5x import errors
-from t5x.optimizers.definition import Optimizer, OptimizerDef, OptimizerState
+from t5x.optimizers.definition import (
+  HParamMap,
+  Optimizer,
+  OptimizerDef,
+  OptimizerState,
+)
 
 
 class FactorDim(enum.Enum):
-  """What a dimension is to the factored second moment.
+  """Role of a dimension in the factored second moment.
 
   NONE: kept in both factors; statistics such as the RMS run over it.
   BATCH: kept in both factors, and statistics don't run over it: each index is
@@ -51,36 +56,8 @@ _LAYER_AXES = ('layers', 'stack')
 FactorRule = HeuristicRule | Sequence[FactorDim] | None
 
 
-class HParamMap:
-  """A hyperparameter that depends on the parameter's path.
-
-  `HParamMap([('embedding$', False), ('.*', True)])['token_embedder/embedding']`
-  is False.
-
-  Args:
-    rules: pairs of a regular expression, searched for in the path (names joined
-      by '/'), and a value; the first that is found counts.
-  """
-
-  def __init__(self, rules: Sequence[tuple[str, Any]]):
-    self._rules = [(re.compile(pattern), value) for pattern, value in rules]
-
-  def __getitem__(self, path: str) -> Any:
-    for pattern, value in self._rules:
-      if pattern.search(path):
-        return value
-    raise errors.UserError(
-      f'HParamMap: no rule matches {path!r}; found the patterns'
-      f' {[pattern.pattern for pattern, _ in self._rules]}. Add a last rule'
-      " ('.*', value)."
-    )
-
-  def __call__(self, path: str) -> Any:
-    return self[path]
-
-
 def standard_logical_factor_rules() -> dict[str, FactorDim]:
-  """Returns T5X's table from logical axis names to their role."""
+  """Returns T5X's table from logical axis names to their roles."""
   return {
     'vocab': FactorDim.COLUMN,
     'embed': FactorDim.ROW,
@@ -104,7 +81,7 @@ def standard_logical_factor_rules() -> dict[str, FactorDim]:
 class _AdafactorHyperParams:
   """Hyperparameters; see `Adafactor`."""
 
-  learning_rate: float | None
+  learning_rate: float | jax.Array | None
   factored: bool
   multiply_by_parameter_scale: bool | HParamMap
   beta1: float | None
@@ -125,7 +102,7 @@ class _AdafactorHyperParams:
 
 @struct.dataclass
 class _AdafactorParamState:
-  """What is kept for a parameter; what isn't used has shape (1,)."""
+  """What is kept for a parameter; unused arrays have shape (1,)."""
 
   v_row: Any
   v_col: Any
@@ -133,7 +110,7 @@ class _AdafactorParamState:
   m: Any
 
 
-class _Roles:
+class _Roles(NamedTuple):
   """Dimensions of a parameter by their role.
 
   Attributes:
@@ -142,16 +119,22 @@ class _Roles:
     averaged: dimensions over which statistics run.
   """
 
-  def __init__(
-    self, rows: Sequence[int], columns: Sequence[int], averaged: Sequence[int]
-  ):
-    self.rows = tuple(rows)
-    self.columns = tuple(columns)
-    self.averaged = tuple(averaged)
+  rows: tuple[int, ...]
+  columns: tuple[int, ...]
+  averaged: tuple[int, ...]
 
   @property
   def factored(self) -> bool:
     return bool(self.rows)
+
+
+def _flat(tree: Any) -> dict[str, Any]:
+  """Returns the leaves of nested dicts by path, names joined by '/'."""
+  return traverse_util.flatten_dict(flax.core.unfreeze(tree), sep='/')
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+  return traverse_util.unflatten_dict(flat, sep='/')
 
 
 def _rms(x: jax.Array, dims: tuple[int, ...]) -> jax.Array:
@@ -176,7 +159,7 @@ class Adafactor(OptimizerDef):
       fine-tuning starts.
     clipping_threshold: updates with a larger RMS are scaled down to it; None
       for no clipping.
-    weight_decay_rate: part of a parameter that is taken away at each step.
+    weight_decay_rate: part of a parameter that is subtracted at each step.
     min_dim_size_to_factor: smallest size of rows and columns to factor.
     epsilon1: added to squared gradients.
     epsilon2: smallest scale of a parameter.
@@ -250,8 +233,8 @@ class Adafactor(OptimizerDef):
   def set_param_axes(self, param_logical_axes: Any) -> None:
     """Makes the `factor_map` from logical axes, if there are rules for them.
 
-    Without rules, axes named 'layers' or 'stack' are all that counts: a stack
-    of layers is updated as its layers would be one by one.
+    Without rules, only axes named 'layers' or 'stack' matter: a stack of layers
+    is updated as its layers would be one by one.
 
     Args:
       param_logical_axes: a `PartitionSpec` of logical names, or None, for each
@@ -260,9 +243,7 @@ class Adafactor(OptimizerDef):
     Raises:
       errors.UserError: if an axis has no rule.
     """
-    axes_by_path = traverse_util.flatten_dict(
-      flax.core.unfreeze(param_logical_axes), sep='/'
-    )
+    axes_by_path = _flat(param_logical_axes)
     rules = self.hyper_params.logical_factor_rules
     if rules is None:
       self._layer_dims = {
@@ -287,11 +268,11 @@ class Adafactor(OptimizerDef):
     self.hyper_params = self.hyper_params.replace(factor_map=factor_map)
 
   def _roles(self, shape: tuple[int, ...], path: str) -> _Roles:
-    """Says which dimensions of a parameter are factored and averaged."""
+    """Returns which dimensions of a parameter are factored and averaged."""
     hyper = self.hyper_params
     every = range(len(shape))
     stacked = self._layer_dims.get(path, ())
-    own = [i for i in every if i not in stacked]
+    own = tuple(i for i in every if i not in stacked)
     rule: FactorRule = HEURISTIC_RULE
     if hyper.factor_map is not None:
       rule = hyper.factor_map[path]
@@ -299,12 +280,11 @@ class Adafactor(OptimizerDef):
       return _Roles((), (), own)
     least = hyper.min_dim_size_to_factor
     if rule is HEURISTIC_RULE:
-      if not hyper.factored or len(own) < 2:
+      # The row is the second largest dimension, the column the largest.
+      by_size = sorted(own, key=lambda i: shape[i])
+      if not hyper.factored or len(own) < 2 or shape[by_size[-2]] < least:
         return _Roles((), (), own)
-      *_, row, column = sorted(own, key=lambda i: shape[i])
-      if shape[row] < least:
-        return _Roles((), (), own)
-      return _Roles((row,), (column,), own)
+      return _Roles((by_size[-2],), (by_size[-1],), own)
     if stacked and len(rule) == len(own):
       # A rule for one layer is a rule for each of a stack.
       one = iter(rule)
@@ -314,12 +294,12 @@ class Adafactor(OptimizerDef):
         f'Adafactor: the factor rule of {path} has {len(rule)} entries, but its'
         f' shape is {shape}. Give one FactorDim for each dimension.'
       )
-    rows = [i for i in every if rule[i] is FactorDim.ROW]
-    columns = [i for i in every if rule[i] is FactorDim.COLUMN]
-    averaged = [i for i in every if rule[i] is not FactorDim.BATCH]
+    rows = tuple(i for i in every if rule[i] is FactorDim.ROW)
+    columns = tuple(i for i in every if rule[i] is FactorDim.COLUMN)
+    averaged = tuple(i for i in every if rule[i] is not FactorDim.BATCH)
     size = min(np.prod([shape[i] for i in dims]) for dims in (rows, columns))
     if not (hyper.factored and rows and columns) or size < least:
-      rows, columns = [], []
+      rows, columns = (), ()
     return _Roles(rows, columns, averaged)
 
   def init_param_state(self, param: Any, path: str) -> _AdafactorParamState:
@@ -338,7 +318,7 @@ class Adafactor(OptimizerDef):
       full = shape
     if self.hyper_params.beta1 is not None:
       momentum = shape
-    # An array each, since each is donated to the step that replaces it.
+    # Separate arrays, since each is donated to the step that replaces it.
     return _AdafactorParamState(
       v_row=jnp.zeros(row, jnp.float32),
       v_col=jnp.zeros(col, jnp.float32),
@@ -347,15 +327,17 @@ class Adafactor(OptimizerDef):
     )
 
   def init_state(self, params: Any) -> OptimizerState:
-    flat = traverse_util.flatten_dict(flax.core.unfreeze(params), sep='/')
-    states = {k: self.init_param_state(p, k) for k, p in flat.items()}
+    states = {k: self.init_param_state(p, k) for k, p in _flat(params).items()}
     return OptimizerState(
-      step=jnp.zeros((), jnp.int32),
-      param_states=traverse_util.unflatten_dict(states, sep='/'),
+      step=jnp.zeros((), jnp.int32), param_states=_nested(states)
     )
 
   def _parameter_scale(
-    self, hyper: _AdafactorHyperParams, param: jax.Array, path: str, dims
+    self,
+    hyper: _AdafactorHyperParams,
+    param: jax.Array,
+    path: str,
+    dims: tuple[int, ...],
   ) -> jax.Array | float:
     multiply = hyper.multiply_by_parameter_scale
     if isinstance(multiply, HParamMap):
@@ -390,6 +372,12 @@ class Adafactor(OptimizerDef):
       The new parameter and its new state.
     """
     hyper = hyper_params
+    if hyper.learning_rate is None:
+      raise errors.UserError(
+        'Adafactor: no learning rate. Set Adafactor.learning_rate, or pass'
+        ' learning_rate to apply_gradient.'
+      )
+    # The second moment, factored or whole, scales the gradient.
     roles = self._roles(param.shape, path)
     grad = grad.astype(jnp.float32)
     old = param.astype(jnp.float32)
@@ -408,11 +396,13 @@ class Adafactor(OptimizerDef):
       row_factor = wide_row / jnp.mean(wide_row, axis=rows, keepdims=True)
       col_factor = jnp.expand_dims(v_col, rows)
       update = grad * jax.lax.rsqrt(row_factor) * jax.lax.rsqrt(col_factor)
-      state = state.replace(v_row=v_row, v_col=v_col)
+      state = dataclasses.replace(state, v_row=v_row, v_col=v_col)
     else:
       v = moving(state.v, squared)
       update = grad * jax.lax.rsqrt(v)
-      state = state.replace(v=v)
+      state = dataclasses.replace(state, v=v)
+
+    # Clip, scale, and add momentum.
     if hyper.clipping_threshold is not None:
       size = _rms(update, roles.averaged) / hyper.clipping_threshold
       update = update / jnp.maximum(1.0, size)
@@ -421,10 +411,12 @@ class Adafactor(OptimizerDef):
     if hyper.beta1 is not None:
       momentum = state.m.astype(jnp.float32)
       update = hyper.beta1 * momentum + (1.0 - hyper.beta1) * update
-      state = state.replace(m=update.astype(self.dtype_momentum))
+      momentum = update.astype(self.dtype_momentum)
+      state = dataclasses.replace(state, m=momentum)
+
     new = old - update
     if hyper.weight_decay_rate is not None:
-      weight_decay = hyper.weight_decay_rate
+      weight_decay: float | jax.Array = hyper.weight_decay_rate
       if hyper.weight_decay_rate_lr_exponent is not None:
         weight_decay *= hyper.learning_rate**hyper.weight_decay_rate_lr_exponent
       new = new - weight_decay * old
@@ -438,29 +430,18 @@ class Adafactor(OptimizerDef):
     grads: Any,
   ) -> tuple[Any, OptimizerState]:
     """Updates all parameters; see `OptimizerDef`."""
-    if hyper_params.learning_rate is None:
-      raise errors.UserError(
-        'Adafactor: no learning rate. Set Adafactor.learning_rate, or pass'
-        ' learning_rate to apply_gradient.'
-      )
     threshold = hyper_params.global_norm_clip_threshold
     if threshold is not None:
       norm = jnp.sqrt(sum(jnp.sum(g * g) for g in jax.tree.leaves(grads)))
       factor = jnp.minimum(1.0, threshold / norm)
       grads = jax.tree.map(lambda g: g * factor, grads)
-    flat = [
-      traverse_util.flatten_dict(flax.core.unfreeze(tree), sep='/')
-      for tree in (params, state.param_states, grads)
-    ]
+    states, flat_grads = _flat(state.param_states), _flat(grads)
     new_params, new_states = {}, {}
-    for path, param in flat[0].items():
+    for path, param in _flat(params).items():
       new_params[path], new_states[path] = self.apply_param_gradient(
-        state.step, hyper_params, param, flat[1][path], flat[2][path], path
+        state.step, hyper_params, param, states[path], flat_grads[path], path
       )
-    new = tuple(
-      traverse_util.unflatten_dict(tree, sep='/')
-      for tree in (new_params, new_states)
-    )
+    new = (_nested(new_params), _nested(new_states))
     if hyper_params.skip_nan_updates:
       nan = jnp.any(
         jnp.stack([jnp.any(jnp.isnan(p)) for p in new_params.values()])
@@ -490,15 +471,9 @@ class Adafactor(OptimizerDef):
         m=None if self.hyper_params.beta1 is None else axes,
       )
 
-    flat = traverse_util.flatten_dict(optimizer_state.target, sep='/')
-    axes = traverse_util.flatten_dict(
-      flax.core.unfreeze(param_logical_axes), sep='/'
-    )
-    states = {k: axes_of(k, p, axes.get(k)) for k, p in flat.items()}
-    return Optimizer(
-      self,
-      state=OptimizerState(
-        step=None, param_states=traverse_util.unflatten_dict(states, sep='/')
-      ),
-      target=param_logical_axes,
-    )
+    axes = _flat(param_logical_axes)
+    states = {
+      k: axes_of(k, p, axes.get(k))
+      for k, p in _flat(optimizer_state.target).items()
+    }
+    return self._with_axes(_nested(states), param_logical_axes)

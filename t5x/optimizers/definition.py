@@ -1,28 +1,58 @@
-"""The interface of optimizers.
+"""Optimizer interface.
 
-An `OptimizerDef` holds hyperparameters and knows how to make a state and apply
-gradients; an `Optimizer` is the pytree of a definition, its state and the
-parameters.
+An `OptimizerDef` holds hyperparameters, makes a state and applies gradients; an
+`Optimizer` is the pytree of a definition, its state and the parameters.
 """
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from flax import serialization, struct
-from jax.sharding import PartitionSpec
+
+from t5x import errors
 
 
 @struct.dataclass
 class OptimizerState:
-  """What an optimizer remembers.
+  """The state of an optimizer.
 
   Attributes:
     step: how many gradients were applied, int32.
-    param_states: what it keeps for the parameters.
+    param_states: what the optimizer keeps for the parameters.
   """
 
   step: jax.Array
   param_states: Any
+
+
+class HParamMap:
+  """A hyperparameter that depends on the parameter's path.
+
+  `HParamMap([('embedding$', False), ('.*', True)])['token_embedder/embedding']`
+  is False.
+
+  Args:
+    rules: pairs of a regular expression, searched for in the path (names joined
+      by '/'), and a value; the first match counts.
+  """
+
+  def __init__(self, rules: Sequence[tuple[str, Any]]):
+    self._rules = [(re.compile(pattern), value) for pattern, value in rules]
+
+  def __getitem__(self, path: str) -> Any:
+    for pattern, value in self._rules:
+      if pattern.search(path):
+        return value
+    raise errors.UserError(
+      f'HParamMap: no rule matches {path!r}; found the patterns'
+      f' {[pattern.pattern for pattern, _ in self._rules]}. Add a last rule'
+      " ('.*', value)."
+    )
+
+  def __call__(self, path: str) -> Any:
+    return self[path]
 
 
 class OptimizerDef:
@@ -71,6 +101,14 @@ class OptimizerDef:
     """
     raise NotImplementedError
 
+  def _with_axes(
+    self, param_states: Any, param_logical_axes: Any
+  ) -> 'Optimizer':
+    """Returns the optimizer with these logical axes in place of its arrays."""
+    # The step, a scalar, has none.
+    state = OptimizerState(None, param_states)  # type: ignore[arg-type]
+    return Optimizer(self, state=state, target=param_logical_axes)
+
   def learning_rate(self, state: OptimizerState, given: jax.Array) -> jax.Array:
     """Returns the learning rate that the next update uses, for reporting.
 
@@ -116,7 +154,7 @@ class Optimizer(struct.PyTreeNode):
     """Returns the optimizer after one update.
 
     Args:
-      grads: one gradient a parameter.
+      grads: one gradient per parameter.
       **hyper_param_overrides: hyperparameters at this step, such as
         `learning_rate`.
     """
@@ -135,7 +173,3 @@ class Optimizer(struct.PyTreeNode):
   def restore_state(self, state: Any) -> 'Optimizer':
     """Returns the optimizer that the nested dicts `state` were made from."""
     return self.optimizer_def.restore_state(self.target, self.state, state)
-
-
-def is_axes(x: Any) -> bool:
-  return x is None or isinstance(x, PartitionSpec)

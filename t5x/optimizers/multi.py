@@ -1,4 +1,4 @@
-"""Several optimizers, each for its part of the parameters."""
+"""Combination of optimizers, each for its part of the parameters."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +9,7 @@ from flax import traverse_util
 
 from t5x import errors
 from t5x.optimizers import optax_wrapper
-from t5x.optimizers.definition import (
-  Optimizer,
-  OptimizerDef,
-  OptimizerState,
-)
+from t5x.optimizers.definition import Optimizer, OptimizerDef, OptimizerState
 
 
 class MultiOptimizer(OptimizerDef):
@@ -57,27 +53,26 @@ class MultiOptimizer(OptimizerDef):
       taken |= paths
     return chosen
 
-  def _parts(self, params: Any, *trees: Any) -> list[list[Any]]:
-    """Returns, for each optimizer, its part of each tree."""
-    paths = self._split(traverse_util.flatten_dict(params))
+  def _parts(
+    self, params: Any, *trees: Any
+  ) -> list[tuple[str, OptimizerDef, list[Any]]]:
+    """Returns each optimizer's number, itself, and its part of each tree."""
     flat = [
       traverse_util.flatten_dict(flax.core.unfreeze(tree))
       for tree in (params, *trees)
     ]
-    return [
-      [
-        traverse_util.unflatten_dict({k: v for k, v in f.items() if k in part})
-        for f in flat
-      ]
-      for part in paths
-    ]
+    parts = []
+    for number, paths in enumerate(self._split(flat[0])):
+      own = [{k: v for k, v in f.items() if k in paths} for f in flat]
+      optimizer = self.sub_optimizers[number]
+      nested = [traverse_util.unflatten_dict(part) for part in own]
+      parts.append((str(number), optimizer, nested))
+    return parts
 
   def init_state(self, params: Any) -> OptimizerState:
     states = {
-      str(i): optimizer.init_state(part).param_states
-      for i, (optimizer, (part,)) in enumerate(
-        zip(self.sub_optimizers, self._parts(params), strict=True)
-      )
+      number: optimizer.init_state(part).param_states
+      for number, optimizer, (part,) in self._parts(params)
     }
     return OptimizerState(jnp.zeros((), jnp.int32), states)
 
@@ -92,45 +87,33 @@ class MultiOptimizer(OptimizerDef):
   ) -> tuple[Any, OptimizerState]:
     new_params = dict(traverse_util.flatten_dict(params))
     new_states = {}
-    for i, (optimizer, hyper, (part, grad)) in enumerate(
-      zip(
-        self.sub_optimizers,
-        hyper_params,
-        self._parts(params, grads),
-        strict=True,
-      )
+    for hyper, (number, optimizer, (part, grad)) in zip(
+      hyper_params, self._parts(params, grads), strict=True
     ):
-      part, sub = optimizer.apply_gradient(
-        hyper,
-        part,
-        OptimizerState(state.step, state.param_states[str(i)]),
-        grad,
-      )
+      own = OptimizerState(state.step, state.param_states[number])
+      part, new = optimizer.apply_gradient(hyper, part, own, grad)
       new_params.update(traverse_util.flatten_dict(part))
-      new_states[str(i)] = sub.param_states
+      new_states[number] = new.param_states
     return traverse_util.unflatten_dict(new_params), OptimizerState(
       state.step + 1, new_states
     )
 
   def set_param_axes(self, param_logical_axes: Any) -> None:
-    parts = self._parts(param_logical_axes)
-    for optimizer, (part,) in zip(self.sub_optimizers, parts, strict=True):
+    for _, optimizer, (part,) in self._parts(param_logical_axes):
       optimizer.set_param_axes(part)
 
   def derive_logical_axes(
     self, optimizer: Optimizer, param_logical_axes: Any
   ) -> Optimizer:
     states = {}
-    parts = self._parts(optimizer.target, param_logical_axes)
-    for i, (sub, (part, axes)) in enumerate(
-      zip(self.sub_optimizers, parts, strict=True)
+    for number, sub, (part, axes) in self._parts(
+      optimizer.target, param_logical_axes
     ):
-      own = OptimizerState(None, optimizer.state.param_states[str(i)])
-      states[str(i)] = sub.derive_logical_axes(
+      own = OptimizerState(
+        optimizer.state.step, optimizer.state.param_states[number]
+      )
+      derived = sub.derive_logical_axes(
         Optimizer(sub, state=own, target=part), axes
-      ).state.param_states
-    return Optimizer(
-      self,
-      state=OptimizerState(step=None, param_states=states),
-      target=param_logical_axes,
-    )
+      )
+      states[number] = derived.state.param_states
+    return self._with_axes(states, param_logical_axes)

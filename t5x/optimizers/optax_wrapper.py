@@ -1,4 +1,4 @@
-"""Optimizers of optax in T5X's interface.
+"""Optax optimizers in T5X's interface.
 
 The functions at the end (`adamw`, `sgd`, ...) take the arguments of the
 functions in optax and return an `OptimizerDef`, for gin files to name.
@@ -16,12 +16,7 @@ import optax
 from flax import serialization, traverse_util
 from jax.sharding import PartitionSpec
 
-from t5x.optimizers.definition import (
-  Optimizer,
-  OptimizerDef,
-  OptimizerState,
-  is_axes,
-)
+from t5x.optimizers.definition import Optimizer, OptimizerDef, OptimizerState
 
 
 class OptaxWrapper(OptimizerDef):
@@ -62,8 +57,8 @@ class OptaxWrapper(OptimizerDef):
       return given
     if not callable(self._learning_rate):
       return jnp.asarray(self._learning_rate, jnp.float32)
-    # A schedule is driven by optax's own count, which differs from the step of
-    # training where parameters were restored without the optimizer.
+    # Optax's own count drives a schedule. It differs from the training step
+    # where parameters were restored without the optimizer.
     counts = optax.tree_utils.tree_get_all_with_path(
       state.param_states, 'count'
     )
@@ -77,7 +72,11 @@ class OptaxWrapper(OptimizerDef):
       # Statistics of another shape than the parameter's are kept whole.
       return axes.value if leaf.shape == param.shape else None
 
-    boxed = jax.tree.map(Axes, param_logical_axes, is_leaf=is_axes)
+    boxed = jax.tree.map(
+      Axes,
+      param_logical_axes,
+      is_leaf=lambda x: x is None or isinstance(x, PartitionSpec),
+    )
     param_states = optax.tree_utils.tree_map_params(
       self.optax_optimizer,
       axes_of,
@@ -86,11 +85,7 @@ class OptaxWrapper(OptimizerDef):
       optimizer.target,
       transform_non_params=lambda _: None,
     )
-    return Optimizer(
-      self,
-      state=OptimizerState(step=None, param_states=param_states),
-      target=param_logical_axes,
-    )
+    return self._with_axes(param_states, param_logical_axes)
 
   def state_dict(self, target: Any, state: OptimizerState) -> dict[str, Any]:
     """Returns parameters and state as nested dicts.
@@ -109,8 +104,7 @@ class OptaxWrapper(OptimizerDef):
     self, opt_target: Any, opt_state: OptimizerState, state_dict: Any
   ) -> Optimizer:
     empty = traverse_util.flatten_dict(
-      serialization.to_state_dict(opt_state.param_states),
-      keep_empty_nodes=True,
+      serialization.to_state_dict(opt_state.param_states), keep_empty_nodes=True
     )
     empty = {k: v for k, v in empty.items() if v is traverse_util.empty_node}
     given = traverse_util.flatten_dict(
@@ -124,9 +118,9 @@ class OptaxWrapper(OptimizerDef):
 
 
 class Axes:
-  """Holds a PartitionSpec or None, so that it is a leaf of a pytree."""
+  """Holds a value, such as a PartitionSpec or None, as a leaf of a pytree."""
 
-  def __init__(self, value: PartitionSpec | None):
+  def __init__(self, value: Any):
     self.value = value
 
 
@@ -163,69 +157,28 @@ def _chain(
   return optax.chain(*transformations)
 
 
+# The wrapped function is known to gin under this name.
 _chain.__name__ = _chain.__qualname__ = 'chain'
 
 chain = wrap_optax_optimizer(_chain)
-
-
 adabelief = wrap_optax_optimizer(optax.adabelief)
-
-
 adadelta = wrap_optax_optimizer(optax.adadelta)
-
-
 adafactor_optax = wrap_optax_optimizer(optax.adafactor)
-
-
 adagrad = wrap_optax_optimizer(optax.adagrad)
-
-
 adam = wrap_optax_optimizer(optax.adam)
-
-
 adamax = wrap_optax_optimizer(optax.adamax)
-
-
 adamaxw = wrap_optax_optimizer(optax.adamaxw)
-
-
 adamw = wrap_optax_optimizer(optax.adamw)
-
-
 adan = wrap_optax_optimizer(optax.adan)
-
-
 amsgrad = wrap_optax_optimizer(optax.amsgrad)
-
-
 fromage = wrap_optax_optimizer(optax.fromage)
-
-
 lamb = wrap_optax_optimizer(optax.lamb)
-
-
 lars = wrap_optax_optimizer(optax.lars)
-
-
 lion = wrap_optax_optimizer(optax.lion)
-
-
 nadam = wrap_optax_optimizer(optax.nadam)
-
-
 nadamw = wrap_optax_optimizer(optax.nadamw)
-
-
 novograd = wrap_optax_optimizer(optax.novograd)
-
-
 radam = wrap_optax_optimizer(optax.radam)
-
-
 rmsprop = wrap_optax_optimizer(optax.rmsprop)
-
-
 sgd = wrap_optax_optimizer(optax.sgd)
-
-
 yogi = wrap_optax_optimizer(optax.yogi)

@@ -1,4 +1,4 @@
-"""Learning rates as products of named factors."""
+"""Learning-rate schedules: products of named factors."""
 
 from collections.abc import Callable
 
@@ -32,8 +32,8 @@ def create_learning_rate_scheduler(
   - `rsqrt_decay`: 1 / √max(n, w)
   - `rsqrt_normalized_decay`: √(w / max(n, w))
   - `decay_every`: d to the power of ⌊n / `steps_per_decay`⌋
-  - `cosine_decay`: ½ (1 + cos π p), where p is the part of the present cycle
-    of `steps_per_cycle` steps after the warm-up that has gone by
+  - `cosine_decay`: ½ (1 + cos π p), where p is the elapsed part, from 0 to 1,
+    of the current cycle of `steps_per_cycle` steps after the warm-up
 
   For `create_learning_rate_scheduler('constant * linear_warmup', 1.0, 10)` the
   steps 0, 5, 10, 20 give `min_learning_rate`, 0.5, 1.0, 1.0.
@@ -54,7 +54,7 @@ def create_learning_rate_scheduler(
   Raises:
     errors.UserError: for a factor that is not in the list.
   """
-  # Warm-up of 0 steps is over at once.
+  # A warm-up of 0 steps is over at once.
   w = float(max(warmup_steps, 1))
   rise = (lambda n: n / w) if warmup_steps > 0 else jnp.ones_like
   factor_fns = {

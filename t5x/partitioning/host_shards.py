@@ -1,6 +1,7 @@
-"""Which part of a global array, and of a data set, belongs to which host."""
+"""Data layout: the part of a global array, and of a data set, of each host."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -32,17 +33,12 @@ class LocalChunkInfo:
   """The part of a global array that one host's devices hold.
 
   Attributes:
-    slice: the part, one slice a dimension.
+    slice: the part, one slice per dimension.
     replica_id: rank of this host among those that hold the same part.
   """
 
   slice: tuple[slice, ...]
   replica_id: int
-
-
-def _bounds(index: slice, size: int) -> tuple[int, int]:
-  start, stop, _ = index.indices(size)
-  return start, stop
 
 
 def _volume(box: tuple[tuple[int, int], ...]) -> int:
@@ -55,40 +51,36 @@ def local_chunk_info(
   shape: tuple[int, ...],
   host_index: int | None = None,
 ) -> LocalChunkInfo:
-  """Says which part of a global array a host's devices hold.
-
-  Args:
-    mesh: the devices.
-    spec: how the array is split over them.
-    shape: shape of the array.
-    host_index: the host; this process by default.
+  """Returns the part of a global array, split by `spec`, that a host holds.
 
   Raises:
-    errors.UserError: if the host holds no part, or one that is no rectangle.
+    errors.UserError: if the host holds no part, or one that isn't a rectangle.
   """
   host = jax.process_index() if host_index is None else host_index
-  indices = NamedSharding(mesh, spec).devices_indices_map(shape)
+  indices: Mapping[jax.Device, tuple[slice, ...]] = NamedSharding(
+    mesh, spec
+  ).devices_indices_map(shape)
   parts: dict[int, set[tuple[tuple[int, int], ...]]] = {}
   for device, index in indices.items():
-    box = tuple(_bounds(i, n) for i, n in zip(index, shape, strict=True))
+    box = tuple(i.indices(n)[:2] for i, n in zip(index, shape, strict=True))
     parts.setdefault(device.process_index, set()).add(box)
   if host not in parts:
     raise errors.UserError(
       f'Host {host} has no device in the mesh {dict(mesh.shape)}; hosts with'
       f' devices: {sorted(parts)}.'
     )
-  mine = parts[host]
+  boxes = parts[host]
   hull = tuple(
     (min(low for low, _ in dim), max(high for _, high in dim))
-    for dim in zip(*mine, strict=True)
+    for dim in zip(*boxes, strict=True)
   )
-  if sum(map(_volume, mine)) != _volume(hull):
+  if sum(map(_volume, boxes)) != _volume(hull):
     raise errors.UserError(
       f'Host {host} holds scattered parts of an array of shape {shape} split'
       f' by {spec}. Choose a num_partitions or submesh that keeps the devices'
       ' of a host together.'
     )
-  peers = sorted(p for p, boxes in parts.items() if boxes == mine)
+  peers = sorted(peer for peer, part in parts.items() if part == boxes)
   return LocalChunkInfo(
     tuple(slice(low, high) for low, high in hull), peers.index(host)
   )
@@ -100,29 +92,23 @@ def data_layout(
   batch_size: int,
   host_index: int | None = None,
 ) -> DataLayout:
-  """Says which rows of a batch a host reads.
+  """Returns which rows of a batch, split by `spec`, a host reads.
 
   Two hosts of four devices each, on a mesh of data 8, read halves: for 16 rows
   host 1 gets `DataLayout(batch_size=8, shard_id=1, num_shards=2,
   is_first_host_in_replica_set=True)`.
 
-  Args:
-    mesh: the devices.
-    spec: how rows are split over them.
-    batch_size: rows of the global batch, divisible by the extent of the split.
-    host_index: the host; this process by default.
-
   Raises:
     errors.UserError: if hosts would read unequal shares.
   """
   chunk = local_chunk_info(mesh, spec, (batch_size,), host_index)
-  start, stop = _bounds(chunk.slice[0], batch_size)
+  start, stop, _ = chunk.slice[0].indices(batch_size)
   rows = stop - start
   if batch_size % rows or start % rows:
     raise errors.UserError(
-      f'Host rows {start}:{stop} of a batch of {batch_size} are no equal share'
-      ' of it. Choose a num_partitions or submesh that gives every host the'
-      ' same number of rows.'
+      f'Host rows {start}:{stop} of a batch of {batch_size} are not an equal'
+      ' share of it. Choose a num_partitions or submesh that gives every host'
+      ' the same number of rows.'
     )
   return DataLayout(
     batch_size=rows,

@@ -1,4 +1,4 @@
-"""Builds the (data, model) mesh of devices from what a user says of it."""
+"""The (data, model) mesh of devices, built from a partitioner's options."""
 
 from collections.abc import Sequence
 
@@ -36,7 +36,7 @@ def hardware_coordinates(devices: Sequence[jax.Device]) -> list[tuple]:
 def tile_places(
   coordinates: Sequence[tuple[int, ...]], tile: HardwareMesh
 ) -> np.ndarray:
-  """Groups devices into equal blocks of neighbours.
+  """Groups devices into equal blocks of neighbors.
 
   `tile_places([(0, 0), (0, 1), (1, 0), (1, 1)], (2, 1))` is
   `[[0, 2], [1, 3]]`.
@@ -83,7 +83,7 @@ def get_mesh(
   tile_by_host_if_needed: bool = True,
   backend: str | None = None,
 ) -> Mesh:
-  """Returns a mesh whose `model` axis is a block of neighbouring devices.
+  """Returns a mesh whose `model` axis is a block of neighboring devices.
 
   Args:
     model_parallel_submesh: extent of the block: (x, y, z, core) on a TPU,
@@ -147,9 +147,10 @@ def default_mesh(
   dcn_mesh_shape: HardwareMesh | None = None,
   devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
-  """Returns the (data, model) mesh that the arguments of a partitioner mean.
+  """Returns the (data, model) mesh for the arguments of a partitioner.
 
-  Mesh shapes win over `model_parallel_submesh`, and that over `num_partitions`.
+  Mesh shapes take precedence over `model_parallel_submesh`, and that over
+  `num_partitions`.
 
   Args:
     num_partitions: extent of the `model` axis.

@@ -1,4 +1,4 @@
-"""Lays arrays out on a mesh of devices, from the logical names of their axes.
+"""Partitioners: the layout of arrays from the logical names of their axes.
 
 A mesh has two axes: `data`, over which batches are split, and `model`, over
 which parameters and activations are. Layers name the axes of their parameters
@@ -9,10 +9,9 @@ shardings.
 The interface is T5X's: names, arguments and the table of rules.
 """
 
-import abc
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, TypeVar
 
 import jax
 import numpy as np
@@ -24,7 +23,16 @@ from t5x import errors
 from t5x.partitioning import host_shards, rules
 from t5x.partitioning import mesh as mesh_lib
 
-TrainState = Any  # `t5x.train_state` lies above this module.
+
+class HasLogicalAxes(Protocol):
+  """What a partitioner needs of a `t5x.train_state.TrainState`."""
+
+  def as_logical_axes(self) -> Self:
+    """Returns the state with logical axes in place of its arrays."""
+    ...
+
+
+TrainState = TypeVar('TrainState', bound=HasLogicalAxes)
 
 
 class PartitionedCallable(Protocol):
@@ -36,7 +44,7 @@ class PartitionedCallable(Protocol):
 
 
 def with_sharding_constraint(x: Any, axis_resources: Any) -> Any:
-  """Fixes the layout of `x` by mesh axes where a mesh is set, else returns it.
+  """Fixes the layout of an array by mesh axes; without a mesh, does nothing.
 
   Args:
     x: an array.
@@ -52,7 +60,7 @@ class PjittedFnWithContext:
 
   def __init__(
     self,
-    jitted: Callable[..., Any],
+    jitted: PartitionedCallable,
     mesh: Mesh,
     logical_axis_rules: rules.LogicalAxisRules = (),
   ):
@@ -69,8 +77,8 @@ class PjittedFnWithContext:
       return self._jitted.lower(*args)
 
 
-class BasePartitioner(abc.ABC):
-  """Holds a mesh and says how batches, states and functions lie on it.
+class BasePartitioner:
+  """Holds a mesh, and lays batches, states and functions out on it.
 
   Args:
     num_partitions: extent of the `model` axis.
@@ -80,12 +88,19 @@ class BasePartitioner(abc.ABC):
     backend: name of a JAX backend; the default one if None.
     ici_mesh_shape: (data, model) extents within a slice.
     dcn_mesh_shape: (data, model) extents across slices.
+    logical_axis_rules: table from logical names to mesh axes, in order of
+      precedence; `default_rules` if None.
     devices: which devices to use (not in T5X); all of `backend` by default.
 
   Raises:
-    errors.UserError: if nothing says how large the `model` axis is, or an
-      option is not supported.
+    errors.UserError: if nothing gives the extent of the `model` axis, an option
+      is not supported, or a rule names a mesh axis that does not exist.
+
+  Attributes:
+    default_rules: the rules of the class; none here.
   """
+
+  default_rules: rules.LogicalAxisRules = ()
 
   def __init__(
     self,
@@ -95,6 +110,7 @@ class BasePartitioner(abc.ABC):
     backend: str | None = None,
     ici_mesh_shape: mesh_lib.HardwareMesh | None = None,
     dcn_mesh_shape: mesh_lib.HardwareMesh | None = None,
+    logical_axis_rules: rules.LogicalAxisRules | None = None,
     devices: Sequence[jax.Device] | None = None,
   ):
     shapes = (model_parallel_submesh, ici_mesh_shape, dcn_mesh_shape)
@@ -109,6 +125,19 @@ class BasePartitioner(abc.ABC):
         f'{type(self).__name__}.params_on_devices=False is not supported.'
         ' Leave it True; parameter_partitioning_dims=2 saves memory instead.'
       )
+    if logical_axis_rules is None:
+      logical_axis_rules = self.default_rules
+    self._logical_axis_rules = tuple(
+      (n, axis) for n, axis in logical_axis_rules
+    )
+    for name, axis in self._logical_axis_rules:
+      if axis is not None and axis not in mesh_lib.MESH_AXES:
+        raise errors.UserError(
+          f'logical_axis_rules: {(name, axis)} names a mesh axis that does not'
+          f' exist; found {axis!r}, expected one of'
+          f' {mesh_lib.MESH_AXES} or None.'
+          + errors.did_you_mean(str(axis), mesh_lib.MESH_AXES)
+        )
     self._make_mesh = functools.partial(
       mesh_lib.default_mesh,
       num_partitions or 1,
@@ -119,6 +148,10 @@ class BasePartitioner(abc.ABC):
       devices,
     )
 
+  @property
+  def logical_axis_rules(self) -> rules.LogicalAxisRules:
+    return self._logical_axis_rules
+
   @functools.cached_property
   def mesh(self) -> Mesh:
     mesh = self._make_mesh()
@@ -127,7 +160,8 @@ class BasePartitioner(abc.ABC):
 
   @property
   def use_shardy_partitioner(self) -> bool:
-    return bool(jax.config.jax_use_shardy_partitioner)
+    # JAX makes the attributes of its configuration at run time.
+    return bool(jax.config.jax_use_shardy_partitioner)  # type: ignore[attr-defined]
 
   @property
   def params_on_devices(self) -> bool:
@@ -145,7 +179,7 @@ class BasePartitioner(abc.ABC):
 
   @functools.cached_property
   def data_shards(self) -> int:
-    """In how many shards hosts read the data."""
+    """How many shards of the data the hosts read."""
     return self.get_data_layout().num_shards
 
   @functools.cached_property
@@ -169,14 +203,15 @@ class BasePartitioner(abc.ABC):
   def get_data_layout(
     self, batch_size: int | None = None, host_index: int | None = None
   ) -> host_shards.DataLayout:
-    """Says which rows of a batch a host reads.
+    """Returns which rows of a batch a host reads.
 
     Args:
       batch_size: rows of the global batch; the extent of `data` by default.
       host_index: the host; this process by default.
 
     Raises:
-      errors.UserError: if the mesh doesn't divide the batch.
+      errors.UserError: if the mesh doesn't divide the batch, or hosts would
+        read unequal shares.
     """
     batch_size = batch_size or self.data_mesh_size
     self.check_batch_size(batch_size)
@@ -187,7 +222,7 @@ class BasePartitioner(abc.ABC):
   def get_local_chunk_info(
     self, global_shape: tuple[int, ...], mesh_axes: Sequence[str | None]
   ) -> host_shards.LocalChunkInfo:
-    """Says which part of a global array this host's devices hold.
+    """Returns which part of a global array this host's devices hold.
 
     Args:
       global_shape: shape of the array.
@@ -198,7 +233,7 @@ class BasePartitioner(abc.ABC):
     )
 
   def shard_batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Makes global arrays, split over `data`, of the rows that each host read.
+    """Makes global arrays, split over `data`, from the rows of each host.
 
     Args:
       batch: feature name to array [B_host, ...] (or to a tree of them): numpy
@@ -226,7 +261,7 @@ class BasePartitioner(abc.ABC):
   def move_params_to_devices(
     self, train_state: TrainState, train_state_axes: TrainState
   ) -> TrainState:
-    """Lays a train state out on the devices as its mesh axes say."""
+    """Lays a train state out on the devices by its mesh axes."""
     return jax.device_put(train_state, self.shardings(train_state_axes))
 
   def shardings(self, axis_resources: Any) -> Any:
@@ -249,32 +284,60 @@ class BasePartitioner(abc.ABC):
     return train_state.as_logical_axes()
 
   def get_mesh_axes(self, train_state: TrainState) -> TrainState:
-    """Returns the train state with PartitionSpecs in place of its arrays."""
-    raise NotImplementedError
+    """Returns the train state with PartitionSpecs in place of its arrays.
 
-  @abc.abstractmethod
-  def partition(
-    self,
-    fn: Callable[..., Any],
-    in_axis_resources: Any,
-    out_axis_resources: Any,
-    static_argnums: int | Sequence[int] = (),
-    donate_argnums: int | Sequence[int] = (),
-  ) -> PartitionedCallable:
-    """Returns `fn`, jitted, with its arguments and results laid out."""
+    Args:
+      train_state: a state of arrays or `jax.ShapeDtypeStruct`s.
 
-  @abc.abstractmethod
-  def compile(
-    self, partitioned_fn: PartitionedCallable, *args: Any
-  ) -> Callable[..., Any]:
-    """Compiles a partitioned function for arguments of these shapes."""
+    Returns:
+      The same structure; None where an array is replicated.
 
+    Raises:
+      errors.UserError: if a mesh axis doesn't divide the dimension it splits.
+    """
+    axes = self.get_logical_axes(train_state)
+    return jax.tree_util.tree_map_with_path(
+      self._mesh_axes_of_leaf,
+      axes,
+      train_state,
+      is_leaf=lambda x: x is None or isinstance(x, PartitionSpec),
+    )
 
-class BasePjitPartitioner(BasePartitioner):
-  """Partitions functions with `jax.jit` and shardings from PartitionSpecs."""
-
-  # Rules that the layers' logical constraints see; none here.
-  logical_axis_rules: rules.LogicalAxisRules = ()
+  def _mesh_axes_of_leaf(
+    self, path: Any, names: PartitionSpec | None, array: Any
+  ) -> PartitionSpec | None:
+    if names is None:
+      return None
+    leaf = jax.tree_util.keystr(path, simple=True, separator='/')
+    leaf = leaf.removeprefix('_optimizer/')
+    known = {name for name, _ in self.logical_axis_rules}
+    for name in names:
+      if name is not None and name not in known:
+        logging.warning(
+          '%s: no rule for logical axis %r, so it is not split.%s',
+          leaf,
+          name,
+          errors.did_you_mean(name, known),
+        )
+    spec = flax_partitioning.logical_to_mesh_axes(
+      tuple(names), self.logical_axis_rules
+    )
+    assert spec is not None  # None stands for names that are None.
+    if len(spec) != len(array.shape):
+      raise errors.UserError(
+        f'{leaf}: logical axes {tuple(names)} name {len(spec)} dimensions,'
+        f' but the array has shape {tuple(array.shape)}. Name every dimension'
+        ' where the parameter is made.'
+      )
+    for name, axis, size in zip(names, spec, array.shape, strict=True):
+      if axis is not None and size % self.mesh.shape[axis]:
+        raise errors.UserError(
+          f'{leaf}: dimension {name!r} of shape {tuple(array.shape)} is not'
+          f' divisible by {self.mesh.shape[axis]}, the extent of mesh axis'
+          f' {axis!r}. Change num_partitions, the size, or the rule for'
+          f' {name!r} in logical_axis_rules.'
+        )
+    return spec
 
   def partition(
     self,
@@ -304,9 +367,9 @@ class BasePjitPartitioner(BasePartitioner):
     return PjittedFnWithContext(jitted, self.mesh, self.logical_axis_rules)
 
   def compile(
-    self, partitioned_fn: PjittedFnWithContext, *args: Any
+    self, partitioned_fn: PartitionedCallable, *args: Any
   ) -> jax.stages.Compiled:
-    """Compiles for arguments of these shapes.
+    """Compiles a partitioned function for arguments of these shapes.
 
     Args:
       partitioned_fn: from `partition`.
@@ -318,108 +381,14 @@ class BasePjitPartitioner(BasePartitioner):
     return partitioned_fn.lower(*args).compile()
 
 
+class BasePjitPartitioner(BasePartitioner):
+  """T5X's name for a partitioner that compiles with `jax.jit`: they all do."""
+
+
 class PjitPartitioner(BasePjitPartitioner):
   """Lays arrays out by rules on the logical names of their axes.
 
-  Args:
-    num_partitions: see `BasePartitioner`, like all that follow up to the last.
-    model_parallel_submesh: see `BasePartitioner`.
-    params_on_devices: see `BasePartitioner`.
-    backend: see `BasePartitioner`.
-    ici_mesh_shape: see `BasePartitioner`.
-    dcn_mesh_shape: see `BasePartitioner`.
-    logical_axis_rules: table from logical names to mesh axes, the earlier rule
-      first; `standard_logical_axis_rules()` by default.
-    devices: see `BasePartitioner`.
+  The constructor is that of `BasePartitioner`.
   """
 
-  def __init__(
-    self,
-    num_partitions: int | None = None,
-    model_parallel_submesh: mesh_lib.HardwareMesh | None = None,
-    params_on_devices: bool = True,
-    backend: str | None = None,
-    ici_mesh_shape: mesh_lib.HardwareMesh | None = None,
-    dcn_mesh_shape: mesh_lib.HardwareMesh | None = None,
-    logical_axis_rules: rules.LogicalAxisRules | None = None,
-    devices: Sequence[jax.Device] | None = None,
-  ):
-    super().__init__(
-      num_partitions,
-      model_parallel_submesh,
-      params_on_devices,
-      backend,
-      ici_mesh_shape,
-      dcn_mesh_shape,
-      devices,
-    )
-    if logical_axis_rules is None:
-      logical_axis_rules = rules.standard_logical_axis_rules()
-    for rule in logical_axis_rules:
-      if rule[1] is not None and rule[1] not in mesh_lib.MESH_AXES:
-        raise errors.UserError(
-          f'logical_axis_rules: {tuple(rule)} names a mesh axis that does not'
-          f' exist; found {rule[1]!r}, expected one of'
-          f' {mesh_lib.MESH_AXES} or None.'
-          + errors.did_you_mean(str(rule[1]), mesh_lib.MESH_AXES)
-        )
-    self._logical_axis_rules = tuple(tuple(rule) for rule in logical_axis_rules)
-
-  @property
-  def logical_axis_rules(self) -> rules.LogicalAxisRules:
-    return self._logical_axis_rules
-
-  def get_mesh_axes(self, train_state: TrainState) -> TrainState:
-    """Returns the train state with PartitionSpecs in place of its arrays.
-
-    Args:
-      train_state: a state of arrays or `jax.ShapeDtypeStruct`s.
-
-    Returns:
-      The same structure; None where an array is replicated.
-
-    Raises:
-      errors.UserError: if a mesh axis doesn't divide the dimension it splits.
-    """
-    axes = self.get_logical_axes(train_state)
-    return jax.tree_util.tree_map_with_path(
-      self._mesh_axes_of_leaf,
-      axes,
-      train_state,
-      is_leaf=lambda x: x is None or isinstance(x, PartitionSpec),
-    )
-
-  def _mesh_axes_of_leaf(
-    self, path: Any, names: PartitionSpec | None, array: Any
-  ) -> PartitionSpec | None:
-    if names is None:
-      return None
-    where = jax.tree_util.keystr(path, simple=True, separator='/')
-    where = where.removeprefix('_optimizer/')
-    known = {name for name, _ in self._logical_axis_rules}
-    for name in names:
-      if name is not None and name not in known:
-        logging.warning(
-          '%s: no rule for logical axis %r, so it is not split.%s',
-          where,
-          name,
-          errors.did_you_mean(name, known),
-        )
-    spec = flax_partitioning.logical_to_mesh_axes(
-      tuple(names), self._logical_axis_rules
-    )
-    if len(spec) != len(array.shape):
-      raise errors.UserError(
-        f'{where}: logical axes {tuple(names)} name {len(spec)} dimensions,'
-        f' but the array has shape {tuple(array.shape)}. Name every dimension'
-        ' where the parameter is made.'
-      )
-    for name, axis, size in zip(names, spec, array.shape, strict=True):
-      if axis is not None and size % self.mesh.shape[axis]:
-        raise errors.UserError(
-          f'{where}: dimension {name!r} of shape {tuple(array.shape)} is not'
-          f' divisible by {self.mesh.shape[axis]}, the extent of mesh axis'
-          f' {axis!r}. Change num_partitions, the size, or the rule for'
-          f' {name!r} in logical_axis_rules.'
-        )
-    return spec
+  default_rules = rules.standard_logical_axis_rules()

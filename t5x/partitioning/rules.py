@@ -14,8 +14,8 @@ def standard_logical_axis_rules(
 ) -> LogicalAxisRules:
   """Returns T5X's table from logical axis names to mesh axes.
 
-  The first rule for a name whose mesh axis the array doesn't use yet wins, so
-  that under (2, 2) a parameter ('embed', 'mlp') has 'mlp' on `model` and
+  The first rule for a name whose mesh axis the array doesn't use yet applies,
+  so that under (2, 2) a parameter ('embed', 'mlp') has 'mlp' on `model` and
   'embed' on `data`, while an activation ('batch', 'length', 'embed') has
   'embed' on `model`.
 

@@ -1,4 +1,4 @@
-"""A training run: its loop, identity, progress, and what ends it early.
+"""Training runs: loop, identity, progress and preemption.
 
 Importing the package loads none of its modules.
 """

@@ -1,7 +1,7 @@
-"""Which experiment a run's folder belongs to.
+"""Identity of the experiment that a run's folder belongs to.
 
-`run.json` holds, beside the seed, what must not change while a run goes on: the
-shapes of the model and what the data is made of. Going on with another model or
+`run.json` holds, besides the seed, what must not change when a run resumes: the
+shapes of the model and what the data is made of. Resuming with another model or
 on other data would give a result that belongs to neither.
 """
 
@@ -16,6 +16,7 @@ from etils import epath
 from flax import traverse_util
 
 from t5x import checkpoints, data, errors, files
+from t5x import train_state as train_state_lib
 
 FILE = 'run.json'
 EVALUATED_FILE = 'evaluated_step'
@@ -24,9 +25,9 @@ _MAX_LISTED = 8
 
 
 def describe(
-  cfg: data.DatasetConfig, train_state: Any, seed: int
+  cfg: data.DatasetConfig, train_state: train_state_lib.TrainState, seed: int
 ) -> dict[str, Any]:
-  """Says what a run is, as it goes into `run.json`.
+  """Returns the identity of a run, as it goes into `run.json`.
 
   Args:
     cfg: the training data.
@@ -48,8 +49,7 @@ def describe(
       'split': cfg.split,
       'examples': {
         task.name: _count(task, cfg.split)
-        for task in seqio.get_subtasks(provider)
-        if cfg.split in task.splits
+        for task in data.tasks_with_split(cfg)
       },
       'task_feature_lengths': dict(cfg.task_feature_lengths or {}),
       'batch_size': cfg.batch_size,
@@ -68,7 +68,7 @@ def _count(task: seqio.Task, split: str) -> int | None:
 
 
 def stored_seed(model_dir: str) -> int | None:
-  """The seed of the run that a folder holds a checkpoint of, if any."""
+  """Returns the seed of the run whose checkpoint a folder holds, if any."""
   stored = _read(model_dir)
   if stored is None or checkpoints.latest_step(model_dir) is None:
     return None
@@ -77,12 +77,12 @@ def stored_seed(model_dir: str) -> int | None:
 
 
 def check(model_dir: str, identity: Mapping[str, Any], accept: bool) -> None:
-  """Refuses to go on with another experiment's folder; else keeps `identity`.
+  """Refuses to resume another experiment's folder; else writes `identity`.
 
   Args:
     model_dir: the run's folder.
     identity: what is to be run, from `describe`.
-    accept: whether to go on all the same.
+    accept: whether to resume anyway.
 
   Raises:
     errors.UserError: the folder holds a checkpoint of another experiment.
@@ -90,26 +90,29 @@ def check(model_dir: str, identity: Mapping[str, Any], accept: bool) -> None:
   stored = _read(model_dir)
   step = checkpoints.latest_step(model_dir)
   if stored is not None and step is not None and not accept:
-    found = list(_differences(stored, identity))
-    if found:
-      more = f'\n  and {len(found) - _MAX_LISTED} more'
-      listed = ''.join(f'\n  {line}' for line in found[:_MAX_LISTED])
+    differences = list(_differences(stored, identity))
+    if differences:
+      lines = differences[:_MAX_LISTED]
+      if len(differences) > _MAX_LISTED:
+        lines.append(f'and {len(differences) - _MAX_LISTED} more')
+      listed = ''.join(f'\n  {line}' for line in lines)
       raise errors.UserError(
         f'{model_dir} holds checkpoint_{step} of another experiment than this'
-        f' one:{listed}{more if len(found) > _MAX_LISTED else ""}\nSet'
+        f' one:{listed}\nSet'
         ' MODEL_DIR to a new folder. To go on from that checkpoint all the'
         ' same, set CheckpointConfig.accept_other_run = True'
         ' (--gin.utils.CheckpointConfig.accept_other_run=True).'
       )
   if jax.process_index() == 0:
-    _write(model_dir, identity)
+    with files.replacing(epath.Path(model_dir) / FILE) as work:
+      work.write_text(json.dumps(identity, indent=2))
 
 
 class Evaluated:
   """Remembers, in a run's folder, the last step that was evaluated.
 
-  A run that is cut short between the checkpoint and the evaluation of a step
-  makes up for it when it goes on.
+  A run that is interrupted between the checkpoint and the evaluation of a step
+  evaluates it when it resumes.
   """
 
   def __init__(self, model_dir: str):
@@ -118,15 +121,15 @@ class Evaluated:
     self._step = -1
     if self._path.exists():
       with self._path.open('rb') as file:
-        found = re.fullmatch(rb'(\d{1,18})\s*', file.read(64))
-      self._step = int(found[1]) if found else -1
+        number = re.fullmatch(rb'(\d{1,18})\s*', file.read(64))
+      self._step = int(number[1]) if number else -1
 
   def is_missing(self, step: int) -> bool:
     """Whether the run was saved at `step` and never evaluated there."""
     return self._resumed and step > self._step
 
   def remember(self, step: int) -> None:
-    """Takes note that the evaluation of `step` is done."""
+    """Records that the evaluation of `step` is done."""
     self._step = step
     if jax.process_index() == 0:
       with files.replacing(self._path) as work:
@@ -137,7 +140,7 @@ def _differences(
   stored: Mapping[str, Any], identity: Mapping[str, Any]
 ) -> Iterator[str]:
   """Yields lines such as `data/batch_size: 8 there, 16 here`."""
-  there, here = (
+  before, now = (
     {
       f'{part}/{name}': value
       for part in ('data', 'model')
@@ -146,11 +149,11 @@ def _differences(
     }
     for tree in (stored, identity)
   )
-  for name in [*here, *(name for name in there if name not in here)]:
-    if there.get(name) != here.get(name):
+  for name in dict.fromkeys([*now, *before]):
+    if before.get(name) != now.get(name):
       yield (
-        f'{name}: {there.get(name, "nothing")} there,'
-        f' {here.get(name, "nothing")} here'
+        f'{name}: {before.get(name, "nothing")} there,'
+        f' {now.get(name, "nothing")} here'
       )
 
 
@@ -169,8 +172,3 @@ def _read(model_dir: str) -> dict[str, Any] | None:
       ' the right one.'
     ) from error
   return stored
-
-
-def _write(model_dir: str, identity: Mapping[str, Any]) -> None:
-  with files.replacing(epath.Path(model_dir) / FILE) as work:
-    work.write_text(json.dumps(identity, indent=2))

@@ -1,12 +1,14 @@
-"""The loop of a run: train up to the next thing that is due, then do it."""
+"""Training loop: trains up to the next thing that is due, then does it."""
 
 import contextlib
 import dataclasses
 import gc
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
+import jax.numpy as jnp
+import seqio
+import tensorflow as tf
 
 from t5x import checkpoints, data, inference
 from t5x import train_state as train_state_lib
@@ -14,6 +16,9 @@ from t5x import trainer as trainer_lib
 from t5x.run import identity, preemption
 from t5x.run import progress as progress_lib
 
+CheckpointManager = (
+  checkpoints.OrbaxCheckpointManagerInterface | checkpoints.Checkpointer
+)
 Actions = Mapping[trainer_lib.ActionMode, Sequence[trainer_lib.BaseAction]]
 
 
@@ -53,7 +58,7 @@ def run_actions(
 ) -> bool:
   """Runs the actions of a mode; returns whether one asks the run to stop."""
   return any(
-    # A list, since every action has to run, whatever the first one says.
+    # A list, since every action has to run, whatever the first one returns.
     [
       action.run(train_state, metrics_by_task)
       for action in actions.get(mode, ())
@@ -61,70 +66,59 @@ def run_actions(
   )
 
 
+@dataclasses.dataclass(kw_only=True)
 class TrainLoop:
-  """Goes from the state's step to the last one."""
+  """Trains from the state's step to the last one.
 
-  def __init__(
-    self,
-    *,
-    trainer: trainer_lib.BaseTrainer,
-    train_iter: data.TrainIterator,
-    checkpoint_manager: Any | None,
-    save_transformations: Sequence[Any],
-    train_eval: Mapping[str, Any],
-    evaluator: inference.InferenceEvaluator | None,
-    train_state_axes: train_state_lib.TrainState,
-    periods: Periods,
-    actions: Actions,
-    progress: progress_lib.Progress,
-    signals: preemption.StopSignals,
-    evaluated: identity.Evaluated,
-  ):
-    """Takes the parts of a run.
+  Attributes:
+    trainer: holds the state and steps it.
+    train_iter: batches.
+    checkpoint_manager: saves, or None for a run that leaves no checkpoint.
+    save_transformations: applied to each state that is saved.
+    train_eval: task to dataset on which to measure the loss.
+    evaluator: predicts and computes metrics, or None.
+    train_state_axes: mesh axes of the state.
+    periods: what is due when.
+    actions: what to call after which part.
+    progress: shows steps and metrics.
+    signals: tell when to stop early.
+    evaluated: remembers the last step whose evaluation was completed.
+  """
 
-    Args:
-      trainer: holds the state and steps it.
-      train_iter: batches.
-      checkpoint_manager: saves, or None for a run that leaves no checkpoint.
-      save_transformations: applied to each state that is saved.
-      train_eval: task to dataset on which to measure the loss.
-      evaluator: predicts and computes metrics, or None.
-      train_state_axes: mesh axes of the state.
-      periods: what is due when.
-      actions: what to call after which part.
-      progress: shows what goes on.
-      signals: says when to stop early.
-      evaluated: remembers the last step whose evaluation was completed.
-    """
-    self._trainer = trainer
-    self._train_iter = train_iter
-    self._manager = checkpoint_manager
-    self._save_transformations = save_transformations
-    self._train_eval = train_eval
-    self._evaluator = evaluator
-    self._axes = train_state_axes
-    self._periods = periods
-    self._actions = actions
-    self._progress = progress
-    self._signals = signals
-    self._evaluated = evaluated
-    self._pending_metrics: Any = None
-    trainer.stop_when = signals.reached
+  trainer: trainer_lib.BaseTrainer
+  train_iter: data.TrainIterator
+  checkpoint_manager: CheckpointManager | None
+  save_transformations: Sequence[checkpoints.SaveStateTransformationFn]
+  train_eval: Mapping[str, tf.data.Dataset]
+  evaluator: inference.InferenceEvaluator | None
+  train_state_axes: train_state_lib.TrainState
+  periods: Periods
+  actions: Actions
+  progress: progress_lib.Progress
+  signals: preemption.StopSignals
+  evaluated: identity.Evaluated
+  _pending_metrics: seqio.evaluation.AllMetricsFuture | None = None
+
+  def __post_init__(self) -> None:
+    self.trainer.stop_when = self.signals.reached
 
   def run(self, start: int, end: int, evaluate_first: bool = False) -> int:
     """Trains from step `start` to `end`; returns the last step.
 
     Raises:
-      stopping.Stopped: a signal ended the run earlier. It is saved.
-      numerics.NonFiniteError: too many steps in a row were not applied. The
+      preemption.Stopped: a signal ended the run earlier. It is saved.
+      trainer.NonFiniteError: too many steps in a row were not applied. The
         state from before them is saved.
     """
-    position = self._train_iter.get_state()
-    # What the run had saved, and had not evaluated when it was cut short.
-    evaluate_first |= self._periods.due('evaluate', start, end) and (
-      self._evaluated.is_missing(start)
+    position = self.train_iter.get_state()
+    # A step that was saved, but not evaluated before the run was interrupted.
+    evaluate_first |= self.periods.due('evaluate', start, end) and (
+      self.evaluated.is_missing(start)
     )
-    with self._collecting_garbage_by_steps():
+    with contextlib.ExitStack() as stack:
+      if self.periods.gc:  # `_run` collects then, and nothing else does.
+        gc.disable()
+        stack.callback(gc.enable)
       try:
         step = self._run(start, end, evaluate_first)
       except trainer_lib.NonFiniteError as error:
@@ -139,117 +133,97 @@ class TrainLoop:
     try:
       if evaluate_first:
         stopped = self._evaluate()
-      while step < end and not stopped and not self._signals.reached(step):
-        stop = self._periods.next_stop(step, end)
-        metrics = self._trainer.train(
-          self._train_iter, stop - step, start_step=step
+      while step < end and not stopped and not self.signals.reached(step):
+        stop = self.periods.next_stop(step, end)
+        metrics = self.trainer.train(
+          self.train_iter, stop - step, start_step=step
         )
-        step = self._signals.stopped_at or stop
+        step = self.signals.stopped_at or stop
         stopped = self._after_training(step, end, metrics)
         # The state is safe before anything slow or fallible happens.
-        if stopped or self._periods.due('save', step, end):
+        if stopped or self.periods.due('save', step, end):
           self._save()
-        if self._signals.stopped_at is None and (
-          stopped or self._periods.due('evaluate', step, end)
+        if self.signals.stopped_at is None and (
+          stopped or self.periods.due('evaluate', step, end)
         ):
           stopped = self._evaluate() or stopped
-        if self._periods.gc and step % self._periods.gc == 0:
+        if self.periods.gc and step % self.periods.gc == 0:
           gc.collect()
     except preemption.Interrupted:
-      self._signals.reached(step)
-    if self._signals.stopped_at is not None:
-      raise self._signals.stopped(self._save() if step > start else None)
+      self.signals.reached(step)
+    if self.signals.stopped_at is not None:
+      raise self.signals.stopped(self._save() if step > start else None)
     return step
 
-  def _save_from_before(self, good: int, start: int, position: Any) -> None:
-    """Saves the state, which is that of step `good` but for its number."""
-    latest = self._manager.latest_step() if self._manager else None
+  def _save_from_before(
+    self, good: int, start: int, position: Mapping[str, int]
+  ) -> None:
+    """Saves the state, which is that of step `good` under another number."""
+    manager = self.checkpoint_manager
+    latest = manager.latest_step() if manager else None
     if good <= start or (latest or 0) >= good:
       return
-    self._train_iter.set_state(
+    self.train_iter.set_state(
       {**position, 'batches': position['batches'] + good - start}
     )
-    self._save(self._trainer.train_state.replace_step(good))
+    self._save(self.trainer.train_state.replace_step(jnp.int32(good)))
 
-  def _after_training(self, step: int, end: int, metrics: Any) -> bool:
+  def _after_training(
+    self, step: int, end: int, metrics: trainer_lib.ArrayMapFuture
+  ) -> bool:
     mode = trainer_lib.ActionMode.TRAIN
-    if not (self._actions.get(mode) or self._periods.due('stats', step, end)):
+    if not (self.actions.get(mode) or self.periods.due('stats', step, end)):
       return False
     values = metrics.result()
-    self._progress.report(step, _scalars(values))
-    return run_actions(
-      mode, self._actions, self._trainer.train_state, {'train': values}
-    )
+    self.progress.report(step, progress_lib.scalars(values))
+    return self._act(mode, {'train': values})
 
-  def _save(self, train_state: Any = None) -> str | None:
+  def _save(
+    self, train_state: train_state_lib.TrainState | None = None
+  ) -> str | None:
     """Saves the state, by default the trainer's; returns the folder."""
-    if self._manager is None:
+    if self.checkpoint_manager is None:
       return None
-    self._progress.phase('saving')
-    state = self._trainer.train_state if train_state is None else train_state
-    self._manager.save(
-      state, state_transformation_fns=self._save_transformations, force=True
+    self.progress.phase('saving')
+    state = self.trainer.train_state if train_state is None else train_state
+    self.checkpoint_manager.save(
+      state, state_transformation_fns=self.save_transformations, force=True
     )
     return checkpoints.get_checkpoint_dir(
-      self._manager.directory, int(state.step)
+      self.checkpoint_manager.directory, int(state.step)
     )
 
   def _evaluate(self) -> bool:
     """Measures the loss and the metrics; returns whether to stop."""
-    with self._signals.interruptible():
+    with self.signals.interruptible():
       stopped = self._evaluate_all()
-    self._evaluated.remember(int(self._trainer.train_state.step))
+    self.evaluated.remember(int(self.trainer.train_state.step))
     return stopped
 
   def _evaluate_all(self) -> bool:
     stopped = False
-    self._progress.phase('evaluating')
-    if self._train_eval:
-      by_task = self._trainer.eval(
-        {k: v.as_numpy_iterator() for k, v in self._train_eval.items()}
+    self.progress.phase('evaluating')
+    if self.train_eval:
+      by_task = self.trainer.eval(
+        {k: v.as_numpy_iterator() for k, v in self.train_eval.items()}
       )
       stopped = self._act(trainer_lib.ActionMode.TRAIN_EVAL, by_task)
-    if self._evaluator is not None and self._evaluator.eval_tasks:
-      self._pending_metrics = self._evaluator.evaluate(
-        self._trainer.train_state, self._axes
+    if self.evaluator is not None and self.evaluator.eval_tasks:
+      self._pending_metrics = self.evaluator.evaluate(
+        self.trainer.train_state, self.train_state_axes
       )
-      if self._actions.get(trainer_lib.ActionMode.INFER_EVAL):
+      if self.actions.get(trainer_lib.ActionMode.INFER_EVAL):
         metrics = self._pending_metrics.result() or {}
         stopped |= self._act(trainer_lib.ActionMode.INFER_EVAL, metrics)
     return stopped
 
-  def _act(self, mode: trainer_lib.ActionMode, by_task: Any) -> bool:
-    if not self._actions.get(mode):
+  def _act(
+    self, mode: trainer_lib.ActionMode, by_task: Mapping[str, Any]
+  ) -> bool:
+    if not self.actions.get(mode):
       return False
     resolved = {
       task: m.result() if hasattr(m, 'result') else m
       for task, m in by_task.items()
     }
-    return run_actions(mode, self._actions, self._trainer.train_state, resolved)
-
-  @contextlib.contextmanager
-  def _collecting_garbage_by_steps(self) -> Iterable[None]:
-    """With a gc period, keeps Python's collector off in between."""
-    if not self._periods.gc:
-      yield
-      return
-    gc.disable()
-    try:
-      yield
-    finally:
-      gc.enable()
-
-
-def _scalars(values: Mapping[str, Any]) -> dict[str, float]:
-  """Plain numbers out of metric values, other kinds left out."""
-  plain = {k: getattr(v, 'value', v) for k, v in values.items()}
-  return {
-    k: float(v)
-    for k, v in plain.items()
-    if isinstance(v, (int, float)) or getattr(v, 'ndim', None) == 0
-  }
-
-
-def on_first_process() -> bool:
-  """Whether this process is the one that writes and shows."""
-  return jax.process_index() == 0
+    return run_actions(mode, self.actions, self.trainer.train_state, resolved)

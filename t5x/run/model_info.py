@@ -1,4 +1,4 @@
-"""The table of a model's parameters that a run leaves as `model-info.txt`."""
+"""Table of a model's parameters, which a run writes as `model-info.txt`."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import jax
 from etils import epath
 from flax import core, traverse_util
 
-from t5x import files
+from t5x import files, partitioning
 from t5x import train_state as train_state_lib
 
 
 def log_model_info(
   log_file: str | None,
   full_train_state: train_state_lib.TrainState,
-  partitioner: Any,
+  partitioner: partitioning.BasePartitioner,
 ) -> str:
   """Writes name, shape, logical and mesh axes of each parameter, and totals.
 
@@ -25,36 +25,25 @@ def log_model_info(
   Returns:
     The text.
   """
-  logical = partitioner.get_logical_axes(full_train_state)
-  mesh = partitioner.get_mesh_axes(full_train_state)
+  logical = _flat(partitioner.get_logical_axes(full_train_state).params)
+  mesh = _flat(partitioner.get_mesh_axes(full_train_state).params)
   shapes = _flat(full_train_state.params)
-  logical_axes, mesh_axes = _flat(logical.params), _flat(mesh.params)
-  rows = [('Parameter', 'Shape', 'Size', 'Logical axes', 'Mesh axes')]
-  for name, value in shapes.items():
-    rows.append(
-      (
-        name,
-        str(tuple(value.shape)),
-        f'{value.size:,}',
-        _axes(logical_axes.get(name)),
-        _axes(mesh_axes.get(name)),
-      )
-    )
-  widths = [max(len(row[i]) for row in rows) for i in range(5)]
-  lines = [
-    '  '.join(
-      cell.ljust(w) for cell, w in zip(row, widths, strict=True)
-    ).rstrip()
-    for row in rows
+  rows: list[tuple[str, ...]] = [
+    ('Parameter', 'Shape', 'Size', 'Logical axes', 'Mesh axes')
   ]
-  total = sum(v.size for v in shapes.values())
-  states = sum(
-    leaf.size for leaf in jax.tree.leaves(full_train_state.param_states)
-  )
+  for name, value in shapes.items():
+    axes = [
+      'replicated' if names is None else str(tuple(names))
+      for names in (logical.get(name), mesh.get(name))
+    ]
+    rows.append((name, str(tuple(value.shape)), f'{value.size:,}', *axes))
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  lines = ['  '.join(map(str.ljust, row, widths)).rstrip() for row in rows]
+  optimizer_state = jax.tree.leaves(full_train_state.param_states)
   lines += [
     '',
-    f'Parameters: {total:,}',
-    f'Optimizer state: {states:,}',
+    f'Parameters: {sum(v.size for v in shapes.values()):,}',
+    f'Optimizer state: {sum(leaf.size for leaf in optimizer_state):,}',
     f'Mesh: {dict(partitioner.mesh.shape)}',
   ]
   text = '\n'.join(lines) + '\n'
@@ -68,7 +57,3 @@ def log_model_info(
 
 def _flat(tree: Any) -> dict[str, Any]:
   return traverse_util.flatten_dict(core.unfreeze(tree), sep='/')
-
-
-def _axes(axes: Any) -> str:
-  return 'replicated' if axes is None else str(tuple(axes))

@@ -1,13 +1,14 @@
-"""How a run ends before its last step: asked to, or because it has to.
+"""Preemption: a run that is told to stop saves and ends early.
 
 A scheduler that takes a machine away sends SIGTERM first. The run then finishes
-the step under way, saves, and ends with 143 (128 + SIGTERM), which shells,
-Kubernetes and Slurm show for a process that was asked to go: restart it. Ctrl-C
-does the same and ends with 130. A second signal ends the process at once.
+the current step, saves, and exits with 143 (128 + SIGTERM), which shells,
+Kubernetes and Slurm show for a process that was asked to stop: restart it.
+Ctrl-C does the same with exit code 130. A second signal ends the process at
+once.
 
-Where several processes train together, any one of them may be told. They agree,
-through JAX's coordination service, on the first step that none of them has
-passed, and stop there together.
+Where several processes train together, any of them may get the signal. They
+agree, through JAX's coordination service, on the first step that none of them
+has passed, and stop there together.
 """
 
 import contextlib
@@ -23,10 +24,10 @@ from jax.experimental import multihost_utils
 
 
 class Stopped(Exception):
-  """A run that ended early, in good order.
+  """A run that ended early and was saved.
 
   Attributes:
-    exit_code: what the process ends with.
+    exit_code: of the process.
   """
 
   def __init__(self, message: str, exit_code: int):
@@ -39,16 +40,16 @@ class Interrupted(Exception):
 
 
 class StopSignals:
-  """Listens for SIGTERM and Ctrl-C while a run goes on.
+  """Listens for SIGTERM and Ctrl-C during a run.
 
-  Use as a context manager, in the main thread (elsewhere, signals do what they
-  did before).
+  Use as a context manager, in the main thread (in others, signals are left
+  alone).
 
   Attributes:
     stopped_at: the step at which all processes stop, once that is agreed.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.stopped_at: int | None = None
     self._signal: int | None = None
     self._interruptible = False
@@ -74,7 +75,7 @@ class StopSignals:
       signal.signal(known, signal.SIG_DFL)
     logging.warning('%s: stopping.', signal.Signals(number).name)
     if jax.process_count() > 1:
-      os.kill(os.getpid(), signal.SIGTERM)  # So that the others hear of it.
+      os.kill(os.getpid(), signal.SIGTERM)  # Tells the others.
     elif self._interruptible:
       raise Interrupted
 
@@ -94,10 +95,10 @@ class StopSignals:
 
   @contextlib.contextmanager
   def interruptible(self) -> Iterator[None]:
-    """Lets a signal cut short what goes on inside, which raises `Interrupted`.
+    """Lets a signal interrupt the block, which then raises `Interrupted`.
 
     For work that changes no state. Several processes can't leave it together,
-    so there a signal waits for its end.
+    so with these a signal waits until it is done.
     """
     if jax.process_count() == 1 and self._signal is not None:
       raise Interrupted
@@ -108,10 +109,10 @@ class StopSignals:
       self._interruptible = False
 
   def stopped(self, saved: str | None) -> Stopped:
-    """What to raise when the run has saved and ends.
+    """Returns what to raise when the run has saved and ends.
 
     Args:
-      saved: the folder of the checkpoint that the next start goes on from.
+      saved: the folder of the checkpoint from which the next start resumes.
     """
     number = self._signal or signal.SIGTERM
     goes_on = (

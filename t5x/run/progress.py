@@ -1,4 +1,4 @@
-"""What a person sees of a run while it goes on: a bar, or lines in a log."""
+"""Progress of a run on a terminal: a bar, or lines in a log."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -9,13 +9,17 @@ from rich import console as rich_console
 from rich import progress as rich_progress
 
 # Shown behind the bar, in this order, where a run reports them.
-_SHOWN = (
-  'loss',
-  'label_loss',
-  'rationale_loss',
-  'accuracy',
-  'learning_rate',
-)
+_SHOWN = ('loss', 'label_loss', 'rationale_loss', 'accuracy', 'learning_rate')
+
+
+def scalars(values: Mapping[str, Any]) -> dict[str, float]:
+  """Returns the metric values that are single numbers, as plain ones."""
+  plain = {k: getattr(v, 'value', v) for k, v in values.items()}
+  return {
+    k: float(v)
+    for k, v in plain.items()
+    if isinstance(v, (int, float)) or getattr(v, 'ndim', None) == 0
+  }
 
 
 def _bar(
@@ -23,13 +27,7 @@ def _bar(
   *columns: rich_progress.ProgressColumn,
   **options: Any,
 ) -> rich_progress.Progress:
-  """A bar with what is done, the time it took, and the time that is left.
-
-  Args:
-    console: where it is shown.
-    *columns: shown behind it.
-    **options: of `rich.progress.Progress`.
-  """
+  """Returns a bar with the work done, the time it took and the time left."""
   return rich_progress.Progress(
     rich_progress.TextColumn('{task.description:<10}'),
     rich_progress.BarColumn(),
@@ -46,45 +44,42 @@ def _bar(
 class Progress:
   """A progress bar on a terminal; elsewhere one line for each report.
 
-  Use as a context manager; every call outside it, or on another process than
-  the first, does nothing.
+  Use as a context manager; outside it, the bar is not shown.
+
+  Args:
+    total_steps: the step at which the run is done.
+    start_step: the step at which it starts.
+    visible: whether to show anything, as on the first process.
   """
 
   def __init__(self, total_steps: int, start_step: int, visible: bool = True):
     self._total = total_steps
-    self._start = start_step
-    self._visible = visible
-    self._console = rich_console.Console(stderr=True)
-    self._bar: rich_progress.Progress | None = None
-    self._task: Any = None
+    self._console = rich_console.Console(stderr=True, quiet=not visible)
+    self._bar = _bar(
+      self._console,
+      rich_progress.TextColumn('{task.fields[report]}'),
+      transient=True,
+    )
+    self._task = self._bar.add_task(
+      'compiling', total=total_steps, completed=start_step, report=''
+    )
 
   def __enter__(self) -> 'Progress':
-    if self._visible and self._console.is_terminal:
-      self._bar = _bar(
-        self._console,
-        rich_progress.TextColumn('{task.fields[report]}'),
-        transient=True,
-      )
+    if self._console.is_terminal:
       self._bar.start()
-      self._task = self._bar.add_task(
-        'compiling', total=self._total, completed=self._start, report=''
-      )
     return self
 
   def __exit__(self, *unused_exception) -> None:
-    if self._bar is not None:
+    if self._console.is_terminal:
       self._bar.stop()
-      self._bar = None
 
   def step(self, step: int) -> None:
-    """Says that `step` steps of the run are done."""
-    if self._bar is not None:
-      self._bar.update(self._task, completed=step, description='training')
+    """Shows that `step` steps of the run are done."""
+    self._bar.update(self._task, completed=step, description='training')
 
   def phase(self, name: str) -> None:
-    """Says what goes on besides training, such as 'evaluating'."""
-    if self._bar is not None:
-      self._bar.update(self._task, description=name)
+    """Shows what the run does besides training, such as 'evaluating'."""
+    self._bar.update(self._task, description=name)
 
   def report(self, step: int, values: Mapping[str, float]) -> None:
     """Shows the metrics of the steps up to `step`."""
@@ -94,16 +89,15 @@ class Progress:
     )
     if rate:
       parts.append(f'{rate:,.0f} tokens/s')
-    if self._bar is not None:
-      self._bar.update(self._task, completed=step, report='  '.join(parts))
-    elif self._visible:
+    self._bar.update(self._task, completed=step, report='  '.join(parts))
+    if not self._console.is_terminal:
       line = f'step {step}/{self._total}  ' + '  '.join(parts)
       self._console.print(line, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def rows(name: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
-  """A bar on a terminal; elsewhere one line for each chunk.
+  """Shows rows as a bar on a terminal; elsewhere as one line for each chunk.
 
   Args:
     name: of the task.
@@ -111,24 +105,20 @@ def rows(name: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
     done: rows that an earlier run inferred on.
 
   Yields:
-    What to call with the number of rows that were inferred on.
+    A function to call with the number of further rows that are done.
   """
   console = rich_console.Console(
     stderr=True, quiet=jax.process_index() != 0, highlight=False
   )
-  if not console.is_terminal:
-    count = done
+  bar = _bar(console)
+  task = bar.add_task(name, total=total if total >= 0 else None, completed=done)
 
-    def advance(more: int) -> None:
-      nonlocal count
-      count += more
+  def advance(more: int) -> None:
+    bar.update(task, advance=more)
+    if not console.is_terminal:
       of = f'/{total}' if total >= 0 else ''
-      console.print(f'{name}  {count}{of} rows', soft_wrap=True)
+      count = bar.tasks[0].completed
+      console.print(f'{name}  {count:.0f}{of} rows', soft_wrap=True)
 
+  with bar if console.is_terminal else contextlib.nullcontext():
     yield advance
-    return
-  with _bar(console) as bar:
-    task = bar.add_task(
-      name, total=total if total >= 0 else None, completed=done
-    )
-    yield lambda more: bar.update(task, advance=more)

@@ -1,4 +1,4 @@
-"""What a run does on seeing metrics: stop early, stop on a NaN."""
+"""Actions of a run on its metrics: stop early, stop on a NaN."""
 
 import abc
 import enum
@@ -40,8 +40,21 @@ class BaseAction(abc.ABC):
 ActionMapType = Mapping[ActionMode, 'list[BaseAction]']
 
 
-def _scalar(value: Any) -> float:
-  return float(np.asarray(getattr(value, 'value', value)))
+def _metric(
+  action: BaseAction, metrics_by_task: MetricsByTask, task: str, name: str
+) -> float | None:
+  """Returns the value of a metric; warns if there is none."""
+  value: Any = metrics_by_task.get(task, {}).get(name)
+  if value is not None:
+    return float(np.asarray(getattr(value, 'value', value)))
+  logging.warning(
+    '%s: no metric %s of task %s; found %s.',
+    type(action).__name__,
+    name,
+    task,
+    {task: sorted(metrics) for task, metrics in metrics_by_task.items()},
+  )
+  return None
 
 
 class EarlyStoppingAction(BaseAction):
@@ -53,12 +66,12 @@ class EarlyStoppingAction(BaseAction):
   Args:
     metric: (task, metric name).
     mode: 'min' if less is better, 'max' if more is.
-    patience: how many values in a row may bring no improvement.
+    patience: how many values in a row without an improvement stop the run.
     atol: absolute tolerance.
     rtol: relative tolerance.
 
   Raises:
-    errors.UserError: if the mode is another.
+    errors.UserError: if the mode is neither.
   """
 
   def __init__(
@@ -86,16 +99,10 @@ class EarlyStoppingAction(BaseAction):
     self, train_state: train_state.TrainState, metrics_by_task: MetricsByTask
   ) -> bool:
     """Returns whether the metric has not improved for `patience` values."""
-    value = metrics_by_task.get(self._task, {}).get(self._metric)
+    value = _metric(self, metrics_by_task, self._task, self._metric)
     if value is None:
-      logging.warning(
-        'EarlyStoppingAction: no metric %s of task %s; found %s.',
-        self._metric,
-        self._task,
-        {task: sorted(m) for task, m in metrics_by_task.items()},
-      )
       return False
-    score = self._sign * _scalar(value)
+    score = self._sign * value
     best = self._best
     if best is None or score - best > self._atol + self._rtol * abs(best):
       self._best, self._without_improvement = score, 0
@@ -129,21 +136,14 @@ class TerminateOnNanAction(BaseAction):
     self, train_state: train_state.TrainState, metrics_by_task: MetricsByTask
   ) -> bool:
     """Returns whether the metric is not finite."""
-    value = metrics_by_task.get(self._task, {}).get(self._metric)
-    if value is None:
-      logging.warning(
-        'TerminateOnNanAction: no metric %s of task %s.',
-        self._metric,
-        self._task,
-      )
-      return False
-    if np.isfinite(_scalar(value)):
+    value = _metric(self, metrics_by_task, self._task, self._metric)
+    if value is None or np.isfinite(value):
       return False
     logging.error(
       'Stopping at step %d: %s/%s is %s.',
       int(train_state.step),
       self._task,
       self._metric,
-      _scalar(value),
+      value,
     )
     return True

@@ -1,9 +1,10 @@
-"""Writes metrics to JSONL and TensorBoard, off the thread that trains."""
+"""Metric writers: JSONL and TensorBoard, off the thread that trains."""
 
 import concurrent.futures
+import functools
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,14 +18,34 @@ from t5x import files
 from t5x import metrics as metrics_lib
 
 MetricValues = Mapping[str, clu_values.Value]
-MetricValueMapFuture = concurrent.futures.Future
+MetricValueMapFuture = concurrent.futures.Future[MetricValues]
+
+
+class ArrayMapFuture:
+  """The metrics of some training steps, once they are done."""
+
+  def __init__(
+    self, future: MetricValueMapFuture, settle: Callable[[], object]
+  ):
+    self._future = future
+    self._settle = settle
+
+  def result(self) -> MetricValues:
+    """Waits for the steps; returns metric name to value."""
+    values = self._future.result()
+    self._settle()
+    return values
+
+  def done(self) -> bool:
+    """Whether `result` would return immediately."""
+    return self._future.done()
 
 
 class JsonlWriter:
   """Appends a line `{"step": 5, "loss": 2.5}` to a file at each write.
 
-  A NaN is written `NaN` and an infinity `Infinity`, as Python's `json` does. A
-  last line that a killed process left unfinished is removed.
+  A NaN is written `NaN` and an infinity `Infinity`, as Python's `json` does. An
+  unfinished last line that a killed process left is removed.
 
   Args:
     path: the file, whose folder is made.
@@ -46,17 +67,13 @@ class JsonlWriter:
     with self._path.open('a') as file:
       file.write(json.dumps(line) + '\n')
 
-  def flush(self) -> None:
-    """Does nothing: every write is on disk."""
-
-  def close(self) -> None:
-    """Does nothing: no file stays open."""
-
 
 class MultiWriter:
-  """Hands what is written to each of some writers that can take it.
+  """Passes what is written to each of several writers that supports it.
 
-  It has the methods of `clu.metric_writers.MetricWriter`.
+  It has the methods of `clu.metric_writers.MetricWriter`. CLU's own
+  `MultiWriter` can't take its place: importing `clu.metric_writers` loads
+  TensorFlow, which a training step does without.
 
   Args:
     writers: may be empty.
@@ -65,7 +82,7 @@ class MultiWriter:
   def __init__(self, writers: Sequence[Any]):
     self._writers = tuple(writers)
 
-  def _hand_on(self, method: str, *args: Any, **kwargs: Any) -> None:
+  def _call(self, method: str, *args: Any, **kwargs: Any) -> None:
     for writer in self._writers:
       if hasattr(writer, method):
         getattr(writer, method)(*args, **kwargs)
@@ -73,34 +90,17 @@ class MultiWriter:
   def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
     # TensorFlow keeps a tensor of every Python number that it has been given.
     arrays = {k: np.asarray(v) for k, v in scalars.items()}
-    self._hand_on('write_scalars', np.asarray(step), arrays)
+    self._call('write_scalars', np.asarray(step), arrays)
 
-  def write_summaries(self, step: int, values: Any, metadata: Any = None):
-    self._hand_on('write_summaries', step, values, metadata)
-
-  def write_images(self, step: int, images: Any) -> None:
-    self._hand_on('write_images', step, images)
-
-  def write_videos(self, step: int, videos: Any) -> None:
-    self._hand_on('write_videos', step, videos)
-
-  def write_audios(self, step: int, audios: Any, *, sample_rate: int) -> None:
-    self._hand_on('write_audios', step, audios, sample_rate=sample_rate)
-
-  def write_texts(self, step: int, texts: Any) -> None:
-    self._hand_on('write_texts', step, texts)
-
-  def write_histograms(self, step: int, arrays: Any, num_buckets: Any = None):
-    self._hand_on('write_histograms', step, arrays, num_buckets)
-
-  def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-    self._hand_on('write_hparams', hparams)
-
-  def flush(self) -> None:
-    self._hand_on('flush')
-
-  def close(self) -> None:
-    self._hand_on('close')
+  write_summaries = functools.partialmethod(_call, 'write_summaries')
+  write_images = functools.partialmethod(_call, 'write_images')
+  write_videos = functools.partialmethod(_call, 'write_videos')
+  write_audios = functools.partialmethod(_call, 'write_audios')
+  write_texts = functools.partialmethod(_call, 'write_texts')
+  write_histograms = functools.partialmethod(_call, 'write_histograms')
+  write_hparams = functools.partialmethod(_call, 'write_hparams')
+  flush = functools.partialmethod(_call, 'flush')
+  close = functools.partialmethod(_call, 'close')
 
 
 def create_writer(name: str, summary_dir: str | None) -> MultiWriter:
@@ -118,7 +118,7 @@ def create_writer(name: str, summary_dir: str | None) -> MultiWriter:
   folder = epath.Path(summary_dir) / name
   writers: list[Any] = [JsonlWriter(str(folder / 'metrics.jsonl'))]
   try:
-    # Loads TensorFlow, which a train step has no need of.
+    # Loads TensorFlow.
     from clu import metric_writers as clu_metric_writers
   except ImportError as e:
     logging.warning('No TensorBoard events in %s: %s', folder, e)
@@ -194,18 +194,18 @@ class MetricsManager:
   ) -> MetricValueMapFuture:
     """Computes metrics and writes them, without waiting.
 
-    The time ends when the metrics are there. It starts with the timer, or with
-    the end of the time of the summary before, so that no time counts twice
-    where steps are dispatched ahead.
+    The reported time ends when the metrics have been computed. It starts with
+    the timer, or where the time of the previous summary ended if that is later,
+    so that no time counts twice where steps are dispatched ahead.
 
     Args:
-      metrics: metrics by name, or several such, to be merged.
+      metrics: metrics by name, or several such mappings to be merged.
       step: the step to write.
-      num_steps: the steps that the metrics sum up.
+      num_steps: how many steps the metrics sum up.
 
     Returns:
       A future of name to `clu.values.Value`. A mean over nothing has no value;
-      what is not finite has.
+      NaN and infinity are values.
     """
     parts = [metrics] if isinstance(metrics, Mapping) else list(metrics)
     return self._pool.submit(
@@ -235,7 +235,12 @@ class MetricsManager:
 
   def flush(self) -> None:
     """Waits until everything is written."""
-    self._pool.submit(lambda: self._writer and self._writer.flush()).result()
+
+    def flush_writer():
+      if self._writer is not None:
+        self._writer.flush()
+
+    self._pool.submit(flush_writer).result()
 
   def close(self) -> None:
     """Writes what is left and ends the thread."""

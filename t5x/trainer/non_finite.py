@@ -1,6 +1,6 @@
-"""What happens to a step whose loss or gradients are not finite.
+"""Guard against steps whose loss or gradients are not finite.
 
-Inside the compiled step, `update_if_finite` leaves the state as it was, but
+Inside the compiled step, `update_if_finite` leaves the state as it was except
 for the step counter. On the host, `NonFiniteGuard` writes the examples of the
 batch to a file, and stops the run after several such steps in a row.
 """
@@ -15,11 +15,12 @@ import numpy as np
 from absl import logging
 from etils import epath
 
-from t5x import files
+from t5x import files, models
+from t5x import train_state as train_state_lib
 
 SKIPPED = 'skipped_steps'
 _FOLDER = 'non_finite'
-# Batches that a run writes at most: enough to see what they have in common.
+# The most batches that a run writes: enough to see what they have in common.
 _MAX_FILES = 100
 
 
@@ -38,21 +39,18 @@ class NonFiniteError(Exception):
 
 
 def update_if_finite(
-  finite: jax.Array, update: Callable[[Any], Any], train_state: Any
-) -> Any:
+  finite: jax.Array,
+  update: Callable[[train_state_lib.TrainState], train_state_lib.TrainState],
+  train_state: train_state_lib.TrainState,
+) -> train_state_lib.TrainState:
   """Updates a train state, or counts its step and changes nothing else.
 
-  A branch and not a choice for each number: that would read the old state
-  after the new one is written, for which XLA copies all of it.
-
-  Args:
-    finite: scalar, whether the loss and all gradients are.
-    update: from a state to the one after a step.
-    train_state: the state.
+  This is a branch and not an element-wise choice, which would read the old
+  state after the new one is written, so that XLA would copy all of it.
 
   Returns:
-    `update(train_state)`, or `train_state`, bit by bit, at the next step: the
-    position in the data, and what dropout draws, go on.
+    `update(train_state)`, or `train_state`, equal to the bit, at the next step:
+    the position in the data and the keys of dropout move on.
   """
 
   def keep(state):
@@ -62,16 +60,16 @@ def update_if_finite(
 
 
 class NonFiniteGuard:
-  """Looks at each finished step; keeps the batches of those not applied."""
+  """Checks each finished step, and keeps the batches of those not applied.
 
-  def __init__(self, model: Any, folder: str | None, limit: int):
-    """Takes what it needs to know of the run.
+  Args:
+    model: its `input_vocabulary` and `output_vocabulary`, if any, decode tokens
+      to text.
+    folder: the run's folder; None writes no file.
+    limit: how many such steps in a row end the run.
+  """
 
-    Args:
-      model: its `input_vocabulary` and `output_vocabulary` turn tokens to text.
-      folder: the run's folder; None writes no file.
-      limit: how many such steps in a row end the run.
-    """
+  def __init__(self, model: models.BaseModel, folder: str | None, limit: int):
     self._model = model
     self._folder = os.path.join(folder, _FOLDER) if folder else None
     self._limit = limit
@@ -81,17 +79,19 @@ class NonFiniteGuard:
   def waits(self) -> bool:
     """Whether the next such step would end the run.
 
-    It has to be seen then before another one is begun.
+    The host then has to wait for it before it dispatches another one.
     """
     return self._in_a_row + 1 >= self._limit
 
-  def after_step(self, step: int, metrics: Mapping[str, Any], batch: Any):
-    """Takes note of a finished step.
+  def after_step(
+    self, step: int, metrics: Mapping[str, Any], batch: Mapping[str, jax.Array]
+  ) -> None:
+    """Records a finished step.
 
     Args:
       step: its number, from 1.
-      metrics: its own, on the host.
-      batch: what it was given, on the devices.
+      metrics: its metrics, on the host.
+      batch: its batch, on the devices.
 
     Raises:
       NonFiniteError: `limit` steps in a row were not applied.
@@ -100,27 +100,27 @@ class NonFiniteGuard:
       self._in_a_row = 0
       return
     self._in_a_row += 1
-    where = self._write(step, batch)
+    location = self._write(step, batch)
     logging.warning(
       'Step %d was not applied: its loss or gradients are not finite (%d in a'
       ' row; %d end the run). Its examples: %s',
       step,
       self._in_a_row,
       self._limit,
-      where,
+      location,
     )
     if self._in_a_row >= self._limit:
       good = step - self._in_a_row
       raise NonFiniteError(
         f'Steps {good + 1} to {step} had a loss or gradients that are not'
-        f' finite, so none of them was applied. Their examples: {where}. Lower'
-        ' the learning rate, use float32 in place of bfloat16, or take these'
-        ' examples out. Trainer.max_skipped_steps is how many in a row end a'
-        ' run.',
+        f' finite, so none of them was applied. Their examples: {location}.'
+        ' Lower the learning rate, use float32 in place of bfloat16, or take'
+        ' these examples out. Trainer.max_skipped_steps is how many in a row'
+        ' end a run.',
         good,
       )
 
-  def _write(self, step: int, batch: Any) -> str:
+  def _write(self, step: int, batch: Mapping[str, jax.Array]) -> str:
     if self._folder is None:
       return 'not written, since the run has no folder'
     folder = epath.Path(self._folder)
@@ -151,8 +151,8 @@ class NonFiniteGuard:
     return texts
 
 
-def _rows(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
-  """The rows that this host's devices hold first copies of, as lists."""
+def _rows(batch: Mapping[str, jax.Array]) -> list[dict[str, Any]]:
+  """Returns the rows that this host's devices hold, as lists."""
   columns: dict[str, dict[int, np.ndarray]] = {}
   for name, array in batch.items():
     columns[name] = {}

@@ -42,7 +42,7 @@ class WeightMetricsComputer:
     """Returns the metrics of an update.
 
     Args:
-      gradients: gradient of each parameter.
+      gradients: the gradient of each parameter.
       old_train_state: the state before the update.
       new_train_state: the state after it.
     """
@@ -140,7 +140,7 @@ def accumulate_grads_microbatched(
   Raises:
     errors.UserError: if M doesn't divide B.
   """
-  _, *others = _loss_and_grads(
+  _, grads, metrics, mutables = _loss_and_grads(
     model,
     train_state,
     batch,
@@ -148,7 +148,7 @@ def accumulate_grads_microbatched(
     num_microbatches,
     data_partition_spec,
   )
-  return tuple(others)
+  return grads, metrics, mutables
 
 
 def _loss_and_grads(
@@ -159,7 +159,7 @@ def _loss_and_grads(
   num_microbatches: int | None,
   data_partition_spec: PartitionSpec,
 ) -> tuple[jax.Array, Any, MetricsMap, Any]:
-  """The loss, and what `accumulate_grads_microbatched` returns."""
+  """Returns the loss, and what `accumulate_grads_microbatched` returns."""
   mutables = train_state.flax_mutables or None
 
   def loss_fn(params, microbatch, rng, mutables):
@@ -195,7 +195,7 @@ def _loss_and_grads(
       split_microbatches(batch, num_microbatches, data_partition_spec),
     ),
   )
-  # Metrics merge in their own ways, so each microbatch's are taken apart.
+  # Each kind of metric merges in its own way, so unstack the microbatches.
   metrics = functools.reduce(
     metrics_lib.merge_metrics,
     [
@@ -217,7 +217,7 @@ def apply_grads(
   other_state_variables: Mapping[str, Any] | None = None,
   finite: jax.Array | None = None,
 ) -> tuple[train_state.TrainState, MetricsMap]:
-  """Updates the state.
+  """Updates the state, and adds metrics of the update.
 
   Args:
     train_state: the state.
@@ -226,7 +226,7 @@ def apply_grads(
     learning_rate: of this step.
     weight_metrics_computer: if given, adds its metrics.
     other_state_variables: may have new `flax_mutables`.
-    finite: where given and False, the state keeps everything but its step.
+    finite: if given and False, only the step of the state changes.
 
   Returns:
     The new state, and the metrics with `learning_rate` (the one that the
@@ -268,7 +268,7 @@ def train_with_lr(
   weight_metrics_computer: WeightMetricsComputer | None = None,
   data_partition_spec: PartitionSpec = _DATA,
 ) -> tuple[train_state.TrainState, MetricsMap]:
-  """Does one training step; see the functions that it calls.
+  """Takes one training step; see the functions that it calls.
 
   A step whose loss or gradients are not finite changes nothing but the step
   counter, and counts in the metric `skipped_steps`.

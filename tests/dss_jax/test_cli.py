@@ -72,9 +72,9 @@ def test_a_mistake_is_one_message_and_exit_code_2(arguments, message, capsys):
   with pytest.raises(SystemExit) as stopped:
     cli.main(['data', *arguments])
   assert stopped.value.code == 2
-  said = capsys.readouterr().err
-  assert message in said
-  assert 'Traceback' not in said
+  error = capsys.readouterr().err
+  assert message in error
+  assert 'Traceback' not in error
 
 
 def test_the_end_text_becomes_the_end_token_and_rationales_are_drawn(
@@ -180,8 +180,9 @@ def test_an_unknown_command_is_answered_with_the_closest(capsys):
   with pytest.raises(SystemExit) as stopped:
     cli.main(['dta'])
   assert stopped.value.code == 2
-  assert "There is no command 'dta'" in (said := capsys.readouterr().err)
-  assert "Did you mean 'data'?" in said
+  error = capsys.readouterr().err
+  assert "There is no command 'dta'" in error
+  assert "Did you mean 'data'?" in error
 
 
 @pytest.mark.parametrize('late', [False, True])
@@ -197,6 +198,6 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(
   with pytest.raises(SystemExit) as stopped:
     cli.main(['needy'])
   assert stopped.value.code == 2
-  said = capsys.readouterr().err
-  assert "`dss needy` needs the package 'no_such_package'" in said
-  assert "pip install 'dss-jax[ex]'" in said
+  error = capsys.readouterr().err
+  assert "`dss needy` needs the package 'no_such_package'" in error
+  assert "pip install 'dss-jax[ex]'" in error

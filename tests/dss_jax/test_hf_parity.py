@@ -18,8 +18,7 @@ import tensorflow as tf
 
 from dss_jax import models, optimization
 from dss_jax.pipeline import feature_converter
-from t5x import partitioning, train_state, trainer
-from t5x.checkpoints.formats import huggingface
+from t5x import checkpoints, partitioning, train_state, trainer
 from t5x.examples.t5 import network
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden'
@@ -39,7 +38,8 @@ def load(name):
     arrays = dict(file)
   facts = json.loads((folder / 'facts.json').read_text())
   assert len(facts['steps']) == STEPS
-  return arrays, facts, huggingface.read(str(folder / 'model'))
+  read = checkpoints.load_t5x_checkpoint(str(folder / 'model'))
+  return arrays, facts, read['target']
 
 
 def config(name):

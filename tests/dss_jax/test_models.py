@@ -84,7 +84,7 @@ def params():
 def log_probs():
   """Log probabilities and log-partition of the packed batch, in float64."""
   batch = make_batch()
-  logits = jax.jit(make_model()._logits)(params(), batch, None)
+  logits = jax.jit(make_model()._compute_logits)(params(), batch, None)
   logits = np.asarray(logits, np.float64)
   log_z = np.log(np.exp(logits).sum(-1))
   return logits - log_z[..., None], log_z
@@ -151,7 +151,7 @@ def test_smoothing_and_z_loss_go_through_the_same_weights():
   np.testing.assert_allclose(loss, total, rtol=1e-5)
 
 
-def test_metrics_count_what_they_say():
+def test_metrics_count_what_their_names_say():
   batch = make_batch()
   found = values(evaluate(batch)[1])
   tasks = np.asarray(batch['decoder_task_ids'])

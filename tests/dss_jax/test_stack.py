@@ -5,8 +5,8 @@ import numpy as np
 
 from dss_jax import models, optimization
 from t5x import partitioning, train_state, trainer
-from t5x.checkpoints.formats import layer_stacks
 from t5x.examples.t5 import network
+from tests import stacked_trees
 from tests.dss_jax import test_invariance
 from tests.t5x import entry_points
 
@@ -72,7 +72,7 @@ def test_packed_training_is_that_of_the_plain_network(tmp_path):
     losses, state = trained(plain, params)
     found_losses, found = trained(
       model(scan_layers=True, remat_policy='minimal'),
-      layer_stacks.stacked(params),
+      stacked_trees.stacked(params),
     )
   for here, there in zip(found_losses, losses, strict=True):
     for name, value in there.items():
@@ -80,6 +80,6 @@ def test_packed_training_is_that_of_the_plain_network(tmp_path):
   # AdamW's first steps are of the size of the rate, whatever the gradient's.
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=RATE / 50),
-    layer_stacks.unstacked(found)['target'],
+    stacked_trees.unstacked(found)['target'],
     state['target'],
   )

@@ -111,9 +111,9 @@ def _become(mode: str, argv: list[str], env: dict, output: str) -> None:
     # Gin files look up their functions there.
     sys.modules['__main__'] = module
     if mode == 'main':
-      commands.run_any(module.MODES)
+      commands.run(module.MODES)
     else:
-      commands.run(getattr(module, _FUNCTIONS.get(mode, mode)), mode)
+      commands.run({mode: getattr(module, _FUNCTIONS.get(mode, mode))})
     code = 0
   except SystemExit as e:
     code = e.code if isinstance(e.code, int) else int(e.code is not None)

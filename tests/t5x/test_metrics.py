@@ -1,4 +1,4 @@
-"""Metrics merge and compute as they say."""
+"""Metrics merge and compute as documented."""
 
 import jax
 import jax.numpy as jnp

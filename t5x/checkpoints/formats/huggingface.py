@@ -1,20 +1,20 @@
-"""A Hugging Face T5 folder as a T5X parameter tree, and back.
+"""Conversion between a Hugging Face T5 folder and a T5X parameter tree.
 
-Both hold the same numbers under other names: Hugging Face stores a projection
-as [out, in] and T5X as [in, out], Hugging Face counts an encoder layer's parts
-(`block.0.layer.1`) where T5X names them (`layers_0/mlp`), and the relative
-position biases, [buckets, heads] there and [heads, buckets] here, hang on the
-first block instead of on the stack.
+Both hold the same numbers under different names. Hugging Face stores a
+projection as [out, in] and T5X as [in, out]; Hugging Face numbers a layer's
+parts (`block.0.layer.1`) and T5X names them (`layers_0/mlp`); the relative
+position biases are [buckets, heads] in Hugging Face's first block, and
+[heads, buckets] in T5X's stack.
 
-T5 1.1 has `wi_0`, `wi_1` and a `logits_dense` of its own; T5 1.0 has `wi` and
-takes its logits through the embedding.
+T5 1.1 has `wi_0`, `wi_1` and its own `logits_dense`; T5 1.0 has `wi` and takes
+its logits through the embedding.
 """
 
 import json
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.traverse_util
@@ -24,14 +24,14 @@ import safetensors.numpy
 
 from t5x import files as files_lib
 from t5x.checkpoints.formats import layer_stacks, lazy_array, torch_pickle
+from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.errors import UserError
 
 CONFIG_FILE = 'config.json'
 WEIGHTS_FILE = 'model.safetensors'
-# Bytes of one file of weights that is written.
-_MOST_BYTES = 5 * 10**9
-# Files of weights, the first that a folder has counts: one file, or the index
-# of several, of either kind.
+# The most bytes that are written to one file of weights.
+_MAX_FILE_BYTES = 5 * 10**9
+# Files of weights, in order of preference: one file, or the index of several.
 _INDEX_FILE = 'model.safetensors.index.json'
 _WEIGHTS = (
   WEIGHTS_FILE,
@@ -41,7 +41,7 @@ _WEIGHTS = (
 )
 
 _ATTENTION = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
-# For each part of a layer: its norm in T5X, and what it holds.
+# For each part of a layer: T5X's norm, T5X's part, Hugging Face's part.
 _ENCODER_PARTS = (
   ('pre_attention_layer_norm', 'attention', 'SelfAttention'),
   ('pre_mlp_layer_norm', 'mlp', 'DenseReluDense'),
@@ -75,7 +75,12 @@ def is_huggingface_folder(path: str) -> bool:
 
 
 def explain(path: str) -> UserError:
-  """The error for a folder that has a `config.json` and can't be read."""
+  """Returns the error for a folder with `config.json` that can't be opened."""
+  if files_lib.is_remote(path):
+    return UserError(
+      f'{path}: a Hugging Face folder is read from local disk only. Copy it to'
+      ' a local folder and give that path.'
+    )
   return UserError(
     f'{path}: this Hugging Face folder has {CONFIG_FILE} but no weights: looked'
     f' for {", ".join(_WEIGHTS)}. Download the folder again.'
@@ -105,8 +110,10 @@ def read_config(path: str) -> dict[str, Any]:
   return config
 
 
-def _name_map(num_encoder: int, num_decoder: int, gated: bool, tied: bool):
-  """Pairs of (T5X name, Hugging Face name, whether to transpose)."""
+def _name_map(
+  num_encoder: int, num_decoder: int, gated: bool, tied: bool
+) -> Iterator[tuple[str, str, bool]]:
+  """Yields (T5X name, Hugging Face name, whether to transpose)."""
   wi = ('wi_0', 'wi_1') if gated else ('wi',)
   yield 'token_embedder/embedding', 'shared.weight', False
   if not tied:
@@ -115,32 +122,23 @@ def _name_map(num_encoder: int, num_decoder: int, gated: bool, tied: bool):
     ('encoder', num_encoder, _ENCODER_PARTS),
     ('decoder', num_decoder, _DECODER_PARTS),
   ):
-    yield (
-      f'{stack}/{stack}_norm/scale',
-      f'{stack}.final_layer_norm.weight',
-      False,
-    )
-    yield (
-      f'{stack}/relpos_bias/rel_embedding',
-      f'{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight',
-      True,
-    )
+    norm_name = f'{stack}.final_layer_norm.weight'
+    yield f'{stack}/{stack}_norm/scale', norm_name, False
+    bias = 'block.0.layer.0.SelfAttention.relative_attention_bias.weight'
+    yield f'{stack}/relpos_bias/rel_embedding', f'{stack}.{bias}', True
     for layer in range(count):
-      for i, (norm, part, there) in enumerate(parts):
-        here = f'{stack}/layers_{layer}'
-        block = f'{stack}.block.{layer}.layer.{i}'
-        yield f'{here}/{norm}/scale', f'{block}.layer_norm.weight', False
+      ours = f'{stack}/layers_{layer}'
+      for i, (norm, part, hf_part) in enumerate(parts):
+        theirs = f'{stack}.block.{layer}.layer.{i}'
+        yield f'{ours}/{norm}/scale', f'{theirs}.layer_norm.weight', False
         kernels = {w: w for w in (*wi, 'wo')} if part == 'mlp' else _ATTENTION
-        for ours, theirs in kernels.items():
-          yield (
-            f'{here}/{part}/{ours}/kernel',
-            f'{block}.{there}.{theirs}.weight',
-            True,
-          )
+        for name, hf_name in kernels.items():
+          hf_kernel = f'{theirs}.{hf_part}.{hf_name}.weight'
+          yield f'{ours}/{part}/{name}/kernel', hf_kernel, True
 
 
-# What some folders carry beside the weights that count: copies of
-# `shared.weight`, and a bias that T5's conversion left and no model uses.
+# Further weights of some folders: copies of `shared.weight`, and a bias that
+# T5's conversion left and no model uses.
 _SPARE = (
   'encoder.embed_tokens.weight',
   'decoder.embed_tokens.weight',
@@ -164,11 +162,6 @@ def open_folder(path: str) -> dict[str, Any]:
     UserError: weights are missing, unknown or damaged, or a PyTorch file holds
       anything but tensors.
   """
-  if files_lib.is_remote(path):
-    raise UserError(
-      f'{path}: a Hugging Face folder is read from local disk only. Copy it to'
-      ' a local folder and give that path.'
-    )
   if not is_huggingface_folder(path):
     raise explain(path)
   config = read_config(path)
@@ -182,9 +175,9 @@ def open_folder(path: str) -> dict[str, Any]:
   names = list(
     _name_map(layers, config.get('num_decoder_layers') or layers, gated, tied)
   )
-  missing = sorted(there for _, there, _ in names if there not in stored)
-  known = {there for _, there, _ in names} | set(_SPARE)
-  unknown = sorted(set(stored) - known)
+  known = {hf_name for _, hf_name, _ in names}
+  missing = sorted(known - set(stored))
+  unknown = sorted(set(stored) - known - set(_SPARE))
   if missing or unknown:
     raise UserError(
       f'{path}: its weights do not fit its {CONFIG_FILE} ({layers} encoder'
@@ -194,47 +187,34 @@ def open_folder(path: str) -> dict[str, Any]:
       ' model.'
     )
   return flax.traverse_util.unflatten_dict(
-    {here: _view(stored[there], turned) for here, there, turned in names},
+    {
+      name: _transposed(stored[hf_name]) if transposed else stored[hf_name]
+      for name, hf_name, transposed in names
+    },
     sep='/',
   )
 
 
-def _view(array: lazy_array.LazyArray, transposed: bool):
-  if not transposed:
-    return array
-  return lazy_array.LazyArray(
-    array.name,
-    array.shape[::-1],
-    array.dtype,
-    lambda index: _Turned(array.start_read(index[::-1])),
-  )
+def _transposed(array: LazyArray) -> LazyArray:
+  def start_read(index):
+    rows = array.start_read(index[::-1])
+    return lazy_array.DerivedRead(lambda x: np.ascontiguousarray(x.T), rows)
+
+  return LazyArray(array.name, array.shape[::-1], array.dtype, start_read)
 
 
-class _Turned:
-  """A started read of a transposed matrix."""
-
-  def __init__(self, pending):
-    self._pending = pending
-
-  def result(self) -> np.ndarray:
-    return np.ascontiguousarray(self._pending.result().T)
-
-
-def _open_weights(path: str) -> dict[str, lazy_array.LazyArray]:
-  """Every array of the folder's files of weights, by its name there."""
+def _open_weights(path: str) -> dict[str, LazyArray]:
+  """Opens the folder's files of weights; returns arrays by their names."""
   folder = pathlib.Path(path)
   (name, *_) = (name for name in _WEIGHTS if (folder / name).is_file())
-  files = [name]
-  if name.endswith('.json'):
-    files = _files_of_index(folder / name)
+  files = _files_of_index(folder / name) if name.endswith('.json') else [name]
   is_torch = name.startswith('pytorch')
-  stored = {}
+  open_file = torch_pickle.open_file if is_torch else _open_safetensors
+  stored: dict[str, LazyArray] = {}
   for file in files:
-    if is_torch:
-      opened = torch_pickle.open_file(folder / file)
-      stored.update({k: _check_type(array) for k, array in opened.items()})
-    else:
-      stored.update(_open_safetensors(folder / file))
+    stored.update(open_file(folder / file))
+  for array in stored.values():
+    _check_type(array)
   return stored
 
 
@@ -262,15 +242,12 @@ def _files_of_index(index: pathlib.Path) -> list[str]:
   return names
 
 
-def _check_type(array: lazy_array.LazyArray) -> lazy_array.LazyArray:
+def _check_type(array: LazyArray) -> None:
   if array.dtype.name not in _TYPES.values():
     raise _not_floating(array.name, array.dtype.name)
-  return array
 
 
-def _open_safetensors(
-  file: pathlib.Path,
-) -> dict[str, lazy_array.LazyArray]:
+def _open_safetensors(file: pathlib.Path) -> dict[str, LazyArray]:
   try:
     handle = safetensors.safe_open(file, framework='np')
   except (OSError, safetensors.SafetensorError) as error:
@@ -278,16 +255,19 @@ def _open_safetensors(
       f'{file}: cannot be read as safetensors ({error}). Download the file'
       ' again.'
     ) from error
-  return {name: _lazy(file, handle, name) for name in list(handle.keys())}
+  return {
+    name: _lazy(f'{file}: {name}', handle.get_slice(name))
+    for name in list(handle.keys())
+  }
 
 
-def _lazy(file: pathlib.Path, handle: Any, name: str) -> lazy_array.LazyArray:
-  part = handle.get_slice(name)
-  return lazy_array.LazyArray(
-    f'{file}: {name}',
-    part.get_shape(),
-    _numpy_dtype(part.get_dtype(), f'{file}: {name}'),
-    lambda index: lazy_array.Ready(handle.get_slice(name)[index]),
+def _lazy(where: str, part: Any) -> LazyArray:
+  """Wraps a slice object of safetensors."""
+  dtype = _TYPES.get(part.get_dtype())
+  if dtype is None:
+    raise _not_floating(where, part.get_dtype())
+  return LazyArray(
+    where, part.get_shape(), dtype, lambda i: lazy_array.Ready(part[i])
   )
 
 
@@ -299,40 +279,18 @@ _TYPES = {
 }
 
 
-def _numpy_dtype(name: str, where: str) -> np.dtype:
-  if name not in _TYPES:
-    raise _not_floating(where, name)
-  return lazy_array.numpy_dtype(_TYPES[name])
-
-
 def _not_floating(where: str, name: str) -> UserError:
   return UserError(
     f'{where}: expected floating-point weights ({", ".join(_TYPES)}), found'
-    f' {name}. Quantised folders cannot be loaded; take the original one.'
-  )
-
-
-def read(path: str) -> dict[str, Any]:
-  """Reads a folder's parameters to the host, under T5X's names.
-
-  Args:
-    path: as `open_folder`.
-
-  Returns:
-    Nested dicts of numpy arrays; kernels [in, out], embedding [V, D], relative
-    position biases [H, buckets].
-  """
-  flat = flax.traverse_util.flatten_dict(open_folder(path))
-  return flax.traverse_util.unflatten_dict(
-    {keys: array.get() for keys, array in flat.items()}
+    f' {name}. Quantized folders cannot be loaded; take the original one.'
   )
 
 
 def write(params: Mapping[str, Any], config: Any, path: str) -> None:
   """Writes a T5X parameter tree as a folder that transformers loads.
 
-  The weights appear complete or not at all, in several files with an index if
-  they are more than 5 GB, which also bounds the memory that this takes.
+  The weights appear complete or not at all. More than 5 GB of them go into
+  several files with an index, which also bounds the memory that this takes.
 
   Args:
     params: nested dicts under T5X's names, layers stacked or not; leaves are
@@ -356,17 +314,17 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
     gated=len(config.mlp_activations) == 2,
     tied=config.logits_via_embedding,
   )
-  ours = {here: (there, turned) for here, there, turned in names}
-  wanted = flax.traverse_util.unflatten_dict(ours, sep='/')
+  expected = {name: (hf_name, flip) for name, hf_name, flip in names}
+  wanted = flax.traverse_util.unflatten_dict(expected, sep='/')
   flat = flax.traverse_util.flatten_dict(
     layer_stacks.match(params, wanted), sep='/'
   )
-  if set(ours) != set(flat):
+  if set(expected) != set(flat):
     raise UserError(
       'The parameters do not fit the configuration: missing'
-      f' {sorted(set(ours) - set(flat))[:4] or "none"}, not expected'
-      f' {sorted(set(flat) - set(ours))[:4] or "none"}. Give the configuration'
-      ' that they were trained with.'
+      f' {sorted(set(expected) - set(flat))[:4] or "none"}, not expected'
+      f' {sorted(set(flat) - set(expected))[:4] or "none"}. Give the'
+      ' configuration that they were trained with.'
     )
   description = _describe(config, flat)
   folder.mkdir(parents=True, exist_ok=True)
@@ -374,49 +332,50 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
     work.write_text(_as_json(description), encoding='utf-8')
   _write_weights(
     folder,
-    {there: (flat[here], turned) for here, (there, turned) in ours.items()},
+    {
+      hf: (flat[name], transposed)
+      for name, (hf, transposed) in expected.items()
+    },
   )
 
 
 def _write_weights(
   folder: pathlib.Path, weights: Mapping[str, tuple[Any, bool]]
 ) -> None:
-  """Writes arrays, transposed where that is said, and an index if need be."""
-  parts, size = [{}], 0
-  for name, (leaf, turned) in weights.items():
+  """Writes pairs of an array and whether to transpose it, by their names."""
+  parts: list[dict[str, tuple[Any, bool]]] = [{}]
+  size = total = 0
+  for name, (leaf, transposed) in weights.items():
     nbytes = leaf.size * leaf.dtype.itemsize
-    if parts[-1] and size + nbytes > _MOST_BYTES:
+    if parts[-1] and size + nbytes > _MAX_FILE_BYTES:
       parts.append({})
       size = 0
-    parts[-1][name] = leaf, turned
+    parts[-1][name] = leaf, transposed
     size += nbytes
+    total += nbytes
   whole = WEIGHTS_FILE.removesuffix('.safetensors')
-  placed = {}
+  file_of: dict[str, str] = {}
   for number, part in enumerate(parts, 1):
     file = f'{whole}-{number:05d}-of-{len(parts):05d}.safetensors'
     file = file if len(parts) > 1 else WEIGHTS_FILE
     with files_lib.replacing(folder / file) as work:
       safetensors.numpy.save_file(
-        {name: _on_host(*array) for name, array in part.items()},
+        {
+          name: np.ascontiguousarray(np.asarray(leaf).T if transposed else leaf)
+          for name, (leaf, transposed) in part.items()
+        },
         os.fspath(work),
         metadata={'format': 'pt'},
       )
       # safetensors creates it with mode 0600.
       shutil.copymode(folder / CONFIG_FILE, work)
-    placed.update(dict.fromkeys(part, file))
+    file_of.update(dict.fromkeys(part, file))
   if len(parts) > 1:
-    total = sum(leaf.size * leaf.dtype.itemsize for leaf, _ in weights.values())
     with files_lib.replacing(folder / _INDEX_FILE) as work:
       work.write_text(
-        _as_json({'metadata': {'total_size': total}, 'weight_map': placed}),
+        _as_json({'metadata': {'total_size': total}, 'weight_map': file_of}),
         encoding='utf-8',
       )
-
-
-def _on_host(leaf: Any, turned: bool) -> np.ndarray:
-  array = leaf.get() if isinstance(leaf, lazy_array.LazyArray) else leaf
-  array = np.asarray(array)
-  return np.ascontiguousarray(array.T if turned else array)
 
 
 def _as_json(content: Mapping[str, Any]) -> str:
@@ -424,7 +383,7 @@ def _as_json(content: Mapping[str, Any]) -> str:
 
 
 def _describe(config: Any, flat: Mapping[str, Any]) -> dict[str, Any]:
-  """A `config.json` for transformers."""
+  """Returns the `config.json` for transformers."""
   activations: Sequence[str] = tuple(config.mlp_activations)
   if activations not in _FEED_FORWARD:
     raise UserError(

@@ -1,4 +1,4 @@
-"""Layers stored one by one or stacked: from either form to the other.
+"""Conversion between layers stored one by one and layers stacked.
 
 A network that scans its layers keeps a parameter of all layers of a stack in
 one array with the layers along axis 0. Names say which form it is:
@@ -6,8 +6,8 @@ one array with the layers along axis 0. Names say which form it is:
   unstacked: encoder/layers_0/mlp/wo/kernel [F, D], encoder/layers_1/…, …
   stacked:   encoder/layers/mlp/wo/kernel [layers, F, D]
 
-The same holds for what an optimizer keeps for each parameter. An Adafactor
-slot that is not in use has shape (1,) in both forms.
+The optimizer's state for a parameter follows the parameter. An unused slot of
+Adafactor has shape (1,) in both forms.
 """
 
 import re
@@ -40,15 +40,15 @@ def is_stacked(names: Iterable[str]) -> bool | None:
 def match(
   state: Mapping[str, Any], model_state: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-  """A checkpoint with its layers stacked, or not, as a model has them.
+  """Returns a checkpoint with its layers stacked, or not, as in a model.
 
   Args:
     state: the opened checkpoint, nested; leaves are arrays or `LazyArray`.
-    model_state: the model's, for its names.
+    model_state: the model's; only its names count.
 
   Returns:
     `state` itself if it has the model's form already (or none); otherwise
-    nested dicts with `LazyArray`s in the place of the layers. Nothing is read.
+    nested dicts with `LazyArray`s in place of the layers. Nothing is read.
 
   Raises:
     UserError: layers of one stack differ in shape.
@@ -56,58 +56,28 @@ def match(
   flat = state_utils.flatten_state_dict(state)
   flat = {name: leaf for name, leaf in flat.items() if leaf is not None}
   wanted = is_stacked(state_utils.flatten_state_dict(model_state))
-  found = is_stacked(flat)
-  if wanted is None or found is None or wanted == found:
+  stored = is_stacked(flat)
+  if wanted is None or stored is None or wanted == stored:
     return state
-  flat = _stack(flat) if wanted else _unstack(flat)
+  flat = stack(flat) if wanted else unstack(flat)
   return flax.traverse_util.unflatten_dict(flat, sep='/')
 
 
-def stacked(tree: Mapping[str, Any]) -> dict[str, Any]:
-  """A tree of arrays with its layers stacked, on the host."""
-  return _on_host(_stack, tree)
-
-
-def unstacked(tree: Mapping[str, Any]) -> dict[str, Any]:
-  """A tree of arrays with its layers one by one, on the host."""
-  return _on_host(_unstack, tree)
-
-
-def _on_host(change, tree):
-  flat = flax.traverse_util.flatten_dict(tree, sep='/')
-  return flax.traverse_util.unflatten_dict(
-    {
-      name: leaf.get() if isinstance(leaf, LazyArray) else leaf
-      for name, leaf in change(flat).items()
-    },
-    sep='/',
-  )
-
-
-def _lazy(name: str, leaf: Any) -> LazyArray:
-  if isinstance(leaf, LazyArray):
-    return leaf
-  return lazy_array.from_numpy(name, leaf)
-
-
-def _is_slot_without_use(leaf: LazyArray) -> bool:
-  return leaf.shape == (1,)
-
-
-def _stack(flat: Mapping[str, Any]) -> dict[str, Any]:
+def stack(flat: Mapping[str, Any]) -> dict[str, Any]:
   """Joins `…/layers_<i>/…` for i = 0, 1, … into `…/layers/…`."""
   groups: dict[str, dict[int, LazyArray]] = {}
   out = {}
   for name, leaf in flat.items():
-    if found := _ONE_LAYER.fullmatch(name):
-      group = groups.setdefault(f'{found[1]}/{found[3]}', {})
-      group[int(found[2])] = _lazy(name, leaf)
+    if parts := _ONE_LAYER.fullmatch(name):
+      group = groups.setdefault(f'{parts[1]}/{parts[3]}', {})
+      group[int(parts[2])] = lazy_array.as_lazy(name, leaf)
     else:
       out[name] = leaf
   for name, group in groups.items():
     layers = [group[i] for i in sorted(group)]
     _check(name, sorted(group), layers)
-    out[name] = layers[0] if _is_slot_without_use(layers[0]) else _join(layers)
+    unused_slot = layers[0].shape == (1,)
+    out[name] = layers[0] if unused_slot else _join(layers)
   return out
 
 
@@ -132,68 +102,51 @@ def _join(layers: list[LazyArray]) -> LazyArray:
   layers = [layer.astype(first.dtype) for layer in layers]
 
   def start_read(index):
-    rows, *rest = index
-    return _Joined(
-      [layer.start_read(tuple(rest)) for layer in layers[rows]], rest
-    )
+    layer_slice, *rest = index
+    shape = [s.stop - s.start for s in rest]
+
+    def join(*rows):
+      # A host may hold no layer at all.
+      return np.stack(rows) if rows else np.zeros((0, *shape))
+
+    reads = [layer.start_read(tuple(rest)) for layer in layers[layer_slice]]
+    return lazy_array.DerivedRead(join, *reads)
 
   return LazyArray(
     first.name, (len(layers), *first.shape), first.dtype, start_read
   )
 
 
-class _Joined:
-  """Started reads of several layers."""
-
-  def __init__(self, pending, index):
-    self._pending = pending
-    self._shape = tuple(s.stop - s.start for s in index)
-
-  def result(self) -> np.ndarray:
-    # A host may hold no layer at all.
-    parts = [part.result() for part in self._pending]
-    return np.stack(parts) if parts else np.zeros((0, *self._shape))
-
-
-def _unstack(flat: Mapping[str, Any]) -> dict[str, Any]:
+def unstack(flat: Mapping[str, Any]) -> dict[str, Any]:
   """Splits `…/layers/…` into `…/layers_<i>/…`."""
+  parts_of = {name: _ALL_LAYERS.fullmatch(name) for name in flat}
   counts = {
-    _stack_of(name): np.shape(leaf)[0]
-    for name, leaf in flat.items()
-    if _ALL_LAYERS.fullmatch(name) and len(np.shape(leaf)) > 1
+    _stack_of(parts): np.shape(flat[name])[0]
+    for name, parts in parts_of.items()
+    if parts and len(np.shape(flat[name])) > 1
   }
   out = {}
-  for name, leaf in flat.items():
-    found = _ALL_LAYERS.fullmatch(name)
-    if not found:
-      out[name] = leaf
+  for name, parts in parts_of.items():
+    if not parts:
+      out[name] = flat[name]
       continue
-    leaf = _lazy(name, leaf)
-    alike = _is_slot_without_use(leaf)
-    count = counts.get(_stack_of(name), 0) if alike else leaf.shape[0]
+    leaf = lazy_array.as_lazy(name, flat[name])
+    unused_slot = leaf.shape == (1,)
+    count = counts.get(_stack_of(parts), 0) if unused_slot else leaf.shape[0]
     for i in range(count):
-      layer = leaf if alike else _layer(leaf, i)
-      out[f'{found[1]}_{i}/{found[2]}'] = layer
+      layer = leaf if unused_slot else _layer(leaf, i)
+      out[f'{parts[1]}_{i}/{parts[2]}'] = layer
   return out
 
 
-def _stack_of(name: str) -> str:
-  """What holds the layers: 'encoder' of 'target/encoder/layers/mlp/…'."""
-  return ('/' + _ALL_LAYERS.fullmatch(name)[1]).split('/')[-2]
+def _stack_of(parts: re.Match[str]) -> str:
+  """Returns 'encoder' for 'target/encoder/layers/mlp/…'."""
+  return ('/' + parts[1]).split('/')[-2]
 
 
 def _layer(leaf: LazyArray, i: int) -> LazyArray:
   def start_read(index):
-    return _First(leaf.start_read((slice(i, i + 1), *index)))
+    rows = leaf.start_read((slice(i, i + 1), *index))
+    return lazy_array.DerivedRead(lambda layer: layer[0], rows)
 
   return LazyArray(f'{leaf.name}[{i}]', leaf.shape[1:], leaf.dtype, start_read)
-
-
-class _First:
-  """A started read of one layer of a stack."""
-
-  def __init__(self, pending):
-    self._pending = pending
-
-  def result(self) -> np.ndarray:
-    return self._pending.result()[0]

@@ -1,32 +1,33 @@
-"""Arrays that lie in a checkpoint until somebody asks for a slice of them.
+"""Arrays of a checkpoint that are read slice by slice, on demand.
 
-All checkpoint layouts are read the same way: opening one gives a nested dict
-of `LazyArray`, whose names, shapes and types can be matched against a model
-at no cost; `read_to_devices` then fetches, for every array, just the slices
+All layouts are read the same way: opening a checkpoint gives a nested dict of
+`LazyArray`, whose names, shapes and types can be matched against a model at no
+cost; `read_to_devices` then fetches, for every array, just the slices
 that this host's devices hold, many arrays at a time.
 """
 
 import collections
+import contextlib
+import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
-import ml_dtypes
 import numpy as np
 import tensorstore as ts
 
 from t5x.errors import DamagedError, UserError
 
-# Host memory that slices on their way to the devices may take up together.
+# Host memory for all slices that are being read onto the devices.
 MAX_BYTES_IN_FLIGHT = 2 << 30
 
 Index = tuple[slice, ...]
 
 
 class Pending(Protocol):
-  """What a started read hands out: `result()` waits and gives the array."""
+  """A started read: `result()` waits for the array and returns it."""
 
   def result(self) -> np.ndarray: ...
 
@@ -41,13 +42,23 @@ class Ready:
     return self._value
 
 
+class DerivedRead:
+  """A started read whose array is computed from those of other reads."""
+
+  def __init__(self, compute: Callable[..., np.ndarray], *reads: Pending):
+    self._compute, self._reads = compute, reads
+
+  def result(self) -> np.ndarray:
+    return self._compute(*(read.result() for read in self._reads))
+
+
 class LazyArray:
   """An array in a checkpoint: name, shape and type now, values when asked.
 
   Attributes:
-    name: where it lies, for messages: the checkpoint's path and the leaf.
+    name: the checkpoint's path and the leaf, for messages.
     shape: its shape.
-    dtype: the type that its values will have when read.
+    dtype: the type of its values when read.
   """
 
   def __init__(
@@ -62,9 +73,9 @@ class LazyArray:
     Args:
       name: for messages.
       shape: the array's shape.
-      dtype: the type to hand out; values are converted if they differ.
-      start_read: begins to read a slice (one `slice` a dimension, explicit
-        bounds) and returns a handle with `result()`.
+      dtype: the type to return; values of another type are converted.
+      start_read: begins to read a slice (one `slice` per dimension, with
+        explicit bounds).
     """
     self.name = name
     self.shape = tuple(int(n) for n in shape)
@@ -80,15 +91,17 @@ class LazyArray:
     return int(np.prod(self.shape))
 
   def start_read(self, index: Index | None = None) -> Pending:
-    """Begins to read `index` (default all of it) and returns a handle."""
+    """Begins to read `index`, by default all of it."""
     index = bounded(index or (slice(None),) * self.ndim, self.shape)
-    return _Named(self.name, self.dtype, self._begin(index))
+    with naming_array_in_errors(self.name):
+      read = self._start_read(index)
 
-  def _begin(self, index: Index) -> Pending:
-    try:
-      return self._start_read(index)
-    except (ValueError, OSError) as error:
-      raise unreadable(self.name, error) from error
+    def finish():
+      with naming_array_in_errors(self.name):
+        value = np.asarray(read.result())
+      return value if value.dtype == self.dtype else value.astype(self.dtype)
+
+    return DerivedRead(finish)
 
   def get(self) -> np.ndarray:
     """Reads the whole array to the host."""
@@ -99,39 +112,33 @@ class LazyArray:
     return value if dtype is None else value.astype(dtype)
 
   def astype(self, dtype: Any) -> 'LazyArray':
-    """The same array, handed out as `dtype`."""
+    """Returns the same array, to be read as `dtype`."""
     return LazyArray(self.name, self.shape, dtype, self._start_read)
 
   def __repr__(self) -> str:
     return f'LazyArray({self.name}, {self.dtype}{list(self.shape)})'
 
 
-class _Named:
-  """A started read that says which array failed and converts its type."""
-
-  def __init__(self, name: str, dtype: np.dtype, pending: Pending):
-    self._name, self._dtype, self._pending = name, dtype, pending
-
-  def result(self) -> np.ndarray:
-    try:
-      value = np.asarray(self._pending.result())
-    except (ValueError, OSError) as error:
-      raise unreadable(self._name, error) from error
-    return value if value.dtype == self._dtype else value.astype(self._dtype)
-
-
-def unreadable(name: str, error: Exception) -> DamagedError:
-  """The error for values that are named in a checkpoint but can't be read."""
-  said = (str(error) or repr(error)).partition(' [')[0]
-  return DamagedError(
-    f'{name}: its values cannot be read, so the checkpoint is incomplete or'
-    ' damaged (a copy that was cut short?). Copy or save it again. The'
-    f' storage said: {said}'
-  )
+@contextlib.contextmanager
+def naming_array_in_errors(
+  name: str, kinds: tuple[type[Exception], ...] = (ValueError, OSError)
+) -> Iterator[None]:
+  """Turns a failure to read an array's values into a `DamagedError`."""
+  try:
+    yield
+  except kinds as error:
+    reason = (str(error) or repr(error)).partition(' [')[0]
+    raise DamagedError(
+      f'{name}: its values cannot be read, so the checkpoint is incomplete or'
+      ' damaged (a copy that was cut short?). Copy or save it again. The'
+      f' storage said: {reason}'
+    ) from error
 
 
-def from_numpy(name: str, value: Any) -> LazyArray:
-  """Wraps a value that is in memory already."""
+def as_lazy(name: str, value: Any) -> LazyArray:
+  """Wraps a value that is in memory; returns a `LazyArray` unchanged."""
+  if isinstance(value, LazyArray):
+    return value
   value = np.asarray(value)
   return LazyArray(
     name, value.shape, value.dtype, lambda index: Ready(value[index])
@@ -141,8 +148,8 @@ def from_numpy(name: str, value: Any) -> LazyArray:
 def new_context() -> ts.Context:
   """A cache that the arrays of one checkpoint share.
 
-  With it, an index that they share is read once. It must not outlive the
-  checkpoint's being opened: another one may come to lie at the same path.
+  With it, an index that they share is read once. Make a new one each time a
+  checkpoint is opened: another checkpoint may be at the same path by then.
   """
   return ts.Context({'cache_pool': {'total_bytes_limit': 256 << 20}})
 
@@ -171,12 +178,33 @@ def kvstore(path: str) -> dict[str, Any]:
 
 
 def read_bytes(path: str) -> bytes | None:
-  """The content of one file, local or remote; None if there is none."""
+  """Returns the content of a file, local or remote; None if it is absent."""
   spec = kvstore(path)
   folder, _, key = spec['path'].rpartition('/')
   store = ts.KvStore.open({**spec, 'path': folder + '/'}).result()
-  found = store.read(key).result()
-  return found.value if found.state == 'value' else None
+  result = store.read(key).result()
+  return result.value if result.state == 'value' else None
+
+
+def read_json(path: str, what: str) -> dict[str, Any] | None:
+  """Returns the JSON object in a file; None if the file is absent.
+
+  Raises:
+    DamagedError: it holds something else than `what`.
+  """
+  content = read_bytes(path)
+  if content is None:
+    return None
+  try:
+    value = json.loads(content)
+    if not isinstance(value, dict):
+      raise ValueError(f'a {type(value).__name__}')
+  except (ValueError, RecursionError) as error:
+    raise DamagedError(
+      f'{path}: expected {what} as a JSON object, found something else'
+      f' ({error}). Copy the checkpoint again, or choose another step.'
+    ) from error
+  return value
 
 
 def open_zarr(
@@ -190,36 +218,34 @@ def open_zarr(
   Args:
     store: the key-value store of the array's folder.
     driver: `'zarr'` or `'zarr3'`.
-    strict: whether a chunk without a file is an error; otherwise it counts as
-      filled with the array's fill value, as zarr has it.
-    context: what it shares with other arrays; see `new_context`.
+    strict: whether a missing chunk is an error; otherwise it holds the array's
+      fill value, as zarr defines it.
+    context: cache shared with other arrays; see `new_context`.
   """
-  spec = {'driver': driver, 'kvstore': dict(store)}
+  spec: dict[str, Any] = {'driver': driver, 'kvstore': dict(store)}
   if strict:
     spec['fill_missing_data_reads'] = False
   return ts.open(spec, open=True, read=True, context=context)
 
 
 def bounded(index: Index, shape: Sequence[int]) -> Index:
-  """Gives every slice its start and stop: `[:]` of 4 → `slice(0, 4)`."""
+  """Returns slices with start and stop: `[:]` of 4 → `slice(0, 4)`."""
   return tuple(
     slice(*s.indices(n)[:2]) for s, n in zip(index, shape, strict=True)
   )
 
 
-def _extent(index: Index) -> tuple[tuple[int, int], ...]:
-  return tuple((s.start, s.stop) for s in index)
-
-
 class _Transfer:
-  """One array on its way: a started read for each distinct slice."""
+  """An array that is being read: one read per distinct slice."""
 
   def __init__(self, array: LazyArray, sharding: jax.sharding.Sharding):
     self._array, self._sharding = array, sharding
     places = sharding.addressable_devices_indices_map(array.shape)
+    # Pairs (start, stop), since slices have no hash before Python 3.12.
     self._slice_of = {
-      device: _extent(bounded(index, array.shape))
+      device: tuple((s.start, s.stop) for s in bounded(index, array.shape))
       for device, index in places.items()
+      if index is not None
     }
     self._reads = {
       extent: array.start_read(tuple(slice(*pair) for pair in extent))
@@ -253,14 +279,16 @@ def read_to_devices(
 
   Args:
     arrays: what to read.
-    shardings: where each goes; must divide its shape evenly.
+    shardings: of the results; must divide their shapes evenly.
     max_bytes: host memory that unfinished arrays may take up. One array is
-      always under way, however large.
+      always read, however large.
 
   Returns:
     Global arrays, in the order of `arrays`.
   """
-  done, under_way, nbytes = [], collections.deque(), 0
+  done: list[jax.Array] = []
+  under_way: collections.deque[_Transfer] = collections.deque()
+  nbytes = 0
   for array, sharding in zip(arrays, shardings, strict=True):
     transfer = _Transfer(array, sharding)
     under_way.append(transfer)
@@ -270,8 +298,3 @@ def read_to_devices(
       nbytes -= oldest.nbytes
       done.append(oldest.finish())
   return done + [transfer.finish() for transfer in under_way]
-
-
-def numpy_dtype(name: str) -> np.dtype:
-  """The type called `name`, also where NumPy lacks it: 'bfloat16'."""
-  return np.dtype(ml_dtypes.bfloat16 if name == 'bfloat16' else name)

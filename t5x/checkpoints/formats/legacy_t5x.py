@@ -1,17 +1,17 @@
-"""T5X's legacy checkpoint layout: one msgpack file and a zarr folder an array.
+"""T5X's legacy layout: one msgpack file, and one zarr folder per array.
 
 ```
 checkpoint_1000000/
   checkpoint                                    msgpack: the tree
   target.encoder.encoder_norm.scale/.zarray     an array's shape and type
-  target.encoder.encoder_norm.scale/0           and its chunks
+  target.encoder.encoder_norm.scale/0           its chunks
   state.param_states.encoder.encoder_norm.scale.v/...
 ```
 
 The msgpack file holds `{'version': 3, 'optimizer': {'target', 'state'}}`, and
-'flax_mutables' if the model has any. A leaf is either an array (those with at
-most one element), or a TensorStore specification whose path names the folder.
-It is written last: a folder without it is no checkpoint.
+'flax_mutables' if the model has any. A leaf is an array if it has at most one
+element, and otherwise a TensorStore specification whose path names the folder.
+The file is written last: a folder without it is not a checkpoint.
 """
 
 import json
@@ -27,19 +27,21 @@ import numpy as np
 import tensorstore as ts
 from etils import epath
 
-from t5x import distributed, files
+from t5x import distributed, files, state_utils
 from t5x.checkpoints import integrity
 from t5x.checkpoints.formats import lazy_array
+from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.errors import DamagedError, UserError
 
 VERSION = 3
-_VERSIONS = range(1, VERSION + 1)
 INDEX_FILE = 'checkpoint'
 POSITION_FILE = 'dataset.json'
-# Folders with this in their name are saves that were cut short.
+# Part of the name of a folder that is still being written.
 TMP_INFIX = '.legacy-tmp'
-# A chunk is one device's shard; larger ones are cut along their first axis.
+# A chunk is one device's shard; a larger one is cut along its first even axis.
 MAX_CHUNK_BYTES = 64 << 20
+# What an index of an unexpected form raises while it is read.
+_MALFORMED = (KeyError, TypeError, AttributeError, ValueError, RecursionError)
 
 
 def is_legacy_checkpoint(path: str) -> bool:
@@ -71,9 +73,9 @@ def read(path: str) -> dict[str, Any]:
       ' step, or copy the checkpoint again.'
     )
   index = _parse_index(index_path, content)
-  version = index.get('version')
-  # Whether an array of several equals a number has no answer.
-  if getattr(version, 'ndim', 0) or version not in _VERSIONS:
+  version: Any = index.get('version')
+  # An array of several numbers can't be compared with one.
+  if getattr(version, 'ndim', 0) or version not in range(1, VERSION + 1):
     raise UserError(
       f'{index_path}: expected version 1 to {VERSION} of the legacy layout,'
       f' found {version}. Save it again with a current T5X.'
@@ -83,15 +85,9 @@ def read(path: str) -> dict[str, Any]:
     tree['flax_mutables'] = index['flax_mutables']
   try:
     return _lazy_tree(path, tree, version, ())
-  except (
-    KeyError,
-    TypeError,
-    AttributeError,
-    ValueError,
-    RecursionError,
-  ) as error:
-    if isinstance(error, UserError):
-      raise
+  except UserError:
+    raise
+  except _MALFORMED as error:
     raise DamagedError(
       f'{index_path}: an entry is not the description of an array that T5X'
       f' writes ({error!r}). Copy the checkpoint again.'
@@ -109,9 +105,8 @@ def _parse_index(index_path: str, content: bytes) -> dict[str, Any]:
     ) from error
   optimizer = index.get('optimizer') if isinstance(index, dict) else None
   if not isinstance(optimizer, dict) or 'target' not in optimizer:
-    found = type(index).__name__
-    if isinstance(index, dict):
-      found = sorted(map(str, index))
+    is_dict = isinstance(index, dict)
+    found = sorted(map(str, index)) if is_dict else type(index).__name__
     raise DamagedError(
       f"{index_path}: expected the entries 'optimizer' → 'target', found"
       f' {found}. This is not a T5X checkpoint.'
@@ -119,104 +114,63 @@ def _parse_index(index_path: str, content: bytes) -> dict[str, Any]:
   return index
 
 
-def _is_spec(node: Any) -> bool:
-  return isinstance(node, Mapping) and 'driver' in node and 'kvstore' in node
-
-
-def _lazy_tree(path: str, node: Any, version: int, keys: tuple) -> Any:
-  if _is_spec(node):
-    return _lazy_leaf(path, node, version, keys)
+def _lazy_tree(
+  path: str, node: Any, version: int, keys: tuple[str, ...]
+) -> Any:
+  name = f'{path}: leaf {"/".join(keys)}'
+  if state_utils.tensorstore_leaf(keys, node):
+    return _lazy_leaf(path, name, node, version)
   if isinstance(node, Mapping):
     return {
       key: _lazy_tree(path, child, version, (*keys, key))
       for key, child in node.items()
     }
-  if node is None:
-    return None
-  return lazy_array.from_numpy(f'{path}: leaf {"/".join(keys)}', node)
+  return None if node is None else lazy_array.as_lazy(name, node)
 
 
-def _lazy_leaf(path: str, spec: Mapping[str, Any], version: int, keys: tuple):
+def _lazy_leaf(
+  path: str, name: str, spec: Mapping[str, Any], version: int
+) -> LazyArray:
   # Only the last part of the stored path counts: the folder may have moved.
-  stored = spec['kvstore'].get('path') or spec.get('path')
+  stored = spec['kvstore'].get('path') or spec['path']
   last = stored.rstrip('/').rpartition('/')[2]
   if last in ('', '.', '..'):
     raise ValueError(f'an array at {stored!r}')
   folder = files.join(path, last, '')
-  name = spec.get('dtype') or spec['metadata']['dtype']
-  # Up to version 2, bfloat16 lies there as the 16 bits that it is made of.
-  as_bits = name in ('uint16', '<u2') and version < 3
-  dtype = lazy_array.numpy_dtype('bfloat16' if as_bits else name)
+  type_name = spec.get('dtype') or spec['metadata']['dtype']
+  # Up to version 2, bfloat16 is stored as its 16 bits.
+  as_bits = type_name in ('uint16', '<u2') and version < 3
+  dtype = np.dtype('bfloat16' if as_bits else type_name)
 
   def start_read(index):
     store = lazy_array.open_zarr(lazy_array.kvstore(folder)).result()
     values = store[index].read()
-    bits = dtype != store.dtype.numpy_dtype and store.dtype.name == 'uint16'
-    return _Bits(values, dtype) if bits else values
+    if dtype != store.dtype.numpy_dtype and store.dtype.name == 'uint16':
+      return lazy_array.DerivedRead(lambda x: np.asarray(x).view(dtype), values)
+    return values
 
-  return lazy_array.LazyArray(
-    f'{path}: leaf {"/".join(keys)}',
-    spec['metadata']['shape'],
-    dtype,
-    start_read,
-  )
-
-
-class _Bits:
-  """A started read whose 16-bit words are bfloat16 numbers."""
-
-  def __init__(self, pending, dtype):
-    self._pending, self._dtype = pending, dtype
-
-  def result(self) -> np.ndarray:
-    return np.asarray(self._pending.result()).view(self._dtype)
+  return LazyArray(name, spec['metadata']['shape'], dtype, start_read)
 
 
 def read_position(path: str) -> dict[str, Any] | None:
-  """The data position that was saved along, or None."""
+  """Returns the data position saved with the state, or None."""
   file = files.join(path, POSITION_FILE)
-  content = lazy_array.read_bytes(file)
-  return None if content is None else parse_position(file, content)
-
-
-def parse_position(file: str, content: bytes | str) -> dict[str, Any]:
-  """Reads a data position.
-
-  Args:
-    file: where it lies, for the message.
-    content: JSON.
-
-  Raises:
-    DamagedError: it is not JSON, or not an object.
-  """
-  try:
-    position = json.loads(content)
-  except (ValueError, RecursionError) as error:
-    raise DamagedError(
-      f'{file}: expected the data position as JSON, found something else'
-      f' ({error}). Copy the checkpoint again, or choose another step.'
-    ) from error
-  if not isinstance(position, dict):
-    raise DamagedError(
-      f'{file}: expected the data position as a JSON object, found a'
-      f' {type(position).__name__}. Choose another step.'
-    )
-  return position
+  return lazy_array.read_json(file, 'the data position')
 
 
 def write(
-  path: str, state: Mapping[str, Any], position: dict | None = None
+  path: str, state: Mapping[str, Any], position: Mapping[str, Any] | None = None
 ) -> None:
   """Writes a checkpoint; it appears at `path` complete or not at all.
 
   Locally it is written under a temporary name and renamed. On `gs://`, which
-  has no rename, the index file goes last. Every host calls this; each writes
-  the slices that it holds first copies of, host 0 the index.
+  has no rename, the index file goes last. Every host calls this and writes the
+  slices of which it holds the first copy; host 0 also writes the index.
 
   Args:
     path: the folder to make. Must not exist.
     state: nested dict with 'target' and 'state' (and 'flax_mutables').
-    position: JSON-able data position to put beside it.
+    position: data position to put beside it, saved as JSON.
 
   Raises:
     UserError: `path` exists.
@@ -259,8 +213,8 @@ def _write_arrays(folder: str, state: Mapping[str, Any]) -> dict[str, Any]:
     spec, writes = _write_array(folder, '.'.join(keys), value)
     flat_index[keys] = spec
     pending.extend(writes)
-  for write in pending:
-    write.result()
+  for writing in pending:
+    writing.result()
   tree = flax.traverse_util.unflatten_dict(flat_index)
   index = {
     'version': VERSION,
@@ -271,7 +225,9 @@ def _write_arrays(folder: str, state: Mapping[str, Any]) -> dict[str, Any]:
   return index
 
 
-def _write_array(folder: str, name: str, value: Any):
+def _write_array(
+  folder: str, name: str, value: Any
+) -> tuple[dict[str, Any], list[ts.WriteFutures]]:
   """Begins to write one array; returns its index entry and the writes."""
   is_global = isinstance(value, jax.Array)
   value = value if is_global else np.asarray(value)
@@ -281,13 +237,11 @@ def _write_array(folder: str, name: str, value: Any):
     'chunks': _chunks(shard, value.dtype.itemsize),
     'compressor': {'id': 'gzip', 'level': 1},
   }
-  dtype = str(value.dtype)
+  spec = {'driver': 'zarr', 'dtype': str(value.dtype), 'metadata': metadata}
   store = ts.open(
     {
-      'driver': 'zarr',
+      **spec,
       'kvstore': lazy_array.kvstore(files.join(folder, name, '')),
-      'metadata': metadata,
-      'dtype': dtype,
       'store_data_equal_to_fill_value': True,
     },
     create=True,
@@ -303,17 +257,11 @@ def _write_array(folder: str, name: str, value: Any):
     ]
   else:
     writes = [store.write(value)] if jax.process_index() == 0 else []
-  spec = {
-    'driver': 'zarr',
-    'dtype': dtype,
-    'kvstore': {'driver': 'file', 'path': f'{name}/'},
-    'metadata': metadata,
-  }
-  return spec, writes
+  return {**spec, 'kvstore': {'driver': 'file', 'path': f'{name}/'}}, writes
 
 
 def _chunks(shard: tuple[int, ...], itemsize: int) -> list[int]:
-  """A chunk shape that divides a shard's: `(8, 16)` → `[8, 16]` if small."""
+  """Returns chunks that divide a shard: `(8, 16)` → `[8, 16]` if small."""
   chunks = list(shard)
   while chunks and int(np.prod(chunks)) * itemsize > MAX_CHUNK_BYTES:
     # Halving an even axis keeps chunks inside one shard.
@@ -325,14 +273,10 @@ def _chunks(shard: tuple[int, ...], itemsize: int) -> list[int]:
 
 
 def remove_leftovers(folder: str) -> list[str]:
-  """Removes saves that were cut short from a local folder of checkpoints.
-
-  Returns:
-    The names of what it removed.
-  """
+  """Removes saves that were cut short from a local folder; returns names."""
   if files.is_remote(folder) or not os.path.isdir(folder):
     return []
-  found = [name for name in os.listdir(folder) if name.endswith(TMP_INFIX)]
-  for name in found:
+  leftovers = [name for name in os.listdir(folder) if name.endswith(TMP_INFIX)]
+  for name in leftovers:
     shutil.rmtree(os.path.join(folder, name))
-  return found
+  return leftovers

@@ -1,4 +1,4 @@
-"""Reads the Orbax layout that T5X, and this engine, save runs in.
+"""The Orbax layout, in which T5X and this engine save runs: reading it lazily.
 
 ```
 checkpoint_1000/
@@ -11,15 +11,15 @@ Orbax writes a checkpoint under a temporary name and renames it when it is
 complete; on `gs://` it adds `commit_success.txt` last instead.
 """
 
-import json
-import os
 from typing import Any
 
 import flax.traverse_util
+import tensorstore as ts
 from etils import epath
 
 from t5x import files
-from t5x.checkpoints.formats import lazy_array, legacy_t5x
+from t5x.checkpoints.formats import lazy_array
+from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.errors import DamagedError, UserError
 
 STATE_ITEM = 'state'
@@ -29,17 +29,12 @@ INDEX_FILE = 'manifest.ocdbt'
 COMMIT_FILE = 'commit_success.txt'
 # The file that Orbax's JSON handler writes.
 POSITION_FILE = 'metadata'
-# What Orbax calls leaves that hold an array of numbers.
+# Orbax's names for leaves that hold an array of numbers.
 _ARRAY_TYPES = ('jax.Array', 'np.ndarray', 'scalar')
 
 
-def is_orbax_checkpoint(path: str) -> bool:
-  """Whether `path` is a complete checkpoint in this layout."""
-  return missing_part(path) is None
-
-
 def missing_part(path: str) -> str | None:
-  """Says which part a checkpoint at `path` lacks; None if it is complete."""
+  """Returns what a checkpoint at `path` lacks; None if it is complete."""
   root = epath.Path(path)
   if '.orbax-checkpoint-tmp' in root.name:
     return 'its final name: this is a save that was cut short'
@@ -56,20 +51,13 @@ def missing_part(path: str) -> str | None:
 
 
 def _read_tree(path: str) -> dict[str, Any]:
-  file = epath.Path(path) / STATE_ITEM / TREE_FILE
-  try:
-    tree = json.loads(file.read_text())
-    if not isinstance(tree, dict):
-      raise ValueError(f'a {type(tree).__name__}, not an object')
-  except (ValueError, RecursionError) as error:
-    raise DamagedError(
-      f'{file}: expected the JSON description of an Orbax checkpoint, found'
-      f' something else ({error}). Copy or save the checkpoint again.'
-    ) from error
-  return tree
+  file = files.join(path, STATE_ITEM, TREE_FILE)
+  return lazy_array.read_json(file, 'the description of the leaves') or {}
 
 
-def _leaves(path: str, tree: dict[str, Any]) -> list[tuple[tuple, str]]:
+def _leaves(
+  path: str, tree: dict[str, Any]
+) -> list[tuple[tuple[str, ...], str]]:
   """Returns (names from the root on, kind) of every leaf."""
   try:
     leaves = []
@@ -96,23 +84,18 @@ def read(path: str) -> dict[str, Any]:
   """Opens a checkpoint; no array is read yet.
 
   Args:
-    path: the folder (`…/checkpoint_1000`), local or `gs://`.
+    path: the folder of a complete checkpoint, local or `gs://`.
 
   Returns:
     `{'target': …, 'state': {'step', 'param_states'}}`, with 'flax_mutables'
     if it has any: nested dicts of `LazyArray`.
 
   Raises:
-    UserError: a part is missing, or it holds something other than arrays.
+    UserError: it is damaged, or holds something other than arrays.
   """
-  missing = missing_part(path)
-  if missing:
-    raise UserError(
-      f'{path}: no complete Orbax checkpoint: looked for {missing}. The save or'
-      ' copy was cut short; choose another step, or copy it again.'
-    )
   tree = _read_tree(path)
-  opened, leaves, context = {}, {}, lazy_array.new_context()
+  leaves: dict[tuple[str, ...], Any] = {}
+  opening, context = {}, lazy_array.new_context()
   for keys, kind in _leaves(path, tree):
     name = f'{path}: leaf {"/".join(keys)}'
     if kind == 'None':
@@ -120,53 +103,45 @@ def read(path: str) -> dict[str, Any]:
     elif kind in ('Dict', 'List', 'Tuple', 'NamedTuple'):
       leaves[keys] = flax.traverse_util.empty_node
     elif kind in _ARRAY_TYPES:
-      try:
-        opened[keys] = (name, _open(path, keys, tree, context))
-      except (ValueError, TypeError) as error:
-        raise lazy_array.unreadable(name, error) from error
+      with lazy_array.naming_array_in_errors(name, (ValueError, TypeError)):
+        opening[keys] = name, _open(path, keys, tree, context)
     else:
       raise UserError(
-        f'{name}: expected an array, found a {kind}. Only'
-        ' checkpoints of arrays can be restored.'
+        f'{name}: expected an array, found a {kind}. Only checkpoints of arrays'
+        ' can be restored.'
       )
-  for keys, (name, future) in opened.items():
-    leaves[keys] = _lazy_leaf(name, future)
+  for keys, (name, future) in opening.items():
+    with lazy_array.naming_array_in_errors(name):
+      store = future.result()
+    leaves[keys] = _lazy(name, store)
   return flax.traverse_util.unflatten_dict(leaves)
 
 
-def _open(path: str, keys: tuple[str, ...], tree: dict, context: Any):
-  folder = files.join(path, STATE_ITEM)
+def _open(
+  path: str, keys: tuple[str, ...], tree: dict[str, Any], context: ts.Context
+) -> ts.Future:
   name = '.'.join(keys)
   if tree.get('use_ocdbt', True):
-    base = lazy_array.kvstore(files.join(folder, ''))
+    base = lazy_array.kvstore(files.join(path, STATE_ITEM, ''))
     store = {'driver': 'ocdbt', 'base': base, 'path': f'{name}/'}
   else:
-    store = lazy_array.kvstore(files.join(folder, name, ''))
+    store = lazy_array.kvstore(files.join(path, STATE_ITEM, name, ''))
   return lazy_array.open_zarr(
     store,
     'zarr3' if tree.get('use_zarr3') else 'zarr',
-    # Where Orbax wrote every chunk, one that is missing is damage.
+    # If Orbax wrote every chunk, a missing one is damage.
     strict=bool(tree.get('store_array_data_equal_to_fill_value')),
     context=context,
   )
 
 
-def _lazy_leaf(name: str, future: Any) -> lazy_array.LazyArray:
-  try:
-    store = future.result()
-  except (ValueError, OSError) as error:
-    raise lazy_array.unreadable(name, error) from error
-  return lazy_array.LazyArray(
-    name,
-    store.shape,
-    store.dtype.numpy_dtype,
-    lambda index: store[index].read(),
+def _lazy(name: str, store: ts.TensorStore) -> LazyArray:
+  return LazyArray(
+    name, store.shape, store.dtype.numpy_dtype, lambda i: store[i].read()
   )
 
 
 def read_position(path: str) -> dict[str, Any] | None:
-  """The data position that was saved along, or None."""
-  file = epath.Path(path) / DATASET_ITEM / POSITION_FILE
-  if not file.exists():
-    return None
-  return legacy_t5x.parse_position(os.fspath(file), file.read_bytes())
+  """Returns the data position saved with the state, or None."""
+  file = files.join(path, DATASET_ITEM, POSITION_FILE)
+  return lazy_array.read_json(file, 'the data position')

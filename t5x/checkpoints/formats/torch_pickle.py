@@ -1,15 +1,13 @@
-"""Reads the tensors of a file that `torch.save` wrote, without torch.
+"""Reader of `torch.save` files, without torch and without executing pickles.
 
-Such a file is a pickle, and a pickle is a program: whoever loads it with
-Python's own loader runs whatever its author wrote. Here the pickle may name
-nothing but the few things that a dict of tensors needs, and each of those
-stands for something harmless in this module. Everything else is refused before
-it is looked up, let alone called.
+Such a file is a pickle, and a pickle is a program: Python's own loader runs
+whatever its author wrote. Here the pickle may only name the few functions and
+classes that a dict of tensors needs, each of which is replaced by a harmless
+one of this module. Everything else is refused before it is looked up.
 
-Both of torch's formats are read: the zip archive (torch 1.6 and later), whose
-numbers lie uncompressed in members `<root>/data/<key>`, and the older sequence
-of pickles with the numbers behind them. No number is read until it is asked
-for.
+Both of torch's formats are read: the zip archive (torch 1.6 and later), with
+uncompressed numbers in members `<root>/data/<key>`, and the older sequence of
+pickles followed by the numbers. Numbers are only read on demand.
 """
 
 import os
@@ -18,12 +16,13 @@ import pickle
 import pickletools
 import struct
 import zipfile
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from t5x.checkpoints.formats import lazy_array
+from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.errors import UserError
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
@@ -32,7 +31,7 @@ _LEGACY_PROTOCOL = 1001
 _MAX_OBJECTS = 10**7
 _MAX_DEPTH = 40
 
-# Classes of storages, by the type of their numbers.
+# Types of numbers by the class of their storage.
 _STORAGES = {
   'DoubleStorage': 'float64',
   'FloatStorage': 'float32',
@@ -64,8 +63,8 @@ class _Tensor(NamedTuple):
   strides: tuple[int, ...]
 
 
-class _Place(NamedTuple):
-  """Where a storage's bytes lie in the file."""
+class _Extent(NamedTuple):
+  """The bytes of a storage in the file."""
 
   start: int
   nbytes: int
@@ -75,34 +74,33 @@ class _Refused(pickle.UnpicklingError):
   """The pickle asks for something that a dict of tensors doesn't need."""
 
 
-class _Dict(dict):
-  """What the pickle gets for an OrderedDict; attributes are dropped."""
+class _PlainDict(dict):
+  """Stand-in for OrderedDict; drops attributes."""
 
   def __setstate__(self, state):
-    del state  # torch hangs the versions of modules on a state dict.
+    del state  # torch adds the versions of modules to a state dict.
 
 
-class _Known:
-  """What the pickle gets for a name that it may use; it can't be altered."""
+class _StandIn:
+  """Stand-in for a name that the pickle may use; it can't be altered."""
 
   __slots__ = ('_call', '_name')
 
-  def __init__(self, name: str, call):
+  def __init__(self, name: str, call: Callable[..., Any]):
     object.__setattr__(self, '_name', name)
     object.__setattr__(self, '_call', call)
 
   def __call__(self, *args):
     return self._call(*args)
 
-  def __setattr__(self, name, value):
+  def __setattr__(self, *_):
     raise _Refused(f'it changes {self._name}')
 
-  def __setstate__(self, state):
-    raise _Refused(f'it changes {self._name}')
+  __setstate__ = __setattr__
 
 
 def _rebuild_tensor(storage, offset, size, stride, *_) -> _Tensor:
-  """Stands for torch's functions that make a tensor out of a storage."""
+  """Stand-in for torch's functions that make a tensor of a storage."""
   if not isinstance(storage, _Storage):
     raise _Refused('a tensor has no storage')
   shape, strides = (tuple(int(n) for n in x) for x in (size, stride))
@@ -110,25 +108,23 @@ def _rebuild_tensor(storage, offset, size, stride, *_) -> _Tensor:
 
 
 def _rebuild_parameter(data, *_) -> _Tensor:
-  """A parameter is its tensor."""
+  """Stand-in for torch's function that makes a parameter of a tensor."""
   if not isinstance(data, _Tensor):
-    raise _Refused('a parameter is no tensor')
+    raise _Refused('a parameter is not a tensor')
   return data
 
 
-def _not_called(*_):
+def _make_storage(*_):
   raise _Refused('it makes a storage other than those of the file')
 
 
-def _known_names() -> dict[tuple[str, str], _Known]:
-  calls = {
-    ('collections', 'OrderedDict'): _Dict,
-    ('torch._utils', '_rebuild_tensor'): _rebuild_tensor,
-    ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
-    ('torch._utils', '_rebuild_parameter'): _rebuild_parameter,
-    **{('torch', name): _not_called for name in _STORAGES},
-  }
-  return {key: _Known('.'.join(key), call) for key, call in calls.items()}
+_CALLS: dict[tuple[str, str], Callable[..., Any]] = {
+  ('collections', 'OrderedDict'): _PlainDict,
+  ('torch._utils', '_rebuild_tensor'): _rebuild_tensor,
+  ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
+  ('torch._utils', '_rebuild_parameter'): _rebuild_parameter,
+  **{('torch', name): _make_storage for name in _STORAGES},
+}
 
 
 class _TensorUnpickler(pickle.Unpickler):
@@ -136,55 +132,56 @@ class _TensorUnpickler(pickle.Unpickler):
 
   def __init__(self, file):
     super().__init__(file, encoding='utf-8')
-    self._known = _known_names()
+    self._stand_ins = {
+      key: _StandIn('.'.join(key), call) for key, call in _CALLS.items()
+    }
     self._storages = {
-      self._known['torch', name]: dtype for name, dtype in _STORAGES.items()
+      self._stand_ins['torch', name]: dtype for name, dtype in _STORAGES.items()
     }
 
   def find_class(self, module, name):
-    """Returns the stand-in of a name that a dict of tensors needs."""
+    """Returns the stand-in for a name that a dict of tensors needs."""
     try:
-      return self._known[module, name]
+      return self._stand_ins[module, name]
     except KeyError:
       raise _Refused(f'it asks for {module}.{name}') from None
 
   def persistent_load(self, pid):
-    """Returns the record of a storage, which lies outside of the pickle."""
+    """Returns the record of a storage, whose bytes are outside the pickle."""
     if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != 'storage':
       raise _Refused('it asks for an object outside of itself')
     _, kind, key, _, size, *view = pid
     if view and view[0] is not None:
       raise _Refused('it asks for a view of a storage')
-    if not isinstance(kind, _Known) or kind not in self._storages:
+    if not isinstance(kind, _StandIn) or kind not in self._storages:
       raise _Refused('it asks for a storage of an unknown type')
     return _Storage(str(key), self._storages[kind], int(size))
 
 
-def _load(file) -> Any:
-  """Loads one pickle, once it is known not to break the loader itself.
+def _load(file: Any) -> Any:
+  """Loads one pickle, after a check that it can't break the loader itself.
 
-  A loader makes room for as many objects as the largest number says under which
-  one is put aside, and follows an object that lies in itself a million times
-  to the end of its own stack.
+  The loader allocates a memo as large as the largest index in use, and
+  overflows its stack on an object that is nested a million times.
 
   Args:
-    file: stands at the pickle's start, and afterwards behind its end.
+    file: at the pickle's start; afterwards behind its end.
   """
   start = file.tell()
   stack: list[int | None] = []  # How deep each object is; None is a mark.
-  aside: dict[int, int | None] = {}
+  memo: dict[Any, int | None] = {}
   for code, argument, _ in pickletools.genops(file):
     if code.name in ('PUT', 'BINPUT', 'LONG_BINPUT', 'MEMOIZE'):
-      number = len(aside) if argument is None else argument
+      number = len(memo) if argument is None else argument
       if number > _MAX_OBJECTS:
         raise _Refused(f'it has room for {number} objects')
-      aside[number] = stack[-1]
+      memo[number] = stack[-1]
     elif code.name in ('GET', 'BINGET', 'LONG_BINGET'):
-      stack.append(aside[argument])
+      stack.append(memo[argument])
     elif code.name == 'MARK':
       stack.append(None)
     else:
-      depth = _depth_of_taken(stack, code) + 1
+      depth = _pop_arguments(stack, code) + 1
       if depth > _MAX_DEPTH:
         raise _Refused(f'it has objects in objects, {depth} deep')
       stack.extend([depth] * len(code.stack_after))
@@ -192,18 +189,20 @@ def _load(file) -> Any:
   return _TensorUnpickler(file).load()
 
 
-def _depth_of_taken(stack: list[int | None], code: Any) -> int:
-  """Takes off the stack what an instruction does; returns how deep it is."""
-  taken, singly = [0], len(code.stack_before)
+def _pop_arguments(
+  stack: list[int | None], code: pickletools.OpcodeInfo
+) -> int:
+  """Pops what an instruction takes off the stack; returns the largest depth."""
+  depths, singly = [0], len(code.stack_before)
   if pickletools.markobject in code.stack_before:
     singly = code.stack_before.index(pickletools.markobject)
-    while (found := stack.pop()) is not None:
-      taken.append(found)
-  taken += [stack.pop() or 0 for _ in range(singly)]
-  return max(taken)
+    while (depth := stack.pop()) is not None:
+      depths.append(depth)
+  depths += [stack.pop() or 0 for _ in range(singly)]
+  return max(depths)
 
 
-def open_file(path: str | os.PathLike) -> dict[str, lazy_array.LazyArray]:
+def open_file(path: str | os.PathLike) -> dict[str, LazyArray]:
   """Opens a dict of tensors that `torch.save` wrote; reads no number yet.
 
   Args:
@@ -217,10 +216,11 @@ def open_file(path: str | os.PathLike) -> dict[str, lazy_array.LazyArray]:
   """
   path = pathlib.Path(path)
   try:
-    is_zip = _starts_with(path, b'PK')
-    content, places = (_open_zip if is_zip else _open_legacy)(path)
+    with path.open('rb') as file:
+      is_zip = file.read(2) == b'PK'
+    content, extents = (_open_zip if is_zip else _open_legacy)(path)
     return {
-      name: _lazy(path, name, tensor, places)
+      name: _lazy(path, name, tensor, extents)
       for name, tensor in content.items()
     }
   except _Refused as error:
@@ -238,7 +238,7 @@ def open_file(path: str | os.PathLike) -> dict[str, lazy_array.LazyArray]:
     ) from error
 
 
-# What Python's loaders raise for bytes that make no sense.
+# What Python's loaders raise for invalid bytes.
 _DAMAGED = (
   OSError,
   zipfile.BadZipFile,
@@ -256,21 +256,17 @@ _DAMAGED = (
 
 def _tensors(content: Any) -> dict[str, _Tensor]:
   if not isinstance(content, Mapping):
-    raise _Refused('it is no dict of tensors')
+    raise _Refused('it is not a dict of tensors')
   for name, tensor in content.items():
     if not isinstance(tensor, _Tensor):
-      raise _Refused(f'{name} is no tensor')
+      raise _Refused(f'{name} is not a tensor')
   return {str(name): tensor for name, tensor in content.items()}
 
 
-def _starts_with(path: pathlib.Path, prefix: bytes) -> bool:
-  with path.open('rb') as file:
-    return file.read(len(prefix)) == prefix
+_Content = tuple[dict[str, _Tensor], dict[str, _Extent]]
 
 
-def _open_zip(
-  path: pathlib.Path,
-) -> tuple[dict[str, _Tensor], dict[str, _Place]]:
+def _open_zip(path: pathlib.Path) -> _Content:
   with zipfile.ZipFile(path) as archive, path.open('rb') as file:
     members = {info.filename: info for info in archive.infolist()}
     (pickled,) = [n for n in members if n.split('/')[1:] == ['data.pkl']]
@@ -284,27 +280,25 @@ def _open_zip(
         raise ValueError(f'its byte order is {order}, expected little')
     with archive.open(pickled) as stream:
       content = _tensors(_load(stream))
-    places = {
-      name.removeprefix(f'{root}data/'): _place_of_member(file, info)
+    extents = {
+      name.removeprefix(f'{root}data/'): _extent_of_member(file, info)
       for name, info in members.items()
       if name.startswith(f'{root}data/')
     }
-  return content, places
+  return content, extents
 
 
-def _place_of_member(file, info: zipfile.ZipInfo) -> _Place:
-  # A member's own header may be longer than what the archive's index says.
+def _extent_of_member(file: BinaryIO, info: zipfile.ZipInfo) -> _Extent:
+  # A member's own header may be longer than the archive's index says.
   file.seek(info.header_offset)
   header = struct.unpack('<4s22xHH', file.read(30))
   if header[0] != b'PK\x03\x04':
     raise ValueError(f'{info.filename} has no header')
-  return _Place(info.header_offset + 30 + sum(header[1:]), info.file_size)
+  return _Extent(info.header_offset + 30 + sum(header[1:]), info.file_size)
 
 
-def _open_legacy(
-  path: pathlib.Path,
-) -> tuple[dict[str, _Tensor], dict[str, _Place]]:
-  """The format of torch before 1.6: pickles, then the storages in turn."""
+def _open_legacy(path: pathlib.Path) -> _Content:
+  """Opens a file of torch before 1.6: pickles, then the storages in turn."""
   with path.open('rb') as file:
     if _load(file) != _MAGIC_NUMBER:
       raise ValueError('it is neither a zip archive nor a pickle of torch')
@@ -316,45 +310,44 @@ def _open_legacy(
     content = _tensors(_load(file))
     keys = _load(file)
     sizes = {
-      tensor.storage.key: lazy_array.numpy_dtype(tensor.storage.dtype).itemsize
+      tensor.storage.key: np.dtype(tensor.storage.dtype).itemsize
       for tensor in content.values()
     }
-    places = {}
+    extents = {}
     for key in map(str, keys):
       (count,) = struct.unpack('<q', file.read(8))
-      places[key] = _Place(file.tell(), count * sizes[key])
-      file.seek(places[key].nbytes, os.SEEK_CUR)
-  return content, places
+      extents[key] = _Extent(file.tell(), count * sizes[key])
+      file.seek(extents[key].nbytes, os.SEEK_CUR)
+  return content, extents
 
 
 def _lazy(
-  path: pathlib.Path, name: str, tensor: _Tensor, places: Mapping[str, _Place]
-) -> lazy_array.LazyArray:
-  """A tensor of the file, if all of it lies inside its storage."""
+  path: pathlib.Path, name: str, tensor: _Tensor, extents: Mapping[str, _Extent]
+) -> LazyArray:
+  """Wraps a tensor of the file, if all of it is inside its storage."""
   storage = tensor.storage
-  dtype = lazy_array.numpy_dtype(storage.dtype)
-  place = places.get(storage.key)
-  if place is None:
+  dtype = np.dtype(storage.dtype)
+  extent = extents.get(storage.key)
+  if extent is None:
     raise ValueError(f'the numbers of {name} are missing')
   reach = tensor.offset + sum(
     (n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True)
   )
   empty = 0 in tensor.shape
   numbers = (tensor.offset, *tensor.shape, *tensor.strides)
-  available = min(storage.size, place.nbytes // dtype.itemsize)
+  stored = extent.nbytes // dtype.itemsize
+  available = min(storage.size, stored)
   if min(numbers) < 0 or not (empty or reach < available):
     raise ValueError(
       f'{name} of shape {tensor.shape} goes beyond its {available} numbers'
     )
-  if place.start + place.nbytes > path.stat().st_size:
+  if extent.start + extent.nbytes > path.stat().st_size:
     raise ValueError(f'the file ends inside the numbers of {name}')
 
   def start_read(index):
     if empty:
       return lazy_array.Ready(np.zeros(tensor.shape, dtype)[index])
-    memory = np.memmap(
-      path, dtype, 'r', place.start, (place.nbytes // dtype.itemsize,)
-    )
+    memory = np.memmap(path, dtype, 'r', extent.start, (stored,))
     view = np.lib.stride_tricks.as_strided(
       memory[tensor.offset :],
       tensor.shape,
@@ -363,6 +356,4 @@ def _lazy(
     )
     return lazy_array.Ready(np.array(view[index]))
 
-  return lazy_array.LazyArray(
-    f'{path}: {name}', tensor.shape, dtype, start_read
-  )
+  return LazyArray(f'{path}: {name}', tensor.shape, dtype, start_read)

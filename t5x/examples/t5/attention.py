@@ -46,7 +46,7 @@ def dot_product_attention(
     deterministic: True turns dropout off.
     dtype: type of the operands and of the result.
     float32_logits: logits in float32 (sums included), not `dtype`; the softmax
-      is in float32 anyhow.
+      is always in float32.
     mask: broadcastable to [B, H, Q, L]; pairs that are 0 or False are masked.
 
   Returns:
@@ -148,8 +148,8 @@ class MultiHeadDotProductAttention(nn.Module):
   With `decode=True` the module keeps `cached_key` and `cached_value`
   [B, H, K, T] and `cache_index` (the number of positions already written) in
   the collection 'cache'. The call that creates them fixes T, the length of its
-  inputs. Later calls write their keys and values behind those already there
-  and attend to all of them.
+  inputs. Later calls append their keys and values to those already there and
+  attend to all of them.
 
   Cross attention can take its keys and values from the collection
   'encoded_cache' (see `cache_encoded`), so that they are projected once and
@@ -160,7 +160,7 @@ class MultiHeadDotProductAttention(nn.Module):
     head_dim: K.
     dtype: type of the activations.
     dropout_rate: dropout of the attention weights.
-    kernel_init: initialiser of the projections; the query's is divided by
+    kernel_init: initializer of the projections; the query's is divided by
       sqrt(K).
     float32_logits: see `dot_product_attention`.
   """
@@ -214,8 +214,8 @@ class MultiHeadDotProductAttention(nn.Module):
     query = self._constrain(self.query(inputs_q))
     kv_axes = 'bkhd'
     if self.has_variable('encoded_cache', 'key'):
-      key = self.get_variable('encoded_cache', 'key')
-      value = self.get_variable('encoded_cache', 'value')
+      key: jax.Array = self.get_variable('encoded_cache', 'key')
+      value: jax.Array = self.get_variable('encoded_cache', 'value')
       kv_axes = 'bhdk'
     else:
       key = self._constrain(self.key(inputs_kv))
@@ -223,7 +223,7 @@ class MultiHeadDotProductAttention(nn.Module):
     if decode:
       initialized = self.has_variable('cache', 'cached_key')
       cached = self._extend_cache(key, value)
-      # The call that makes the cache has no use for its result.
+      # The result of the call that makes the cache is unused.
       if initialized:
         key, value, written = cached
         mask = masks.combine_masks(mask, written, dtype=jnp.bool_)
@@ -248,7 +248,7 @@ class MultiHeadDotProductAttention(nn.Module):
     )
 
   def _attend_grouped(self, query, key, value, bias, mask, kv_axes):
-    """Attention where each row of keys serves a group of rows of queries."""
+    """Attends with each row of keys serving a group of rows of queries."""
     rows, length = query.shape[:2]
     group = rows // key.shape[0]
     if group * key.shape[0] != rows:
@@ -268,7 +268,7 @@ class MultiHeadDotProductAttention(nn.Module):
     return x.reshape(rows, length, *x.shape[2:])
 
   def _extend_cache(self, key, value):
-    """Writes keys and values [B, Q, H, K] behind the cached ones.
+    """Appends keys and values [B, Q, H, K] to the cached ones.
 
     Returns:
       All keys, all values, and which of them each query may see [1, 1, Q, T].
@@ -307,15 +307,15 @@ class MultiHeadDotProductAttention(nn.Module):
       self.put_variable('encoded_cache', name, x)
 
   def cache_position(self) -> tuple[jax.Array, int] | None:
-    """The cache's (positions written, capacity), or None without a cache."""
+    """Returns the cache's (positions written, capacity), if there is one."""
     if not self.has_variable('cache', 'cached_key'):
       return None
-    capacity = self.get_variable('cache', 'cached_key').shape[-1]
-    return self.get_variable('cache', 'cache_index'), capacity
+    keys: jax.Array = self.get_variable('cache', 'cached_key')
+    return self.get_variable('cache', 'cache_index'), keys.shape[-1]
 
 
 def _group_rows(x, rows, group, length):
-  """[B, H, Q, L] (any but L may be 1) -> [B/group, H, group*Q, L] or alike."""
+  """Maps [B, H, Q, L] (any but L may be 1) to [B/group, H, group*Q, L]."""
   if x is None or (x.shape[0] == 1 and x.shape[2] == 1):
     return x
   batch, heads, _, keys = x.shape

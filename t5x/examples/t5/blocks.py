@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from t5x.examples.t5 import layers
 from t5x.examples.t5.config import T5Config
 
-# What a cache says of itself: how many positions are written, and its length.
+# How many positions of a cache are written, and its length.
 CachePosition = tuple[jax.Array, int]
 
 
@@ -66,15 +66,14 @@ def decoder_position_bias(
   cache: CachePosition | None,
   max_decode_length: int | None = None,
 ) -> Float[Array, '1 H T _']:
-  """The relative biases of self-attention for the next `length` positions.
+  """Returns the relative biases of self-attention for the next positions.
 
-  With a cache, only those of the positions that come next are computed, to
-  every position of the cache.
+  With a cache, they are those of the next positions to all of the cache.
 
   Args:
     relative_embedding: a `layers.RelativePositionBiases`.
-    length: T, how many positions there are.
-    cache: None where there is no cache, or where it is about to be made.
+    length: T, the number of positions.
+    cache: None if there is no cache, or if it is about to be made.
     max_decode_length: the length that the cache should have; None for any.
 
   Raises:
@@ -122,6 +121,7 @@ class EncoderLayer(nn.Module):
         a stack computes once for all layers; None computes it here.
     """
     if position_bias is None:
+      assert self.relative_embedding is not None
       length = inputs.shape[-2]
       position_bias = self.relative_embedding(length, length, True)
     inputs = constrain(inputs)
@@ -171,16 +171,20 @@ class DecoderLayer(nn.Module):
       encoder_decoder_mask: [B, 1, T, L].
       deterministic: True turns dropout off.
       decode: reads and writes the cache.
-      max_decode_length: see `position_bias`.
-      position_bias: the result of the method `position_bias`, which a stack
+      max_decode_length: see `decoder_position_bias`.
+      position_bias: the result of `decoder_position_bias`, which a stack
         computes once for all layers; None computes it here.
 
     Returns:
       The residual stream with the three blocks added.
     """
     if position_bias is None:
-      position_bias = self.position_bias(
-        inputs.shape[-2], decode, max_decode_length
+      assert self.relative_embedding is not None
+      position_bias = decoder_position_bias(
+        self.relative_embedding,
+        inputs.shape[-2],
+        self.self_attention.cache_position() if decode else None,
+        max_decode_length,
       )
     inputs = constrain(inputs)
     x = self.pre_self_attention_layer_norm(inputs)
@@ -201,15 +205,6 @@ class DecoderLayer(nn.Module):
     z = self.pre_mlp_layer_norm(constrain(y))
     z = self.mlp(z, decode=decode, deterministic=deterministic)
     return constrain(y + self.dropout(z, deterministic=deterministic))
-
-  def position_bias(
-    self, length: int, decode: bool, max_decode_length: int | None
-  ) -> Float[Array, '1 H T _']:
-    """See `decoder_position_bias`."""
-    cache = self.self_attention.cache_position() if decode else None
-    return decoder_position_bias(
-      self.relative_embedding, length, cache, max_decode_length
-    )
 
   def cache_encoded(self, encoded: Float[Array, 'B L D']) -> None:
     """Projects the keys and values of cross attention, for decoding."""

@@ -1,7 +1,6 @@
-"""The dimensions and options of a T5."""
+"""T5Config: the dimensions and options of a T5."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,7 @@ from t5x import errors
 from t5x.examples.t5 import dense
 
 # What is kept of a layer's forward pass for its backward pass; everything else
-# is computed again. 'none' rematerialises nothing.
+# is computed again. 'none' rematerializes nothing.
 REMAT_POLICIES = {
   'none': None,
   # The results of the products with parameters: what is computed again is
@@ -42,10 +41,10 @@ class T5Config:
     dropout_rate: of every dropout.
     logits_via_embedding: computes the logits with the token embedding.
     float32_attention_logits: attention logits in float32 and not `dtype`.
-      Softmax, norms and loss are in float32 always.
+      Softmax, norms and loss are always in float32.
     scan_layers: compiles one encoder and one decoder layer and runs each in a
       loop, for a compile time that does not grow with the number of layers.
-      The parameters of all layers of a stack lie in one array (`layers/…` with
+      The parameters of all layers of a stack are in one array (`layers/…` with
       a first axis 'layers', in place of `layers_0/…`, `layers_1/…`).
       Checkpoints of either kind restore into the other. Not in T5X's config.
     remat_policy: what the backward pass computes again to save memory: 'none',
@@ -54,7 +53,7 @@ class T5Config:
   """
 
   vocab_size: int
-  dtype: Any = jnp.float32
+  dtype: dense.DType = jnp.float32
   emb_dim: int = 512
   num_heads: int = 8
   num_encoder_layers: int = 6

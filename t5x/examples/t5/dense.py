@@ -8,7 +8,6 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +17,10 @@ from jax import ad_checkpoint, lax
 from jaxtyping import Array, Float, Int
 
 Initializer = Callable[..., jax.Array]
-DType = Any
+DType = jax.typing.DTypeLike
 
-# What products with kernels are called where a rematerialisation policy chooses
-# what to keep: it does not see the matrix products inside them.
+# The name of products with kernels for rematerialization policies, which don't
+# see the matrix products inside them.
 PRODUCT = 'product'
 
 default_kernel_init = nn.initializers.variance_scaling(
@@ -71,7 +70,7 @@ def product(
 ) -> Float[Array, '*B F']:
   """`x @ kernel`, with a gradient of the kernel that is fast on a CPU.
 
-  There, XLA would write a transposed copy of what it computes elementwise
+  On a CPU, XLA would write a transposed copy of what it computes elementwise
   before the product (an activation times a mask), column by column, which
   takes longer than many of the products.
   """
@@ -93,12 +92,12 @@ def _product_bwd(saved, cotangent):
 
 
 def _row_product(x, y):
-  """x.T @ y."""
+  """Returns x.T @ y."""
   return lax.dot_general(x, y, (((0,), (0,)), ((), ())))
 
 
 def _product_of_finished_rows(x, y):
-  """The same, of operands that nothing is fused with."""
+  """Returns x.T @ y, with nothing fused into the operands."""
   return _row_product(*lax.optimization_barrier((x, y)))
 
 
@@ -120,7 +119,7 @@ class DenseGeneral(nn.Module):
     axis: the input axes that are contracted; they must be the last ones.
     dtype: type of the product; `float32` results of lower-precision inputs are
       available through `float32_output`.
-    kernel_init: initialiser of the matrix.
+    kernel_init: initializer of the matrix.
     kernel_axes: logical names of the matrix's two axes.
     float32_output: sums and returns the product of `dtype` operands in float32
       (for logits; one input and one output axis).
@@ -171,9 +170,9 @@ class Embed(nn.Module):
     num_embeddings: V, the rows.
     features: D, the columns.
     cast_input_dtype: ids are cast to it first, if given.
-    dtype: type of the vectors that are handed out.
+    dtype: type of the returned vectors.
     attend_dtype: type of the result of `attend`; None for `dtype`.
-    embedding_init: initialiser of the table.
+    embedding_init: initializer of the table.
     one_hot: looks up by a matrix product with one-hot ids (for a device where
       a gather is slow) and not by a gather. An id out of range gives NaN by
       gather, zeros by product.

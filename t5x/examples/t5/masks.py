@@ -1,69 +1,20 @@
-"""Masks of attention: who sees whom. Nonzero means visible.
+"""Attention masks. Nonzero means visible.
 
 Axes: B batch, Q query length, L key length, T decoder length.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
+from flax.linen import make_attention_mask, make_causal_mask
+from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
-DType = Any
 
-
-def make_attention_mask(
-  query_input: Array,
-  key_input: Array,
-  pairwise_fn: Callable = jnp.multiply,
-  extra_batch_dims: int = 0,
-  dtype: DType = jnp.float32,
-) -> Array:
-  """Mask of `pairwise_fn` between every query position and key position.
-
-  Example (jnp.multiply): query [[1, 0]], key [[1, 1, 0]] ->
-    [[[[1, 1, 0],
-       [0, 0, 0]]]]
-
-  Args:
-    query_input: [*B, Q].
-    key_input: [*B, L].
-    pairwise_fn: elementwise function of a query's and a key's number.
-    extra_batch_dims: axes of size 1 to put in front.
-    dtype: type of the mask.
-
-  Returns:
-    [*B, 1, Q, L] with `extra_batch_dims` axes of size 1 in front.
-  """
-  mask = pairwise_fn(query_input[..., :, None], key_input[..., None, :])
-  mask = mask[..., None, :, :]
-  return jnp.expand_dims(mask, tuple(range(extra_batch_dims))).astype(dtype)
-
-
-def make_causal_mask(
-  x: Array, extra_batch_dims: int = 0, dtype: DType = jnp.float32
-) -> Array:
-  """Mask [*B, 1, T, T] that lets position t see positions up to t.
-
-  Example: any x of shape [1, 3] ->
-    [[[[1, 0, 0],
-       [1, 1, 0],
-       [1, 1, 1]]]]
-
-  Args:
-    x: [*B, T]; only its shape counts.
-    extra_batch_dims: axes of size 1 to put in front.
-    dtype: type of the mask.
-  """
-  positions = jnp.broadcast_to(jnp.arange(x.shape[-1]), x.shape)
-  return make_attention_mask(
-    positions, positions, jnp.greater_equal, extra_batch_dims, dtype
-  )
-
-
-def combine_masks(*masks: Array | None, dtype: DType = jnp.float32):
-  """Logical and of all masks that are not None; None if there is none.
+def combine_masks(
+  *masks: Array | None, dtype: DTypeLike = jnp.float32
+) -> Array | None:
+  """Returns the logical and of all masks but None; None if there are none.
 
   Raises:
     ValueError: if ranks differ.
@@ -74,8 +25,8 @@ def combine_masks(*masks: Array | None, dtype: DType = jnp.float32):
   return functools.reduce(jnp.logical_and, given).astype(dtype)
 
 
-def combine_biases(*masks: Array | None):
-  """Sum of all biases that are not None; None if there is none.
+def combine_biases(*masks: Array | None) -> Array | None:
+  """Returns the sum of all biases but None; None if there are none.
 
   Raises:
     ValueError: if ranks differ.
@@ -96,11 +47,11 @@ def _of_equal_rank(what: str, arrays) -> list:
 
 def make_decoder_mask(
   decoder_target_tokens: Int[Array, 'B T'],
-  dtype: DType,
+  dtype: DTypeLike,
   decoder_causal_attention: Array | None = None,
   decoder_segment_ids: Int[Array, 'B T'] | None = None,
 ) -> Array:
-  """Mask [B, 1, T, T] of the decoder's self-attention.
+  """Returns the mask [B, 1, T, T] of the decoder's self-attention.
 
   A position sees itself and what comes before it, within its own segment, and
   no padding (id 0). Positions marked in `decoder_causal_attention` (the inputs
@@ -126,11 +77,9 @@ def make_decoder_mask(
     prefix = decoder_causal_attention > 0
     visible |= make_attention_mask(prefix, prefix, dtype=jnp.bool_)
   real = decoder_target_tokens > 0
-  masks = [visible, make_attention_mask(real, real, dtype=jnp.bool_)]
+  visible &= make_attention_mask(real, real, dtype=jnp.bool_)
   if decoder_segment_ids is not None:
-    masks.append(
-      make_attention_mask(
-        decoder_segment_ids, decoder_segment_ids, jnp.equal, dtype=jnp.bool_
-      )
+    visible &= make_attention_mask(
+      decoder_segment_ids, decoder_segment_ids, jnp.equal, dtype=jnp.bool_
     )
-  return combine_masks(*masks, dtype=dtype)
+  return visible.astype(dtype)

@@ -4,6 +4,7 @@ Axes: B batch, L encoder length, T decoder length, D embedding, V vocabulary.
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,15 +15,6 @@ from jaxtyping import Array, Float, Int
 from t5x.examples.t5 import blocks, layers, stack
 from t5x.examples.t5.blocks import DecoderLayer, EncoderLayer
 from t5x.examples.t5.config import T5Config
-
-__all__ = [
-  'Decoder',
-  'DecoderLayer',
-  'Encoder',
-  'EncoderLayer',
-  'T5Config',
-  'Transformer',
-]
 
 
 class Encoder(nn.Module):
@@ -142,21 +134,22 @@ class Decoder(nn.Module):
     self.put_variable('encoded_cache', 'layers', made)
 
   def _cache_position(self) -> blocks.CachePosition | None:
-    """Where decoding is. The layers agree: the first one tells for all."""
+    """Returns the position of decoding, from the first layer: all agree."""
     if not self.config.scan_layers:
       return self.layers[0].self_attention.cache_position()
     if not self.has_variable('cache', 'layers'):
       return None
-    cache = self.get_variable('cache', 'layers')['self_attention']
+    layers_cache: dict[str, Any] = self.get_variable('cache', 'layers')
+    cache = layers_cache['self_attention']
     return cache['cache_index'][0], cache['cached_key'].shape[-1]
 
 
 class Transformer(nn.Module):
   """The T5 encoder-decoder.
 
-  Packed rows: attention stays within a segment, and a segment lies in one
-  piece, so relative positions are those within the row; `*_positions` are
-  accepted (T5X passes them) and have nothing to add.
+  Packed rows: attention stays within a segment, and segments are contiguous, so
+  relative positions are those within the row; `*_positions` are accepted, since
+  T5X passes them, but make no difference.
   """
 
   config: T5Config
@@ -198,8 +191,8 @@ class Transformer(nn.Module):
     """Projects the keys and values of all cross attentions, for decoding.
 
     They go into the collection 'encoded_cache', which stays the same at every
-    step and under a reordering of beams. Its batch may be smaller than that of
-    the decoder by a whole factor, the number of decodes of each input:
+    step and when beams are reordered. Its batch may be smaller than the
+    decoder's by an integer factor, the number of decodes of each input:
 
       encoded = module.apply(variables, tokens, method=module.encode, ...)
       _, made = module.apply(
@@ -238,8 +231,8 @@ class Transformer(nn.Module):
       decoder_segment_ids: segments of packed rows.
       decoder_positions: see the class.
       enable_dropout: False for evaluation.
-      decode: takes the positions as the next ones of the collection 'cache',
-        which the first such call makes: its length is that call's T.
+      decode: decodes the next positions of the collection 'cache', which the
+        first such call makes: its length is that call's T.
       max_decode_length: the cache's length, checked if given.
 
     Returns:
@@ -256,6 +249,7 @@ class Transformer(nn.Module):
         'Transformer.decode: expected rows of one example with decode=True,'
         ' found segment ids of packed rows; decode unpacked rows.'
       )
+    # Masks: while decoding, the cache masks the decoder's own positions.
     encoder_real = encoder_input_tokens > 0
     if decode:
       decoder_mask = None
@@ -270,6 +264,7 @@ class Transformer(nn.Module):
         decoder_target_tokens > 0, encoder_real, dtype=jnp.bool_
       )
     if encoder_segment_ids is not None:
+      assert decoder_segment_ids is not None  # Packed batches have both.
       cross_mask &= layers.make_attention_mask(
         decoder_segment_ids, encoder_segment_ids, jnp.equal, dtype=jnp.bool_
       )

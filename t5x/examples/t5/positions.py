@@ -3,8 +3,6 @@
 Axes: Q query length, L key length, H heads.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +14,7 @@ from t5x.examples.t5 import dense
 
 
 def _bucket_starts(num_buckets: int, max_distance: int) -> list[int]:
-  """Smallest distance of each bucket but the first, in whole numbers.
+  """Returns the smallest distance of each bucket but the first, as integers.
 
   The first half of the buckets holds one distance each, the second half grows
   by a constant factor up to max_distance, where the last bucket ends.
@@ -43,7 +41,7 @@ def relative_position_bucket(
   """T5's bucket of a relative position (T5 paper, section 2.1).
 
   Example (num_buckets=8, max_distance=16, bidirectional): half of the buckets
-  serve keys behind the query, half those before it:
+  are for keys before the query, half for those after it:
 
     distance: [-20, -3, -2, -1, 0, 1, 2, 3, 20]
     bucket:   [  3,  2,  2,  1, 0, 5, 6, 6,  7]
@@ -55,7 +53,7 @@ def relative_position_bucket(
     num_buckets: how many buckets there are.
     max_distance: from here on all distances share the last bucket.
   """
-  base = 0
+  base: int | jax.Array = 0
   if bidirectional:
     num_buckets //= 2
     base = jnp.where(distance > 0, num_buckets, 0)
@@ -67,11 +65,11 @@ def relative_position_bucket(
 
 
 def _diagonals_to_matrix(x: jax.Array, rows: int, columns: int) -> jax.Array:
-  """[H, rows + columns - 1] -> [H, rows, columns], constant on diagonals.
+  """Maps [H, rows + columns - 1] to [H, rows, columns], constant on diagonals.
 
-  Element [h, i, j] is x[h, j - i + rows - 1]. Laying the same padded row out
-  again and again, and reading it with a row length smaller by one, shifts each
-  row by one: no gather, and the gradient is a plain sum.
+  Element [h, i, j] is x[h, j - i + rows - 1]. Repeating the same padded row and
+  reading it with a row length smaller by one shifts each row by one: no gather,
+  and the gradient is a plain sum.
   """
   size = rows + columns - 1
   x = jnp.pad(x, ((0, 0), (0, 1)))
@@ -86,7 +84,7 @@ class RelativePositionBiases(nn.Module):
   num_buckets: int
   max_distance: int
   num_heads: int
-  dtype: Any
+  dtype: dense.DType
   embedding_init: dense.Initializer = dense.default_embedding_init
 
   def setup(self):

@@ -1,4 +1,4 @@
-"""Layers one after the other: unrolled or in a loop, rematerialised or not.
+"""Stacks of layers: unrolled or in a loop, rematerialized or not.
 
 A layer is a module `Layer(config, relative_embedding)` that maps the residual
 stream, its first argument, to the next one; all layers get the same further
@@ -26,17 +26,39 @@ def make(layer_cls: type[nn.Module], config: T5Config, count: int) -> Layers:
 
   Args:
     layer_cls: class of a layer.
-    config: `scan_layers` and `remat_policy` count.
+    config: its `scan_layers` and `remat_policy` matter.
     count: how many.
 
   Returns:
     A list of modules; or one module that is all of them, whose variables have
     a first axis, named 'layers'.
   """
-  layer_cls = _layer_class(
-    layer_cls, config.scan_layers, config.remat_policy, count
-  )
+  # Not cached: flax checks during this call whether axes are being recorded.
   if config.scan_layers:
+    layer_cls = _carrying(layer_cls)
+  if config.remat_policy != 'none':
+    names = list(inspect.signature(layer_cls.__call__).parameters)
+    layer_cls = nn.remat(
+      layer_cls,
+      policy=REMAT_POLICIES[config.remat_policy],
+      # A loop already keeps the compiler from merging the two computations.
+      prevent_cse=not config.scan_layers,
+      static_argnums=tuple(names.index(n) for n in _STATIC if n in names),
+    )
+  if config.scan_layers:
+    layer_cls = partitioning.scan_with_axes(
+      layer_cls,
+      variable_axes={
+        'params': 0,
+        'cache': 0,
+        'encoded_cache': 0,
+        'intermediates': 0,
+      },
+      split_rngs={'params': True, 'dropout': True},
+      in_axes=nn.broadcast,
+      length=count,
+      axis_name='layers',
+    )
     return layer_cls(config, None)
   return [layer_cls(config, None) for _ in range(count)]
 
@@ -57,40 +79,11 @@ def run(layers: Layers, x: jax.Array, *args: Any) -> jax.Array:
   return x
 
 
-def _layer_class(layer_cls, scan: bool, remat_policy: str, count: int):
-  # Not cached: flax looks, here and now, whether axes are being recorded.
-  if scan:
-    layer_cls = _carrying(layer_cls)
-  if remat_policy != 'none':
-    names = list(inspect.signature(layer_cls.__call__).parameters)
-    layer_cls = nn.remat(
-      layer_cls,
-      policy=REMAT_POLICIES[remat_policy],
-      # A loop keeps the compiler from merging the two computations already.
-      prevent_cse=not scan,
-      static_argnums=tuple(names.index(n) for n in _STATIC if n in names),
-    )
-  if scan:
-    layer_cls = partitioning.scan_with_axes(
-      layer_cls,
-      variable_axes={
-        'params': 0,
-        'cache': 0,
-        'encoded_cache': 0,
-        'intermediates': 0,
-      },
-      split_rngs={'params': True, 'dropout': True},
-      in_axes=nn.broadcast,
-      length=count,
-      axis_name='layers',
-    )
-  return layer_cls
-
-
 def _carrying(layer_cls: type[nn.Module]) -> type[nn.Module]:
-  """The class with what a loop wants: (what goes on, what is collected)."""
+  """Returns the class with a loop's results: (carry, what is collected)."""
 
-  class Carrying(layer_cls):
+  # mypy has no notion of a base class that is an argument.
+  class Carrying(layer_cls):  # type: ignore[valid-type, misc]
     @functools.wraps(layer_cls.__call__)
     def __call__(self, *args):
       return super().__call__(*args), None

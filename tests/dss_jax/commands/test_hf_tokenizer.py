@@ -1,4 +1,4 @@
-"""Tests of dss_jax.tokenizer_json, against SentencePiece itself."""
+"""Tests of converting tokenizers, against SentencePiece itself."""
 
 import functools
 import io
@@ -22,7 +22,7 @@ _PIECES = (
 )  # fmt: skip
 # What stands for no text, such as `<pad>`, is special to the one and text to
 # the other; and a blank is never written as SentencePiece's sign for it. Marks
-# that combine with any letter are left out: see `tokenizer_json`.
+# that combine with any letter are left out: see `hf_tokenizer`.
 _LETTERS = st.characters(max_codepoint=0x24F, exclude_characters='\r')
 _TEXT = (
   st.lists(

@@ -225,7 +225,8 @@ def with_value(column, value):
     (
       'cqa_train.json',
       replace_line(4, lambda line: '[1]'),
-      r'line 4: expected a JSON object, found \[1\]\. Write one object a line',
+      r'line 4: expected a JSON object, found \[1\]\. Write one object'
+      r' per line',
     ),
     (
       'cqa_test.json',
@@ -262,8 +263,8 @@ def with_value(column, value):
     (
       'cqa_train.json',
       drop_line,
-      r'train_CoT_0\.json to train_CoT_2\.json: expected 23 completions, one a'
-      r' row of .*cqa_train\.json, found 24\. Get the files that belong',
+      r'train_CoT_0\.json to train_CoT_2\.json: expected 23 completions, one'
+      r' per row of .*cqa_train\.json, found 24\. Get the files that belong',
     ),
     ('cqa_test.json', lambda text: ' \n', r'found an empty file\. Get the'),
     (
@@ -274,7 +275,7 @@ def with_value(column, value):
     (
       'llm/test_CoT_0.json',
       lambda text: json.dumps(json.loads(text)[:-1]),
-      r'test_CoT_0\.json: expected 6 completions, one a row of'
+      r'test_CoT_0\.json: expected 6 completions, one per row of'
       r' .*cqa_test\.json, found 5\. Get the files that belong together',
     ),
     (

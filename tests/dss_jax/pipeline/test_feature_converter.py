@@ -134,7 +134,7 @@ def test_examples_come_out_as_they_went_in(examples):
   assert sorted(s for row in packed for s in segments(row)) == sorted(want)
   # A row of padding would read back as nothing.
   assert all(segments(row) for row in packed)
-  # Without packing the order stays, and a pair's rows are neighbours.
+  # Without packing the order stays, and a pair's rows are neighbors.
   rows = convert(examples, pack=False)
   assert len(rows) == len(want)
   assert [s for row in rows for s in segments(row)] == want

@@ -71,7 +71,7 @@ def test_a_wrong_option_is_refused(plan, arguments, message):
   assert message in done.output
 
 
-def test_a_misspelt_macro_is_named(plan):
+def test_a_misspelled_macro_is_named(plan):
   done = plan(*RUN, '--gin.BACH_SIZE=3')
   assert 'BATCH_SIZE' in str(done.exception)
 

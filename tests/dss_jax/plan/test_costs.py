@@ -1,4 +1,4 @@
-"""What a compiled program is estimated to cost."""
+"""Estimated costs of a compiled program."""
 
 import dataclasses
 
@@ -188,7 +188,7 @@ def _operation(line: str, *operands: str) -> costs.Costs:
   )
 
 
-def test_neighbours_on_both_sides_send_at_the_same_time():
+def test_neighbors_on_both_sides_send_at_the_same_time():
   pair = '\n'.join(
     [
       '  %{0} = (f32[9]{{0}}, f32[9]{{0}}) collective-permute-start(%o0),'

@@ -23,7 +23,7 @@ BASE = counting.Model(
   parameter_bytes=990_000_000,
   optimizer_bytes=1_980_000_000,
 )
-V5E = hardware.parse('v5e:4x4')
+WORK = counting.Workload(BASE, hardware.parse('v5e:4x4'))
 
 
 def test_forward_flops_are_those_of_the_network_as_xla_counts_them():
@@ -55,14 +55,15 @@ def test_forward_flops_are_those_of_the_network_as_xla_counts_them():
   lowered = jax.jit(run(module.apply)).lower(
     {'params': variables['params']}, inputs, targets, targets
   )
-  counted = rows * sum(model.forward_flops())
+  counted = rows * model.forward_flops()
   # XLA counts what is element-wise, too: a few percent at this width.
   assert 1.0 < lowered.cost_analysis()['flops'] / counted < 1.04
 
 
 def test_a_training_step_is_three_forward_passes():
-  assert BASE.step_flops(7) == 3 * 7 * sum(BASE.forward_flops())
-  assert BASE.decode_flops(7) == 7 * sum(BASE.forward_flops())
+  decoding = dataclasses.replace(WORK, decode=True)
+  assert WORK.flops(7) == 3 * 7 * BASE.forward_flops()
+  assert decoding.flops(7) == 7 * BASE.forward_flops()
 
 
 def _candidate(**changes) -> counting.Candidate:
@@ -77,41 +78,39 @@ def _candidate(**changes) -> counting.Candidate:
 
 
 def test_splitting_parameters_over_both_axes_divides_them_by_all_chips():
-  whole = counting.memory(BASE, _candidate(), 16)
-  model_axis = counting.memory(BASE, _candidate(partitions=4), 16)
-  both = counting.memory(BASE, _candidate(partitions=4, parameter_dims=2), 16)
+  whole = WORK.memory(_candidate())
+  model_axis = WORK.memory(_candidate(partitions=4))
+  both = WORK.memory(_candidate(partitions=4, parameter_dims=2))
   for kind in ('parameters', 'optimizer', 'gradients'):
     assert model_axis[kind] == whole[kind] / 4
     assert both[kind] == whole[kind] / 16
 
 
-def test_rematerialisation_and_microbatches_lower_what_is_kept():
+def test_rematerialization_and_microbatches_lower_what_is_kept():
   kept = [
-    counting.memory(BASE, _candidate(remat=remat), 16)['activations']
+    WORK.memory(_candidate(remat=remat))['activations']
     for remat in ('none', 'minimal', 'full')
   ]
   assert kept[0] > 2 * kept[1] > 4 * kept[2] > 0
-  split = counting.memory(BASE, _candidate(microbatches=4), 16)
+  split = WORK.memory(_candidate(microbatches=4))
   assert split['activations'] == kept[0] / 4
   assert split['gradients'] == 2 * BASE.parameter_bytes
 
 
-def test_full_rematerialisation_keeps_what_each_layer_starts_from():
-  found = counting.saved_bytes(BASE, 'full', partitions=4)
-  assert found == 2 * 768 * 12 * (512 + 256)
+def test_full_rematerialization_keeps_what_each_layer_starts_from():
+  saved = BASE.saved_bytes('full', partitions=4)
+  assert saved == 2 * 768 * 12 * (512 + 256)
 
 
 def test_computing_again_and_more_transfers_take_time():
   seconds = [
-    counting.seconds(BASE, _candidate(remat=remat), V5E)
+    WORK.seconds(_candidate(remat=remat))
     for remat in ('none', 'minimal', 'full')
   ]
   assert seconds == sorted(seconds)
   assert len(set(seconds)) == 3
-  often = counting.seconds(
-    BASE, _candidate(parameter_dims=2, microbatches=4), V5E
-  )
-  assert often > counting.seconds(BASE, _candidate(parameter_dims=2), V5E)
+  often = WORK.seconds(_candidate(parameter_dims=2, microbatches=4))
+  assert often > WORK.seconds(_candidate(parameter_dims=2))
 
 
 def test_a_candidate_is_written_as_the_gin_file_that_chooses_it():
@@ -128,14 +127,13 @@ def test_a_candidate_is_written_as_the_gin_file_that_chooses_it():
     'trainer.Trainer.num_microbatches = 2',
   ]
   assert 'num_microbatches = None' in _candidate().gin()
-  assert 'trainer' not in _candidate().gin(model_parallel_only=True)
+  assert 'trainer' not in _candidate().gin(decode=True)
 
 
 @pytest.mark.parametrize('chips', [4, 16, 64])
 def test_more_chips_are_never_slower_for_the_same_work_a_chip(chips):
   side = {4: '2x2', 16: '4x4', 64: '8x8'}[chips]
-  few = counting.seconds(BASE, _candidate(rows=8 * chips), V5E)
-  many = counting.seconds(
-    BASE, _candidate(rows=8 * chips), hardware.parse(f'v5e:{side}')
-  )
+  few = WORK.seconds(_candidate(rows=8 * chips))
+  pod = counting.Workload(BASE, hardware.parse(f'v5e:{side}'))
+  many = pod.seconds(_candidate(rows=8 * chips))
   assert (many <= few) == (chips >= 16)

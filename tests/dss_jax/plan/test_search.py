@@ -1,4 +1,4 @@
-"""What is compiled, and what is found to be best."""
+"""The choice of what to compile, and of the best."""
 
 import dataclasses
 
@@ -10,6 +10,8 @@ from tests.dss_jax.plan.test_counting import BASE
 
 GIB = hardware.GIB
 POD = hardware.parse('v5e:4x4')
+WORK = counting.Workload(BASE, POD)
+DECODING = counting.Workload(BASE, POD, decode=True)
 
 
 def _compiler(fits, seconds=None, seen=None):
@@ -18,17 +20,17 @@ def _compiler(fits, seconds=None, seen=None):
   def compile_step(candidate):
     if seen is not None:
       seen.append(candidate)
-    needed = sum(counting.memory(BASE, candidate, POD.count).values())
+    needed = sum(WORK.memory(candidate).values())
     if not fits(candidate):
       return {'fits': False, 'needed': 20 * GIB, 'limit': 16 * GIB}
-    time = (seconds or (lambda c: counting.seconds(BASE, c, POD)))(candidate)
+    time = (seconds or WORK.seconds)(candidate)
     return {'fits': True, 'needed': needed, 'limit': 16 * GIB, 'seconds': time}
 
   return compile_step
 
 
 def test_candidates_leave_whole_rows_and_divide_what_is_split():
-  found = search.candidates(BASE, POD, 32)
+  found = search.candidates(WORK, 32)
   # 12 heads: a replica lies on 1 or 4 of the 16 chips; 2 are half a direction.
   assert {c.partitions for c in found} == {1, 4}
   assert {c.microbatches for c in found if c.partitions == 1} == {1, 2}
@@ -39,19 +41,20 @@ def test_candidates_leave_whole_rows_and_divide_what_is_split():
 
 def test_without_a_data_axis_parameters_are_split_over_model_alone():
   model = dataclasses.replace(BASE, heads=16)
-  found = search.candidates(model, hardware.parse('v5e:2x2'), 1)
+  chips = hardware.parse('v5e:2x2')
+  found = search.candidates(counting.Workload(model, chips), 1)
   assert {(c.partitions, c.parameter_dims) for c in found} == {(4, 1)}
 
 
 def test_a_batch_that_leaves_no_whole_rows_is_refused():
   with pytest.raises(DataError, match='multiple of 16'):
-    search.candidates(BASE, POD, 2)
+    search.candidates(WORK, 2)
 
 
 def test_the_fastest_of_what_fits_comes_first_and_what_does_not_fit_last():
-  choices = search.candidates(BASE, POD, 256)
+  choices = search.candidates(WORK, 256)
   found = search.search(
-    BASE, POD, choices, _compiler(lambda c: c.remat != 'none'), limit=0
+    WORK, choices, _compiler(lambda c: c.remat != 'none'), limit=0
   )
   times = [f.result['seconds'] for f in found if f.fits]
   assert times == sorted(times)
@@ -63,23 +66,19 @@ def test_the_fastest_of_what_fits_comes_first_and_what_does_not_fit_last():
 
 def test_a_search_ends_where_arithmetic_promises_nothing_better():
   seen = []
-  choices = search.candidates(BASE, POD, 256)
+  choices = search.candidates(WORK, 256)
   found = search.search(
-    BASE, POD, choices, _compiler(lambda c: True, seen=seen), limit=8
+    WORK, choices, _compiler(lambda c: True, seen=seen), limit=8
   )
   assert len(seen) == 1
-  assert found[0].candidate == min(
-    choices, key=lambda c: counting.seconds(BASE, c, POD)
-  )
+  assert found[0].candidate == min(choices, key=WORK.seconds)
 
 
 def test_what_needs_more_than_what_was_too_large_is_not_compiled():
   seen = []
-  choices = search.candidates(BASE, POD, 256)
-  search.search(
-    BASE, POD, choices, _compiler(lambda c: False, seen=seen), limit=0
-  )
-  sizes = [sum(counting.memory(BASE, c, POD.count).values()) for c in seen]
+  choices = search.candidates(WORK, 256)
+  search.search(WORK, choices, _compiler(lambda c: False, seen=seen), limit=0)
+  sizes = [sum(WORK.memory(c).values()) for c in seen]
   assert sizes == sorted(sizes, reverse=True)
   assert len(set(sizes)) == len(sizes)
 
@@ -87,9 +86,8 @@ def test_what_needs_more_than_what_was_too_large_is_not_compiled():
 def test_the_limit_counts_compilations():
   seen = []
   search.search(
-    BASE,
-    POD,
-    search.candidates(BASE, POD, 256),
+    WORK,
+    search.candidates(WORK, 256),
     _compiler(lambda c: False, seen=seen),
     limit=2,
   )
@@ -98,16 +96,15 @@ def test_the_limit_counts_compilations():
 
 def test_if_arithmetic_lets_nothing_through_the_smallest_is_compiled():
   model = dataclasses.replace(BASE, parameter_bytes=10**13)
-  choices = search.candidates(model, POD, 256)
+  work = counting.Workload(model, POD)
+  choices = search.candidates(work, 256)
   seen = []
   found = search.search(
-    model, POD, choices, _compiler(lambda c: False, seen=seen), limit=4
+    work, choices, _compiler(lambda c: False, seen=seen), limit=4
   )
   assert seen == [found[0].candidate]
   assert not found[0].fits
-  smallest = min(
-    choices, key=lambda c: sum(counting.memory(model, c, 16).values())
-  )
+  smallest = min(choices, key=lambda c: sum(work.memory(c).values()))
   assert seen == [smallest]
 
 
@@ -118,7 +115,7 @@ def test_a_candidate_that_cannot_be_compiled_does_not_end_the_search():
     return _compiler(lambda c: True)(candidate)
 
   found = search.search(
-    BASE, POD, search.candidates(BASE, POD, 256), compile_step, limit=0
+    WORK, search.candidates(WORK, 256), compile_step, limit=0
   )
   assert found[0].fits
   assert found[-1].problem == 'The compiling process ended.'
@@ -126,18 +123,20 @@ def test_a_candidate_that_cannot_be_compiled_does_not_end_the_search():
 
 def test_one_gpu_is_counted_only():
   gpu = hardware.parse('gpu:h200')
-  choices = search.candidates(BASE, gpu, 64)
-  found = search.count_only(BASE, gpu, choices)
+  work = counting.Workload(BASE, gpu)
+  choices = search.candidates(work, 64)
+  found = search.count_only(work, choices)
   assert 0 < len(found) <= 8
   assert all(f.result is None for f in found)
   assert all(sum(f.counted.values()) <= gpu.chip.hbm_bytes for f in found)
   model = dataclasses.replace(BASE, parameter_bytes=10**13)
-  assert len(search.count_only(model, gpu, choices)) == 1
+  work = counting.Workload(model, gpu)
+  assert len(search.count_only(work, choices)) == 1
 
 
 def test_decoding_holds_a_cache_and_no_optimizer():
-  candidate = search.decode_candidates(BASE, POD, 64)[0]
-  kinds = search.counted_bytes(BASE, candidate, POD.count, decode=True)
+  candidate = search.candidates(DECODING, 64)[0]
+  kinds = DECODING.memory(candidate)
   assert kinds['optimizer'] == kinds['gradients'] == 0
   # 4 rows a chip; keys and values; bfloat16; 12 layers of 768; 512 + 256.
   assert kinds['activations'] == 4 * 2 * 2 * 12 * 768 * (512 + 256)
@@ -146,11 +145,9 @@ def test_decoding_holds_a_cache_and_no_optimizer():
 def test_decoding_keeps_parameters_where_they_fit_and_gathers_none():
   seen = []
   search.search(
-    BASE,
-    POD,
-    search.decode_candidates(BASE, POD, 64),
+    DECODING,
+    search.candidates(DECODING, 64),
     _compiler(lambda c: True, seen=seen),
     limit=1,
-    decode=True,
   )
   assert [c.parameter_dims for c in seen] == [1]

@@ -1,4 +1,4 @@
-"""What a plan prints."""
+"""The report of a plan."""
 
 import pytest
 
@@ -15,7 +15,7 @@ COUNTED = {
   'activations': 1.0 * GIB,
   'working': 0.5 * GIB,
 }
-FITS = search.Found(
+FITS = search.Outcome(
   CANDIDATE,
   {
     'fits': True,
@@ -31,7 +31,7 @@ FITS = search.Found(
   },
   COUNTED,
 )
-FAILS = search.Found(
+FAILS = search.Outcome(
   CANDIDATE,
   {
     'fits': False,
@@ -42,23 +42,27 @@ FAILS = search.Found(
   },
   COUNTED,
 )
+REPORT = table.Report(counting.Workload(BASE, POD), example_tokens=128)
 
 
-def test_utilisation_is_of_model_flops_at_the_peak_of_all_chips():
-  got = table.figures(BASE, POD, FITS, example_tokens=128)
-  assert got['mfu'] == pytest.approx(BASE.step_flops(256) / 16 / 197e12 / 0.5)
-  assert got['tokens'] == 256 * (512 + 256) / 0.5
-  assert got['examples'] == got['tokens'] / 128
+def test_utilization_is_of_model_flops_at_the_peak_of_all_chips():
+  used = REPORT.utilization(256, 0.5)
+  assert used == pytest.approx(
+    3 * 256 * BASE.forward_flops() / 16 / 197e12 / 0.5
+  )
+  assert REPORT.token_rate(256, 0.5) == 256 * (512 + 256) / 0.5
+  assert REPORT.example_rate(256, 0.5) == 256 * (512 + 256) / 0.5 / 128
 
 
-def test_decoding_counts_an_example_a_row_and_its_target_tokens():
-  got = table.figures(BASE, POD, FITS, example_tokens=128, decode=True)
-  assert got['tokens'] == 256 * 256 / 0.5
-  assert got['examples'] == 256 / 0.5
+def test_decoding_counts_an_example_per_row_and_its_target_tokens():
+  workload = counting.Workload(BASE, POD, decode=True)
+  report = table.Report(workload, example_tokens=128)
+  assert report.token_rate(256, 0.5) == 256 * 256 / 0.5
+  assert report.example_rate(256, 0.5) == 256 / 0.5
 
 
 def test_a_row_shows_memory_by_kind_and_figures():
-  cells = dict(zip(table.HEADER, table.row(BASE, POD, FITS, 128), strict=True))
+  cells = dict(zip(table.HEADER, REPORT.row(FITS), strict=True))
   assert cells['parameters'] == 'data, model'
   assert (cells['activ.'], cells['temp.'], cells['total']) == (
     '1.00',
@@ -71,7 +75,7 @@ def test_a_row_shows_memory_by_kind_and_figures():
 
 
 def test_the_report_ends_with_the_gin_file_of_the_best():
-  text = table.report(BASE, POD, [FITS, FAILS], 128)
+  text = REPORT.text([FITS, FAILS])
   assert text.endswith(CANDIDATE.gin().rstrip())
   assert 'all-gather 2 GB' in text
   assert 'all-reduce' not in text.partition('Between chips')[2]
@@ -79,14 +83,15 @@ def test_the_report_ends_with_the_gin_file_of_the_best():
 
 
 def test_where_nothing_fits_the_report_says_by_how_much():
-  text = table.report(BASE, POD, [FAILS], 128)
-  assert 'needs 20.00 GiB a chip, 4.25 GiB more than the 15.75 GiB' in text
+  text = REPORT.text([FAILS])
+  assert 'needs 20.00 GiB per chip, 4.25 GiB more than the 15.75 GiB' in text
   assert 'network.T5Config' not in text
 
 
-def test_a_gpu_is_said_to_be_counted_only():
-  gpu = hardware.parse('gpu:h200')
-  text = table.report(BASE, gpu, [search.Found(CANDIDATE, None, COUNTED)], 128)
+def test_a_gpu_is_reported_as_counted_only():
+  workload = counting.Workload(BASE, hardware.parse('gpu:h200'))
+  report = table.Report(workload, example_tokens=128)
+  text = report.text([search.Outcome(CANDIDATE, None, COUNTED)])
   assert 'counted and not compiled' in text
 
 

@@ -1,4 +1,4 @@
-"""The process that compiles, and who talks to it; no compiler of TPU's."""
+"""The process that compiles and its client, without TPU's compiler."""
 
 import io
 import json
@@ -20,7 +20,7 @@ FINE = counting.Candidate(2, 2, 'full', 2, 16)
 def step():
   """The tiny model's training step, on eight CPU devices."""
   with run_config.configured(FILES, ['BATCH_SIZE = 16'], FINE.gin()) as bound:
-    return program.train_step(bound, jax.devices(), FINE.rows)
+    return program.lower(bound, jax.devices(), FINE.rows)
 
 
 def test_the_step_is_laid_out_as_the_candidate_says(step):
@@ -111,7 +111,7 @@ def test_a_macro_that_is_not_set_is_named():
     ('INTERNAL: something else', None),
   ],
 )
-def test_what_the_compiler_says_of_memory_is_read(message, expected):
+def test_memory_errors_of_the_compiler_are_parsed(message, expected):
   assert worker.exhausted(message) == expected
 
 
@@ -216,7 +216,7 @@ def test_tpus_compiler_plans_the_tiny_model_within_its_chips(tmp_path):
   assert found['fits']
   assert found['unknown_loops'] == 0
   # Everything inside the layers is computed once more than the model needs.
-  needed = model.step_flops(16) / 4
+  needed = 3 * 16 * model.forward_flops() / 4
   assert needed < found['flops'] < 1.5 * needed
   assert found['seconds'] > needed / hardware.parse('v5e:2x2').chip.flops
   assert sum(found['collective_bytes'].values()) > found['parameters']

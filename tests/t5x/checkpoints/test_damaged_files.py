@@ -1,4 +1,4 @@
-"""What is read from disk or typed may be anything: an error names it."""
+"""Whatever a file or an option holds, an error names it."""
 
 import json
 

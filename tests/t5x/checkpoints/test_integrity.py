@@ -1,4 +1,4 @@
-"""Disks that fill up, bytes that change: named, and nothing good is lost."""
+"""Full disks and changed bytes are named, and no good checkpoint is lost."""
 
 import json
 import os

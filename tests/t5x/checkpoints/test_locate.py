@@ -1,4 +1,4 @@
-"""Tests of t5x.checkpoint_layouts (and of t5x.orbax_checkpoints behind it)."""
+"""Tests of t5x.checkpoints.locate and formats.orbax."""
 
 import pathlib
 import shutil

@@ -1,4 +1,4 @@
-"""Tests of t5x.checkpoints (and of the modules t5x.checkpoint_* behind it)."""
+"""Tests of t5x.checkpoints.manager and of restoring."""
 
 import functools
 import pathlib

@@ -1,4 +1,4 @@
-"""Tests of t5x.checkpoint_retention."""
+"""Tests of t5x.checkpoints.retention."""
 
 import pytest
 

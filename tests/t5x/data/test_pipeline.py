@@ -256,7 +256,9 @@ def test_a_misspelt_task_is_refused_with_the_closest_name():
 
 
 def test_an_absent_split_is_refused_with_those_there_are():
-  with pytest.raises(errors.UserError, match=r"no split 'test'.*validation"):
+  with pytest.raises(
+    errors.UserError, match=r"has the split 'test'.*validation"
+  ):
     _dataset(split='test')
 
 

@@ -114,7 +114,7 @@ def test_a_damaged_record_is_named_where_it_is_read(files):
   tfrecords.check_files([_config()])  # Its length is right.
   with (
     _refused(f'{files[0]}: record 2 is damaged'),
-    tfrecords.damage_named([_config()]),
+    tfrecords.naming_damage_in_errors([_config()]),
   ):
     converter = seqio.EncDecFeatureConverter
     list(pipeline.get_dataset(_config(), 0, 1, converter, num_epochs=1))

@@ -97,7 +97,7 @@ def test_meshes_decode_alike(decode, on_one_device, num_partitions):
 
 
 def test_decoding_with_a_cache_scores_as_a_full_pass_does(decode):
-  """What beam search says of its best is what `score_batch` says of it."""
+  """Beam search gives its best sequence the score that `score_batch` gives."""
   model = tiny_model.model()
   params = tiny_model.initial_variables(model)['params']
   batch = tiny_model.batch()

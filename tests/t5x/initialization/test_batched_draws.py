@@ -1,4 +1,4 @@
-"""Tests of t5x.batched_draws."""
+"""Tests of t5x.initialization.batched_draws."""
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,6 @@ def test_draws_of_a_kind_become_one(key):
 
 
 def test_large_draws_stay_apart(monkeypatch):
-  monkeypatch.setattr(batched_draws, '_MOST_BYTES', 2 * 24 * 4)
+  monkeypatch.setattr(batched_draws, '_MAX_BATCH_BYTES', 2 * 24 * 4)
   assert _wide_loops(jax.random.key(0)) == [2, 2]
   _check_the_same(jax.random.key(0))

@@ -1,4 +1,4 @@
-"""Tests of t5x.initialization and t5x.checkpoint_config."""
+"""Tests of t5x.initialization and of the configuration of checkpoints."""
 
 import functools
 import json

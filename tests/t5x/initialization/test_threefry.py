@@ -1,4 +1,4 @@
-"""Tests of t5x.threefry."""
+"""Tests of t5x.initialization.threefry."""
 
 import jax
 import jax.numpy as jnp

@@ -150,7 +150,7 @@ def test_packed_rows_count_their_examples():
 @pytest.mark.parametrize(
   'factor', ['NUM_REAL_TARGET_TOKENS', 'AVERAGE_PER_SEQUENCE', 20.0, None]
 )
-def test_the_whole_batch_normalises_however_it_is_split(factor):
+def test_the_whole_batch_normalizes_however_it_is_split(factor):
   model = tiny_model.model(loss_normalizing_factor=factor)
   table = jax.random.normal(jax.random.key(0), (64, 64))
   model._compute_logits = lambda params, batch, rng: table[
@@ -289,7 +289,7 @@ def test_vocabularies_are_handed_out():
   assert model.decode_fn is decoding.beam_search
 
 
-def test_a_misspelt_normalising_factor_is_said():
+def test_a_misspelled_normalizing_factor_is_reported():
   model = tiny_model.model(loss_normalizing_factor='NUM_REAL_TARGET_TOKEN')
   with pytest.raises(errors.UserError, match='NUM_REAL_TARGET_TOKENS'):
     model.prepare_batch(tiny_model.batch())

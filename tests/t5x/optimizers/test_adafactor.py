@@ -230,7 +230,7 @@ def test_one_nan_in_one_parameter_skips_the_step_for_all():
   assert not np.isnan(taken.target['b']).any()
 
 
-def test_a_missing_learning_rate_is_said():
+def test_a_missing_learning_rate_is_reported():
   optimizer = adafactor.Adafactor().create({'w': jnp.ones(3)})
   with pytest.raises(errors.UserError, match='no learning rate'):
     optimizer.apply_gradient({'w': jnp.ones(3)})
@@ -313,7 +313,7 @@ def test_logical_rules_leave_what_has_no_columns_whole():
     assert kept.v.shape == (4, 6)
 
 
-def test_an_axis_without_a_rule_is_said():
+def test_an_axis_without_a_rule_is_reported():
   optimizer_def = adafactor.Adafactor(
     logical_factor_rules=adafactor.standard_logical_factor_rules()
   )

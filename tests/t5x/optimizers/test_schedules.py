@@ -34,7 +34,7 @@ def test_rsqrt_decay_is_flat_during_warmup_and_falls_after():
   np.testing.assert_allclose(values, [0.2, 0.2, 0.1])
 
 
-def test_normalised_rsqrt_decay_starts_at_the_base_rate():
+def test_normalized_rsqrt_decay_starts_at_the_base_rate():
   values = _values(
     [0, 100, 400],
     factors='constant * rsqrt_normalized_decay',

@@ -30,7 +30,7 @@ def mesh_axes(names, **dims):
     (2, 2, P('data', 'model'), P('data', None, 'model')),
   ],
 )
-def test_rules_split_as_t5x_says(activation, parameter, weight, stream):
+def test_rules_split_as_in_t5x(activation, parameter, weight, stream):
   dims = {
     'activation_partitioning_dims': activation,
     'parameter_partitioning_dims': parameter,
@@ -220,7 +220,7 @@ def _state_axes(optimizer_def, dims):
 
 
 @pytest.mark.parametrize('dims', [1, 2])
-def test_optimizer_state_lies_where_its_parameters_lie(dims):
+def test_optimizer_state_is_split_as_its_parameters(dims):
   embed = 'data' if dims == 2 else None
   axes = _state_axes(adafactor.Adafactor(beta1=0.9), dims)
   wi = axes.params['encoder']['layers_0']['mlp']['wi_0']['kernel']

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x import data, errors, trainer
+from t5x import data, errors, partitioning, trainer
 from t5x.trainer import compile_ahead
 from tests.t5x import small_run, toy_model
 
@@ -49,11 +49,11 @@ def test_a_trainer_takes_what_was_compiled_ahead_and_steps_alike():
     with _trainer(model, toy_model.state(model), jax.random.key(1)) as t:
       if ahead is not None:
         ahead.give_to(t)
-        taken = dict(t._steps.programs)
+        taken = dict(t._programs)
         assert len(taken) == 1
       t.train(iter(batches), 2).result()
       if ahead is not None:
-        assert t._steps.programs == taken
+        assert t._programs == taken
       states.append(jax.tree.map(np.array, t.train_state.state_dict()))
   jax.tree.map(np.testing.assert_array_equal, *states)
 
@@ -65,7 +65,7 @@ def test_a_state_of_another_type_is_compiled_for_anew():
   half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params)
   with _trainer(model, state.replace_params(half), jax.random.key(1)) as t:
     ahead.give_to(t)
-    assert not t._steps.programs
+    assert not t._programs
     t.train(iter([toy_model.batch()]), 1).result()
 
 
@@ -102,15 +102,15 @@ def test_a_run_compiles_once_and_a_finished_one_not_at_all(
   tmp_path, monkeypatch
 ):
   compiled = []
-  compile_step = trainer.BaseTrainer._compile
+  compile_step = partitioning.PjitPartitioner.compile
 
-  def counted(self, name, batch):
-    compiled.append((name, jax.tree.leaves(batch)[0].shape[0]))
-    return compile_step(self, name, batch)
+  def counted(self, step, state, batch, *rng):
+    compiled.append((jax.tree.leaves(batch)[0].shape[0], len(rng)))
+    return compile_step(self, step, state, batch, *rng)
 
-  monkeypatch.setattr(trainer.BaseTrainer, '_compile', counted)
+  monkeypatch.setattr(partitioning.PjitPartitioner, 'compile', counted)
   small_run.call(tmp_path, total_steps=2)
-  assert compiled == [('train', 8)]
+  assert compiled == [(8, 1)]  # A training step takes a key.
   small_run.call(tmp_path, total_steps=2)
   assert len(compiled) == 1
   small_run.call(tmp_path, total_steps=3)

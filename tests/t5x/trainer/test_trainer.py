@@ -90,9 +90,9 @@ def test_a_run_that_goes_on_from_a_copy_ends_where_it_would_have():
     fresh = t.train_state.restore_state(jax.tree.map(jnp.zeros_like, copy))
     t.train(iter(rows[2:]), 2, start_step=2).result()
     whole = jax.tree.map(np.array, t.train_state.state_dict())
-    compiled = t._steps
+    compiled = t._programs
   with make(model, fresh.restore_state(copy), **options) as t:
-    t._steps = compiled
+    t._programs = compiled
     t.train(iter(rows[2:]), 2).result()
     jax.tree.map(
       np.testing.assert_array_equal, t.train_state.state_dict(), whole
@@ -122,13 +122,13 @@ def test_the_host_is_one_step_ahead_and_no_more():
   with make() as t:
     t.step_callback = lambda n: events.append(('done', n))
     t.compile_train(toy_model.batch())
-    ((key, step),) = t._steps.programs.items()
+    ((key, step),) = t._programs.items()
 
     def logged(*args):
       events.append(('dispatched', sum(e[0] == 'dispatched' for e in events)))
       return step(*args)
 
-    t._steps.programs[key] = logged
+    t._programs[key] = logged
     t.train(batches(3), 3)
     first = list(events)
     t.train(batches(1), 1, start_step=3).result()
@@ -210,7 +210,7 @@ def test_a_task_without_batches_has_no_metrics():
     assert t.eval({'task': iter([])}) == {'task': {}}
 
 
-def test_an_unknown_task_is_said():
+def test_an_unknown_task_is_reported():
   with (
     make() as t,
     pytest.raises(errors.UserError, match="Did you mean 'task'"),
@@ -218,7 +218,7 @@ def test_an_unknown_task_is_said():
     t.eval({'tsak': batches(1)})
 
 
-def test_batches_that_end_early_are_said():
+def test_batches_that_end_early_are_reported():
   with (
     make() as t,
     pytest.raises(errors.UserError, match='after 2 of 3 steps, at step 9'),
@@ -230,10 +230,10 @@ def test_compiling_beforehand_is_all_the_compiling():
   with make() as t:
     t.compile_train(toy_model.batch())
     t.compile_eval({'task': toy_model.batch()})
-    known = dict(t._steps.programs)
+    known = dict(t._programs)
     t.train(batches(2), 2).result()
     t.eval({'task': batches(1)})
-    assert t._steps.programs == known
+    assert t._programs == known
 
 
 def test_a_batch_that_mesh_and_microbatches_do_not_divide_is_refused():

@@ -1,4 +1,4 @@
-"""Tests of t5x.huggingface."""
+"""Tests of t5x.checkpoints.formats.huggingface."""
 
 import functools
 import json
@@ -13,11 +13,11 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
-from t5x import adafactor, decoding, models
-from t5x.checkpoints.formats import huggingface, layer_stacks, torch_pickle
+from t5x import adafactor, checkpoints, decoding, models
+from t5x.checkpoints.formats import huggingface, torch_pickle
 from t5x.errors import UserError
 from t5x.examples.t5 import network
-from tests import golden_data
+from tests import golden_data, stacked_trees
 
 GOLDEN = pathlib.Path(golden_data.__file__).parent / 'golden'
 NAMES = ['hf_1_1', 'hf_1_0']
@@ -45,9 +45,13 @@ def _config(name, dtype=np.float32):
   )
 
 
+def _read(path):
+  return checkpoints.load_t5x_checkpoint(path)['target']
+
+
 @functools.cache
 def _params(name):
-  return huggingface.read(_model(name))
+  return _read(_model(name))
 
 
 def _flat(tree):
@@ -120,7 +124,7 @@ def _shapes(tree):
 def test_what_is_written_reads_back_to_the_bit(name, dtype, tmp_path):
   params = jax.tree.map(lambda x: x.astype(dtype), _params(name))
   huggingface.write(params, _config(name), str(tmp_path / 'out'))
-  read = _flat(huggingface.read(str(tmp_path / 'out')))
+  read = _flat(_read(str(tmp_path / 'out')))
   for key, leaf in _flat(params).items():
     assert read[key].dtype == dtype
     assert read[key].tobytes() == np.ascontiguousarray(leaf).tobytes(), key
@@ -129,12 +133,12 @@ def test_what_is_written_reads_back_to_the_bit(name, dtype, tmp_path):
 def test_what_is_more_than_a_file_holds_is_written_to_several(
   tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(huggingface, '_MOST_BYTES', 20_000)
+  monkeypatch.setattr(huggingface, '_MAX_FILE_BYTES', 20_000)
   huggingface.write(_params('hf_1_1'), _config('hf_1_1'), str(tmp_path))
   sizes = [file.stat().st_size for file in tmp_path.glob('model-*.safetensors')]
   assert len(sizes) > 2
   assert not (tmp_path / 'model.safetensors').exists()
-  read = _flat(huggingface.read(str(tmp_path)))
+  read = _flat(_read(str(tmp_path)))
   for key, leaf in _flat(_params('hf_1_1')).items():
     np.testing.assert_array_equal(read[key], leaf)
 
@@ -167,7 +171,7 @@ def test_weights_in_several_files_are_read_through_their_index(tmp_path):
     json.dumps({'weight_map': files})
   )
   assert huggingface.is_huggingface_folder(str(folder))
-  read = _flat(huggingface.read(str(folder)))
+  read = _flat(_read(str(folder)))
   for key, leaf in _flat(_params('hf_1_1')).items():
     np.testing.assert_array_equal(read[key], leaf)
 
@@ -188,7 +192,7 @@ def test_spare_weights_of_old_folders_are_passed_over(tmp_path):
   bias = 'EncDecAttention.relative_attention_bias.weight'
   weights[f'decoder.block.0.layer.1.{bias}'] = np.zeros((32, 4), np.float32)
   safetensors.numpy.save_file(weights, file)
-  read = huggingface.read(str(folder))
+  read = _read(str(folder))
   assert _flat(read).keys() == _flat(_params('hf_1_0')).keys()
 
 
@@ -199,7 +203,7 @@ TORCH = GOLDEN / 'torch_files'
 def test_weights_of_pytorch_are_those_of_the_same_model(name):
   with np.load(TORCH / 'model.npz') as arrays:
     expected = dict(arrays)
-  read = _flat(huggingface.read(str(TORCH / name)))
+  read = _flat(_read(str(TORCH / name)))
   np.testing.assert_array_equal(
     read['token_embedder/embedding'], expected['shared.weight']
   )
@@ -220,17 +224,17 @@ def test_a_pytorch_folder_that_lacks_a_file_is_named(tmp_path):
   folder = pathlib.Path(shutil.copytree(TORCH / 'sharded', tmp_path / 'x'))
   (folder / 'pytorch_model-00002-of-00002.bin').unlink()
   with pytest.raises(UserError, match=r'pytorch_model-00002-of-00002\.bin is'):
-    huggingface.read(str(folder))
+    _read(str(folder))
   index = folder / 'pytorch_model.bin.index.json'
   index.write_text('{"weight_map": {"a": "../../secret.bin"}}')
   with pytest.raises(UserError, match=r"files beside it, found '\.\./\.\./sec"):
-    huggingface.read(str(folder))
+    _read(str(folder))
   index.write_text('[]')
   with pytest.raises(UserError, match=r"'weight_map' names the files"):
-    huggingface.read(str(folder))
+    _read(str(folder))
 
 
-def test_quantised_weights_of_pytorch_are_refused():
+def test_quantized_weights_of_pytorch_are_refused():
   lazy = torch_pickle.open_file(TORCH / 'tensors.zip.bin')['int64']
   with pytest.raises(UserError, match=r'floating-point weights.*found int64'):
     huggingface._check_type(lazy)
@@ -240,14 +244,14 @@ def test_a_folder_without_weights_is_named(tmp_path):
   folder = _copy('hf_1_1', tmp_path)
   (folder / 'model.safetensors').unlink()
   with pytest.raises(UserError, match=r'no weights: looked for model\.safet'):
-    huggingface.read(str(folder))
+    _read(str(folder))
 
 
 def test_another_kind_of_model_is_refused(tmp_path):
   folder = _copy('hf_1_1', tmp_path)
   (folder / 'config.json').write_text('{"model_type": "bert"}')
   with pytest.raises(UserError, match=r"model_type 't5'.*found 'bert'"):
-    huggingface.read(str(folder))
+    _read(str(folder))
 
 
 def test_a_download_that_stopped_short_is_named(tmp_path):
@@ -255,7 +259,7 @@ def test_a_download_that_stopped_short_is_named(tmp_path):
   file = folder / 'model.safetensors'
   file.write_bytes(file.read_bytes()[:-100])
   with pytest.raises(UserError, match=rf'{file}: cannot be read as safetenso'):
-    huggingface.read(str(folder))
+    _read(str(folder))
 
 
 def test_weights_that_do_not_fit_their_configuration_are_named(tmp_path):
@@ -264,13 +268,13 @@ def test_weights_that_do_not_fit_their_configuration_are_named(tmp_path):
   config['num_layers'] = 4
   (folder / 'config.json').write_text(json.dumps(config))
   with pytest.raises(UserError, match=r"4 encoder.*missing \['encoder.block.3"):
-    huggingface.read(str(folder))
+    _read(str(folder))
 
 
 def test_stacked_layers_are_written_one_by_one(tmp_path):
-  stacked = layer_stacks.stacked(_params('hf_1_1'))
+  stacked = stacked_trees.stacked(_params('hf_1_1'))
   huggingface.write(stacked, _config('hf_1_1'), str(tmp_path))
-  for key, leaf in _flat(huggingface.read(str(tmp_path))).items():
+  for key, leaf in _flat(_read(str(tmp_path))).items():
     np.testing.assert_array_equal(leaf, _flat(_params('hf_1_1'))[key])
 
 

@@ -21,7 +21,7 @@ from t5x.checkpoints import config as config_lib
 from t5x.checkpoints.formats import layer_stacks, lazy_array
 from t5x.errors import UserError
 from t5x.examples.t5 import network
-from tests import golden_data
+from tests import golden_data, stacked_trees
 
 GOLDEN = pathlib.Path(golden_data.__file__).parent / 'golden'
 SMALL = dict(
@@ -109,17 +109,17 @@ def test_a_tree_is_stacked_and_unstacked():
       'norm': np.array([5]),
     }
   }
-  stacked = layer_stacks.stacked(tree)
+  stacked = stacked_trees.stacked(tree)
   np.testing.assert_array_equal(
     stacked['encoder']['layers']['scale'], [[1, 2], [3, 4]]
   )
   assert set(stacked['encoder']) == {'layers', 'norm'}
-  check_bits(layer_stacks.unstacked(stacked), tree)
+  check_bits(stacked_trees.unstacked(stacked), tree)
 
 
 def test_layers_count_by_their_numbers_and_not_by_their_names():
   tree = {f'layers_{i}': {'w': np.array([i, i])} for i in range(12)}
-  stacked = layer_stacks.stacked({'encoder': tree})
+  stacked = stacked_trees.stacked({'encoder': tree})
   assert stacked['encoder']['layers']['w'][:, 0].tolist() == list(range(12))
 
 
@@ -159,7 +159,7 @@ def test_states_are_restored_in_the_other_form_to_the_bit(
 ):
   path, state = saved(scan, name, str(tmp_path), layout)
   restored = restore(path, not scan, OPTIMIZERS[name]())
-  change = layer_stacks.unstacked if scan else layer_stacks.stacked
+  change = stacked_trees.unstacked if scan else stacked_trees.stacked
   expected = change(jax.tree.map(np.asarray, state.state_dict()))
   check_bits(restored.state_dict(), expected)
 
@@ -170,9 +170,9 @@ def test_checkpoints_from_upstream_are_restored_as_stacks(name, layout):
   golden = golden_data.load(name)
   path = GOLDEN / name / layout / 'checkpoint_0'
   state = restore(path, True, adafactor.Adafactor(1e-3), **golden.config_kwargs)
-  check_bits(state.params, layer_stacks.stacked(golden.params))
+  check_bits(state.params, stacked_trees.stacked(golden.params))
   stored = checkpoints.load_t5x_checkpoint(str(path))
-  check_bits(state.state_dict(), layer_stacks.stacked(stored))
+  check_bits(state.state_dict(), stacked_trees.stacked(stored))
   kernel = state.params['encoder']['layers']['mlp']['wo']['kernel']
   assert kernel.sharding.spec == jax.sharding.PartitionSpec(
     None, 'model', 'data'
@@ -184,7 +184,7 @@ def test_a_huggingface_folder_is_restored_as_a_stack():
   state = restore(folder, True, num_encoder_layers=1, num_decoder_layers=2)
   assert isinstance(state, train_state.InferenceState)
   read = checkpoints.load_t5x_checkpoint(str(folder))['target']
-  check_bits(state.params, layer_stacks.stacked(read))
+  check_bits(state.params, stacked_trees.stacked(read))
 
 
 def test_a_part_of_a_stack_reads_the_layers_of_that_part_alone():

@@ -1,4 +1,4 @@
-"""Tests of t5x.legacy_checkpoints and of t5x.lazy_arrays behind it."""
+"""Tests of t5x.checkpoints.formats.legacy_t5x and lazy_array."""
 
 import functools
 import http.server

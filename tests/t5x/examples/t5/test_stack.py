@@ -1,4 +1,4 @@
-"""Layers in a loop, rematerialised: the numbers of the plain network."""
+"""Layers in a loop, rematerialized: the numbers of the plain network."""
 
 import functools
 import types
@@ -11,10 +11,9 @@ from flax import traverse_util
 from jax.sharding import PartitionSpec
 
 from t5x import adafactor, decoding, models, partitioning, train_state, trainer
-from t5x.checkpoints.formats import layer_stacks
 from t5x.errors import UserError
 from t5x.examples.t5 import network
-from tests import golden_data
+from tests import golden_data, stacked_trees
 from tests.t5x import entry_points, tiny_model
 
 VOCAB = types.SimpleNamespace(eos_id=1, vocab_size=384)
@@ -61,7 +60,7 @@ def state(model, scan):
   """A train state with the parameters of `variables`."""
   axes = made(model)['params_axes']
   params = variables()['params']
-  params = layer_stacks.stacked(params) if scan else params
+  params = stacked_trees.stacked(params) if scan else params
   return train_state.FlaxOptimTrainState.create(
     model.optimizer_def,
     {'params': jax.tree.map(jnp.array, params), 'params_axes': axes},
@@ -101,7 +100,7 @@ def trained(scan, policy, mesh=(1, 1), dims=1, dropout=False):
     partitioner.shard_batch(tiny_model.batch(rows=ROWS)),
   )
   tree = {'grads': grads, **end.state_dict()}
-  tree = layer_stacks.unstacked(jax.tree.map(np.asarray, tree))
+  tree = stacked_trees.unstacked(jax.tree.map(np.asarray, tree))
   return float(loss), traverse_util.flatten_dict(tree, sep='/')
 
 
@@ -209,7 +208,7 @@ def golden_model(name, decode_fn=decoding.beam_search, **config):
   assert module.scan_layers
   return models.EncoderDecoderModel(
     module, VOCAB, VOCAB, adafactor.Adafactor(), decode_fn=decode_fn
-  ), layer_stacks.stacked(golden.params)
+  ), stacked_trees.stacked(golden.params)
 
 
 def test_scanned_beam_search_agrees_with_t5x():
