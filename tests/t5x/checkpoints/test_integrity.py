@@ -87,14 +87,14 @@ def test_a_checkpoint_without_checksums_is_taken_as_it_is(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['a']
 
 
-def test_files_are_read_to_their_end(tmp_path, monkeypatch):
-  monkeypatch.setattr(integrity, '_CHUNK', 4)
-  content = bytes(range(11))
+def test_files_are_read_to_their_end(tmp_path):
+  size = (5 << 20) + 3  # Several pieces, of which the last is not full.
+  content = np.random.default_rng(0).bytes(size)
   (tmp_path / 'a').write_bytes(content)
   integrity.write_checksums(str(tmp_path))
   found = json.loads((tmp_path / 'checksums.json').read_text())
-  assert found == {'a': [11, zlib.crc32(content)]}
-  for place in range(11):
+  assert found == {'a': [size, zlib.crc32(content)]}
+  for place in (0, 3 << 20, size - 1):
     changed = bytearray(content)
     changed[place] ^= 1
     (tmp_path / 'a').write_bytes(changed)
