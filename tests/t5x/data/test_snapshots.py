@@ -226,16 +226,16 @@ def test_a_snapshot_that_fits_leads_to_its_position(straight):
 @pytest.mark.parametrize(
   ('taken', 'mark', 'why'),
   [
-    (lambda: _taken_at(31), b'', 'it was taken after 31 batches'),
-    (lambda: _taken_at(30, seed=2), b'', 'it is of another pipeline'),
-    (lambda: _taken_at(30, rows=39), b'', 'it is of another pipeline'),
+    (lambda: _taken_at(31), b'', '31 batches'),
+    (lambda: _taken_at(30, seed=2), b'', 'another pipeline'),
+    (lambda: _taken_at(30, rows=39), b'', 'another pipeline'),
     (
       lambda: dataclasses.replace(_taken_at(30), tensorflow='1.0'),
       b'',
-      'it is of TensorFlow 1.0',
+      r'TensorFlow 1\.0',
     ),
     # A Python function that gives other rows now has the same fingerprint.
-    (lambda: _taken_at(30, ahead=False), b'!', 'another batch follows'),
+    (lambda: _taken_at(30, ahead=False), b'!', 'another batch'),
   ],
 )
 def test_a_snapshot_that_does_not_fit_costs_reading_all_batches_again(
@@ -245,9 +245,7 @@ def test_a_snapshot_that_does_not_fit_costs_reading_all_batches_again(
   pipeline = snapshots.Pipeline(opener, print, period=1000.0)
   with caplog.at_level('INFO', logger='absl'):
     assert not pipeline.go_to(30, taken())
-  assert f'all of them read again, since its snapshot is of no use: {why}' in (
-    caplog.text
-  )
+  assert re.search(f'all of them read again, since .*{why}', caplog.text)
   assert pipeline.batches == 30
   assert opener.made >= 120
   _same(
