@@ -241,7 +241,7 @@ def test_single_task_methods_take_the_mean_of_all_tokens(method):
 @functools.cache
 def logits_of():
   return jax.jit(
-    lambda params, batch: make_model()._logits(params, batch, None)
+    lambda params, batch: make_model()._compute_logits(params, batch)
   )
 
 
