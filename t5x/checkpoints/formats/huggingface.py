@@ -122,6 +122,8 @@ def _name_map(
 
 _EMBEDDING = 'shared.weight'
 _HEAD = 'lm_head.weight'
+# Only gated feed-forward blocks have it.
+_GATE = 'encoder.block.0.layer.1.DenseReluDense.wi_0.weight'
 # The embedding again. Some folders have it under one of these names alone.
 _COPIES = ('decoder.embed_tokens.weight', 'encoder.embed_tokens.weight')
 # Further weights of some folders: a head that is the embedding again, and a
@@ -155,7 +157,7 @@ def open_folder(path: str) -> dict[str, Any]:
     raise explain(path)
   config = huggingface_config.read(path)
   stored = _open_weights(path)
-  gated = 'encoder.block.0.layer.1.DenseReluDense.wi_0.weight' in stored
+  gated = _GATE in stored
   _name_embedding(stored)
   head, _ = _logits(config, stored)
   layers = huggingface_config.layers(path, config)
@@ -204,8 +206,8 @@ def check_network(path: str, network: Any) -> None:
   if not hasattr(network, 'mlp_activations'):
     return
   config = huggingface_config.read(path)
-  huggingface_config.check_network(path, config, network)
   stored = _open_weights(path)
+  huggingface_config.check_network(path, config, network, _GATE in stored)
   _name_embedding(stored)
   for name in _COPIES:
     if name in stored and not _same(stored[name], stored[_EMBEDDING]):

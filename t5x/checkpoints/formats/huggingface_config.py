@@ -86,19 +86,22 @@ def layers(path: str, config: Mapping[str, Any]) -> tuple[int, int]:
   return counts['num_layers'], counts['num_decoder_layers']
 
 
-def check_network(path: str, config: Mapping[str, Any], network: Any) -> None:
+def check_network(
+  path: str, config: Mapping[str, Any], network: Any, gated: bool
+) -> None:
   """Raises if activations or numbers differ; see `huggingface.check_network`.
 
   Args:
     path: the folder.
     config: its configuration.
     network: the `T5Config`.
+    gated: whether the feed-forward blocks of the weights are gated; where the
+      network's are not, or the other way round, names of weights differ.
   """
   activations = network.mlp_activations
   ours = tuple(_ACTIVATIONS.get(str(name), name) for name in activations)
   key, found, wanted = _feed_forward(config)
-  # Another number of matrices shows in the weights' names.
-  same_form = len(ours) == (2 if _is_gated(config) else 1)
+  same_form = len(ours) == (2 if gated else 1)
   if same_form and ours != wanted and not any(map(callable, ours)):
     raise _differs(path, key, found, 'mlp_activations', activations, wanted)
   for key, usual in _NUMBERS.items():

@@ -404,6 +404,12 @@ def _differing(key, found, attribute, value, wanted):
       {'mlp_activations': ('relu', 'linear')},
     ),
     (
+      'hf_1_1',
+      {'feed_forward_proj': 'relu', 'dense_act_fn': 'relu'},
+      r"feed_forward_proj is 'relu', but.*mlp_activations = \('gelu', 'linear'",
+      None,
+    ),
+    (
       'hf_1_0',
       {'feed_forward_proj': 'gelu', 'dense_act_fn': 'gelu'},
       r"feed_forward_proj is 'gelu'.*no such option: take another folder",
