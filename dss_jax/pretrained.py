@@ -1,6 +1,14 @@
 """Restoring a run's first weights from a checkpoint."""
 
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
 from t5x import utils
+
+# Upstream T5X starts a state afresh only with a fallback that covers the
+# weights, too. Our engine needs none, so any difference in weights is an error.
+_NEEDS_FALLBACK = importlib.util.find_spec('t5x.errors') is None
 
 
 def initial_checkpoint(
@@ -9,7 +17,8 @@ def initial_checkpoint(
   """Returns the configuration that restores a checkpoint's weights alone.
 
   The step and the optimizer start afresh: a run's schedule and TRAIN_STEPS
-  count from its own beginning, however long the checkpoint was trained.
+  count from its own beginning, however long the checkpoint was trained. The
+  weights must be the network's, leaf by leaf.
 
   Args:
     path: a T5X checkpoint (either layout) or a Hugging Face folder. None trains
@@ -21,6 +30,17 @@ def initial_checkpoint(
     path=path,
     mode='specific',
     dtype='float32',
-    assignment_map=((r'state/.*', None),),
-    fallback_to_scratch=True,
+    state_transformation_fns=(_weights_alone,),
+    fallback_to_scratch=_NEEDS_FALLBACK,
   )
+
+
+def _weights_alone(
+  state_dict: Mapping[str, Any],
+  target_state_dict: Mapping[str, Any],
+  *,
+  is_resuming: bool,
+) -> Mapping[str, Any]:
+  """Drops step and optimizer; a `RestoreStateTransformationFn`."""
+  del target_state_dict, is_resuming
+  return {name: part for name, part in state_dict.items() if name != 'state'}

@@ -58,6 +58,10 @@ run_actions = loop.run_actions
 # With the hardware's generator, and without.
 _RNG_KINDS = {True: 'unsafe_rbg', False: 'threefry2x32'}
 
+# What decides about the last step, as users call it.
+_STEPS = 'TRAIN_STEPS (train.total_steps)'
+_RELATIVE_STEPS = 'TRAIN_STEPS_RELATIVE (train.relative_steps)'
+
 
 def train(
   *,
@@ -244,8 +248,9 @@ def train(
     # The state to start from: the run's own last checkpoint, else what the
     # configuration names, else one from scratch. Its arrays may not be computed
     # yet when the next lines run.
-    end = total_steps
+    end, limit = total_steps, _STEPS
     if relative_steps is not None:
+      limit = _RELATIVE_STEPS
       end = _initial_step(checkpoint_cfg) + relative_steps
     has_steps_left = end not in checkpoints.all_steps(model_dir)
     checkpoints.set_incomplete_aside(model_dir)
@@ -272,6 +277,9 @@ def train(
     if has_steps_left:
       ahead.begin()  # Does nothing if it has begun.
     start = int(train_state.step)
+    is_resumed = bool(checkpoints.all_steps(model_dir))
+    if paths and start >= end and not is_resumed:
+      raise _no_steps_left(paths[0], start, end, limit)
 
     # What takes steps, and what saves them.
     trainer = make_trainer(
@@ -295,6 +303,12 @@ def train(
     # The steps.
     progress = progress_lib.Progress(end, start, jax.process_index() == 0)
     trainer.step_callback = progress.step
+    if is_resumed and start >= end:
+      progress.say(
+        f'{model_dir}: this run is done: it is at step {start}, and by {limit}'
+        f' the last step is {end}. To go on with it, give more steps; to train'
+        ' again, give another MODEL_DIR.'
+      )
     step = loop.TrainLoop(
       trainer=trainer,
       train_iter=train_iter,
@@ -334,6 +348,16 @@ def _check_periods(
       raise errors.UserError(
         f'train.{name}: expected at least {least}, found {value}.'
       )
+
+
+def _no_steps_left(
+  path: str, start: int, end: int, limit: str
+) -> errors.UserError:
+  return errors.UserError(
+    f'{path}: this initial checkpoint is at step {start}, and by {limit} the'
+    f' last step is {end}: nothing is left to train. Set {_STEPS} above'
+    f' {start}, or {_RELATIVE_STEPS} to the number of steps to train from it.'
+  )
 
 
 def _seeded(cfg: data.DatasetConfig, seed: int) -> data.DatasetConfig:

@@ -17,6 +17,7 @@ import t5x.eval
 import t5x.infer
 import t5x.train
 from t5x import checkpoints
+from t5x.examples.t5 import network
 from tests.t5x import entry_points
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -133,6 +134,44 @@ def test_an_experiment_trains_two_steps(file, workplace, run):
 def test_an_experiment_trains_at_a_size(size, workplace, run):
   files = [_GIN / 'dss_cqa.gin', size, workplace / 'small.gin']
   assert _train(files, workplace / _name(size).replace('/', '_')) == 2
+
+
+# The network of each folder of sizes, under T5X's name.
+_STOCK = {'sizes': 't5_1_1', 'flan_t5': 't5_1_1', 't5_1_0': 't5_1_0'}
+# The last step of each public checkpoint of Flan-T5.
+_FLAN = {
+  'small': 1198000,
+  'base': 1184000,
+  'large': 1164000,
+  'xl': 1138000,
+  'xxl': 1114000,
+}
+
+
+@pytest.mark.parametrize(
+  'size', [path for path in _SIZES if path.stem != 'tiny'], ids=_name
+)
+def test_a_size_is_the_stock_network_and_names_its_checkpoint(size):
+  with entry_points.main_module(t5x.train):
+    entry_points.parse([_GIN / 'dss_cqa.gin', size], MODEL_DIR='unused')
+    found = gin.get_configurable(network.T5Config)()
+    checkpoint = gin.query_parameter('INITIAL_CHECKPOINT_PATH/macro.value')
+  stock = pathlib.Path(network.__file__).parent / _STOCK[size.parent.name]
+  with entry_points.main_module(network):
+    entry_points.parse([stock / size.name])
+    expected = gin.get_configurable(network.T5Config)()
+  assert found == expected.replace(dropout_rate=found.dropout_rate)
+  public = 'gs://t5-data/pretrained_models/t5x/'
+  if size.parent.name == 'flan_t5':
+    name = f'flan_t5_{size.stem}/checkpoint_{_FLAN[size.stem]}'
+    assert checkpoint == public + name
+  else:
+    assert checkpoint.startswith(public + 't5_')
+
+
+def test_flan_t5_has_every_size():
+  files = (_GIN / 'sizes/flan_t5').glob('*.gin')
+  assert {path.stem for path in files} == set(_FLAN)
 
 
 def test_an_experiment_trains_with_all_that_only_our_engine_has(workplace, run):

@@ -112,6 +112,23 @@ def open_checkpoint(path: PathLike) -> dict[str, Any]:
   raise explain(path)
 
 
+def check_network(path: PathLike, network: Any) -> None:
+  """Raises if a network would give other numbers with a checkpoint's weights.
+
+  Only a Hugging Face folder says what its weights were trained with.
+
+  Args:
+    path: a checkpoint of any layout.
+    network: the network's `T5Config`; None if it is not known.
+
+  Raises:
+    UserError: says what differs, and the binding to change.
+  """
+  path = os.fspath(path)
+  if network is not None and layout_of(path) == 'huggingface':
+    huggingface.check_network(path, network)
+
+
 def read_position(path: PathLike) -> dict[str, Any] | None:
   """Returns the data position saved with a checkpoint, or None."""
   path = os.fspath(path)

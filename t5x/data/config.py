@@ -133,15 +133,18 @@ class ModelWithVocabularies(Protocol):
 def verify_matching_vocabs(
   cfg: DatasetConfig, model: ModelWithVocabularies
 ) -> None:
-  """Checks that the data and the model have the same vocabularies.
+  """Checks that data and model have one vocabulary, and the network its rows.
 
   Args:
     cfg: a dataset config.
     model: a model.
 
   Raises:
-    errors.UserError: if a vocabulary of the task is not the model's.
+    errors.UserError: if a vocabulary of the task is not the model's, or has
+      more ids than the network has rows.
   """
+  network = getattr(getattr(model, 'module', None), 'config', None)
+  rows = getattr(network, 'vocab_size', None)
   inputs, targets = get_vocabulary(cfg)
   for side, of_model, of_data in (
     ('input', model.input_vocabulary, inputs),
@@ -152,6 +155,14 @@ def verify_matching_vocabs(
         f'The {side} vocabulary of the model is {of_model}, that of'
         f' {cfg.mixture_or_task_name!r} is {of_data}. Give both the same one'
         ' (macro VOCABULARY).'
+      )
+    if rows is not None and of_data.vocab_size > rows:
+      raise errors.UserError(
+        f'The {side} vocabulary of {cfg.mixture_or_task_name!r} has'
+        f' {of_data.vocab_size} ids, and the network {rows} rows: expected a'
+        ' row for each id. Set network.T5Config.vocab_size to'
+        f' {of_data.vocab_size} or more; pretrained weights need the vocabulary'
+        ' that they were trained with.'
       )
 
 

@@ -83,6 +83,9 @@ class TrainStateInitializer:
     """
     self._partitioner = partitioner
     self._use_orbax = use_orbax
+    # Of the model's network, for what a checkpoint's shapes can't show.
+    model = getattr(init_fn, '__self__', None)
+    self._network = getattr(getattr(model, 'module', None), 'config', None)
 
     def initialize(rng):
       variables = init_fn(
@@ -165,6 +168,7 @@ class TrainStateInitializer:
       'state_transformation_fns': transformations,
     }
     for path in paths:
+      checkpoints.check_network(path, self._network)
       yield self._restore(cfg, path, ds_iter, options)
 
   def _restore(

@@ -81,6 +81,10 @@ class Progress:
     """Shows what the run does besides training, such as 'evaluating'."""
     self._bar.update(self._task, description=name)
 
+  def say(self, text: str) -> None:
+    """Prints a line of its own."""
+    self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
   def report(self, step: int, values: Mapping[str, float]) -> None:
     """Shows the metrics of the steps up to `step`."""
     parts = [f'{k} {values[k]:.4g}' for k in _SHOWN if k in values]

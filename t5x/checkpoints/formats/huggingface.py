@@ -14,7 +14,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -23,11 +23,16 @@ import safetensors
 import safetensors.numpy
 
 from t5x import files as files_lib
-from t5x.checkpoints.formats import layer_stacks, lazy_array, torch_pickle
+from t5x.checkpoints.formats import (
+  huggingface_config,
+  layer_stacks,
+  lazy_array,
+  torch_pickle,
+)
+from t5x.checkpoints.formats.huggingface_config import CONFIG_FILE
 from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.errors import UserError
 
-CONFIG_FILE = 'config.json'
 WEIGHTS_FILE = 'model.safetensors'
 # The most bytes that are written to one file of weights.
 _MAX_FILE_BYTES = 5 * 10**9
@@ -55,13 +60,6 @@ _DECODER_PARTS = (
   ),
   ('pre_mlp_layer_norm', 'mlp', 'DenseReluDense'),
 )
-# `feed_forward_proj` in a configuration, by T5X's `mlp_activations`.
-_FEED_FORWARD = {
-  ('gelu', 'linear'): 'gated-gelu',
-  ('silu', 'linear'): 'gated-silu',
-  ('relu',): 'relu',
-  ('gelu',): 'gelu_new',
-}
 
 
 def is_huggingface_folder(path: str) -> bool:
@@ -87,37 +85,22 @@ def explain(path: str) -> UserError:
   )
 
 
-def read_config(path: str) -> dict[str, Any]:
-  """Reads `config.json` and checks that it is an encoder-decoder T5.
-
-  Raises:
-    UserError: it is another kind of model, or no JSON.
-  """
-  file = pathlib.Path(path) / CONFIG_FILE
-  try:
-    config = json.loads(file.read_text(encoding='utf-8'))
-  except (OSError, ValueError) as error:
-    raise UserError(
-      f'{file}: expected the configuration of a Hugging Face T5 model; it can'
-      f' not be read ({error}). Download the folder again.'
-    ) from error
-  kind = config.get('model_type')
-  if kind not in ('t5', 'mt5'):
-    raise UserError(
-      f"{file}: expected model_type 't5' or 'mt5', found {kind!r}. Only T5"
-      ' encoder-decoder models can be loaded.'
-    )
-  return config
-
-
 def _name_map(
-  num_encoder: int, num_decoder: int, gated: bool, tied: bool
+  num_encoder: int, num_decoder: int, gated: bool, head: str | None
 ) -> Iterator[tuple[str, str, bool]]:
-  """Yields (T5X name, Hugging Face name, whether to transpose)."""
+  """Yields (T5X name, Hugging Face name, whether to transpose).
+
+  Args:
+    num_encoder: layers of the encoder.
+    num_decoder: layers of the decoder.
+    gated: whether the feed-forward blocks have two matrices before the last.
+    head: what Hugging Face calls the matrix of the logits; None where the
+      logits are taken through the embedding.
+  """
   wi = ('wi_0', 'wi_1') if gated else ('wi',)
-  yield 'token_embedder/embedding', 'shared.weight', False
-  if not tied:
-    yield 'decoder/logits_dense/kernel', 'lm_head.weight', True
+  yield 'token_embedder/embedding', _EMBEDDING, False
+  if head is not None:
+    yield 'decoder/logits_dense/kernel', head, True
   for stack, count, parts in (
     ('encoder', num_encoder, _ENCODER_PARTS),
     ('decoder', num_decoder, _DECODER_PARTS),
@@ -137,18 +120,26 @@ def _name_map(
           yield f'{ours}/{part}/{name}/kernel', hf_kernel, True
 
 
-# Further weights of some folders: copies of `shared.weight`, and a bias that
-# T5's conversion left and no model uses.
+_EMBEDDING = 'shared.weight'
+_HEAD = 'lm_head.weight'
+# Only gated feed-forward blocks have it.
+_GATE = 'encoder.block.0.layer.1.DenseReluDense.wi_0.weight'
+# The embedding again. Some folders have it under one of these names alone.
+_COPIES = ('decoder.embed_tokens.weight', 'encoder.embed_tokens.weight')
+# Further weights of some folders: a head that is the embedding again, and a
+# bias that T5's conversion left and no model uses.
 _SPARE = (
-  'encoder.embed_tokens.weight',
-  'decoder.embed_tokens.weight',
-  'lm_head.weight',
+  *_COPIES,
+  _HEAD,
   'decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight',
 )
+# Names in an error, and rows that are compared at a time.
+_SHOWN = 4
+_ROWS = 4096
 
 
 def open_folder(path: str) -> dict[str, Any]:
-  """Opens a folder; no array is read yet.
+  """Opens a folder; no array is read yet, except to tell copies apart.
 
   Args:
     path: a local folder with `config.json` and weights, in one file or in
@@ -164,27 +155,31 @@ def open_folder(path: str) -> dict[str, Any]:
   """
   if not is_huggingface_folder(path):
     raise explain(path)
-  config = read_config(path)
+  config = huggingface_config.read(path)
   stored = _open_weights(path)
-  gated = 'encoder.block.0.layer.1.DenseReluDense.wi_0.weight' in stored
-  # A tied folder may list the shared matrix again under lm_head.
-  tied = (
-    config.get('tie_word_embeddings', True) or 'lm_head.weight' not in stored
-  )
-  layers = config['num_layers']
-  names = list(
-    _name_map(layers, config.get('num_decoder_layers') or layers, gated, tied)
-  )
+  gated = _GATE in stored
+  _name_embedding(stored)
+  head, _ = _logits(config, stored)
+  layers = huggingface_config.layers(path, config)
+  names: list[tuple[str, str, bool]] = []
+  missing: list[str] = []
+  for entry in _name_map(*layers, gated, head):
+    names.append(entry)
+    if entry[1] not in stored:
+      missing.append(entry[1])
+      if len(missing) == _SHOWN:
+        break  # A configuration can ask for any number of layers.
   known = {hf_name for _, hf_name, _ in names}
-  missing = sorted(known - set(stored))
   unknown = sorted(set(stored) - known - set(_SPARE))
+  if len(missing) == _SHOWN:
+    unknown = []  # The names were not all listed.
   if missing or unknown:
     raise UserError(
-      f'{path}: its weights do not fit its {CONFIG_FILE} ({layers} encoder'
-      f' layers, {"gated" if gated else "plain"} feed-forward): missing'
-      f' {missing[:4] or "none"}, not expected {unknown[:4] or "none"}.'
-      ' Download the folder again, or check that both files are of the same'
-      ' model.'
+      f'{path}: its weights do not fit its {CONFIG_FILE} ({layers[0]} encoder'
+      f' layers, {layers[1]} decoder layers, {"gated" if gated else "plain"}'
+      f' feed-forward): missing {missing or "none"}, not expected'
+      f' {unknown[:_SHOWN] or "none"}. Download the folder again, or check that'
+      ' both files are of the same model.'
     )
   return flax.traverse_util.unflatten_dict(
     {
@@ -192,6 +187,79 @@ def open_folder(path: str) -> dict[str, Any]:
       for name, hf_name, transposed in names
     },
     sep='/',
+  )
+
+
+def check_network(path: str, network: Any) -> None:
+  """Raises if a network would give other numbers with a folder's weights.
+
+  Names and shapes of the weights don't show what is checked here.
+
+  Args:
+    path: the folder.
+    network: the `T5Config` of the network, or an object with the same
+      attributes. One without `mlp_activations` is not a T5's, and passes.
+
+  Raises:
+    UserError: says what differs, and the binding to change.
+  """
+  if not hasattr(network, 'mlp_activations'):
+    return
+  config = huggingface_config.read(path)
+  stored = _open_weights(path)
+  huggingface_config.check_network(path, config, network, _GATE in stored)
+  _name_embedding(stored)
+  for name in _COPIES:
+    if name in stored and not _same(stored[name], stored[_EMBEDDING]):
+      raise UserError(
+        f'{path}: {name} differs from the other embedding: expected one'
+        ' embedding for encoder and decoder, which is all that the network'
+        ' (network.T5Config) has, found two. Take a folder whose stacks share'
+        ' it.'
+      )
+  head, scaled = _logits(config, stored)
+  huggingface_config.check_scale(path, network, head == _HEAD, scaled)
+
+
+def _name_embedding(stored: dict[str, LazyArray]) -> None:
+  """Gives the embedding its usual name, where it has the name of a copy."""
+  for name in _COPIES:
+    if name in stored:
+      stored.setdefault(_EMBEDDING, stored[name])
+
+
+def _logits(
+  config: Mapping[str, Any], stored: Mapping[str, LazyArray]
+) -> tuple[str | None, bool]:
+  """Returns the name of the matrix of the logits, and whether they are scaled.
+
+  The name is None where they are taken through the embedding and scaled, as the
+  network does then. What is stored decides, not the flag alone: transformers 5
+  writes for T5 1.1, too, that the embeddings are tied.
+  """
+  head, embedding = stored.get(_HEAD), stored.get(_EMBEDDING)
+  flag = config.get('tie_word_embeddings')
+  tied = head is None or (
+    (flag is None or bool(flag))
+    and embedding is not None
+    and _same(head, embedding)
+  )
+  scaled = config.get('scale_decoder_outputs')
+  scaled = tied if scaled is None else bool(scaled)
+  if not tied:
+    return _HEAD, scaled
+  # A head of its own is not scaled.
+  return (None if scaled else _EMBEDDING), scaled
+
+
+def _same(a: LazyArray, b: LazyArray) -> bool:
+  """Whether two matrices are equal; reads up to the first rows that differ."""
+  return a.shape == b.shape and all(
+    np.array_equal(
+      a.start_read((slice(row, row + _ROWS), slice(None))).result(),
+      b.start_read((slice(row, row + _ROWS), slice(None))).result(),
+    )
+    for row in range(0, a.shape[0], _ROWS)
   )
 
 
@@ -312,7 +380,7 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
     config.num_encoder_layers,
     config.num_decoder_layers,
     gated=len(config.mlp_activations) == 2,
-    tied=config.logits_via_embedding,
+    head=None if config.logits_via_embedding else _HEAD,
   )
   expected = {name: (hf_name, flip) for name, hf_name, flip in names}
   wanted = flax.traverse_util.unflatten_dict(expected, sep='/')
@@ -326,7 +394,11 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
       f' {sorted(set(flat) - set(expected))[:4] or "none"}. Give the'
       ' configuration that they were trained with.'
     )
-  description = _describe(config, flat)
+  description = huggingface_config.describe(
+    config,
+    embedding=flat['token_embedder/embedding'],
+    relative_biases=flat['encoder/relpos_bias/rel_embedding'],
+  )
   folder.mkdir(parents=True, exist_ok=True)
   with files_lib.replacing(folder / CONFIG_FILE) as work:
     work.write_text(_as_json(description), encoding='utf-8')
@@ -380,42 +452,3 @@ def _write_weights(
 
 def _as_json(content: Mapping[str, Any]) -> str:
   return json.dumps(content, indent=2, sort_keys=True) + '\n'
-
-
-def _describe(config: Any, flat: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the `config.json` for transformers."""
-  activations: Sequence[str] = tuple(config.mlp_activations)
-  if activations not in _FEED_FORWARD:
-    raise UserError(
-      f'mlp_activations: {activations} has no name in a Hugging Face T5'
-      f' configuration. Expected one of {sorted(_FEED_FORWARD)}.'
-    )
-  embedding = flat['token_embedder/embedding']
-  buckets = flat['encoder/relpos_bias/rel_embedding'].shape[1]
-  gated = len(activations) == 2
-  return {
-    'architectures': ['T5ForConditionalGeneration'],
-    'model_type': 't5',
-    'is_encoder_decoder': True,
-    'vocab_size': int(embedding.shape[0]),
-    'd_model': config.emb_dim,
-    'd_kv': config.head_dim,
-    'd_ff': config.mlp_dim,
-    'num_heads': config.num_heads,
-    'num_layers': config.num_encoder_layers,
-    'num_decoder_layers': config.num_decoder_layers,
-    'dropout_rate': config.dropout_rate,
-    'feed_forward_proj': _FEED_FORWARD[activations],
-    'dense_act_fn': 'gelu_new' if activations[0] == 'gelu' else activations[0],
-    'is_gated_act': gated,
-    'layer_norm_epsilon': 1e-6,
-    'relative_attention_num_buckets': int(buckets),
-    'relative_attention_max_distance': 128,
-    'tie_word_embeddings': bool(config.logits_via_embedding),
-    'dtype': str(np.dtype(embedding.dtype)),
-    'initializer_factor': 1.0,
-    'decoder_start_token_id': 0,
-    'pad_token_id': 0,
-    'eos_token_id': 1,
-    'use_cache': True,
-  }

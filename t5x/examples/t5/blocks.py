@@ -17,7 +17,7 @@ CachePosition = tuple[jax.Array, int]
 
 
 def layer_norm(config: T5Config) -> layers.LayerNorm:
-  return layers.LayerNorm(dtype=config.dtype)
+  return layers.LayerNorm(config.layer_norm_epsilon, dtype=config.dtype)
 
 
 def dropout(config: T5Config) -> nn.Dropout:
@@ -48,8 +48,8 @@ def relative_biases(config: T5Config) -> layers.RelativePositionBiases:
   # In the type of the logits that they are added to.
   dtype = jnp.float32 if config.float32_attention_logits else config.dtype
   return layers.RelativePositionBiases(
-    num_buckets=32,
-    max_distance=128,
+    num_buckets=config.relative_attention_num_buckets,
+    max_distance=config.relative_attention_max_distance,
     num_heads=config.num_heads,
     dtype=dtype,
     embedding_init=nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),

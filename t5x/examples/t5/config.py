@@ -42,6 +42,11 @@ class T5Config:
     logits_via_embedding: computes the logits with the token embedding.
     float32_attention_logits: attention logits in float32 and not `dtype`.
       Softmax, norms and loss are always in float32.
+    layer_norm_epsilon: what every norm adds to the mean square. Not in T5X's
+      config, like the next two, whose defaults are T5X's constants.
+    relative_attention_num_buckets: buckets of relative positions.
+    relative_attention_max_distance: from here on all distances share the last
+      bucket.
     scan_layers: compiles one encoder and one decoder layer and runs each in a
       loop, for a compile time that does not grow with the number of layers.
       The parameters of all layers of a stack are in one array (`layers/…` with
@@ -64,6 +69,9 @@ class T5Config:
   dropout_rate: float = 0.1
   logits_via_embedding: bool = False
   float32_attention_logits: bool = False
+  layer_norm_epsilon: float = 1e-6
+  relative_attention_num_buckets: int = 32
+  relative_attention_max_distance: int = 128
   scan_layers: bool = False
   remat_policy: str = 'none'
 

@@ -1,6 +1,7 @@
 """Batches come seeded, in order, and go on where they stopped."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -277,13 +278,33 @@ def test_options_of_grain_are_refused():
     _config(num_workers=2)
 
 
-def test_another_vocabulary_than_the_models_is_refused():
-  @dataclasses.dataclass
-  class Model:
-    input_vocabulary: seqio.Vocabulary
-    output_vocabulary: seqio.Vocabulary
+@dataclasses.dataclass
+class _Model:
+  input_vocabulary: seqio.Vocabulary
+  output_vocabulary: seqio.Vocabulary
+  module: types.SimpleNamespace | None = None
 
-  config_lib.verify_matching_vocabs(_config(), Model(_VOCABULARY, _VOCABULARY))
+
+def test_another_vocabulary_than_the_models_is_refused():
+  verify = config_lib.verify_matching_vocabs
+  verify(_config(), _Model(_VOCABULARY, _VOCABULARY))
   other = seqio.ByteVocabulary(extra_ids=7)
   with pytest.raises(errors.UserError, match='output vocabulary'):
-    config_lib.verify_matching_vocabs(_config(), Model(_VOCABULARY, other))
+    verify(_config(), _Model(_VOCABULARY, other))
+
+
+def test_a_vocabulary_of_more_ids_than_the_network_has_rows_is_refused():
+  def model(rows):
+    config = types.SimpleNamespace(vocab_size=rows)
+    module = types.SimpleNamespace(config=config)
+    return _Model(_VOCABULARY, _VOCABULARY, module)
+
+  ids = _VOCABULARY.vocab_size
+  for rows in (ids, ids + 28, None):
+    config_lib.verify_matching_vocabs(_config(), model(rows))
+  with pytest.raises(
+    errors.UserError,
+    match=rf'has {ids} ids, and the network {ids - 1} rows.*Set'
+    rf' network\.T5Config\.vocab_size to {ids} or more',
+  ):
+    config_lib.verify_matching_vocabs(_config(), model(ids - 1))

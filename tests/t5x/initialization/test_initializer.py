@@ -15,6 +15,7 @@ from t5x import (
   adafactor,
   checkpoints,
   initialization,
+  models,
   optimizers,
   partitioning,
   train_state,
@@ -145,6 +146,29 @@ def test_a_huggingface_folder_starts_a_run_at_step_0():
   )
   for key, leaf in _flat(state.params).items():
     np.testing.assert_array_equal(leaf, _flat(read['target'])[key])
+
+
+def test_a_folder_of_another_network_is_refused_before_it_is_read():
+  there = json.loads((GOLDEN / 'hf_1_1/model/config.json').read_text())
+  config = network.T5Config(
+    **{
+      **golden_data.load('t5x_1_1').config_kwargs,
+      'num_encoder_layers': there['num_layers'],
+      'num_decoder_layers': there['num_decoder_layers'],
+      'mlp_activations': ('silu', 'linear'),
+    }
+  )
+  model = models.EncoderDecoderModel(
+    network.Transformer(config), None, None, adafactor.Adafactor()
+  )
+  initializer = initialization.initializer_of(
+    model,
+    partitioning.PjitPartitioner(num_partitions=1),
+    {'encoder_input_tokens': (8, 4), 'decoder_input_tokens': (8, 4)},
+    for_training=False,
+  )
+  with pytest.raises(UserError, match=r"feed_forward_proj is 'gated-gelu'.*"):
+    initializer.from_checkpoint([_restore(GOLDEN / 'hf_1_1/model')])
 
 
 @pytest.mark.parametrize(

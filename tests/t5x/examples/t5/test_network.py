@@ -10,7 +10,7 @@ import pytest
 from flax import traverse_util
 
 from t5x import losses
-from t5x.examples.t5 import network
+from t5x.examples.t5 import blocks, network
 from tests import golden_data
 from tests.t5x import tiny_model
 
@@ -336,3 +336,34 @@ def test_bfloat16_activations_give_float32_logits_and_gradients():
   assert float(value) == pytest.approx(total / weight, rel=0.02)
   assert {g.dtype for g in jax.tree.leaves(grads)} == {jnp.dtype('float32')}
   assert all(np.all(np.isfinite(g)) for g in jax.tree.leaves(grads))
+
+
+def _transformers_bucket(distance, buckets, furthest):
+  """The bucket of the decoder's self-attention, as transformers computes it."""
+  if distance < buckets // 2:
+    return distance
+  exact = buckets // 2
+  growth = np.log(distance / exact) / np.log(furthest / exact)
+  return min(exact + int(growth * (buckets - exact)), buckets - 1)
+
+
+def test_the_configuration_decides_about_norms_and_relative_positions():
+  config = network.T5Config(
+    vocab_size=8,
+    emb_dim=4,
+    num_heads=2,
+    layer_norm_epsilon=0.5,
+    relative_attention_num_buckets=10,
+    relative_attention_max_distance=23,
+  )
+  x = np.arange(8, dtype=np.float32).reshape(2, 4)
+  found = blocks.layer_norm(config).apply({'params': {'scale': np.ones(4)}}, x)
+  expected = x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + 0.5)
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+  table = np.arange(20, dtype=np.float32).reshape(2, 10)
+  biases = blocks.relative_biases(config)
+  params = {'params': {'rel_embedding': table}}
+  last = np.asarray(biases.apply(params, 1, 40, False, 39))[0, :, 0]
+  wanted = [_transformers_bucket(39 - i, 10, 23) for i in range(40)]
+  np.testing.assert_array_equal(last, table[:, wanted])

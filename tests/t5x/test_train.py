@@ -1,0 +1,70 @@
+"""Tests of t5x.train: runs that have no steps left."""
+
+import re
+
+import pytest
+
+from t5x import checkpoints
+from t5x.errors import UserError
+from tests.t5x import small_run
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """The folder of a run of four steps."""
+  folder = tmp_path_factory.mktemp('finished')
+  assert small_run.call(folder, total_steps=4, devices=1)[0] == 4
+  return folder
+
+
+def _from(folder):
+  return checkpoints.RestoreCheckpointConfig(
+    path=str(folder / 'checkpoint_4'), mode='specific'
+  )
+
+
+@pytest.mark.parametrize(
+  'steps',
+  [
+    {'total_steps': 3},
+    {'total_steps': 4},
+    {'total_steps': 9, 'relative_steps': 0},
+  ],
+  ids=str,
+)
+def test_an_initial_checkpoint_that_leaves_no_step_is_refused(
+  steps, finished, tmp_path
+):
+  message = (
+    r'checkpoint_4: this initial checkpoint is at step 4, .* the last step is'
+    r' [34]: .*Set TRAIN_STEPS \(train\.total_steps\) above 4, or'
+    r' TRAIN_STEPS_RELATIVE \(train\.relative_steps\) to'
+  )
+  with pytest.raises(UserError, match=message):
+    small_run.call(tmp_path, devices=1, restore=_from(finished), **steps)
+  assert not list(tmp_path.glob('checkpoint_*'))
+
+
+def test_an_initial_checkpoint_is_trained_on_for_relative_steps(
+  finished, tmp_path, capsys
+):
+  options = {'devices': 1, 'restore': _from(finished), 'relative_steps': 2}
+  step, _ = small_run.call(tmp_path, total_steps=1, **options)
+  assert step == 6
+  assert 'this run is done' not in capsys.readouterr().err
+  # The initial checkpoint doesn't count in a folder that has its own.
+  step, _ = small_run.call(tmp_path, total_steps=1, **options)
+  assert step == 6
+  printed = capsys.readouterr().err
+  assert 'this run is done: it is at step 6, and by TRAIN_STEPS_REL' in printed
+
+
+def test_a_finished_run_says_that_it_is_done(finished, capsys):
+  step, state = small_run.call(finished, total_steps=4, devices=1)
+  assert step == int(state.step) == 4
+  assert re.search(
+    rf'{finished}: this run is done: it is at step 4, and by TRAIN_STEPS'
+    r' \(train\.total_steps\) the last step is 4\. To go on with it, give more'
+    r' steps; to train again, give another MODEL_DIR\.',
+    capsys.readouterr().err,
+  )
