@@ -28,69 +28,21 @@ from urllib import parse
 import aiohttp
 
 from dss_jax import errors
-from dss_jax.extract import prompts
+from dss_jax.extract import bodies, failures, prompts
 
 _PATHS = {'chat': 'chat/completions', 'completion': 'completions'}
 _SURROGATE = re.compile('[\ud800-\udfff]')
-# Statuses after which the same request may well succeed.
-_RETRYABLE_STATUSES = frozenset({408, 409, 425, 429}) | frozenset(
-  range(500, 600)
-)
-# Statuses that every further request would get.
-_FATAL_STATUSES = frozenset({401, 402, 403, 404, 405})
-# Bytes; a larger body is not a completion.
-_MAX_BODY = 64 * 2**20
 # Shorter keys are not secrets, but words for servers that ask for any key.
 _MIN_SECRET_LENGTH = 8
 # Files that are open besides connections.
 _OTHER_FILES = 64
-# If a server asks for a longer wait, it is better to come back later.
-MAX_WAIT_S = 900.0
 
-
-class Failure(Exception):
-  """A request that got no completion; asking again would not help this row."""
-
-
-class RetryableFailure(Failure):
-  """A failed request that may succeed when it is sent again.
-
-  Attributes:
-    wait: seconds that the server asks to wait; None if it does not say.
-    unreachable: whether there is no server at the address.
-  """
-
-  def __init__(
-    self, message: str, wait: float | None = None, unreachable: bool = False
-  ):
-    """Creates the exception.
-
-    Args:
-      message: what went wrong.
-      wait: see the class.
-      unreachable: see the class.
-    """
-    super().__init__(message)
-    self.wait = wait
-    self.unreachable = unreachable
-
-
-class FatalFailure(Failure):
-  """A failure that every request would have: a wrong key, model or address.
-
-  Attributes:
-    status: the HTTP status; 0 without one.
-  """
-
-  def __init__(self, message: str, status: int = 0):
-    """Creates the exception.
-
-    Args:
-      message: what went wrong.
-      status: see the class.
-    """
-    super().__init__(message)
-    self.status = status
+Failure = failures.Failure
+RetryableFailure = failures.RetryableFailure
+FatalFailure = failures.FatalFailure
+RowFailure = failures.RowFailure
+EmptyReply = bodies.EmptyReply
+Completion = bodies.Completion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,21 +66,6 @@ class Service:
   timeout: float
   connections: int
   key_variable: str = 'OPENAI_API_KEY'
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Completion:
-  """A model's answer to one request.
-
-  Attributes:
-    text: what the model wrote.
-    finish: why it ended.
-    usage: the server's counts of tokens.
-  """
-
-  text: str
-  finish: str
-  usage: dict[str, int]
 
 
 def check_url(url: str) -> str:
@@ -283,35 +220,8 @@ class Client:
       **self.service.parameters,
     }
     path = _PATHS[self.service.endpoint]
-    return self._completion(await self._request('POST', path, request))
-
-  def _completion(self, body: dict[str, Any]) -> Completion:
-    """Reads the body of a successful answer."""
-    try:
-      choice = body['choices'][0]
-      if self.service.endpoint == 'chat':
-        # No content at all is an answer too: an empty one.
-        text = choice['message'].get('content') or ''
-      else:
-        text = choice['text']
-      if not isinstance(text, str):
-        raise TypeError('its text is not a string')
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-      raise RetryableFailure(
-        f'expected a completion, found a body without one ({error!r:.60})'
-      ) from None
-    usage = body.get('usage')
-    counts = {
-      self.clean(name): count
-      for name, count in (usage if isinstance(usage, dict) else {}).items()
-      if isinstance(count, int) and count >= 0
-    }
-    finish = choice.get('finish_reason')
-    return Completion(
-      self.clean(text),
-      self.clean(finish) if isinstance(finish, str) else '',
-      counts,
-    )
+    body = await self._request('POST', path, request)
+    return bodies.completion(body, is_chat, self.clean)
 
   async def _request(
     self, method: str, path: str, body: dict[str, Any] | None
@@ -336,24 +246,14 @@ class Client:
       message = self.clean(f'{kind}: {error!s:.200}')
       raise RetryableFailure(message, unreachable=unreachable) from None
     if response.status != 200:
-      wait = _wait(response.headers)
-      raise self._failure(response.status, data, wait)
-    return _json_object(data)
-
-  def _failure(self, status: int, data: bytes, wait: float | None) -> Failure:
-    """Returns the exception to raise for a status other than 200."""
-    reason, code = _error_message(data)
-    reason = self.clean(reason.removesuffix('.'))
-    message = f'HTTP {status}: {reason}' if reason else f'HTTP {status}'
-    if code == 'insufficient_quota':
-      return FatalFailure(message, status)
-    if status in _RETRYABLE_STATUSES:
-      if wait is not None and wait > MAX_WAIT_S:
-        return FatalFailure(f'{message} (asks to wait {wait:.0f} s)', status)
-      return RetryableFailure(message, wait)
-    if status in _FATAL_STATUSES or 300 <= status < 400:
-      return FatalFailure(message, status)
-    return Failure(message)
+      raise bodies.failure(
+        response.status,
+        data,
+        self.clean,
+        _wait(response.headers),
+        response.headers.get('Location', ''),
+      )
+    return bodies.json_object(data, self.clean)
 
 
 def _allow_connections(count: int) -> None:
@@ -374,46 +274,10 @@ def _allow_connections(count: int) -> None:
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
-  """Returns a decompressed body, cut soon after `_MAX_BODY` bytes."""
-  data = await response.content.read(_MAX_BODY)
-  while len(data) < _MAX_BODY and (
-    more := await response.content.read(_MAX_BODY)
+  """Returns a decompressed body, cut soon after `bodies.MAX_BYTES`."""
+  data = await response.content.read(bodies.MAX_BYTES)
+  while len(data) < bodies.MAX_BYTES and (
+    more := await response.content.read(bodies.MAX_BYTES)
   ):
     data += more
   return data
-
-
-def _json_object(data: bytes) -> dict[str, Any]:
-  if len(data) >= _MAX_BODY:
-    raise RetryableFailure(
-      f'expected at most {_MAX_BODY:,} bytes, found a larger body'
-    )
-  try:
-    value = json.loads(data)
-  except (ValueError, RecursionError):
-    raise RetryableFailure('expected JSON, found a body that is not') from None
-  if not isinstance(value, dict):
-    raise RetryableFailure('expected a JSON object, found another value')
-  return value
-
-
-def _error_message(data: bytes) -> tuple[str, str]:
-  """Returns the message and the code in the body of an error."""
-  try:
-    body = json.loads(data)
-  except (ValueError, RecursionError):
-    # Plain text may say something; the HTML of a proxy does not.
-    text = data[:2000].decode('utf-8', 'replace')
-    return ('' if '<' in text else ' '.join(text.split())[:300]), ''
-  # OpenAI has {'error': {…}}, others the object itself, a list or a text.
-  error = body.get('error', body) if isinstance(body, dict) else body
-  if isinstance(error, list) and error:
-    error = error[0]
-  if isinstance(error, dict):
-    message = error.get('message') or error.get('detail') or error.get('msg')
-    code = error.get('code') or error.get('type')
-  else:
-    message, code = error, ''
-  if not isinstance(message, str):
-    message = json.dumps(message) if message else ''
-  return ' '.join(message.split())[:300], code if isinstance(code, str) else ''

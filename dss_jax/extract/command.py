@@ -278,6 +278,11 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
   help='How many prompts --dry-run prints.',
 )
 @click.option(
+  '--keep-thoughts',
+  is_flag=True,
+  help="Keep a reasoning model's thoughts too; they are never rationales.",
+)
+@click.option(
   '--fresh',
   is_flag=True,
   help='Set the journal aside and ask for everything again.',
@@ -312,6 +317,7 @@ def extract(data: str, **options: Any) -> None:
       survey=survey,
       samples=options['samples'],
       prices=estimate.Prices(options['price_in'], options['price_out']),
+      keep_thoughts=options['keep_thoughts'],
     )
     parameters = _parameters(prompt, options)
     if options['dry_run']:

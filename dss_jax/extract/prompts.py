@@ -27,6 +27,7 @@ from etils import epath
 
 from dss_jax import errors
 from dss_jax.data import completions, row_formats
+from dss_jax.extract import thoughts
 
 ENDPOINTS = ('chat', 'completion')
 # The file with the prompt of each data set.
@@ -40,8 +41,6 @@ FILES = {
 _KEYS = ('instruction', 'question', 'answer', 'exemplars', 'stop')
 _EXEMPLAR_KEYS = ('input', 'rationale', 'label')
 _FIELD = re.compile(r'\{(input|premise|hypothesis|rationale|label)\}')
-# What reasoning models write before their reply, if a server leaves it in.
-_THOUGHT = re.compile(r'\s*<think>.*?</think>', re.DOTALL)
 # The prompt of a request: a text, or the messages of a chat.
 RenderedPrompt = str | list[dict[str, str]]
 
@@ -147,18 +146,33 @@ class Prompt:
     messages.append({'role': 'user', 'content': _question(self.question, text)})
     return messages
 
-  def reply(self, text: str) -> str:
-    """Returns a reply without tagged thoughts and without an echoed head."""
-    text = _THOUGHT.sub('', text, count=1).strip()
+  def reply(self, text: str, opened: bool = False) -> str:
+    """Returns a reply without thoughts and without an echoed head.
+
+    Args:
+      text: a reply as it came.
+      opened: whether the model's chat template opens thoughts, so that a reply
+        begins in them.
+    """
+    text = thoughts.split(text, self.answer, opened).answer
     head = self.head.strip()
     return text.removeprefix(head).lstrip() if head else text
 
-  def parse(self, reply: str) -> completions.Parsed:
+  def parse(self, reply: str, cut: bool = False) -> completions.Parsed:
     """Splits a reply into rationale and label, '' for one that is not found.
 
     Args:
       reply: from `reply`.
+      cut: whether it ended at the token limit: without a label, it may be all
+        thoughts, and then has no rationale either.
     """
+    parsed = self._parse(reply)
+    both = f'{parsed.rationale} {parsed.label}'
+    if (cut and not parsed.label) or thoughts.has_tag(both, self.answer):
+      return completions.Parsed('', '')
+    return parsed
+
+  def _parse(self, reply: str) -> completions.Parsed:
     if self.data_set is not None:
       return completions.parse(self.data_set, reply)
     next_question = _FIELD.split(self.question)[0].strip()

@@ -171,7 +171,7 @@ def _http(status, body, *headers):
     (b'SSH-2.0-OpenSSH\r\n', client.RetryableFailure, 'Bad status line'),
     (_http(200, b'[1]'), client.RetryableFailure, 'expected a JSON object'),
     (_http(200, b'{"a'), client.RetryableFailure, 'expected JSON'),
-    (_http(502, b'<p>no</p>'), client.RetryableFailure, 'HTTP 502$'),
+    (_http(502, b'<p>no</p>'), client.RetryableFailure, 'HTTP 502: no$'),
     (_http(500, b'caf\xe9 down.'), client.RetryableFailure, 'caf\ufffd down$'),
     (_http(400, b'{"detail": [1]}'), client.Failure, r'HTTP 400: \[1\]$'),
     (
@@ -220,7 +220,7 @@ def test_a_redirect_does_not_carry_the_key_elsewhere(monkeypatch, status):
     reply = _http(status, b'', f'Location: {elsewhere}/chat/completions')
     with (
       _replying(reply) as (url, first),
-      pytest.raises(client.FatalFailure, match=f'HTTP {status}'),
+      pytest.raises(client.FatalFailure, match=f'HTTP {status}: moved to http'),
     ):
       _ask(url)
   assert KEY.encode() in first[0] and not heads
