@@ -8,8 +8,8 @@ The parts, in the order of an extraction:
   `client`         one request
   `bodies`         what the body of an answer holds
   `thoughts`       a reasoning model's thoughts, told from its answer
-  `failures`       what is worth asking again, and what is not
-  `advice`         what to change, by a server's own words
+  `answers`        an answer, read out of Markdown
+  `failures`       what is worth asking again, and what to change
   `journal`        every completion, on disk as it comes
   `request_queue`  many requests at once, within limits, retried
   `results`        votes, the published layout, and rows as JSON lines

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dss_jax.extract import advice, failures, thoughts
+from dss_jax.extract import failures, thoughts
 
 # Bytes; a larger body is not a completion.
 MAX_BYTES = 64 * 2**20
@@ -234,11 +234,11 @@ def _failure(
   message = f'HTTP {status}: {words}' if words else f'HTTP {status}'
   if code == 'insufficient_quota':
     return failures.FatalFailure(message, status)
-  if status < 500 and status != 429 and advice.is_filter(words, code):
+  if status < 500 and status != 429 and failures.is_filter(words, code):
     return failures.RowFailure(message)
   if status in _FATAL_STATUSES or 300 <= status < 400:
     return failures.FatalFailure(message, status)
-  if status != 429 and advice.find(words):
+  if status != 429 and failures.advice(words):
     # The request is wrong, whatever the status: it would fail again.
     return failures.Failure(message)
   if status in _RETRYABLE_STATUSES:
@@ -270,7 +270,7 @@ def _no_completion(body: dict[str, Any], clean: _Clean) -> failures.Failure:
     status = body.get('code') or body.get('status')
     if isinstance(status, int) and 400 <= status < 600:
       return _failure(status, clean(words), code)
-    if advice.find(words):
+    if failures.advice(words):
       return failures.Failure(clean(words))
     return failures.RetryableFailure(
       f'expected a completion, found: {clean(words)}'

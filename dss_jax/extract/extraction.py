@@ -13,9 +13,10 @@ import click
 
 from dss_jax import errors
 from dss_jax.data import teacher_outputs
+from dss_jax.extract import client as client_lib
 from dss_jax.extract import (
-  advice,
   estimate,
+  failures,
   first_requests,
   journal,
   prompts,
@@ -25,7 +26,6 @@ from dss_jax.extract import (
   screen,
   thoughts,
 )
-from dss_jax.extract import client as client_lib
 from dss_jax.extract import rows as rows_lib
 
 Service = client_lib.Service
@@ -341,7 +341,7 @@ class _Run:
       return first_requests.empty_advice(
         self.service.parameters, failure.completion, fresh
       )
-    if failure is not None and (found := advice.find(str(failure))):
+    if failure is not None and (found := failures.advice(str(failure))):
       return found
     return 'Run the same command again to go on.'
 

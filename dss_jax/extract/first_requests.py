@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from dss_jax import errors
-from dss_jax.extract import advice, request_queue, thoughts
 from dss_jax.extract import client as client_lib
+from dss_jax.extract import failures, request_queue, thoughts
 
 
 async def check(
@@ -113,7 +113,7 @@ def refuse(
       f'--url {url}: the server points elsewhere ({failure}), where the key is'
       ' not sent unasked. Give the address that it points to, up to /v1.'
     )
-  if found := advice.find(str(failure)):
+  if found := failures.advice(str(failure)):
     raise errors.DataError(
       f'{url}, model {service.model!r}: the server did not answer'
       f' {rows}: {failure}. {found}'

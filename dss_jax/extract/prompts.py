@@ -27,7 +27,7 @@ from etils import epath
 
 from dss_jax import errors
 from dss_jax.data import completions, row_formats
-from dss_jax.extract import thoughts
+from dss_jax.extract import answers, thoughts
 
 ENDPOINTS = ('chat', 'completion')
 # The file with the prompt of each data set.
@@ -41,6 +41,12 @@ FILES = {
 _KEYS = ('instruction', 'question', 'answer', 'exemplars', 'stop')
 _EXEMPLAR_KEYS = ('input', 'rationale', 'label')
 _FIELD = re.compile(r'\{(input|premise|hypothesis|rationale|label)\}')
+# How the label of a published data set is read; the others have classes.
+_LABELS = {
+  'asdiv': answers.equation,
+  'cqa': answers.option,
+  'svamp': answers.equation,
+}
 # The prompt of a request: a text, or the messages of a chat.
 RenderedPrompt = str | list[dict[str, str]]
 
@@ -155,8 +161,9 @@ class Prompt:
         begins in them.
     """
     text = thoughts.split(text, self.answer, opened).answer
-    head = self.head.strip()
-    return text.removeprefix(head).lstrip() if head else text
+    if not any(e.rationale.startswith('`') for e in self.exemplars):
+      text = answers.unfenced(text)
+    return answers.without_head(text, self.head.strip())
 
   def parse(self, reply: str, cut: bool = False) -> completions.Parsed:
     """Splits a reply into rationale and label, '' for one that is not found.
@@ -172,20 +179,38 @@ class Prompt:
       return completions.Parsed('', '')
     return parsed
 
+  @property
+  def _is_plain(self) -> bool:
+    """Whether the exemplars have no marks around their parts."""
+    return not any(
+      text.startswith(answers.MARKS)
+      for exemplar in self.exemplars
+      for text in (exemplar.rationale, exemplar.label)
+    )
+
   def _parse(self, reply: str) -> completions.Parsed:
     if self.data_set is not None:
-      return completions.parse(self.data_set, reply)
-    next_question = _FIELD.split(self.question)[0].strip()
-    if next_question:
-      reply = reply.split(next_question, 1)[0]
+      rule = completions.rule(self.data_set)
+      label = _LABELS.get(self.data_set, answers.nli_class)
+      # A premise may be spoken of; a next question begins with its colon.
+      stop = rule.stop.rstrip(':') + ':'
+      found = answers.read(reply, rule.phrase, stop, label)
+      if found is None and rule.open_rationale:
+        whole = answers.before_next_question(reply, stop)
+        return completions.Parsed(answers.rationale(whole), '')
+      return found or completions.Parsed('', '')
+    stop = _FIELD.split(self.question)[0].strip()
     _, _, rest = self.answer.partition('{rationale}')
     phrase, _, tail = rest.partition('{label}')
-    parts = reply.split(phrase.strip())
-    if len(parts) != 2:
-      return completions.Parsed('', '')
-    label = (parts[1].strip().splitlines() or [''])[0]
-    label = label.rstrip().removesuffix(tail.strip()).rstrip()
-    return completions.Parsed(parts[0].strip(), label)
+    is_plain, tail = self._is_plain, tail.strip()
+
+    def label_of(line: str) -> str:
+      if is_plain:
+        return answers.bare(line, tail)
+      return line.rstrip().removesuffix(tail).rstrip()
+
+    found = answers.read(reply, phrase.strip(), stop, label_of, is_plain)
+    return found or completions.Parsed('', '')
 
 
 def fingerprint(prompt: RenderedPrompt) -> int:
