@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import IO, Any, Self
 
-from dss_jax.data import completions, own_rows, records
+from dss_jax.data import completions, own_rows, records, teacher_outputs
 from dss_jax.extract import estimate, journal, prompts, thoughts
 from dss_jax.extract import rows as rows_lib
 
@@ -196,6 +196,7 @@ class Writer:
     self._rows_file: IO[str] | None = None
     # The completions of the file to be written next, and its number.
     self._completions: list[str] = []
+    self._readings: list[dict[str, str]] = []
     self._file_number = 0
 
   def _partial(self, name: str) -> pathlib.Path:
@@ -208,7 +209,9 @@ class Writer:
     line = json.dumps(as_own_row(outcome), ensure_ascii=False)
     self._rows_file.write(line + '\n')
     if self._is_published:
-      self._completions.append(outcome.completion)
+      text = outcome.completion
+      self._completions.append(text)
+      self._readings.append(teacher_outputs.reading(text, outcome.chosen))
       if len(self._completions) == COMPLETIONS_PER_FILE:
         self._write_completions()
 
@@ -221,10 +224,15 @@ class Writer:
 
   def _write_completions(self) -> None:
     name = f'{records.FILE_SPLITS[self._split]}_CoT_{self._file_number}.json'
-    text = json.dumps(self._completions, ensure_ascii=False, indent=0)
-    path = self._partial(self._teacher) / name
-    path.write_text(text, encoding='utf-8')
+    for file, values in (
+      (name, self._completions),
+      (teacher_outputs.reading_name(name), self._readings),
+    ):
+      text = json.dumps(values, ensure_ascii=False, indent=0)
+      path = self._partial(self._teacher) / file
+      path.write_text(text, encoding='utf-8')
     self._completions.clear()
+    self._readings.clear()
     self._file_number += 1
 
   def _end_split(self) -> None:

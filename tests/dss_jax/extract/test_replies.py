@@ -5,6 +5,8 @@ import pathlib
 
 import pytest
 
+from dss_jax import errors
+from dss_jax.data import records
 from dss_jax.extract import request_queue
 from tests.dss_jax import conftest as rows_lib
 from tests.dss_jax.extract import fault_server
@@ -242,3 +244,53 @@ def test_the_servers_own_words_are_told(run, capsys, status, body, shown):
   assert code == 2 and requests <= 2, told
   assert shown in told and '\x1b' not in told and len(told) < 1200, told
   assert not _FOLDER.exists()
+
+
+# What training gets.
+
+
+def _extracted(serve, extract, release, data_set, text):
+  _, url = serve(script=_same(fault_server.reply(text)))
+  assert extract(release, '--data-set', data_set, url=url) == 0
+  return pathlib.Path('runs/teachers/mine') / data_set
+
+
+def test_training_gets_what_extraction_read(serve, extract, write_release):
+  """The published rule would find another value."""
+  release = write_release('svamp', train=6, test=2)
+  text = 'There are 3. The answer is **(8 - 2) * 3**.'
+  _extracted(serve, extract, release, 'svamp', text)
+  for place in (str(release), 'runs/teachers/mine'):
+    for split in records.read('svamp', place, 'mine').splits.values():
+      assert {record.teacher_label for record in split} == {'((8 - 2) * 3)'}
+      assert {record.rationale for record in split} == {'There are 3.'}
+
+
+def test_a_completion_that_was_changed_is_parsed_anew(
+  serve, extract, write_release
+):
+  release = write_release('svamp', train=6, test=2)
+  text = 'There are 3. The answer is (8 - 2) * 3.'
+  folder = _extracted(serve, extract, release, 'svamp', text)
+  before = records.fingerprint('svamp', str(release), 'mine')
+  path = folder / 'mine/train_CoT_0.json'
+  values = json.loads(path.read_text())
+  values[1] = 'Mine. The answer is (1 + 1).'
+  path.write_text(json.dumps(values))
+  found = records.read('svamp', str(release), 'mine').splits['train']
+  assert [r.teacher_label for r in found[:3]] == [
+    '((8 - 2) * 3)', '(1 + 1)', '((8 - 2) * 3)',
+  ]  # fmt: skip
+  # What readings say is part of what data sets are made from.
+  changed = records.fingerprint('svamp', str(release), 'mine')
+  readings = folder / 'mine/train_read_0.json'
+  readings.write_text(readings.read_text().replace('There', 'Here'))
+  again = records.fingerprint('svamp', str(release), 'mine')
+  assert len({before, changed, again}) == 3
+  # Without them, all are parsed by the published rule.
+  readings.unlink()
+  found = records.read('svamp', str(release), 'mine').splits['train']
+  assert [r.teacher_label for r in found[:2]] == ['(8 - 2)', '(1 + 1)']
+  readings.write_text('[{"rationale": 1}]')
+  with pytest.raises(errors.DataError, match=r'_read_0\.json, entry 0'):
+    records.read('svamp', str(release), 'mine')
