@@ -157,6 +157,7 @@ def _service(
     timeout=options['timeout'],
     connections=options['concurrency'],
     key_variable=options['api_key_env'],
+    proxy=options['proxy'],
   )
 
 
@@ -246,6 +247,11 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
   type=click.FloatRange(0, min_open=True),
   default=120.0,
   help='Seconds for a request.',
+)
+@click.option(
+  '--proxy',
+  metavar='URL',
+  help="A proxy instead of the environment's; 'none' for none.",
 )
 @click.option(
   '--price-in',

@@ -58,7 +58,7 @@ async def _models(client: client_lib.Client) -> list[str] | None:
       ' Start it, or correct the address.'
     ) from None
   except client_lib.FatalFailure as failure:
-    if failure.status in (401, 402, 403):
+    if failure.status in (401, 402, 403, 407):
       refuse(client, failure, None, '')
     return None
   except client_lib.Failure:
@@ -107,6 +107,12 @@ def refuse(
       f'{url}, model {service.model!r}: the server has no such address'
       f' or model ({failure}). Give the address with its /v1, and a model'
       ' that the server has; --endpoint chooses chat or completion.'
+    )
+  if status == 407:
+    raise errors.DataError(
+      f'{url}: {failure}. Put name and password into https_proxy'
+      ' (http://NAME:PASSWORD@HOST:PORT) where the proxy asks for them; or name'
+      " the API's host in no_proxy, or give --proxy none."
     )
   if 300 <= status < 400:
     raise errors.DataError(
