@@ -220,6 +220,21 @@ def read(
   return completions.Parsed(rationale(before), label(line))
 
 
+def ends_line(text: str, phrase: str, tail: str) -> bool:
+  """Returns whether a reply goes on behind its label, or ends with the tail.
+
+  Args:
+    text: a reply.
+    phrase: what stands before the label.
+    tail: what the answer format has behind a label; '' for nothing.
+  """
+  found = _pattern(phrase).search(text)
+  after = text[found.end() :].lstrip() if found else ''
+  if '\n' in after:
+    return True
+  return bool(tail) and after.rstrip(' *_`').endswith(tail)
+
+
 def _answer_line(after: str, opened: str) -> str:
   """Returns the line that holds the answer.
 

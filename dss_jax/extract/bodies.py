@@ -104,8 +104,8 @@ def completion(
     )
     found = [thought]
     if not text.strip() or not thought:
-      found += [_parts(message.get(name))[0] for name in _THOUGHT_FIELDS]
-    refusal = refusal or _parts(message.get('refusal'))[0]
+      found += [_words_of(message.get(name)) for name in _THOUGHT_FIELDS]
+    refusal = refusal or _words_of(message.get('refusal'))
   except (KeyError, TypeError, AttributeError) as mistake:
     raise failures.RetryableFailure(
       f'expected a completion, found a body without one ({mistake!r:.60})'
@@ -157,9 +157,17 @@ def _parts(content: Any) -> tuple[str, str, str]:
       found[2].append(_parts(part.get('refusal'))[0])
     elif 'think' in kind or 'reason' in kind:
       values = (part.get(name) for name in ('thinking', 'text', *_PART_FIELDS))
-      found[1].append(next((_parts(v)[0] for v in values if v), ''))
+      found[1].append(next((_words_of(v) for v in values if v), ''))
   texts, thought, refusals = (''.join(texts) for texts in found)
   return texts, thought, refusals
+
+
+def _words_of(value: Any) -> str:
+  """Returns the texts of a field beside the answer, of whatever form it is."""
+  try:
+    return ''.join(_parts(value))
+  except (TypeError, AttributeError):
+    return ''
 
 
 _PART_FIELDS = ('reasoning', 'reasoning_content', 'content', 'summary')

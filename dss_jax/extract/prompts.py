@@ -170,14 +170,31 @@ class Prompt:
 
     Args:
       reply: from `reply`.
-      cut: whether it ended at the token limit: without a label, it may be all
-        thoughts, and then has no rationale either.
+      cut: whether it ended before the model was done. Then it may be all
+        thoughts, and has a rationale only if its label is whole.
     """
     parsed = self._parse(reply)
     both = f'{parsed.rationale} {parsed.label}'
-    if (cut and not parsed.label) or thoughts.has_tag(both, self.answer):
+    if thoughts.has_tag(both, self.answer):
+      return completions.Parsed('', '')
+    if cut and not (parsed.label and self._is_whole(reply, parsed.label)):
       return completions.Parsed('', '')
     return parsed
+
+  def _is_whole(self, reply: str, label: str) -> bool:
+    """Returns whether a reply that was cut goes on behind its label."""
+    phrase, tail = self._around_label
+    ends = answers.ends_line(reply, phrase, tail)
+    return ends and not re.search(r'[?!.]\s', label)
+
+  @property
+  def _around_label(self) -> tuple[str, str]:
+    """The words between rationale and label, and those behind the label."""
+    if self.data_set is not None:
+      return completions.rule(self.data_set).phrase, '.'
+    _, _, rest = self.answer.partition('{rationale}')
+    phrase, _, tail = rest.partition('{label}')
+    return phrase.strip(), tail.strip()
 
   @property
   def _is_plain(self) -> bool:
@@ -200,16 +217,14 @@ class Prompt:
         return completions.Parsed(answers.rationale(whole), '')
       return found or completions.Parsed('', '')
     stop = _FIELD.split(self.question)[0].strip()
-    _, _, rest = self.answer.partition('{rationale}')
-    phrase, _, tail = rest.partition('{label}')
-    is_plain, tail = self._is_plain, tail.strip()
+    (phrase, tail), is_plain = self._around_label, self._is_plain
 
     def label_of(line: str) -> str:
       if is_plain:
         return answers.bare(line, tail)
       return line.rstrip().removesuffix(tail).rstrip()
 
-    found = answers.read(reply, phrase.strip(), stop, label_of, is_plain)
+    found = answers.read(reply, phrase, stop, label_of, is_plain)
     return found or completions.Parsed('', '')
 
 

@@ -135,7 +135,7 @@ def outcomes(
         prompt.reply(entry.text, contents.opened) for entry in entries
       )
       parsed = tuple(
-        prompt.parse(reply, thoughts.is_cut(entry.finish))
+        prompt.parse(reply, thoughts.is_unfinished(entry.finish))
         for reply, entry in zip(replies, entries, strict=True)
       )
       yield Outcome(

@@ -59,6 +59,15 @@ def is_cut(finish: str) -> bool:
   return finish.lower() in _CUT
 
 
+def is_unfinished(finish: str) -> bool:
+  """Returns whether a completion ended before the model was done.
+
+  Args:
+    finish: why it ended, in the server's word.
+  """
+  return is_cut(finish) or finish.lower() == 'content_filter'
+
+
 def _tags(text: str, answer_format: str) -> list[tuple[bool, int, int]]:
   """Returns (whether it closes, begin, end) of each tag of thoughts."""
   own = {_tag_name(match) for match in _TAG.finditer(answer_format)}

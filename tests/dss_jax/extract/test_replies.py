@@ -153,6 +153,40 @@ def test_thoughts_without_a_tag_that_are_all_cut_stop_the_run(run, capsys):
   assert '--max-tokens and --fresh' in shown
 
 
+@pytest.mark.parametrize(
+  ('text', 'label'),
+  [
+    ('It swims. So the answer is ye', ''),
+    ('It swims. So the answer is yes.', 'yes'),
+    ('It swims. So the answer is yes\n\nMore', 'yes'),
+    ('It swims. So the answer is no? Wait', ''),
+    ('It swims. So the answer is no? Wait, it has fins.', ''),
+    ('It swims', ''),
+  ],
+)
+@pytest.mark.parametrize('finish', ['length', 'max_tokens', 'content_filter'])
+def test_a_reply_that_was_cut_counts_with_a_whole_label(
+  run, text, label, finish
+):
+  assert run(_same(fault_server.reply(text, finish))) == (0, 4)
+  for row in _rows():
+    assert row['teacher_label'] == label
+    assert row['rationale'] == ('It swims.' if label else '')
+
+
+@pytest.mark.parametrize(
+  'thought',
+  [
+    {'reasoning': {'effort': 'low'}},
+    {'reasoning': [{'type': 'thinking', 'thinking': 'Hm.'}]},
+    {'reasoning_content': 7, 'refusal': {}},
+  ],
+)
+def test_fields_of_other_forms_do_no_harm(run, thought):
+  assert run(_same(fault_server.reply(_ANSWER, **thought))) == (0, 4)
+  assert {row['teacher_label'] for row in _rows()} == {'yes'}
+
+
 def test_a_few_rows_without_an_answer_do_not_end_well(run, capsys):
   assert run(_same(_THOUGHTS), rows=2) == (1, 2)
   assert 'no row got a completion' in capsys.readouterr().err
