@@ -43,9 +43,11 @@ _TITLE = re.compile(
 )
 # The same before a text: `**Reasoning:** It is …`.
 _INLINE_TITLE = re.compile(r'(\*\*|__)[^*_\n.]{1,40}(?::\1|\1[ \t]*:)[ \t]*')
-_SIGNS = str.maketrans('×⋅·÷−–', '***/--')
+_SIGNS = str.maketrans('×⋅·÷−–[]', '***/--()')
 _TEX_SIGNS = (('\\times', '*'), ('\\cdot', '*'), ('\\div', '/'))
 _TEX_MARKS = re.compile(r'\\left|\\right|\\[()\[\]]|\$')
+_MARKED = re.compile(r'\A(\*{1,3}|`{1,3})([^*`\s][^*`]*)\1(?=[\s.,;!])')
+_TIMES = re.compile(r'(?<=[\d)]) {0,3}[xX] {0,3}(?=[\d(])')
 _WORDS = string.ascii_letters + string.whitespace + ',.;!'
 _THOUSANDS = re.compile(r'(?<=\d),(?=\d{3}(?!\d))')
 
@@ -91,7 +93,9 @@ def bare(text: str, tail: str = '') -> str:
   text = _undangled(unwrapped(text))
   if tail and text.endswith(tail):
     text = text.removesuffix(tail).rstrip()
-  return _undangled(unwrapped(text))
+  text = _undangled(unwrapped(text))
+  # Words or a sign may follow: `**yes**!`.
+  return _MARKED.sub(r'\2', text)
 
 
 def _undangled(text: str) -> str:
@@ -105,18 +109,27 @@ def _undangled(text: str) -> str:
 def rationale(text: str) -> str:
   """Returns a rationale without titles, fences and marks around it."""
   lines = unwrapped(text).split('\n')
-  begin, end = 0, len(lines)
-  while begin < end and _is_frame(lines[begin]):
-    begin += 1
-  while end > begin and _is_frame(lines[end - 1]):
-    end -= 1
-  text = '\n'.join(lines[begin:end]).strip()
+  kept = _without_frame(lines, True)
+  if sum(bool(_FENCE.fullmatch(line)) for line in kept) % 2:
+    # A fence at an end belongs to one within.
+    kept = _without_frame(lines, False)
+  text = '\n'.join(kept).strip()
   title = _INLINE_TITLE.match(text)
   return unwrapped(text[title.end() :] if title else text)
 
 
-def _is_frame(line: str) -> bool:
-  if not line.strip() or _FENCE.fullmatch(line):
+def _without_frame(lines: list[str], fences: bool) -> list[str]:
+  """Returns lines without those at the ends that belong to no text."""
+  begin, end = 0, len(lines)
+  while begin < end and _is_frame(lines[begin], fences):
+    begin += 1
+  while end > begin and _is_frame(lines[end - 1], fences):
+    end -= 1
+  return lines[begin:end]
+
+
+def _is_frame(line: str, fences: bool) -> bool:
+  if not line.strip() or (fences and _FENCE.fullmatch(line)):
     return True
   return len(line) < 100 and bool(_TITLE.fullmatch(line))
 
@@ -277,11 +290,11 @@ def equation(line: str) -> str:
   >>> equation('(8 - 2) * 3.'), equation('$(8 - 2) \\times 3 = 18$')
   ('((8 - 2) * 3)', '((8 - 2) * 3)')
   """
-  text = unwrapped(line).translate(_SIGNS)
+  text = unwrapped(line)
   for name, sign in _TEX_SIGNS:
     text = text.replace(name, sign)
   text = _TEX_MARKS.sub('', _THOUSANDS.sub('', text))
-  text = bare(text, '.')
+  text = _TIMES.sub('*', bare(text.translate(_SIGNS), '.'))
   # Words such as a unit may follow what ends with a parenthesis or a number.
   shorter = text.rstrip(_WORDS) if '(' in text else text
   for part in (text, *text.split('='), shorter, *shorter.split('=')):
