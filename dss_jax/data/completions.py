@@ -52,7 +52,7 @@ def _equation(text: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Rule:
+class Rule:
   """The format of one data set's completions.
 
   Attributes:
@@ -70,14 +70,31 @@ class _Rule:
 
 
 _RULES = {
-  'anli1': _Rule('Premise:', 'So the answer is', _without_period),
-  'asdiv': _Rule('Q:', 'The answer is', _equation),
-  'cqa': _Rule('Q:', 'So the answer is', _chosen_option),
-  'esnli': _Rule('Premise', 'Answer:', str.strip, open_rationale=True),
-  'svamp': _Rule('Q:', 'The answer is', _equation),
+  'anli1': Rule('Premise:', 'So the answer is', _without_period),
+  'asdiv': Rule('Q:', 'The answer is', _equation),
+  'cqa': Rule('Q:', 'So the answer is', _chosen_option),
+  'esnli': Rule('Premise', 'Answer:', str.strip, open_rationale=True),
+  'svamp': Rule('Q:', 'The answer is', _equation),
 }
 
 DATA_SETS = tuple(_RULES)
+
+
+def rule(dataset: str) -> Rule:
+  """Returns the rule of a data set.
+
+  Args:
+    dataset: one of `DATA_SETS`.
+
+  Raises:
+    DataError: there is no rule for `dataset`.
+  """
+  if dataset not in _RULES:
+    raise errors.DataError(
+      f'There is no rule for completions of {dataset!r}: expected one of'
+      f' {", ".join(DATA_SETS)}.{errors.did_you_mean(dataset, DATA_SETS)}'
+    )
+  return _RULES[dataset]
 
 
 def parse(dataset: str, completion: str) -> Parsed:
@@ -106,15 +123,10 @@ def parse(dataset: str, completion: str) -> Parsed:
   Raises:
     DataError: there is no rule for `dataset`.
   """
-  rule = _RULES.get(dataset)
-  if rule is None:
-    raise errors.DataError(
-      f'There is no rule for completions of {dataset!r}: expected one of'
-      f' {", ".join(DATA_SETS)}.{errors.did_you_mean(dataset, DATA_SETS)}'
-    )
-  parts = completion.split(rule.stop, 1)[0].split(rule.phrase)
+  found = rule(dataset)
+  parts = completion.split(found.stop, 1)[0].split(found.phrase)
   if len(parts) == 2:
-    return Parsed(parts[0].strip(), rule.label(parts[1]))
-  if len(parts) == 1 and rule.open_rationale:
+    return Parsed(parts[0].strip(), found.label(parts[1]))
+  if len(parts) == 1 and found.open_rationale:
     return Parsed(parts[0].strip(), '')
   return Parsed('', '')

@@ -177,7 +177,7 @@ def _read_part(
   if where is not files:
     teacher_outputs.check_rows(where, files, name, teacher)
   texts = teacher_outputs.read(where, outputs, len(rows), files.place(name))
-  parsed = (completions.parse(part, text) for text in texts)
+  parsed = teacher_outputs.parse(where, outputs, texts, part)
   return list(zip(rows, parsed, strict=True))
 
 
@@ -285,6 +285,8 @@ def _files_read(
             files[part], part, teacher, file_split
           )
           yield from ((where, name) for name in names)
+          for name in teacher_outputs.readings(where, names):
+            yield where, name
 
 
 def state(

@@ -7,6 +7,8 @@ rows; those that `dss extract` collected are in a folder of their own:
     runs/teachers/<teacher>/<data set>/
       cqa_train.json, …            the rows that were asked about
       <teacher>/train_CoT_0.json   what the teacher said, as published
+      <teacher>/train_read_0.json  rationale and label of each, as extraction
+                                   read them
       rows/train.jsonl             the same as rows of the user's own
       journal.jsonl, report.json, …
 
@@ -14,8 +16,13 @@ So `runs/teachers/<teacher>` is a folder in the published layout, to which DATA
 may point. With the rows' own DATA, the name as TEACHER is enough in the folder
 in which the extraction was started. The environment variable DSS_TEACHERS
 replaces `runs/teachers`, with a remote folder too if it is only read.
+
+Extraction knows how a reply was asked for, and reads more than the published
+rule does. So its readings are used, each for the completion that it was made
+from; other completions are parsed by the rule.
 """
 
+import hashlib
 import itertools
 import json
 import os
@@ -24,7 +31,7 @@ import re
 from etils import epath
 
 from dss_jax import errors
-from dss_jax.data import archive, text_files
+from dss_jax.data import archive, completions, text_files
 
 VARIABLE = 'DSS_TEACHERS'
 DEFAULT = 'runs/teachers'
@@ -142,6 +149,80 @@ def read(
         ' again.'
       )
   return list(itertools.chain.from_iterable(lists))
+
+
+def digest(text: str) -> str:
+  """Returns what a reading keeps of the completion that it was made from."""
+  data = text.encode('utf-8', 'surrogatepass')
+  return hashlib.sha256(data).hexdigest()[:16]
+
+
+def reading(text: str, parsed: completions.Parsed) -> dict[str, str]:
+  """Returns what extraction keeps of how it read a completion."""
+  return {
+    'rationale': parsed.rationale,
+    'label': parsed.label,
+    'completion': digest(text),
+  }
+
+
+def reading_name(name: str) -> str:
+  """Returns the file with the readings of a file of completions."""
+  folder, slash, file = name.rpartition('/')
+  return f'{folder}{slash}{file.replace("_CoT_", "_read_")}'
+
+
+def readings(files: archive.Files, names: list[str]) -> list[str]:
+  """Returns the files with readings that are beside files of completions.
+
+  Args:
+    files: from `find`.
+    names: from `find`.
+  """
+  found = (reading_name(name) for name in names if '_CoT_' in name)
+  return [name for name in found if files.exists(name)]
+
+
+def parse(
+  files: archive.Files, names: list[str], texts: list[str], data_set: str
+) -> list[completions.Parsed]:
+  """Returns rationale and label of each completion.
+
+  Args:
+    files: from `find`.
+    names: from `find`.
+    texts: from `read`.
+    data_set: the data set whose rule parses completions without a reading.
+
+  Raises:
+    DataError: a file of readings is malformed.
+  """
+  known = {}
+  for name in readings(files, names):
+    place = files.place(name)
+    values = text_files.parse_json(files.text(name), place)
+    for number, value in enumerate(
+      values if isinstance(values, list) else [values]
+    ):
+      fields = value if isinstance(value, dict) else {}
+      parts = [
+        part
+        for key in ('completion', 'rationale', 'label')
+        if isinstance(part := fields.get(key), str)
+      ]
+      if len(parts) != 3:
+        raise errors.DataError(
+          f'{place}, entry {number}: expected rationale, label and completion'
+          f' as texts, found {json.dumps(value)[:60]}. Run `dss extract` again,'
+          ' which writes the file, or remove it.'
+        )
+      known[parts[0]] = completions.Parsed(parts[1], parts[2])
+  return [
+    known[key]
+    if known and (key := digest(text)) in known
+    else completions.parse(data_set, text)
+    for text in texts
+  ]
 
 
 def check_rows(

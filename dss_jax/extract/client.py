@@ -14,83 +14,37 @@ compressed body in memory, and sends OPENAI_ORG_ID and OPENAI_CUSTOM_HEADERS to
 any --url.
 """
 
+import base64
 import dataclasses
 import datetime
 import email.utils
+import ipaddress
 import json
 import os
 import re
 import resource
 from collections.abc import Mapping
 from typing import Any, Self
-from urllib import parse
+from urllib import parse, request
 
 import aiohttp
 
 from dss_jax import errors
-from dss_jax.extract import prompts
+from dss_jax.extract import bodies, failures, prompts
 
 _PATHS = {'chat': 'chat/completions', 'completion': 'completions'}
 _SURROGATE = re.compile('[\ud800-\udfff]')
-# Statuses after which the same request may well succeed.
-_RETRYABLE_STATUSES = frozenset({408, 409, 425, 429}) | frozenset(
-  range(500, 600)
-)
-# Statuses that every further request would get.
-_FATAL_STATUSES = frozenset({401, 402, 403, 404, 405})
-# Bytes; a larger body is not a completion.
-_MAX_BODY = 64 * 2**20
 # Shorter keys are not secrets, but words for servers that ask for any key.
 _MIN_SECRET_LENGTH = 8
 # Files that are open besides connections.
 _OTHER_FILES = 64
-# If a server asks for a longer wait, it is better to come back later.
-MAX_WAIT_S = 900.0
 
-
-class Failure(Exception):
-  """A request that got no completion; asking again would not help this row."""
-
-
-class RetryableFailure(Failure):
-  """A failed request that may succeed when it is sent again.
-
-  Attributes:
-    wait: seconds that the server asks to wait; None if it does not say.
-    unreachable: whether there is no server at the address.
-  """
-
-  def __init__(
-    self, message: str, wait: float | None = None, unreachable: bool = False
-  ):
-    """Creates the exception.
-
-    Args:
-      message: what went wrong.
-      wait: see the class.
-      unreachable: see the class.
-    """
-    super().__init__(message)
-    self.wait = wait
-    self.unreachable = unreachable
-
-
-class FatalFailure(Failure):
-  """A failure that every request would have: a wrong key, model or address.
-
-  Attributes:
-    status: the HTTP status; 0 without one.
-  """
-
-  def __init__(self, message: str, status: int = 0):
-    """Creates the exception.
-
-    Args:
-      message: what went wrong.
-      status: see the class.
-    """
-    super().__init__(message)
-    self.status = status
+Failure = failures.Failure
+RetryableFailure = failures.RetryableFailure
+FatalFailure = failures.FatalFailure
+RowFailure = failures.RowFailure
+EmptyReply = bodies.EmptyReply
+Completion = bodies.Completion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +59,7 @@ class Service:
     timeout: seconds for a request.
     connections: how many may be open at once.
     key_variable: the environment variable that holds the key.
+    proxy: the proxy's address; 'none' for none, None for the environment's.
   """
 
   url: str
@@ -114,21 +69,7 @@ class Service:
   timeout: float
   connections: int
   key_variable: str = 'OPENAI_API_KEY'
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Completion:
-  """A model's answer to one request.
-
-  Attributes:
-    text: what the model wrote.
-    finish: why it ended.
-    usage: the server's counts of tokens.
-  """
-
-  text: str
-  finish: str
-  usage: dict[str, int]
+  proxy: str | None = None
 
 
 def check_url(url: str) -> str:
@@ -138,7 +79,11 @@ def check_url(url: str) -> str:
     DataError: it is not an address of an API, or it holds a secret.
   """
   parts = parse.urlsplit(url)
-  if parts.scheme not in ('http', 'https') or not parts.hostname:
+  try:
+    has_host = bool(parts.hostname) and parts.port != 0
+  except ValueError:
+    has_host = False
+  if parts.scheme not in ('http', 'https') or not has_host:
     raise errors.DataError(
       f'--url {url!r}: expected an address such as'
       ' http://127.0.0.1:8000/v1 or https://api.openai.com/v1.'
@@ -172,6 +117,71 @@ def read_key(variable: str) -> str:
       ' characters, found others. Set it again.'
     )
   return key
+
+
+def _is_loopback(host: str) -> bool:
+  """Returns whether a host is this machine."""
+  if host == 'localhost' or host.endswith('.localhost'):
+    return True
+  try:
+    address = ipaddress.ip_address(host)
+  except ValueError:
+    return False
+  return address.is_loopback or address.is_unspecified
+
+
+def _bypasses_proxy(host: str, port: int | None) -> bool:
+  """Returns whether no_proxy names a host: a name, a suffix, or a network."""
+  place = host if port is None or ':' in host else f'{host}:{port}'
+  if request.proxy_bypass(place):
+    return True
+  names = request.getproxies().get('no', '').split(',')
+  for name in filter(lambda name: '/' in name, map(str.strip, names)):
+    try:
+      if ipaddress.ip_address(host) in ipaddress.ip_network(name, False):
+        return True
+    except ValueError:
+      continue
+  return False
+
+
+def find_proxy(url: str, given: str | None) -> str:
+  """Returns the address of the proxy for an API, '' for none.
+
+  Args:
+    url: the API's address. This machine's own has no proxy but a given one.
+    given: a proxy; 'none' for none, None for that of the environment
+      (`https_proxy`, `http_proxy`, `all_proxy`, except what `no_proxy` names).
+
+  Raises:
+    DataError: the proxy is of a kind that is not supported.
+  """
+  parts = parse.urlsplit(url)
+  host = parts.hostname or ''
+  option = '--proxy'
+  if given is None:
+    if _is_loopback(host) or _bypasses_proxy(host, parts.port):
+      return ''
+    proxies = request.getproxies()
+    scheme = parts.scheme if proxies.get(parts.scheme) else 'all'
+    given, option = proxies.get(scheme, ''), f'{scheme}_proxy'
+  if given in ('', 'none'):
+    return ''
+  whole = given if '://' in given else f'http://{given}'
+  try:
+    found = parse.urlsplit(whole)
+    is_known = found.scheme in ('http', 'https') and bool(found.hostname)
+    is_known = is_known and found.port != 0
+  except ValueError:
+    is_known = False
+  if not is_known:
+    # Not the address itself, which may hold a password.
+    raise errors.DataError(
+      f'{option}: expected the address of an HTTP proxy, such as'
+      ' http://proxy.example:3128, found another. Correct it, or give'
+      " --proxy none, or name the API's host in no_proxy."
+    )
+  return whole
 
 
 def retry_after(value: str | None) -> float | None:
@@ -225,6 +235,23 @@ class Client:
     self.service = service
     self.url = check_url(service.url)
     self._key = read_key(service.key_variable)
+    proxy = parse.urlsplit(find_proxy(self.url, service.proxy))
+    if proxy.netloc and self._key and self.url.startswith('http://'):
+      raise errors.DataError(
+        f'--url {self.url}: expected https:// with a key and a proxy'
+        f' ({proxy.hostname}), which would see the key in clear. Give the'
+        ' address with https://, or name its host in no_proxy, or give'
+        f' --proxy none, or unset {service.key_variable}.'
+      )
+    self._proxy = ''
+    self._proxy_headers: dict[str, str] | None = None
+    if proxy.netloc:
+      self._proxy = f'{proxy.scheme}://{proxy.netloc.rpartition("@")[2]}'
+      if proxy.username:
+        login = f'{proxy.username}:{proxy.password or ""}'
+        code = base64.b64encode(parse.unquote(login).encode()).decode()
+        # aiohttp sends it to the proxy alone, as Proxy-Authorization.
+        self._proxy_headers = {'Authorization': f'Basic {code}'}
 
   async def __aenter__(self) -> Self:
     """Opens the session and returns the client."""
@@ -246,10 +273,9 @@ class Client:
   def clean(self, text: str) -> str:
     """Returns a text without the key and without lone surrogates."""
     text = _SURROGATE.sub('\ufffd', text)
-    if len(self._key) < _MIN_SECRET_LENGTH:
-      return text
     for secret in (self._key, json.dumps(self._key)[1:-1]):
-      text = text.replace(secret, '[key]')
+      if len(secret) >= _MIN_SECRET_LENGTH:
+        text = text.replace(secret, '[key]')
     return text
 
   async def models(self) -> list[str] | None:
@@ -277,41 +303,14 @@ class Client:
       Failure: this request cannot succeed.
     """
     is_chat = self.service.endpoint == 'chat'
-    request = {
+    fields = {
       'model': self.service.model,
       'messages' if is_chat else 'prompt': prompt,
       **self.service.parameters,
     }
     path = _PATHS[self.service.endpoint]
-    return self._completion(await self._request('POST', path, request))
-
-  def _completion(self, body: dict[str, Any]) -> Completion:
-    """Reads the body of a successful answer."""
-    try:
-      choice = body['choices'][0]
-      if self.service.endpoint == 'chat':
-        # No content at all is an answer too: an empty one.
-        text = choice['message'].get('content') or ''
-      else:
-        text = choice['text']
-      if not isinstance(text, str):
-        raise TypeError('its text is not a string')
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-      raise RetryableFailure(
-        f'expected a completion, found a body without one ({error!r:.60})'
-      ) from None
-    usage = body.get('usage')
-    counts = {
-      self.clean(name): count
-      for name, count in (usage if isinstance(usage, dict) else {}).items()
-      if isinstance(count, int) and count >= 0
-    }
-    finish = choice.get('finish_reason')
-    return Completion(
-      self.clean(text),
-      self.clean(finish) if isinstance(finish, str) else '',
-      counts,
-    )
+    body = await self._request('POST', path, fields)
+    return bodies.completion(body, is_chat, self.clean)
 
   async def _request(
     self, method: str, path: str, body: dict[str, Any] | None
@@ -321,39 +320,49 @@ class Client:
     try:
       # A redirect is not followed: it could carry the key to another server.
       async with self._session.request(
-        method, url, json=body, allow_redirects=False
+        method,
+        url,
+        json=body,
+        allow_redirects=False,
+        proxy=self._proxy or None,
+        proxy_headers=self._proxy_headers,
       ) as response:
         data = await _read_body(response)
     except TimeoutError:
       raise RetryableFailure(
         f'no answer within {self.service.timeout:g} s (--timeout)'
       ) from None
+    except aiohttp.ClientHttpProxyError as error:
+      # Of the tunnel that a proxy opens to an https:// address.
+      raise self._proxy_failure(error.status, error.message) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
       # The exception may hold the request with its headers: only its name and
       # its text go on.
       kind = type(error).__name__
       unreachable = isinstance(error, aiohttp.ClientConnectorError)
-      message = self.clean(f'{kind}: {error!s:.200}')
+      way = f' by the proxy {self._proxy}' if self._proxy else ''
+      message = self.clean(f'{kind}{way}: {error!s:.200}')
       raise RetryableFailure(message, unreachable=unreachable) from None
+    if response.status == 407:
+      raise self._proxy_failure(407, response.reason or '')
     if response.status != 200:
-      wait = _wait(response.headers)
-      raise self._failure(response.status, data, wait)
-    return _json_object(data)
+      raise bodies.failure(
+        response.status,
+        data,
+        self.clean,
+        _wait(response.headers),
+        response.headers.get('Location', ''),
+      )
+    return bodies.json_object(data, self.clean)
 
-  def _failure(self, status: int, data: bytes, wait: float | None) -> Failure:
-    """Returns the exception to raise for a status other than 200."""
-    reason, code = _error_message(data)
-    reason = self.clean(reason.removesuffix('.'))
-    message = f'HTTP {status}: {reason}' if reason else f'HTTP {status}'
-    if code == 'insufficient_quota':
-      return FatalFailure(message, status)
-    if status in _RETRYABLE_STATUSES:
-      if wait is not None and wait > MAX_WAIT_S:
-        return FatalFailure(f'{message} (asks to wait {wait:.0f} s)', status)
-      return RetryableFailure(message, wait)
-    if status in _FATAL_STATUSES or 300 <= status < 400:
-      return FatalFailure(message, status)
-    return Failure(message)
+  def _proxy_failure(self, status: int, words: str) -> Failure:
+    """Returns the exception to raise for what a proxy answers itself."""
+    message = self.clean(
+      f'the proxy {self._proxy} answered HTTP {status}: {bodies.neutral(words)}'
+    )
+    if status in (403, 407):
+      return FatalFailure(message, 407)
+    return RetryableFailure(message)
 
 
 def _allow_connections(count: int) -> None:
@@ -374,46 +383,10 @@ def _allow_connections(count: int) -> None:
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> bytes:
-  """Returns a decompressed body, cut soon after `_MAX_BODY` bytes."""
-  data = await response.content.read(_MAX_BODY)
-  while len(data) < _MAX_BODY and (
-    more := await response.content.read(_MAX_BODY)
+  """Returns a decompressed body, cut soon after `bodies.MAX_BYTES`."""
+  data = await response.content.read(bodies.MAX_BYTES)
+  while len(data) < bodies.MAX_BYTES and (
+    more := await response.content.read(bodies.MAX_BYTES)
   ):
     data += more
   return data
-
-
-def _json_object(data: bytes) -> dict[str, Any]:
-  if len(data) >= _MAX_BODY:
-    raise RetryableFailure(
-      f'expected at most {_MAX_BODY:,} bytes, found a larger body'
-    )
-  try:
-    value = json.loads(data)
-  except (ValueError, RecursionError):
-    raise RetryableFailure('expected JSON, found a body that is not') from None
-  if not isinstance(value, dict):
-    raise RetryableFailure('expected a JSON object, found another value')
-  return value
-
-
-def _error_message(data: bytes) -> tuple[str, str]:
-  """Returns the message and the code in the body of an error."""
-  try:
-    body = json.loads(data)
-  except (ValueError, RecursionError):
-    # Plain text may say something; the HTML of a proxy does not.
-    text = data[:2000].decode('utf-8', 'replace')
-    return ('' if '<' in text else ' '.join(text.split())[:300]), ''
-  # OpenAI has {'error': {…}}, others the object itself, a list or a text.
-  error = body.get('error', body) if isinstance(body, dict) else body
-  if isinstance(error, list) and error:
-    error = error[0]
-  if isinstance(error, dict):
-    message = error.get('message') or error.get('detail') or error.get('msg')
-    code = error.get('code') or error.get('type')
-  else:
-    message, code = error, ''
-  if not isinstance(message, str):
-    message = json.dumps(message) if message else ''
-  return ' '.join(message.split())[:300], code if isinstance(code, str) else ''

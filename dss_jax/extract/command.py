@@ -157,6 +157,7 @@ def _service(
     timeout=options['timeout'],
     connections=options['concurrency'],
     key_variable=options['api_key_env'],
+    proxy=options['proxy'],
   )
 
 
@@ -248,6 +249,11 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
   help='Seconds for a request.',
 )
 @click.option(
+  '--proxy',
+  metavar='URL',
+  help="A proxy instead of the environment's; 'none' for none.",
+)
+@click.option(
   '--price-in',
   type=click.FloatRange(0),
   help='Dollars per million prompt tokens.',
@@ -276,6 +282,11 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
   type=click.IntRange(0),
   default=1,
   help='How many prompts --dry-run prints.',
+)
+@click.option(
+  '--keep-thoughts',
+  is_flag=True,
+  help="Keep a reasoning model's thoughts too; they are never rationales.",
 )
 @click.option(
   '--fresh',
@@ -312,6 +323,7 @@ def extract(data: str, **options: Any) -> None:
       survey=survey,
       samples=options['samples'],
       prices=estimate.Prices(options['price_in'], options['price_out']),
+      keep_thoughts=options['keep_thoughts'],
     )
     parameters = _parameters(prompt, options)
     if options['dry_run']:

@@ -1,10 +1,4 @@
-"""Extraction from its first request to its report.
-
-Mistakes are found before many rows are spent. The server is asked for its
-models, which shows whether there is one and whether it takes the key. Then the
-row with the longest prompt is asked alone: if it succeeds, the model exists,
-knows the parameters and has room for every prompt.
-"""
+"""Extraction from its first request to its report."""
 
 import asyncio
 import contextlib
@@ -13,7 +7,7 @@ import pathlib
 import shutil
 import signal
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -22,12 +16,15 @@ from dss_jax.data import teacher_outputs
 from dss_jax.extract import client as client_lib
 from dss_jax.extract import (
   estimate,
+  failures,
+  first_requests,
   journal,
   prompts,
   report,
   request_queue,
   results,
   screen,
+  thoughts,
 )
 from dss_jax.extract import rows as rows_lib
 
@@ -67,6 +64,7 @@ class Extraction:
     survey: the number of rows, prompts and tokens.
     samples: the number of completions of each row.
     prices: dollars for tokens.
+    keep_thoughts: whether journal and results hold thoughts too.
   """
 
   data: str
@@ -76,6 +74,7 @@ class Extraction:
   survey: estimate.Survey
   samples: int
   prices: estimate.Prices
+  keep_thoughts: bool = False
 
   def dry_run(
     self, endpoint: str, parameters: dict[str, Any], count: int
@@ -236,9 +235,12 @@ class _Run:
     return request_queue.Job(row, sample, prompt)
 
   def _jobs(
-    self, contents: journal.JournalContents
+    self,
+    contents: journal.JournalContents,
+    first: request_queue.Job | None = None,
   ) -> Iterator[request_queue.Job]:
-    """Yields a job for each sample without a completion."""
+    """Yields a job for each sample without a completion, except the first."""
+    asked_first = first and (first.row.split, first.row.index, first.sample)
     for split, asked in self.extraction.survey.asked.items():
       if not asked:
         continue
@@ -246,7 +248,8 @@ class _Run:
         if row.index >= asked:
           break
         for sample in range(self.extraction.samples):
-          if not contents.index.done(split, row.index, sample):
+          is_done = contents.index.done(split, row.index, sample)
+          if not is_done and (split, row.index, sample) != asked_first:
             yield self._job(row, sample)
 
   def _first_job(self, contents: journal.JournalContents) -> request_queue.Job:
@@ -279,19 +282,41 @@ class _Run:
         ),
         pace.retries,
         progress.update,
+        self._reading(contents),
       )
       with _stopped_by_signals(queue):
-        await _check(client, queue, self._first_job(contents), pace.retries)
+        first = self._first_job(contents)
+        await first_requests.check(client, queue, first, pace.retries)
         if not queue.reason:
-          await queue.run(self._jobs(contents), pace.concurrency)
+          await queue.run(self._jobs(contents, first), pace.concurrency)
+        if not queue.reason and not counts.done:
+          queue.stop(
+            f'no row got a completion, the last error: {counts.last_error}',
+            queue.last_failure,
+          )
       if isinstance(queue.failure, client_lib.FatalFailure):
         click.echo(
           f'{counts.done} of {counts.total} completions are in {self.path}.'
           ' The same command goes on with the others.',
           err=True,
         )
-        _refuse(client, queue.failure, None, 'further rows')
+        first_requests.refuse(client, queue.failure, None, 'further rows')
     return queue
+
+  def _reading(
+    self, contents: journal.JournalContents
+  ) -> request_queue.Reading:
+    """Returns how the queue tells whether a reply has an answer."""
+    prompt = self.extraction.prompt
+
+    def is_cut_short(found: client_lib.Completion) -> bool:
+      if not thoughts.is_cut(found.finish):
+        return False
+      return not prompt.parse(prompt.reply(found.text, contents.opened)).label
+
+    return request_queue.Reading(
+      prompt.answer, is_cut_short, self.extraction.keep_thoughts
+    )
 
   def _stopped(
     self, queue: request_queue.RequestQueue, done_before: int
@@ -303,17 +328,34 @@ class _Run:
       f'Stopped: {queue.reason}. {counts.done} of {counts.total} completions'
       f' are in {self.path} ({counts.done - done_before} of them from this run,'
       f' {counts.failed} rows failed, {tokens} tokens).'
-      ' Run the same command again to go on.',
+      f' {self._way_on(queue)}',
       err=True,
     )
     return INTERRUPTED if queue.failure is None else STOPPED
+
+  def _way_on(self, queue: request_queue.RequestQueue) -> str:
+    """Returns what to do after a run that stopped."""
+    failure = queue.failure
+    if isinstance(failure, client_lib.EmptyReply):
+      fresh = ' and --fresh' if queue.counts.done else ''
+      return first_requests.empty_advice(
+        self.service.parameters, failure.completion, fresh
+      )
+    if failure is not None and (found := failures.advice(str(failure))):
+      return found
+    return 'Run the same command again to go on.'
 
   def _finish(self, contents: journal.JournalContents) -> None:
     """Writes results and report, and prints the summary."""
     extraction = self.extraction
     counted = report.Report(self.rows, self.folder)
     outcomes = results.outcomes(
-      self.rows, extraction.survey, contents, extraction.prompt, self.path
+      self.rows,
+      extraction.survey,
+      contents,
+      extraction.prompt,
+      self.path,
+      extraction.keep_thoughts,
     )
     with results.Writer(self.rows, self.folder, extraction.teacher) as writer:
       counted.add_all(outcomes, writer)
@@ -347,108 +389,6 @@ class _Run:
         'train   python -m t5x.train --gin_file=gin/dss_custom.gin'
         f' --gin.DATA="\'{own}\'" --gin.TEACHER="\'{teacher}\'"'
       )
-
-
-async def _check(
-  client: client_lib.Client,
-  queue: request_queue.RequestQueue,
-  first: request_queue.Job,
-  retries: int,
-) -> None:
-  """Checks that requests succeed; asks one row alone, and keeps its answer.
-
-  Args:
-    client: sends a request.
-    queue: asks for the row and keeps the answer.
-    first: the job with the longest prompt, which shows whether prompts fit.
-    retries: how often its request is sent again at most.
-
-  Raises:
-    DataError: the address, key, model or prompt cannot work.
-  """
-  models = await _models(client)
-  model = client.service.model
-  is_listed = not models or model in models
-  try:
-    # A server may load a model that it does not list: it is asked, but once.
-    await queue.run_first(first, retries if is_listed else 0)
-  except client_lib.Failure as failure:
-    _refuse(client, failure, models, f'{first.row.split} row {first.row.index}')
-
-
-async def _models(client: client_lib.Client) -> list[str] | None:
-  """Returns the server's models, None if it does not list them.
-
-  Raises:
-    DataError: there is no server, or it refused the key.
-  """
-  try:
-    return await client.models()
-  except client_lib.RetryableFailure as failure:
-    if not failure.unreachable:
-      return None
-    raise errors.DataError(
-      f'--url {client.url}: expected a server there, found none ({failure}).'
-      ' Start it, or correct the address.'
-    ) from None
-  except client_lib.FatalFailure as failure:
-    if failure.status in (401, 402, 403):
-      _refuse(client, failure, None, '')
-    return None
-  except client_lib.Failure:
-    return None
-
-
-def _refuse(
-  client: client_lib.Client,
-  failure: client_lib.Failure,
-  models: list[str] | None,
-  rows: str,
-) -> NoReturn:
-  """Raises a DataError that says why no request can succeed.
-
-  Args:
-    client: sent the request.
-    failure: what came back.
-    models: the names that the server listed, if it did.
-    rows: the error's name for the rows that were asked about.
-  """
-  service, url = client.service, client.url
-  status = getattr(failure, 'status', 0)
-  if status in (401, 403):
-    held = (
-      'holds' if client_lib.read_key(service.key_variable) else 'does not hold'
-    )
-    raise errors.DataError(
-      f'{url}: the server refused the key ({failure}). The environment'
-      f' variable {service.key_variable} {held} one: set it to a key of this'
-      ' server (--api-key-env names another variable).'
-    )
-  if status in (402, 429):
-    raise errors.DataError(
-      f'{url}: the server takes no more requests for now ({failure}).'
-      " See to the account's credit or limits, then run the same command again."
-    )
-  if models and service.model not in models:
-    near = errors.did_you_mean(service.model, models)
-    shown = ', '.join(models[:8]) + (', …' if len(models) > 8 else '')
-    raise errors.DataError(
-      f'--model {service.model!r}: expected one that {url} has (it lists'
-      f' {shown}), found: {failure}.{near}'
-    )
-  if status in (404, 405):
-    raise errors.DataError(
-      f'{url}, model {service.model!r}: the server has no such address'
-      f' or model ({failure}). Give the address with its /v1, and a model'
-      ' that the server has; --endpoint chooses chat or completion.'
-    )
-  raise errors.DataError(
-    f'{url}, model {service.model!r}: the server did not answer'
-    f' {rows}: {failure}. Where --model is not known, correct it; where the'
-    ' prompt is too long for the model, use fewer exemplars (--prompt) or a'
-    ' smaller --max-tokens; where a parameter is not known, --param NAME=null'
-    ' leaves it out.'
-  )
 
 
 @contextlib.contextmanager

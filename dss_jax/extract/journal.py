@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 from dss_jax import errors
+from dss_jax.extract import thoughts
 
 # Stands in an index for a missing offset.
 _MISSING = -1
@@ -41,6 +42,7 @@ class Entry:
     usage: the server's counts of tokens.
     error: why there is no completion; '' if there is one.
     time: seconds since 1970.
+    thoughts: what the model wrote for itself, where that is kept.
   """
 
   split: str
@@ -55,12 +57,15 @@ class Entry:
   usage: Mapping[str, int] = dataclasses.field(default_factory=dict)
   error: str = ''
   time: float = 0.0
+  thoughts: str = ''
 
   def line(self) -> bytes:
     """Returns the entry as a line of JSON."""
     fields = {name: getattr(self, name) for name in self.__slots__}
     fields['prompt'] = f'{self.prompt:016x}'
     fields['time'] = round(self.time, 3)
+    if not self.thoughts:
+      del fields['thoughts']
     return json.dumps(fields).encode() + b'\n'
 
 
@@ -77,6 +82,7 @@ _FIELD_TYPES = {
   'usage': dict,
   'error': str,
   'time': int | float,
+  'thoughts': str,
 }
 
 
@@ -91,7 +97,10 @@ def parse(line: bytes) -> Entry | None:
   """
   try:
     fields = json.loads(line)
-    if not isinstance(fields, dict) or fields.keys() != _FIELD_TYPES.keys():
+    if not isinstance(fields, dict):
+      return None
+    fields.setdefault('thoughts', '')
+    if fields.keys() != _FIELD_TYPES.keys():
       return None
     for name, kind in _FIELD_TYPES.items():
       value = fields[name]
@@ -228,6 +237,9 @@ class JournalContents:
     unreadable: the number of lines that are not entries.
     usage: tokens by the server's names for them, over all completions.
     completions: the number of completions.
+    begun_inside: the number of completions that begin inside thoughts and
+      leave them.
+    begun_outside: the number of whole completions without a tag of thoughts.
   """
 
   index: Index
@@ -237,12 +249,27 @@ class JournalContents:
   unreadable: int = 0
   usage: dict[str, int] = dataclasses.field(default_factory=dict)
   completions: int = 0
+  begun_inside: int = 0
+  begun_outside: int = 0
+
+  @property
+  def opened(self) -> bool:
+    """Whether the model's template opens thoughts before every reply."""
+    return self.begun_inside > self.begun_outside
 
   def add(self, offset: int, entry: Entry) -> None:
     """Adds an entry to the index and the counts."""
     self.index.add(offset, entry)
     if not entry.error:
       self.completions += 1
+      if thoughts.begins_inside(entry.text):
+        self.begun_inside += 1
+      elif not (thoughts.is_cut(entry.finish) or thoughts.has_tag(entry.text)):
+        self.begun_outside += 1
+    self.add_usage(entry)
+
+  def add_usage(self, entry: Entry) -> None:
+    """Adds the tokens of an entry that counts for nothing else."""
     for name, count in entry.usage.items():
       self.usage[name] = self.usage.get(name, 0) + count
 
@@ -277,6 +304,10 @@ def contents(
     fingerprint = prompt(entry.split, entry.index)
     if fingerprint not in (None, entry.prompt) and not entry.error:
       differences.append(('prompt', 'another'))
+    if differences and entry.error:
+      # It is in no result, and what it was asked with may have caused it.
+      result.add_usage(entry)
+      continue
     for difference in differences:
       count = result.differences.get(difference, 0)
       result.differences[difference] = count + 1

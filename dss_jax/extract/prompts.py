@@ -27,6 +27,7 @@ from etils import epath
 
 from dss_jax import errors
 from dss_jax.data import completions, row_formats
+from dss_jax.extract import answers, thoughts
 
 ENDPOINTS = ('chat', 'completion')
 # The file with the prompt of each data set.
@@ -40,8 +41,12 @@ FILES = {
 _KEYS = ('instruction', 'question', 'answer', 'exemplars', 'stop')
 _EXEMPLAR_KEYS = ('input', 'rationale', 'label')
 _FIELD = re.compile(r'\{(input|premise|hypothesis|rationale|label)\}')
-# What reasoning models write before their reply, if a server leaves it in.
-_THOUGHT = re.compile(r'\s*<think>.*?</think>', re.DOTALL)
+# How the label of a published data set is read; the others have classes.
+_LABELS = {
+  'asdiv': answers.equation,
+  'cqa': answers.option,
+  'svamp': answers.equation,
+}
 # The prompt of a request: a text, or the messages of a chat.
 RenderedPrompt = str | list[dict[str, str]]
 
@@ -147,31 +152,80 @@ class Prompt:
     messages.append({'role': 'user', 'content': _question(self.question, text)})
     return messages
 
-  def reply(self, text: str) -> str:
-    """Returns a reply without tagged thoughts and without an echoed head."""
-    text = _THOUGHT.sub('', text, count=1).strip()
-    head = self.head.strip()
-    return text.removeprefix(head).lstrip() if head else text
+  def reply(self, text: str, opened: bool = False) -> str:
+    """Returns a reply without thoughts and without an echoed head.
 
-  def parse(self, reply: str) -> completions.Parsed:
+    Args:
+      text: a reply as it came.
+      opened: whether the model's chat template opens thoughts, so that a reply
+        begins in them.
+    """
+    text = thoughts.split(text, self.answer, opened).answer
+    if not any(e.rationale.startswith('`') for e in self.exemplars):
+      text = answers.unfenced(text)
+    return answers.without_head(text, self.head.strip())
+
+  def parse(self, reply: str, cut: bool = False) -> completions.Parsed:
     """Splits a reply into rationale and label, '' for one that is not found.
 
     Args:
       reply: from `reply`.
+      cut: whether it ended before the model was done. Then it may be all
+        thoughts, and has a rationale only if its label is whole.
     """
+    parsed = self._parse(reply)
+    both = f'{parsed.rationale} {parsed.label}'
+    if thoughts.has_tag(both, self.answer):
+      return completions.Parsed('', '')
+    if cut and not (parsed.label and self._is_whole(reply, parsed.label)):
+      return completions.Parsed('', '')
+    return parsed
+
+  def _is_whole(self, reply: str, label: str) -> bool:
+    """Returns whether a reply that was cut goes on behind its label."""
+    phrase, tail = self._around_label
+    ends = answers.ends_line(reply, phrase, tail)
+    return ends and not re.search(r'[?!.]\s', label)
+
+  @property
+  def _around_label(self) -> tuple[str, str]:
+    """The words between rationale and label, and those behind the label."""
     if self.data_set is not None:
-      return completions.parse(self.data_set, reply)
-    next_question = _FIELD.split(self.question)[0].strip()
-    if next_question:
-      reply = reply.split(next_question, 1)[0]
+      return completions.rule(self.data_set).phrase, '.'
     _, _, rest = self.answer.partition('{rationale}')
     phrase, _, tail = rest.partition('{label}')
-    parts = reply.split(phrase.strip())
-    if len(parts) != 2:
-      return completions.Parsed('', '')
-    label = (parts[1].strip().splitlines() or [''])[0]
-    label = label.rstrip().removesuffix(tail.strip()).rstrip()
-    return completions.Parsed(parts[0].strip(), label)
+    return phrase.strip(), tail.strip()
+
+  @property
+  def _is_plain(self) -> bool:
+    """Whether the exemplars have no marks around their parts."""
+    return not any(
+      text.startswith(answers.MARKS)
+      for exemplar in self.exemplars
+      for text in (exemplar.rationale, exemplar.label)
+    )
+
+  def _parse(self, reply: str) -> completions.Parsed:
+    if self.data_set is not None:
+      rule = completions.rule(self.data_set)
+      label = _LABELS.get(self.data_set, answers.nli_class)
+      # A premise may be spoken of; a next question begins with its colon.
+      stop = rule.stop.rstrip(':') + ':'
+      found = answers.read(reply, rule.phrase, stop, label)
+      if found is None and rule.open_rationale:
+        whole = answers.before_next_question(reply, stop)
+        return completions.Parsed(answers.rationale(whole), '')
+      return found or completions.Parsed('', '')
+    stop = _FIELD.split(self.question)[0].strip()
+    (phrase, tail), is_plain = self._around_label, self._is_plain
+
+    def label_of(line: str) -> str:
+      if is_plain:
+        return answers.bare(line, tail)
+      return line.rstrip().removesuffix(tail).rstrip()
+
+    found = answers.read(reply, phrase, stop, label_of, is_plain)
+    return found or completions.Parsed('', '')
 
 
 def fingerprint(prompt: RenderedPrompt) -> int:

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dss_jax.extract import estimate, results
+from dss_jax.extract import estimate, results, thoughts
 from dss_jax.extract import rows as rows_lib
 from t5x import files
 
@@ -66,7 +66,7 @@ class SplitCounts:
     self.blank_rationales += not chosen.rationale
     self.blank_labels += not chosen.label
     self.outside_labels += bool(chosen.label) and not row.possible(chosen.label)
-    self.cut += any(entry.finish == 'length' for entry in outcome.entries)
+    self.cut += any(thoughts.is_cut(e.finish) for e in outcome.entries)
     self.agreement += outcome.vote.agreement
     if row.label:
       self.gold += 1
@@ -196,7 +196,7 @@ def _why_unusable(outcome: results.Outcome) -> str:
   if not missing:
     return ''
   entry = outcome.entries[outcome.vote.kept[0]]
-  ended = ' (cut at --max-tokens)' if entry.finish == 'length' else ''
+  ended = ' (cut at --max-tokens)' if thoughts.is_cut(entry.finish) else ''
   text = entry.text[:_SHOWN_TEXT]
   return f'no {" and no ".join(missing)} found{ended} in: {text}'
 

@@ -12,12 +12,14 @@ from typing import Any, cast
 import aiolimiter
 import tenacity
 
+from dss_jax.extract import bodies, estimate, journal, prompts
 from dss_jax.extract import client as client_lib
-from dss_jax.extract import estimate, journal, prompts
 from dss_jax.extract import rows as rows_lib
 
-# After so many failed rows in a row, more is wrong than the rows.
+# After so many failed rows in a row, more is wrong than the rows; after fewer
+# if a run has got nothing but replies without an answer, which cost as much.
 MAX_FAILURES_IN_A_ROW = 25
+MAX_EMPTY_AT_FIRST = 10
 # The first wait between two attempts, about doubled each time.
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 60.0
 _SYNC_EVERY_S = 1.0
@@ -50,6 +52,7 @@ class Counts:
   Attributes:
     total: samples to ask for, including those of earlier runs.
     done: completions, including those of earlier runs.
+    completions: those of this run.
     failed: samples given up on.
     retries: requests sent again.
     in_flight: requests that the server has not answered yet.
@@ -65,7 +68,24 @@ class Counts:
   in_flight: int = 0
   prompt_tokens: int = 0
   completion_tokens: int = 0
+  completions: int = 0
   last_error: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """How a run's replies are read, and what is kept of them.
+
+  Attributes:
+    answer_format: the answer's template, whose own tags are no thoughts'.
+    is_cut_short: returns whether a reply ended at the token limit before its
+      label.
+    keep_thoughts: whether the journal keeps what the model wrote for itself.
+  """
+
+  answer_format: str = ''
+  is_cut_short: Callable[[client_lib.Completion], bool] = lambda found: False
+  keep_thoughts: bool = False
 
 
 class _Bucket:
@@ -126,6 +146,7 @@ class RequestQueue:
     counts: what was done so far.
     reason: why the run stopped early; '' if it did not.
     failure: the failure that stopped it; None if it was the user or nothing.
+    last_failure: of a row; None if there was none.
   """
 
   def __init__(
@@ -137,6 +158,7 @@ class RequestQueue:
     limits: RateLimits,
     retries: int,
     on_change: Callable[[Counts], None] = lambda counts: None,
+    reading: Reading | None = None,
   ):
     """Creates the queue; must be called in a running event loop.
 
@@ -148,21 +170,28 @@ class RequestQueue:
       limits: requests and tokens per minute.
       retries: how often a request is sent again.
       on_change: called whenever the counts changed.
+      reading: how replies are read, and what is kept of them.
     """
     self.counts = counts
     self.reason = ''
     self.failure: client_lib.Failure | None = None
+    self.last_failure: client_lib.Failure | None = None
     self._client = client
     self._log = log
     self._contents = contents
     self._limits = limits
     self._retries = retries
     self._on_change = on_change
+    self._reading = reading or Reading()
     self._stopping = False
     # Tasks that wait to send something, and may be cancelled without loss.
     self._waiting: set[asyncio.Task[Any]] = set()
     self._tasks: list[asyncio.Task[Any]] = []
     self._failures_in_a_row = 0
+    # Of this run: replies without an answer, and replies that were cut without
+    # a label, while there is none with a label.
+    self._empty = self._cut = 0
+    self._is_useful = False
 
   # Stopping.
 
@@ -229,12 +258,17 @@ class RequestQueue:
       retries: how often its request is sent again at most.
 
     Raises:
-      client.Failure: there was no completion.
+      client.Failure: there was no completion, for a reason that other rows
+        share.
     """
     task = asyncio.create_task(self._send(job, retries))
     self._tasks = [task]
     try:
       completion = await task
+    except client_lib.RowFailure as failure:
+      self.counts.last_error = str(failure)
+      self._record_failure(job, failure)
+      self._on_change(self.counts)
     except (asyncio.CancelledError, client_lib.Failure):
       if not self._stopping:
         raise
@@ -270,7 +304,6 @@ class RequestQueue:
       if not self._stopping:
         self._record_failure(job, failure)
     else:
-      self._failures_in_a_row = 0
       self._record_completion(job, completion)
     self._on_change(self.counts)
 
@@ -300,9 +333,11 @@ class RequestQueue:
       await self._limits.take(job.tokens + most)
     self.counts.in_flight += 1
     try:
-      return await self._client.ask(job.prompt)
+      completion = await self._client.ask(job.prompt)
     finally:
       self.counts.in_flight -= 1
+    bodies.check_answer(completion, self._reading.answer_format)
+    return completion
 
   async def _sleep(self, seconds: float) -> None:
     with self._cancelled_by_stop():
@@ -317,8 +352,12 @@ class RequestQueue:
 
   def _record_failure(self, job: Job, failure: client_lib.Failure) -> None:
     entry = dataclasses.replace(self._entry(job), error=str(failure))
+    if isinstance(failure, client_lib.EmptyReply):
+      entry = self._with_completion(entry, failure.completion)
+      self._empty += 1
     self._contents.add(self._log.append(entry), entry)
     self.counts.failed += 1
+    self.last_failure = failure
     self._failures_in_a_row += 1
     if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
       self.stop(
@@ -326,21 +365,50 @@ class RequestQueue:
         f' one: {failure}',
         failure,
       )
+    elif not self.counts.completions and self._empty >= MAX_EMPTY_AT_FIRST:
+      self.stop(
+        f'none of {self._empty} replies has an answer, the last one: {failure}',
+        failure,
+      )
 
   def _record_completion(
     self, job: Job, completion: client_lib.Completion
   ) -> None:
-    entry = dataclasses.replace(
-      self._entry(job),
-      text=completion.text,
-      finish=completion.finish,
-      usage=completion.usage,
-    )
+    entry = self._with_completion(self._entry(job), completion)
     self._contents.add(self._log.append(entry), entry)
-    usage = completion.usage
     self.counts.done += 1
+    self.counts.completions += 1
+    self._failures_in_a_row = 0
+    self._count_cut(completion)
+
+  def _count_cut(self, completion: client_lib.Completion) -> None:
+    """Stops a run in which every reply is cut before its label."""
+    if self._is_useful:
+      return
+    if not self._reading.is_cut_short(completion):
+      self._is_useful = True
+      return
+    self._cut += 1
+    if self._cut >= MAX_FAILURES_IN_A_ROW:
+      message = (
+        f'all of {self._cut} replies ended at the token limit, before a label'
+      )
+      self.stop(message, client_lib.EmptyReply(message, completion))
+
+  def _with_completion(
+    self, entry: journal.Entry, completion: client_lib.Completion
+  ) -> journal.Entry:
+    """Returns an entry with what came, and counts its tokens."""
+    usage = completion.usage
     self.counts.prompt_tokens += usage.get('prompt_tokens', 0)
     self.counts.completion_tokens += usage.get('completion_tokens', 0)
+    return dataclasses.replace(
+      entry,
+      text=completion.text,
+      finish=completion.finish,
+      usage=usage,
+      thoughts=completion.thoughts if self._reading.keep_thoughts else '',
+    )
 
   def _entry(self, job: Job) -> journal.Entry:
     """Returns the entry of a job, without what came of it."""

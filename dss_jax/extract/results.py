@@ -17,8 +17,8 @@ import shutil
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import IO, Any, Self
 
-from dss_jax.data import completions, own_rows, records
-from dss_jax.extract import estimate, journal, prompts
+from dss_jax.data import completions, own_rows, records, teacher_outputs
+from dss_jax.extract import estimate, journal, prompts, thoughts
 from dss_jax.extract import rows as rows_lib
 
 # As in the published files of CQA.
@@ -76,6 +76,7 @@ class Outcome:
     parsed: rationale and label of each.
     vote: the label that they elect.
     errors: why the other samples have no completion.
+    thoughts: what the model wrote for itself, for each sample.
   """
 
   row: rows_lib.Row
@@ -85,6 +86,7 @@ class Outcome:
   parsed: tuple[completions.Parsed, ...]
   vote: Vote
   errors: tuple[str, ...]
+  thoughts: tuple[str, ...] = ()
 
   @property
   def chosen(self) -> completions.Parsed:
@@ -111,6 +113,7 @@ def outcomes(
   contents: journal.JournalContents,
   prompt: prompts.Prompt,
   path: pathlib.Path,
+  keep_thoughts: bool = False,
 ) -> Iterator[Outcome]:
   """Yields the outcome of every row, in order.
 
@@ -120,6 +123,7 @@ def outcomes(
     contents: says where in the journal their completions are.
     prompt: reads a reply.
     path: the journal.
+    keep_thoughts: whether outcomes hold thoughts too.
   """
   for split in rows.paths:
     for row in rows.read(split):
@@ -127,8 +131,13 @@ def outcomes(
       entries = journal.read(path, index.completions(split, row.index))
       failures = journal.read(path, index.failures(split, row.index))
       asked = row.index < survey.asked[split] or bool(entries or failures)
-      replies = tuple(prompt.reply(entry.text) for entry in entries)
-      parsed = tuple(map(prompt.parse, replies))
+      replies = tuple(
+        prompt.reply(entry.text, contents.opened) for entry in entries
+      )
+      parsed = tuple(
+        prompt.parse(reply, thoughts.is_unfinished(entry.finish))
+        for reply, entry in zip(replies, entries, strict=True)
+      )
       yield Outcome(
         row=row,
         asked=asked,
@@ -137,11 +146,19 @@ def outcomes(
         parsed=parsed,
         vote=elect(parsed, rows.key),
         errors=tuple(entry.error for entry in failures),
+        thoughts=tuple(
+          entry.thoughts
+          or thoughts.split(entry.text, prompt.answer, contents.opened).thoughts
+          for entry in entries
+        )
+        if keep_thoughts
+        else (),
       )
 
 
 def as_own_row(outcome: Outcome) -> dict[str, Any]:
   """Returns a row as `own_rows` reads it, with the text of every sample."""
+  more = {'thoughts': list(outcome.thoughts)} if outcome.thoughts else {}
   rationales = [
     text.replace(own_rows.SEPARATOR, ' ') for text in outcome.rationales
   ]
@@ -153,6 +170,7 @@ def as_own_row(outcome: Outcome) -> dict[str, Any]:
     'teacher_label': outcome.chosen.label.replace(own_rows.SEPARATOR, ' '),
     'agreement': round(outcome.vote.agreement, 4),
     'completions': [entry.text for entry in outcome.entries],
+    **more,
   }
 
 
@@ -178,6 +196,7 @@ class Writer:
     self._rows_file: IO[str] | None = None
     # The completions of the file to be written next, and its number.
     self._completions: list[str] = []
+    self._readings: list[dict[str, str]] = []
     self._file_number = 0
 
   def _partial(self, name: str) -> pathlib.Path:
@@ -190,7 +209,9 @@ class Writer:
     line = json.dumps(as_own_row(outcome), ensure_ascii=False)
     self._rows_file.write(line + '\n')
     if self._is_published:
-      self._completions.append(outcome.completion)
+      text = outcome.completion
+      self._completions.append(text)
+      self._readings.append(teacher_outputs.reading(text, outcome.chosen))
       if len(self._completions) == COMPLETIONS_PER_FILE:
         self._write_completions()
 
@@ -203,10 +224,15 @@ class Writer:
 
   def _write_completions(self) -> None:
     name = f'{records.FILE_SPLITS[self._split]}_CoT_{self._file_number}.json'
-    text = json.dumps(self._completions, ensure_ascii=False, indent=0)
-    path = self._partial(self._teacher) / name
-    path.write_text(text, encoding='utf-8')
+    for file, values in (
+      (name, self._completions),
+      (teacher_outputs.reading_name(name), self._readings),
+    ):
+      text = json.dumps(values, ensure_ascii=False, indent=0)
+      path = self._partial(self._teacher) / file
+      path.write_text(text, encoding='utf-8')
     self._completions.clear()
+    self._readings.clear()
     self._file_number += 1
 
   def _end_split(self) -> None:

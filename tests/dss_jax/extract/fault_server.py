@@ -50,6 +50,8 @@ class Plan:
     refuse: inputs that hold this text get a 400.
     lists: whether the server lists its models.
     seed: of the faults.
+    script: a function of the question that returns a status and a body: a
+      JSON value, or a text of any kind. It answers in place of the server.
   """
 
   fault_rate: float = 0.0
@@ -65,6 +67,7 @@ class Plan:
   refuse: str = ''
   lists: bool = True
   seed: int = 0
+  script: object = None
 
 
 def answer(question):
@@ -157,6 +160,12 @@ class Server:
     wait = plan.latency + plan.spread * self.random.random()
     if wait:
       await asyncio.sleep(wait)
+    if plan.script is not None:
+      self.answered[question] += 1
+      status, found = plan.script(question)
+      if isinstance(found, str):
+        return web.Response(status=status, text=found)
+      return web.json_response(found, status=status)
     said = answer(question) + plan.echo.replace('{key}', plan.key)
     text = {'message': {'content': said}} if chat else {'text': said}
     found = {
@@ -207,6 +216,20 @@ class Server:
     else:
       request.transport.abort()
     return response
+
+
+def reply(content, finish='stop', **message):
+  """Returns the body of a chat's answer, for `Plan.script`.
+
+  Args:
+    content: of the message.
+    finish: why it ended.
+    **message: other fields of the message.
+  """
+  message = {'role': 'assistant', 'content': content, **message}
+  usage = {'prompt_tokens': 9, 'completion_tokens': 4}
+  choice = {'finish_reason': finish, 'message': message}
+  return {'choices': [choice], 'usage': usage}
 
 
 def _error(status, message, headers=None):

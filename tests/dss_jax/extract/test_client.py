@@ -154,7 +154,7 @@ def _replying(reply):
       while not head.endswith(b'\r\n\r\n'):
         head += self.rfile.readline()
       size = head.lower().partition(b'content-length: ')[2].split(b'\r')[0]
-      self.rfile.read(int(size))
+      self.rfile.read(int(size or 0))
       heads.append(head)
       with contextlib.suppress(OSError):
         self.wfile.write(reply)
@@ -180,7 +180,7 @@ def _http(status, body, *headers):
     (b'SSH-2.0-OpenSSH\r\n', client.RetryableFailure, 'Bad status line'),
     (_http(200, b'[1]'), client.RetryableFailure, 'expected a JSON object'),
     (_http(200, b'{"a'), client.RetryableFailure, 'expected JSON'),
-    (_http(502, b'<p>no</p>'), client.RetryableFailure, 'HTTP 502$'),
+    (_http(502, b'<p>no</p>'), client.RetryableFailure, 'HTTP 502: no$'),
     (_http(500, b'caf\xe9 down.'), client.RetryableFailure, 'caf\ufffd down$'),
     (_http(400, b'{"detail": [1]}'), client.Failure, r'HTTP 400: \[1\]$'),
     (_http(400, b'[{"msg": "too  long."}]'), client.Failure, ': too long$'),
@@ -238,7 +238,7 @@ def test_a_redirect_does_not_carry_the_key_elsewhere(monkeypatch, status):
     reply = _http(status, b'', f'Location: {elsewhere}/chat/completions')
     with (
       _replying(reply) as (url, first),
-      pytest.raises(client.FatalFailure, match=f'HTTP {status}'),
+      pytest.raises(client.FatalFailure, match=f'HTTP {status}: moved to http'),
     ):
       _ask(url)
   assert KEY.encode() in first[0] and not heads
@@ -274,3 +274,124 @@ def test_the_system_is_asked_for_room_for_all_connections(serve):
         _ask(url, connections=before[1] + 1)
   finally:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+# Proxies. They answer for hosts that do not exist.
+
+_SAID = {'choices': [{'message': {'content': 'It is.'}}]}
+_VARIABLES = ('http_proxy', 'https_proxy', 'all_proxy', 'no_proxy')
+
+
+@pytest.fixture
+def proxies(monkeypatch):
+  """Returns a function that sets the proxies of the environment."""
+  for name in (*_VARIABLES, *map(str.upper, _VARIABLES), 'REQUEST_METHOD'):
+    monkeypatch.delenv(name, raising=False)
+
+  def set_proxies(**values):
+    for name, value in values.items():
+      monkeypatch.setenv(name, value)
+
+  return set_proxies
+
+
+def _proxy(address):
+  return address.removesuffix('/v1')
+
+
+@pytest.mark.parametrize(
+  ('url', 'variables', 'found'),
+  [
+    ('http://a.example/v1', {'http_proxy': 'http://p:1'}, 'http://p:1'),
+    ('http://a.example/v1', {'HTTP_PROXY': 'p:1'}, 'http://p:1'),
+    ('https://a.example/v1', {'http_proxy': 'http://p:1'}, ''),
+    ('https://a.example/v1', {'https_proxy': 'https://p:1'}, 'https://p:1'),
+    ('https://a.example/v1', {'ALL_PROXY': 'http://p:1'}, 'http://p:1'),
+    ('https://a.example/v1', {'all_proxy': 'p', 'no_proxy': 'b,*'}, ''),
+    ('https://a.example/v1', {'all_proxy': 'p', 'no_proxy': '*'}, ''),
+    ('https://a.example/v1', {'all_proxy': 'p', 'no_proxy': 'x, .example'}, ''),
+    ('https://a.example:8/v1', {'all_proxy': 'p', 'no_proxy': 'example:8'}, ''),
+    (
+      'https://a.example/v1',
+      {'all_proxy': 'p', 'no_proxy': 'ample'},
+      'http://p',
+    ),
+    ('http://10.1.2.3/v1', {'all_proxy': 'p', 'no_proxy': '10.0.0.0/8'}, ''),
+    (
+      'http://11.1.2.3/v1',
+      {'all_proxy': 'p', 'no_proxy': '10.0.0.0/8, x/y'},
+      'http://p',
+    ),
+    ('http://localhost:80/v1', {'all_proxy': 'p'}, ''),
+    ('http://127.8.0.1/v1', {'all_proxy': 'p'}, ''),
+    ('http://[::1]:80/v1', {'all_proxy': 'p'}, ''),
+    ('http://[2001:db8::1]:80/v1', {'all_proxy': 'p'}, 'http://p'),
+    ('https://a.example/v1', {}, ''),
+  ],
+)
+def test_the_environment_says_which_proxy(proxies, url, variables, found):
+  if variables.get('no_proxy') == 'b,*':
+    # As everywhere, a star among other names is no name.
+    found = 'http://p'
+  proxies(**variables)
+  assert client.find_proxy(url, None) == found
+  assert client.find_proxy(url, 'none') == ''
+  assert client.find_proxy(url, 'http://q:2') == 'http://q:2'
+
+
+@pytest.mark.parametrize('given', ['socks5://p:1', 'http://', 'p:port', 'p:0'])
+def test_a_proxy_of_another_kind_is_named_by_its_variable(proxies, given):
+  proxies(https_proxy=given.replace('p:', 'me:secret@p:'))
+  with pytest.raises(errors.DataError, match='https_proxy: expected') as found:
+    client.Client(_service('https://a.example/v1'))
+  assert 'secret' not in str(found.value)
+
+
+def test_a_proxy_is_asked_for_what_is_elsewhere(proxies, monkeypatch, tmp_path):
+  netrc = tmp_path / 'netrc'
+  netrc.write_text('machine a.example login me password netrc-secret\n')
+  netrc.chmod(0o600)
+  monkeypatch.setenv('NETRC', str(netrc))
+  with _replying(_http(200, json.dumps(_SAID).encode())) as (address, heads):
+    proxies(http_proxy=_proxy(address).replace('//', '//me:pw%40@'))
+    assert _ask('http://a.example/v1').text == 'It is.'
+    [head] = heads
+    assert head.startswith(b'POST http://a.example/v1/chat/completions HTTP')
+    lines = head.lower().split(b'\r\n')
+    assert b'proxy-authorization: basic bwu6chda' in lines  # me:pw@
+    assert not any(line.startswith(b'authorization') for line in lines)
+
+
+def test_a_key_is_not_sent_to_a_proxy_in_clear(proxies, monkeypatch):
+  monkeypatch.setenv('A_KEY', KEY)
+  with _replying(_http(200, json.dumps(_SAID).encode())) as (address, heads):
+    proxies(http_proxy=_proxy(address).replace('//', '//me:secret@'))
+    with pytest.raises(errors.DataError, match='the key in clear') as found:
+      _ask('http://a.example/v1')
+    assert 'secret' not in str(found.value).replace(KEY, '')
+  assert not heads
+
+
+@pytest.mark.parametrize(
+  ('status', 'kind'),
+  [(407, client.FatalFailure), (502, client.RetryableFailure)],
+)
+def test_a_tunnel_is_opened_without_the_key(proxies, monkeypatch, status, kind):
+  monkeypatch.setenv('A_KEY', KEY)
+  with _replying(_http(status, b'')) as (address, heads):
+    proxies(https_proxy=_proxy(address).replace('//', '//me:pw%40@'))
+    with pytest.raises(kind, match=f'the proxy .* HTTP {status}') as found:
+      _ask('https://a.example/v1')
+  assert 'pw' not in str(found.value)
+  [head] = heads
+  assert head.startswith(b'CONNECT a.example:443 HTTP/1.1\r\n')
+  assert KEY.encode() not in head and b'\r\nAuthorization' not in head
+  assert b'Proxy-Authorization' in head
+
+
+def test_a_proxy_that_is_not_there_is_named(proxies):
+  proxies(all_proxy='http://me:secret@127.0.0.1:9')
+  with pytest.raises(client.RetryableFailure) as found:
+    _ask('https://a.example/v1')
+  assert 'by the proxy http://127.0.0.1:9' in str(found.value)
+  assert found.value.unreachable and 'secret' not in str(found.value)

@@ -256,6 +256,7 @@ def test_mistakes_of_the_service_are_told_at_once(
     ({'url': url.removesuffix('/v1')}, 'Give the address with its /v1'),
     ({'url': f'{url}/completions'}, f"Did you mean '{url}'?"),
     ({'url': 'localhost:8000'}, 'expected an address such as'),
+    ({'url': 'http://localhost:port/v1'}, 'expected an address such as'),
     ({'url': 'http://me:pw@127.0.0.1/v1'}, 'without a password'),
     ({'url': url, 'model': 'tine'}, "Did you mean 'tiny'?"),
     ({'url': hidden_url, 'model': 'x'}, 'does not exist'),

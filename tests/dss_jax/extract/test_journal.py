@@ -42,6 +42,7 @@ _entries = st.builds(
   finish=_texts,
   usage=st.dictionaries(_texts, _counts),
   error=_texts,
+  thoughts=_texts,
   time=st.floats(0, 1e10).map(lambda seconds: round(seconds, 3)),
 )
 _garbage = st.binary(max_size=60) | st.recursive(

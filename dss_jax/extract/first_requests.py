@@ -1,0 +1,166 @@
+"""First requests of an extraction, and what their failures mean for the user.
+
+Mistakes are found before many rows are spent. The server is asked for its
+models, which shows whether there is one and whether it takes the key. Then the
+row with the longest prompt is asked alone: if it succeeds, the model exists,
+knows the parameters and has room for every prompt. If just this row is refused,
+others go on.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from dss_jax import errors
+from dss_jax.extract import client as client_lib
+from dss_jax.extract import failures, request_queue, thoughts
+
+
+async def check(
+  client: client_lib.Client,
+  queue: request_queue.RequestQueue,
+  first: request_queue.Job,
+  retries: int,
+) -> None:
+  """Checks that requests succeed; asks one row alone, and keeps its answer.
+
+  Args:
+    client: sends a request.
+    queue: asks for the row and keeps the answer.
+    first: the job with the longest prompt, which shows whether prompts fit.
+    retries: how often its request is sent again at most.
+
+  Raises:
+    DataError: the address, key, model or prompt cannot work.
+  """
+  models = await _models(client)
+  model = client.service.model
+  is_listed = not models or model in models
+  try:
+    # A server may load a model that it does not list: it is asked, but once.
+    await queue.run_first(first, retries if is_listed else 0)
+  except client_lib.Failure as failure:
+    refuse(client, failure, models, f'{first.row.split} row {first.row.index}')
+
+
+async def _models(client: client_lib.Client) -> list[str] | None:
+  """Returns the server's models, None if it does not list them.
+
+  Raises:
+    DataError: there is no server, or it refused the key.
+  """
+  try:
+    return await client.models()
+  except client_lib.RetryableFailure as failure:
+    if not failure.unreachable:
+      return None
+    raise errors.DataError(
+      f'--url {client.url}: expected a server there, found none ({failure}).'
+      ' Start it, or correct the address.'
+    ) from None
+  except client_lib.FatalFailure as failure:
+    if failure.status in (401, 402, 403, 407):
+      refuse(client, failure, None, '')
+    return None
+  except client_lib.Failure:
+    return None
+
+
+def refuse(
+  client: client_lib.Client,
+  failure: client_lib.Failure,
+  models: list[str] | None,
+  rows: str,
+) -> NoReturn:
+  """Raises a DataError that says why no request can succeed.
+
+  Args:
+    client: sent the request.
+    failure: what came back.
+    models: the names that the server listed, if it did.
+    rows: the error's name for the rows that were asked about.
+  """
+  service, url = client.service, client.url
+  status = getattr(failure, 'status', 0)
+  if status in (401, 403):
+    held = (
+      'holds' if client_lib.read_key(service.key_variable) else 'does not hold'
+    )
+    raise errors.DataError(
+      f'{url}: the server refused the key ({failure}). The environment'
+      f' variable {service.key_variable} {held} one: set it to a key of this'
+      ' server (--api-key-env names another variable).'
+    )
+  if status in (402, 429):
+    raise errors.DataError(
+      f'{url}: the server takes no more requests for now ({failure}).'
+      " See to the account's credit or limits, then run the same command again."
+    )
+  if models and service.model not in models:
+    near = errors.did_you_mean(service.model, models)
+    shown = ', '.join(models[:8]) + (', …' if len(models) > 8 else '')
+    raise errors.DataError(
+      f'--model {service.model!r}: expected one that {url} has (it lists'
+      f' {shown}), found: {failure}.{near}'
+    )
+  if status in (404, 405):
+    raise errors.DataError(
+      f'{url}, model {service.model!r}: the server has no such address'
+      f' or model ({failure}). Give the address with its /v1, and a model'
+      ' that the server has; --endpoint chooses chat or completion.'
+    )
+  if status == 407:
+    raise errors.DataError(
+      f'{url}: {failure}. Put name and password into https_proxy'
+      ' (http://NAME:PASSWORD@HOST:PORT) where the proxy asks for them; or name'
+      " the API's host in no_proxy, or give --proxy none."
+    )
+  if 300 <= status < 400:
+    raise errors.DataError(
+      f'--url {url}: the server points elsewhere ({failure}), where the key is'
+      ' not sent unasked. Give the address that it points to, up to /v1.'
+    )
+  if found := failures.advice(str(failure)):
+    raise errors.DataError(
+      f'{url}, model {service.model!r}: the server did not answer'
+      f' {rows}: {failure}. {found}'
+    )
+  raise errors.DataError(
+    f'{url}, model {service.model!r}: the server did not answer'
+    f' {rows}: {failure}. Where --model is not known, correct it; where the'
+    ' prompt is too long for the model, use fewer exemplars (--prompt) or a'
+    ' smaller --max-tokens; where a parameter is not known, --param NAME=null'
+    ' leaves it out.'
+  )
+
+
+def empty_advice(
+  parameters: Mapping[str, Any], found: client_lib.Completion, fresh: str
+) -> str:
+  """Returns which parameter to change when replies have no answer.
+
+  Args:
+    parameters: of the requests.
+    found: the last such reply.
+    fresh: an option to add, '' for none.
+  """
+  if found.refusal or found.finish == 'content_filter':
+    return 'Change the instruction (--prompt), or choose another --model.'
+  limit = parameters.get('max_completion_tokens')
+  name = '--max-tokens'
+  if limit is not None:
+    name = '--param max_completion_tokens=N'
+  else:
+    limit = parameters.get('max_tokens')
+  is_thinking = (
+    'A reasoning model needs room for its thoughts before its answer, and less'
+    ' of them is asked for by --param reasoning_effort=low or --param'
+    ' \'chat_template_kwargs={"enable_thinking": false}\', where the server'
+    ' has it.'
+  )
+  if thoughts.is_cut(found.finish) or limit is None:
+    now = '' if limit is None else f', which is {limit} now'
+    return f'Give a larger {name}{fresh}{now}. {is_thinking}'
+  return (
+    f'Give --param stop=null{fresh}, where a stop sequence ends the thoughts;'
+    f' or a larger {name}, which is {limit} now. {is_thinking}'
+  )
