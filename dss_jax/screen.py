@@ -1,4 +1,4 @@
-"""What a person reads of a run of the method: the first and the last lines.
+"""Screens that a run of the method shows at its start and its end.
 
 `Screen` is an action of the trainer, called after each evaluation. It reads
 what the run wrote, so that it shows nothing which the files don't hold.

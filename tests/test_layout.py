@@ -106,22 +106,44 @@ class Tree:
     return self.modules.get(module, '').endswith('__init__.py')
 
   def imports(self, path: str) -> list[Import]:
-    """Imports of our own modules; `from a import b` is a.b if that is one."""
-    found = []
+    """Returns what a file has of our own modules, imported or as attributes.
+
+    `from a import b` is a.b if that is a module, and `from a import b` followed
+    by `b.c` is a.b.c as well: a package's modules are its attributes, too.
+    """
     tree = ast.parse(self.files[path].read_text(encoding='utf-8'))
+    used: list[tuple[int, str]] = []
+    bound: dict[str, str] = {}
     for node in ast.walk(tree):
-      names = []
       if isinstance(node, ast.Import):
-        names = [alias.name for alias in node.names]
-      elif isinstance(node, ast.ImportFrom) and node.module:
-        full = [f'{node.module}.{alias.name}' for alias in node.names]
-        names = [f if f in self.modules else node.module for f in full]
-      found += [
-        Import(path, node.lineno, name)
-        for name in dict.fromkeys(names)
-        if name.partition('.')[0] in TREES
-      ]
-    return found
+        for alias in node.names:
+          used.append((node.lineno, alias.name))
+          first = alias.name.partition('.')[0]
+          bound[alias.asname or first] = alias.name if alias.asname else first
+      elif isinstance(node, ast.ImportFrom):
+        origin = self._origin(path, node)
+        for alias in node.names:
+          full = f'{origin}.{alias.name}'
+          used.append((node.lineno, full if full in self.modules else origin))
+          bound[alias.asname or alias.name] = full
+    for node in ast.walk(tree):
+      if isinstance(node, ast.Attribute):
+        root, *rest = ast.unparse(node).split('.')
+        full = '.'.join([bound.get(root, ''), *rest])
+        if full in self.modules:
+          used.append((node.lineno, full))
+    return [
+      Import(path, line, name)
+      for line, name in dict.fromkeys(used)
+      if name.partition('.')[0] in TREES
+    ]
+
+  def _origin(self, path: str, node: ast.ImportFrom) -> str:
+    """The module that an import is from, also of a relative import."""
+    if not node.level:
+      return node.module or ''
+    folder = path.split('/')[: -node.level]
+    return '.'.join([*folder, *filter(None, [node.module])])
 
   def doors(self, package: str) -> tuple[str, ...]:
     """The names in `__all__` of a package."""
@@ -297,6 +319,22 @@ _DATA = {
       'tests/t5x/test_eval.py:1 imports t5x.data.iterator, which is no door',
     ),
     (
+      inner_imports,
+      _DATA
+      | {'t5x/train.py': 'from t5x import data as d\nd.iterator.read()\n'},
+      't5x/train.py:2 imports t5x.data.iterator, which is no door of t5x.data',
+    ),
+    (
+      inner_imports,
+      _DATA | {'t5x/train.py': 'import t5x.train\nt5x.data.iterator.read()\n'},
+      't5x/train.py:2 imports t5x.data.iterator, which is no door of t5x.data',
+    ),
+    (
+      inner_imports,
+      _DATA | {'t5x/train.py': 'from .data import iterator\n'},
+      't5x/train.py:1 imports t5x.data.iterator, which is no door of t5x.data',
+    ),
+    (
       circles,
       {
         't5x/losses.py': 'from t5x import files\n',
@@ -313,6 +351,9 @@ _DATA = {
     'inner',
     'inner_from_the_method',
     'inner_from_a_test',
+    'inner_as_an_attribute',
+    'inner_by_its_full_name',
+    'inner_by_a_relative_import',
     'circle',
   ],
 )

@@ -1,4 +1,4 @@
-"""What a run trains on: the options, their checks, and what they come to.
+"""Options of a run's data and method, their checks, and what follows from them.
 
 An `Experiment` reads no file and registers nothing. `names` says what its tasks
 and mixtures are called, `registration` makes them.
