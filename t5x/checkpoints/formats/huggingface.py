@@ -239,10 +239,9 @@ def _logits(
   """
   head, embedding = stored.get(_HEAD), stored.get(_EMBEDDING)
   flag = config.get('tie_word_embeddings')
-  tied = head is None or (
-    (flag is None or bool(flag))
-    and embedding is not None
-    and _same(head, embedding)
+  # Where the flag says no and none is stored, the head is missing.
+  tied = (flag is None or bool(flag)) and (
+    head is None or (embedding is not None and _same(head, embedding))
   )
   scaled = config.get('scale_decoder_outputs')
   scaled = tied if scaled is None else bool(scaled)
