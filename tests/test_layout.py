@@ -41,7 +41,7 @@ FLOORS = {
     ('data', 'pretrained', 'run_config'),
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),
-    ('screen', 'commands', 'extract', 'plan'),
+    ('screen', 'commands', 'extract', 'plan', 'study'),
     ('cli',),
   ),
 }
