@@ -11,11 +11,11 @@ import seqio
 import tensorflow as tf
 
 from dss_jax.data import own_rows, row_formats
+from dss_jax.pipeline import methods
 
-LABEL_PREFIX = 'predict: '
-RATIONALE_PREFIX = 'explain: '
-# Between rationale and label in the single-task target.
-ANSWER_PHRASE = 'So the answer is'
+LABEL_PREFIX = methods.LABEL_PREFIX
+RATIONALE_PREFIX = methods.RATIONALE_PREFIX
+ANSWER_PHRASE = methods.ANSWER_PHRASE
 
 # A paired example's rationale side is as long as its label side.
 _SAME_LENGTH = {'rationale_inputs': 'inputs', 'rationale_targets': 'targets'}

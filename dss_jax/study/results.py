@@ -24,6 +24,7 @@ PREDICTIONS = 'predictions'
 SPLITS = ('validation', 'test')
 _METRICS = '-metrics.jsonl'
 _SPLIT = re.compile(r'_(validation|test)(?:_|$)')
+_PARAMETERS = re.compile(r'^Parameters: ([\d,]+)$', re.MULTILINE)
 _MACRO = re.compile(r'([A-Z][A-Z0-9_]*) = ?(.*)')
 
 
@@ -89,7 +90,8 @@ class RunResult:
   Attributes:
     spec: what it is.
     settings: the macros of its configuration, as gin writes them, such as
-      {'LEARNING_RATE': '0.002'}.
+      {'LEARNING_RATE': '0.002'}; without MODEL_DIR, which is a place.
+    parameters: of its model.
     versions: of Python, JAX, Flax and this package, by name.
     commit: of the source tree; None for an installed package.
     device: what it ran on, in words.
@@ -105,6 +107,7 @@ class RunResult:
 
   spec: Spec
   settings: Mapping[str, str]
+  parameters: int
   versions: Mapping[str, str]
   commit: str | None
   device: str
@@ -182,9 +185,12 @@ def record(
     )
   if versions is None:
     versions, commit = installed_versions(), source_commit()
+  settings = macros(run_dir / 'config.gin')
+  settings.pop('MODEL_DIR', None)
   return RunResult(
     spec=spec,
-    settings=macros(run_dir / 'config.gin'),
+    settings=settings,
+    parameters=parameters(run_dir / 'model-info.txt'),
     versions=versions,
     commit=commit,
     device=device,
@@ -256,12 +262,8 @@ def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
   Raises:
     DataError: another line is no JSON object, or the file can't be read.
   """
-  try:
-    text = path.read_text(encoding='utf-8')
-  except (OSError, UnicodeDecodeError) as error:
-    raise errors.DataError(f'{path}: cannot be read ({error}).') from error
   rows = []
-  for number, line in enumerate(text.split('\n')[:-1], 1):
+  for number, line in enumerate(_text(path).split('\n')[:-1], 1):
     try:
       row = json.loads(line)
       if not isinstance(row, dict):
@@ -273,6 +275,13 @@ def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
       ) from error
     rows.append(row)
   return rows
+
+
+def _text(path: pathlib.Path) -> str:
+  try:
+    return path.read_text(encoding='utf-8')
+  except (OSError, UnicodeDecodeError) as error:
+    raise errors.DataError(f'{path}: cannot be read ({error}).') from error
 
 
 def _count_lines(path: pathlib.Path) -> int:
@@ -294,10 +303,7 @@ def macros(config: pathlib.Path) -> dict[str, str]:
   Raises:
     DataError: it can't be read.
   """
-  try:
-    text = config.read_text(encoding='utf-8')
-  except (OSError, UnicodeDecodeError) as error:
-    raise errors.DataError(f'{config}: cannot be read ({error}).') from error
+  text = _text(config)
   found: dict[str, str] = {}
   name = None
   for line in text.split('\n'):
@@ -311,6 +317,24 @@ def macros(config: pathlib.Path) -> dict[str, str]:
     else:
       name = None
   return found
+
+
+def parameters(model_info: pathlib.Path) -> int:
+  """Returns the number of parameters that a run's `model-info.txt` states.
+
+  Args:
+    model_info: the file.
+
+  Raises:
+    DataError: it can't be read, or states none.
+  """
+  found = _PARAMETERS.search(_text(model_info))
+  if not found:
+    raise errors.DataError(
+      f"{model_info}: expected a line such as 'Parameters: 345,088', found"
+      ' none.'
+    )
+  return int(found.group(1).replace(',', ''))
 
 
 def installed_versions() -> dict[str, str]:
@@ -360,7 +384,7 @@ def read(out_dir: pathlib.Path) -> list[RunResult]:
   path = out_dir / NAME
   if not path.exists():
     return []
-  lines = path.read_text(encoding='utf-8').split('\n')[:-1]
+  lines = _text(path).split('\n')[:-1]
   found = [
     RunResult.from_json(line, f'{path}, line {number}')
     for number, line in enumerate(lines, 1)
