@@ -67,20 +67,21 @@ class RunFolder:
     """
     if not self._starts.exists():
       return []
-    found: dict[str, Start] = {}
+    found: list[Start] = []
     for row in results.read_lines(self._starts):
       try:
         if 'began' in row:
-          found[row['token']] = Start(**row)
-        else:
-          before = found[row['token']]
-          found[row['token']] = dataclasses.replace(before, **row)
-      except (TypeError, KeyError) as error:
+          found.append(Start(**row))
+          continue
+        # A worker that was lost hands its token on: the last one has ended.
+        n = max(n for n, s in enumerate(found) if s.token == row['token'])
+        found[n] = dataclasses.replace(found[n], **row)
+      except (TypeError, KeyError, ValueError) as error:
         raise errors.DataError(
           f'{self._starts}: expected the start or end of a run, found {row!r}.'
           ' Remove the file; only the time that the run took is lost.'
         ) from error
-    return list(found.values())
+    return found
 
   def begin(self, token: str, place: Mapping[str, Any]) -> None:
     """Writes down that the run is started.
@@ -90,11 +91,11 @@ class RunFolder:
       place: as in `Start`.
     """
     self.path.mkdir(parents=True, exist_ok=True)
-    for before in self.starts():
+    before = self.starts()[-1:]
+    if before and before[0].ended is None and self.log.exists():
       # It was killed. Its log was written until about then.
-      if before.ended is None and self.log.exists():
-        ended = max(before.began, self.log.stat().st_mtime)
-        self._append({'token': before.token, 'ended': ended})
+      ended = max(before[0].began, self.log.stat().st_mtime)
+      self._append({'token': before[0].token, 'ended': ended})
     self._append({'token': token, 'began': time.time(), 'place': dict(place)})
 
   def end(self, token: str, code: int) -> None:
