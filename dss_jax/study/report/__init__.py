@@ -8,7 +8,8 @@ Inside:
   writing     its files
   answers     predictions of each run, and which of them are right
   cells       runs as arms that are compared, and where
-  comparison  means, differences, sentences and warnings
+  comparison  means and differences
+  findings    sentences on them, and warnings
   statistics  the numbers of these
   summary     summary.md and results.csv
   figures     accuracy against rows and against size

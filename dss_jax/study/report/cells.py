@@ -78,8 +78,13 @@ class Table:
       parts.append(f'{cell.data_set} ({cell.data})')
     if len({other.size for other in self.cells}) > 1:
       parts.append(cell.size)
-    parts.append(rows_of(cell, self._train_rows(cell)))
+    parts.append(rows_of(cell))
     return ', '.join(parts)
+
+  def place_with_rows(self, cell: Cell) -> str:
+    """Returns `place`, and the number of training rows where it is known."""
+    count = self._train_rows(cell)
+    return self.place(cell) + ('' if count is None else f' ({count:,})')
 
   def _train_rows(self, cell: Cell) -> int | None:
     counts = {
@@ -112,10 +117,9 @@ class Table:
     return found
 
 
-def rows_of(cell: Cell, train_rows: int | None) -> str:
+def rows_of(cell: Cell) -> str:
   """Returns what part of the rows is trained on, in words."""
-  part = 'all rows' if cell.fraction == 1 else f'{cell.fraction:g} of the rows'
-  return part if train_rows is None else f'{part} ({train_rows:,})'
+  return 'all rows' if cell.fraction == 1 else f'{cell.fraction:g} of the rows'
 
 
 def arrange(

@@ -61,6 +61,7 @@ class Facet:
     lines: of the arms.
     teachers: accuracy by name, in percent.
     x_label: what x is.
+    y_range: ends of the vertical axis, the same for facets that are compared.
   """
 
   title: str
@@ -68,6 +69,7 @@ class Facet:
   lines: tuple[Line, ...]
   teachers: dict[str, float]
   x_label: str
+  y_range: tuple[float, float]
 
 
 def by_fraction(
@@ -80,13 +82,16 @@ def by_fraction(
     mine = [c for c in table.cells if (c.data_set, c.data, c.size) == group]
     facets.append(
       Facet(
+        y_range=_y_range(table, rows),
         title=_title(table, mine[0], cells_size=True)
         if len(groups) > 1
         else '',
         ticks={c.fraction: table.tick(c) for c in mine},
         lines=_lines(table, rows, {c: c.fraction for c in mine}),
         teachers=table.teachers(),
-        x_label='part of the training rows',
+        x_label='part of the training rows, and their number'
+        if any('\n' in table.tick(c) for c in mine)
+        else 'part of the training rows',
       )
     )
   return facets
@@ -102,6 +107,7 @@ def by_size(table: cells.Table, rows: Sequence[comparison.Row]) -> list[Facet]:
     if len(mine) > 1:
       facets.append(
         Facet(
+          y_range=_y_range(table, rows),
           title=_title(table, mine[0], cells_size=False),
           ticks={float(sizes.index(c.size)): c.size for c in mine},
           lines=_lines(
@@ -117,8 +123,20 @@ def by_size(table: cells.Table, rows: Sequence[comparison.Row]) -> list[Facet]:
 def _title(table: cells.Table, cell: cells.Cell, cells_size: bool) -> str:
   several = len({(c.data_set, c.data) for c in table.cells}) > 1
   parts = [cell.data_set] if several else []
-  parts.append(cell.size if cells_size else f'{cell.fraction:g} of the rows')
+  parts.append(cell.size if cells_size else cells.rows_of(cell))
   return ', '.join(parts)
+
+
+def _y_range(
+  table: cells.Table, rows: Sequence[comparison.Row]
+) -> tuple[float, float]:
+  """Returns ends that leave room around all accuracies."""
+  values = [row.last.value for row in rows] + list(table.teachers().values())
+  errors = [row.last.error or 0.0 for row in rows]
+  low, high = min(values) - max(errors), max(values) + max(errors)
+  room = max(0.08 * (high - low), 1.0)
+  # Above, there is a text on the teacher's line.
+  return low - room, high + 2 * room
 
 
 def _lines(
@@ -262,7 +280,8 @@ def draw(axes: 'axes_lib.Axes', facet: Facet) -> None:
   axes.set_title(facet.title, fontsize=10.5)
   axes.set_xlabel(facet.x_label)
   axes.set_ylabel('accuracy on test, %')
-  axes.margins(y=0.12)
+  axes.margins(x=0.08)
+  axes.set_ylim(facet.y_range)
 
 
 def _scale(axes: 'axes_lib.Axes', facet: Facet) -> None:
@@ -289,8 +308,8 @@ def _figure(facets: Sequence[Facet]) -> 'figure_lib.Figure':
     for line in axes.get_legend_handles_labels()[0]
   }
   figure.legend(
-    lines.values(),
-    lines.keys(),
+    list(lines.values()),
+    list(map(str, lines)),
     loc='outside lower center',
     ncols=min(len(lines), 3),
     frameon=False,

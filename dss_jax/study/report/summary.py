@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 
 from dss_jax.study import results
-from dss_jax.study.report import cells, comparison
+from dss_jax.study.report import cells, comparison, findings
 
 COLUMNS = (
   'trained on',
@@ -34,7 +34,7 @@ def cells_of(table: cells.Table, row: comparison.Row) -> list[str]:
   """Returns a row's texts, in the order of `COLUMNS`."""
   found = row.difference
   return [
-    table.place(row.cell),
+    table.place_with_rows(row.cell),
     table.name(row.arm),
     str(len(row.seeds)),
     comparison.with_error(row.last),
@@ -86,9 +86,9 @@ def markdown(
   ]
   if not rows:
     return '\n\n'.join(parts) + '\n'
-  said = comparison.sentences(table, rows)
+  said = findings.sentences(table, rows)
   parts += [_escaped(text) for text in said]
-  parts += [f'**{_escaped(note)}**' for note in comparison.notes(table)]
+  parts += [f'**{_escaped(note)}**' for note in findings.notes(table)]
   parts += [
     'Accuracy of labels on test in percent: mean ± standard error over seeds.'
     + (
@@ -104,7 +104,7 @@ def markdown(
     '## What differs between the methods',
     _markdown_table(
       ('', *(table.name(arm) for arm in table.arms)),
-      [[name, *texts] for name, texts in comparison.what_differs(table)],
+      [[name, *texts] for name, texts in findings.what_differs(table)],
     ),
   ]
   return '\n\n'.join(parts) + '\n'

@@ -1,6 +1,7 @@
 """The files of a report, made anew from a study's results."""
 
 import importlib.util
+import itertools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from dss_jax.study.report import (
   comparison,
   curves,
   figures,
+  findings,
   page,
   summary,
 )
@@ -100,15 +102,21 @@ def _html(
     'questions.js',
     title=summary.title(table),
     state=summary.state(table, planned),
-    said=comparison.sentences(table, rows) if rows else [],
-    notes=comparison.notes(table),
+    said=findings.sentences(table, rows) if rows else [],
+    notes=findings.notes(table),
     legend=[(table.name(arm), n) for n, arm in enumerate(table.arms)],
     colors=list(zip(figures.COLORS, figures.DARK_COLORS, strict=True)),
     pictures=pictures,
     columns=summary.COLUMNS,
-    rows=[summary.cells_of(table, row) for row in rows],
+    rows=[
+      (place, [texts[1:] for texts in group])
+      for place, group in itertools.groupby(
+        (summary.cells_of(table, row) for row in rows),
+        key=lambda texts: texts[0],
+      )
+    ],
     footnotes=summary.FOOTNOTES,
-    differs=[[name, *texts] for name, texts in comparison.what_differs(table)]
+    differs=[[name, *texts] for name, texts in findings.what_differs(table)]
     if rows
     else [],
     curves=_curves(marks.out_dir, table),
@@ -130,7 +138,7 @@ def _curves(
       )
     ]
     if drawn:
-      found.append((table.place(cell), drawn))
+      found.append((table.place_with_rows(cell), drawn))
   return found
 
 

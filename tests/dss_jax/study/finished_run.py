@@ -29,7 +29,7 @@ from dss_jax import mixtures
 optimization.adamw.clip_norm = 1.0
 """
 _INFO = """\
-token_embedder/embedding  (1152, 64)  73,728  ('vocab', 'embed')  ('model', None)
+token_embedder/embedding  (1152, 64)  73,728  ('vocab', 'embed')  (None,)
 
 Parameters: {parameters:,}
 Optimizer state: 690,178
@@ -248,7 +248,9 @@ def write_study(
           )
           rng = np.random.default_rng([len(found), 3])
           chances = chance * (0.5 + 0.5 * fraction) + 0.04 * place + hard
-          marks = [rng.random(questions) < chances * part for part in (0.4, 0.8, 1)]
+          marks = [
+            rng.random(questions) < chances * part for part in (0.4, 0.8, 1)
+          ]
           run_dir = write(
             out / results.RUNS,
             of,

@@ -5,7 +5,7 @@
   const source = document.getElementById('data');
   if (!source) return;
   const {places, methods, texts, items} = JSON.parse(source.textContent);
-  const PAGE = 20;
+  const PAGE = 10;
   const byId = (id) => document.getElementById(id);
   const text = (number) => (number < 0 ? '' : texts[number]);
   const lower = texts.map((one) => one.toLowerCase());
@@ -47,6 +47,9 @@
   });
   byId('place').append(option('', 'any'));
   places.forEach((name, number) => byId('place').append(option(number, name)));
+  // The last place that has questions: the largest model, the most rows.
+  const last = Math.max(...items.map(([place]) => place));
+  byId('place').options[last + 1].defaultSelected = true;
   byId('place-label').hidden = places.length < 2;
 
   const matches = (item, wanted, place, words) => {
@@ -130,5 +133,5 @@
   byId('filters').addEventListener('reset', () => setTimeout(filter));
   byId('previous').addEventListener('click', () => turn(-1));
   byId('next').addEventListener('click', () => turn(1));
-  show();
+  filter();
 })();
