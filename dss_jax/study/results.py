@@ -77,10 +77,12 @@ class Evaluation:
   Attributes:
     step: the step.
     accuracy: percent by split: 'validation', 'test'.
+    interval: ends of its 95% interval over questions, likewise.
   """
 
   step: int
   accuracy: Mapping[str, float]
+  interval: Mapping[str, Sequence[float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +117,7 @@ class RunResult:
   rows: Mapping[str, int]
   last: Evaluation
   best_validation: Evaluation | None
-  best_test: Evaluation | None
+  best_test: Evaluation
   predictions: str
 
   def to_json(self) -> str:
@@ -175,14 +177,15 @@ def record(
       that can't be read.
   """
   metrics = evaluations(run_dir)
-  last = metrics[-1] if metrics else None
-  if last is None or last.step != spec.steps:
-    found = f'the last one at {last.step}' if last else 'none'
+  tested = [m for m in metrics if 'test' in m.accuracy]
+  if not tested or metrics[-1].step != spec.steps or tested[-1] != metrics[-1]:
+    found = f'the last one at {tested[-1].step}' if tested else 'none'
     raise errors.DataError(
-      f'{run_dir / "inference_eval"}: expected an evaluation of labels at step'
-      f' {spec.steps}, found {found}. Run the study again: it goes on from the'
-      " run's checkpoint."
+      f'{run_dir / "inference_eval"}: expected an evaluation of the labels of'
+      f' test at step {spec.steps}, found {found}. Run the study again: it goes'
+      " on from the run's checkpoint."
     )
+  last = metrics[-1]
   if versions is None:
     versions, commit = installed_versions(), source_commit()
   settings = macros(run_dir / 'config.gin')
@@ -200,8 +203,12 @@ def record(
       for split, path in answer_files(run_dir, 'accuracy', last.step).items()
     },
     last=last,
-    best_validation=_best(metrics, 'validation'),
-    best_test=_best(metrics, 'test'),
+    best_validation=max(
+      (m for m in tested if 'validation' in m.accuracy),
+      key=lambda m: m.accuracy['validation'],
+      default=None,
+    ),
+    best_test=max(tested, key=lambda m: m.accuracy['test']),
     predictions=f'{PREDICTIONS}/{spec.name}.jsonl',
   )
 
@@ -215,12 +222,19 @@ def evaluations(run_dir: pathlib.Path) -> list[Evaluation]:
   Raises:
     DataError: a line can't be read.
   """
-  by_step: dict[int, dict[str, float]] = {}
+  by_step: dict[int, Evaluation] = {}
   for split, path in _metric_files(run_dir, 'accuracy').items():
     for row in read_lines(path):
+      step = row['step']
+      found = by_step.setdefault(step, Evaluation(step, {}, {}))
+      ends = [row[f'accuracy_{end}'] for end in ('low', 'high')]
       # A step that was evaluated again after a kill: the later line counts.
-      by_step.setdefault(row['step'], {})[split] = row['accuracy']
-  return [Evaluation(step, by_step[step]) for step in sorted(by_step)]
+      by_step[step] = Evaluation(
+        step,
+        {**found.accuracy, split: row['accuracy']},
+        {**found.interval, split: ends},
+      )
+  return [by_step[step] for step in sorted(by_step)]
 
 
 def answer_files(
@@ -287,11 +301,6 @@ def _text(path: pathlib.Path) -> str:
 def _count_lines(path: pathlib.Path) -> int:
   with path.open('rb') as f:
     return sum(1 for _ in f)
-
-
-def _best(metrics: Sequence[Evaluation], split: str) -> Evaluation | None:
-  there = [m for m in metrics if split in m.accuracy]
-  return max(there, key=lambda m: m.accuracy[split], default=None)
 
 
 def macros(config: pathlib.Path) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Means over seeds, and paired differences of two methods.
 
 Two methods that are trained with the same seeds and answer the same questions
-give a table of differences d[s, q], each -1, 0 or 1: whether the other method is
-right, minus whether the first is. Another seed would have given another row,
+give a table of differences d[s, q], each -1, 0 or 1: whether the other method
+is right, minus whether the first is. Another seed would have given another row,
 another sample of questions other columns, so the interval of its mean takes
 both into account (crossed random effects): both are resampled.
 """
@@ -74,11 +74,11 @@ def difference(first: np.ndarray, other: np.ndarray) -> Difference:
 
   The bootstrap draws seeds, then questions: a replicate is the mean plus the
   mean effect of the seeds drawn plus that of the questions drawn. Taken as they
-  are, effects of few seeds are too small by √((S-1)/S), and effects of questions
+  are, effects of few seeds are too small by √((S-1)/S), and those of questions
   hold the noise between seeds a second time, so both are brought to the size
-  that has the right variance. As the spread of S seeds is itself uncertain, each
-  replicate divides it by √(χ²/(S-1)), with S-1 degrees of freedom, as Student's
-  t does.
+  that has the right variance. As the spread of S seeds is itself uncertain,
+  each replicate divides it by √(χ²/(S-1)), with S-1 degrees of freedom, as
+  Student's t does.
 
   Args:
     first: whether the first method is right, [seeds, questions].
