@@ -7,6 +7,7 @@ what the run wrote, so that it shows nothing which the files don't hold.
 import json
 import os
 import re
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from rich import box, panel, table
 from rich import console as rich_console
 from rich import text as rich_text
 
+from dss_jax import command_lines
 from dss_jax.data import equations
 from dss_jax.pipeline import experiment as experiment_lib
 from t5x import trainer
@@ -215,20 +217,29 @@ class Screen(trainer.BaseAction):
       f'curves         tensorboard --logdir={self._model_dir}',
       soft_wrap=True,
     )
+    self._show_next()
+
+  def _show_next(self) -> None:
+    """Prints the commands that a comparison of methods goes on with."""
     experiment = self._experiment
-    if experiment.data_set == 'custom':
-      return  # Its command has options that are not known here.
     other = 'dss' if experiment.method == 'finetune' else 'finetune'
-    self._console.print('\nNext, the comparison that the paper makes:')
-    place = experiment.place
-    source = '' if place == 'sample' else f' --gin.DATA="\'{place}\'"'
-    self._console.print(
-      f'  python -m t5x.train --gin_file=gin/dss_{experiment.data_set}.gin \\\n'
-      f'    --gin.METHOD="\'{other}\'"{source} \\\n'
-      f'    --gin.MODEL_DIR="\'{self._model_dir.rstrip("/")}_{other}\'"',
-      style='cyan',
-      soft_wrap=True,
+    command = command_lines.with_method(
+      sys.argv, other, f'{self._model_dir.rstrip("/")}_{other}'
     )
+    if command is not None:
+      self._console.print('\nNext, the comparison that the paper makes:')
+      self._show_command(command)
+    self._console.print(
+      '\nMethods, several seeds and parts of the rows, with a report:'
+    )
+    self._show_command(
+      command_lines.study(sys.argv, experiment.data_set, experiment.place)
+    )
+
+  def _show_command(self, command: Sequence[str]) -> None:
+    # As text, since values may look like the console's markup.
+    typed = command_lines.typed(command, indent='  ')
+    self._console.print(rich_text.Text(typed, style='cyan'), soft_wrap=True)
 
 
 def _number(value: Any) -> Any:

@@ -63,6 +63,7 @@ class Session:
       DataError: an option is refused, the runs are not comparable, or the
         folder belongs to another study or another driver.
     """
+    report.require()
     available = [] if scheduler else places.split(count)
     with driver.holding(self._out):
       runs = self._plan()
@@ -72,8 +73,8 @@ class Session:
           self._out, {run.name: run for run in runs}, pool.size
         )
         ending = driver.Driver(self._out, runs, pool, table).drive()
-      if ending.done and hasattr(report, 'write'):  # Until it is there.
-        report.write(self._out)
+      if ending.done:
+        report.write(self._out, self._grid.methods, len(runs))
     return self._close(ending)
 
   def _plan(self) -> list[planned.Run]:

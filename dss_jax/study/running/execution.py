@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 
+from dss_jax import command_lines
 from dss_jax.study import results
 from dss_jax.study.running import places, run_folder
 
@@ -75,7 +75,8 @@ def shown(flags: Sequence[str]) -> str:
   Args:
     flags: of `t5x.train`.
   """
-  return shlex.join(['python', '-m', 't5x.train', *flags])
+  words = ('python', '-m', 't5x.train', *flags)
+  return ' '.join(map(command_lines.quoted, words))
 
 
 def execute(

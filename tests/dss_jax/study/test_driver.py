@@ -157,9 +157,11 @@ def test_a_second_driver_is_told_who_holds_the_folder(tmp_path):
   try:
     assert first.stdout.readline() == b'held\n'
     message = f'works in this folder .process {first.pid} on .* since 20'
-    with pytest.raises(errors.DataError, match=message):
-      with driver.holding(tmp_path):
-        pass
+    with (
+      pytest.raises(errors.DataError, match=message),
+      driver.holding(tmp_path),
+    ):
+      pass
   finally:
     first.kill()
     first.wait()

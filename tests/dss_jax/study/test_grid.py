@@ -1,6 +1,7 @@
 """Tests of the runs that a grid comes to."""
 
 import ast
+import re
 
 import pytest
 from hypothesis import given
@@ -182,7 +183,7 @@ def test_every_value_is_one_value_or_refused(text):
   ],
 )
 def test_a_mistake_is_named(options, message):
-  with pytest.raises(errors.DataError, match='(?s)' + message.replace('?', r'\?')):
+  with pytest.raises(errors.DataError, match=re.escape(message)):
     Grid('cqa', **options)
 
 

@@ -82,7 +82,7 @@ def _kill(number):
 def _trainer_of(out, path):
   for number in commands.trainers(out):
     with open(f'/proc/{number}/cmdline', 'rb') as f:
-      if f'{path}\'' in f.read().decode():
+      if f"{path}'" in f.read().decode():
         return number
   return None
 

@@ -33,9 +33,7 @@ def _run(method, *, labels=16, steps=100, rows=None, size='tiny', **changes):
   )
   source = experiments.Source((), {}, size)
   command = configuration.Command(point.name, (), {})
-  return planned.Run(
-    planned._spec(source, point, resolved), command, resolved
-  )
+  return planned.Run(planned._spec(source, point, resolved), command, resolved)
 
 
 def test_equal_steps_are_comparable_and_sizes_are_not_compared():
