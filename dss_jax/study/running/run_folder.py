@@ -175,7 +175,9 @@ class RunFolder:
     if identity.exists():
       found = json.loads(identity.read_text(encoding='utf-8'))
       before = found.get('data', {}).get('mixture_or_task')
-      if before not in (None, mixture):
+      # A mixture of steps is named after what it lays out.
+      steps = rf'{re.escape(mixture)}(_n\d+_[0-9a-f]+)?'
+      if before is not None and not re.fullmatch(steps, str(before)):
         raise self._other([f'trained on: {before} there, {mixture} here'])
 
   def _other(self, lines: list[str]) -> errors.DataError:
