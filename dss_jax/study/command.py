@@ -55,12 +55,17 @@ def _asked(argument: str, given: dict[str, Any]) -> dict[str, Any]:
   options: dict[str, Any] = {}
   if argument.lower().endswith(study_file.ENDINGS):
     options = study_file.load(pathlib.Path(argument))
-    if 'experiment' not in options:
+    if 'experiment' not in options | given:
       raise errors.DataError(
         f'{argument}: expected a line such as `experiment: cqa`, with what'
         " would be the command's first argument."
       )
   else:
+    if 'experiment' in given:
+      raise errors.DataError(
+        f'--experiment {given["experiment"]}: expected a study file with it,'
+        f' found {argument!r}. Give one of them.'
+      )
     options['experiment'] = argument
   settings = options.get('set', {}) | given.pop('set', {})
   options |= given
@@ -89,7 +94,7 @@ def _out(options: dict[str, Any]) -> pathlib.Path:
 
 
 @click.command()
-@click.argument('experiment')
+@click.argument('what')
 @click.option(
   '--methods',
   help='finetune, distill, dss, single_task, shuffled, with commas between'
@@ -97,6 +102,9 @@ def _out(options: dict[str, Any]) -> pathlib.Path:
 )
 @click.option('--fractions', help='Parts of the training rows.  [default: 1]')
 @click.option('--seeds', type=int, help='How many, from 0.  [default: 3]')
+@click.option(
+  '--experiment', help='In place of the one that a study file names.'
+)
 @click.option('--sizes', help='base, large, flan_t5/small, …: gin/sizes.')
 @click.option('--labels', help='gold, teacher or both.  [default: gold]')
 @click.option('--teachers', help='palm, or names of your own.')
@@ -141,7 +149,7 @@ def _out(options: dict[str, Any]) -> pathlib.Path:
 )
 @click.option('--dry-run', is_flag=True, help='Print the runs, and do nothing.')
 def study(
-  experiment: str,
+  what: str,
   settings: Sequence[str],
   gin_file: Sequence[str],
   workers: int | None,
@@ -152,12 +160,11 @@ def study(
 ) -> None:
   """Compares methods by a grid of runs.
 
-  EXPERIMENT is a data set (cqa, svamp, asdiv, esnli, anli1), a gin file, a
-  file of rows (.jsonl, .csv, …), or a study file (.yaml) with these options.
+  WHAT is a data set (cqa, svamp, asdiv, esnli, anli1), a gin file, a file of
+  rows (.jsonl, .csv, …), or a study file (.yaml) with these options.
 
   The same command again does what is missing, and goes on with runs that were
-  interrupted. Without a report on 'mine', say: dss study mine.jsonl --out
-  studies/mine.
+  interrupted.
   """
   options = {k: v for k, v in given.items() if v is not None}
   options |= {k: _split(k, options[k]) for k in _LISTS if k in options}
@@ -165,7 +172,7 @@ def study(
     options['gin_file'] = tuple(gin_file)
   if settings:
     options['set'] = _settings(settings)
-  asked = _asked(experiment, options)
+  asked = _asked(what, options)
   out, grid = _out(asked), study_file.grid_of(asked)
   if scheduler is not None and workers is not None:
     raise errors.DataError(

@@ -11,6 +11,8 @@ DATA_SETS = ('cqa', 'svamp', 'asdiv', 'esnli', 'anli1')
 # Files of rows, as `data.own_rows` reads them.
 _ROWS = ('.jsonl', '.json', '.csv', '.tsv', '.parquet')
 _SIZES = 'gin/sizes/'
+# What names no file, even if there is one.
+_WORDS = (*DATA_SETS, 'sample', 'release')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,6 @@ def absolute(path: str) -> str:
     path: or a name, which is returned as it is.
   """
   packaged = path.startswith('gin/') and path.endswith('.gin')
-  if packaged or not os.path.exists(path):
+  if packaged or path in _WORDS or not os.path.exists(path):
     return path
   return os.path.abspath(path)

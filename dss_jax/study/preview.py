@@ -28,13 +28,13 @@ def show(
   """
   console = console or rich.console.Console(highlight=False)
   table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
-  table.add_column('runs')
-  for name in ('seeds', 'rows', 'steps', 'labels a step', 'epochs'):
-    table.add_column(name, justify='right')
   kinds: dict[str, list[planned.Run]] = {}
   for run in runs:
     kind = run.name.replace(f'_s{run.spec.seed}', '', 1)
     kinds.setdefault(kind, []).append(run)
+  table.add_column('runs', min_width=max(map(len, kinds), default=0))
+  for name in ('seeds', 'rows', 'steps', 'labels a step', 'epochs'):
+    table.add_column(name, justify='right')
   for kind, same in kinds.items():
     table.add_row(*map(rich.text.Text, (kind, *_numbers(same))))
   console.print(table)

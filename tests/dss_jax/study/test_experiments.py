@@ -29,9 +29,10 @@ def test_what_arguments_stand_for():
 
 def test_files_here_hold_everywhere(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  (tmp_path / 'my.gin').touch()
+  for name in ('my.gin', 'release', 'cqa'):
+    (tmp_path / name).touch()
   assert experiments.absolute('my.gin') == str(tmp_path / 'my.gin')
-  for name in ('gin/sizes/base.gin', 'release', 'gs://a/b.jsonl'):
+  for name in ('gin/sizes/base.gin', 'release', 'cqa', 'gs://a/b.jsonl'):
     assert experiments.absolute(name) == name
 
 
