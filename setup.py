@@ -53,7 +53,7 @@ EXTRACT_REQUIRES = [
 
 # What `dss study` needs.
 STUDY_REQUIRES = [
-  'distributed>=2026.7.1',
+  'distributed>=2025.1.0',
   'matplotlib>=3.9',
   'PyYAML>=6.0.3',
 ]

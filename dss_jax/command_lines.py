@@ -17,11 +17,14 @@ def quoted(argument: str) -> str:
   r"""Returns an argument in the quotes that a shell needs, which are few.
 
   >>> quoted("--gin.DATA='release'")
-  '"--gin.DATA=\'release\'"'
+  '--gin.DATA="\'release\'"'
 
   Args:
     argument: of a command.
   """
+  option = re.match(r'--[\w./]+=', argument)
+  if option and option.end() < len(argument):
+    return f'{option[0]}{quoted(argument[option.end() :])}'
   if "'" in argument and not _SPECIAL.intersection(argument):
     return f'"{argument}"'
   return shlex.quote(argument)

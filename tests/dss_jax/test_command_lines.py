@@ -24,7 +24,7 @@ def test_a_shell_reads_the_same_words(words):
 
 
 def test_few_quotes_are_written():
-  assert command_lines.quoted("--gin.DATA='a b'") == '"--gin.DATA=\'a b\'"'
+  assert command_lines.quoted("--gin.DATA='a b'") == '--gin.DATA="\'a b\'"'
   assert command_lines.quoted('--gin_file=a.gin') == '--gin_file=a.gin'
 
 

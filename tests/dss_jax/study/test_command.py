@@ -83,6 +83,7 @@ def test_a_dry_run_prints_the_runs_and_does_nothing(tmp_path):
   assert not (tmp_path / 'x').exists()
 
 
+@pytest.mark.slow
 def test_runs_that_cannot_be_compared_are_refused(tmp_path):
   code, _, error = commands.call(
     tmp_path,
