@@ -116,8 +116,8 @@ def study(argv: Sequence[str], data_set: str, data: str) -> list[str]:
   for name, value in filter(None, map(_binding, arguments)):
     if name == 'DATA' and data_set == 'custom':
       continue
-    if name == 'DATA':
-      options += ['--data', value.strip('\'"')]
+    if name in ('DATA', 'LABELS'):
+      options += [f'--{name.lower()}', value.strip('\'"')]
     elif name not in _STUDY:
       options += ['--set', f'{name}={value}']
   return [

@@ -16,6 +16,7 @@ _ARGV = [
   *("--gin.DATA='release'", '--gin.METHOD="dss"', '--gin.FRACTION=0.5'),
   *('--gin_bindings=LEARNING_RATE = 1e-3', "--gin.MODEL_DIR='runs/a'"),
 ]
+_UNLABELED = [*_ARGV[:2], "--gin.LABELS='teacher'"]
 
 
 @given(st.lists(_TEXT, min_size=1))
@@ -45,6 +46,11 @@ def test_a_study_has_the_flags_in_its_own_words():
     *('--sizes', 'base', '--gin_file=my/rate.gin', '--data', 'release'),
     *('--set', 'LEARNING_RATE=1e-3', '--out', 'studies/cqa'),
   ]
+
+
+def test_a_study_has_the_labels_of_the_run():
+  command = command_lines.study(_UNLABELED, 'cqa', 'sample')
+  assert command[-4:-2] == ['--labels', 'teacher']
 
 
 def test_a_study_of_own_rows_and_of_an_own_gin_file():

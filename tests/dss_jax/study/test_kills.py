@@ -61,17 +61,27 @@ def _check_equal(found, expected):
   jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-def _half_done(out):
-  """Whether a run has saved and is not at its end."""
-  for path in (out / results.RUNS).glob('*'):
-    saved = checkpoints.all_steps(str(path))
-    if saved and max(saved) < _STEPS and not _is_over(path):
-      return path
+def _saved(out):
+  """The last saved step of each run, by its folder."""
+  return {
+    path: checkpoints.latest_step(str(path)) or 0
+    for path in (out / results.RUNS).glob('*')
+  }
+
+
+def _running(out, before):
+  """The process of a run that went on, has saved, and is not at its end.
+
+  Args:
+    out: the study's folder.
+    before: from `_saved`.
+  """
+  for path, step in _saved(out).items():
+    if before.get(path, 0) < step < _STEPS:
+      number = _trainer_of(out, path)
+      if number is not None:
+        return number
   return None
-
-
-def _is_over(path):
-  return (path / f'checkpoint_{_STEPS}').exists()
 
 
 def _kill(number):
@@ -87,24 +97,20 @@ def _trainer_of(out, path):
   return None
 
 
-def _running(out):
-  """The process of a run that has saved and goes on."""
-  path = _half_done(out)
-  return path and _trainer_of(out, path)
-
-
 def test_kills_of_driver_and_runs_change_no_bit(straight, tmp_path):
   out = tmp_path / 'out'
   arguments = [*_GRID, '--out', 'out', '--workers', '2']
   for _ in range(2):
+    before = _saved(out)
     process = commands.start(tmp_path, arguments)
-    commands.until(lambda: _running(out))
+    commands.until(lambda: _running(out, before))  # noqa: B023
     _kill(process.pid)
     process.wait()
     # What it started has ended with it.
     commands.until(lambda: not commands.trainers(out), 5)
+  before = _saved(out)
   process = commands.start(tmp_path, arguments)
-  _kill(commands.until(lambda: _running(out)))
+  _kill(commands.until(lambda: _running(out, before)))
   assert process.wait() == 0, (tmp_path / 'study.log').read_text()
   assert 'it is started again' in (tmp_path / 'study.log').read_text()
   _check_equal(out, straight)
@@ -120,14 +126,14 @@ def test_kills_on_a_dask_cluster_change_no_bit(straight, tmp_path):
     ]
     # The driver: what it had begun ends, since nobody waits for it.
     process = commands.start(tmp_path, arguments)
-    commands.until(lambda: _running(out))
+    commands.until(lambda: _running(out, {}))
     _kill(process.pid)
     process.wait()
     commands.until(lambda: not commands.trainers(out), 130)
-    process = commands.start(tmp_path, arguments)
     # A worker, with its run.
-    path = commands.until(lambda: _half_done(out) if _running(out) else None)
-    number = _trainer_of(out, path)
+    before = _saved(out)
+    process = commands.start(tmp_path, arguments)
+    number = commands.until(lambda: _running(out, before))
     with open(f'/proc/{number}/stat') as f:
       parent = int(f.read().rpartition(')')[2].split()[1])
     with distributed.Client(address) as client:
@@ -135,6 +141,6 @@ def test_kills_on_a_dask_cluster_change_no_bit(straight, tmp_path):
     _kill(parent)
     commands.until(lambda: number not in commands.trainers(out), 5)
     # A run.
-    _kill(commands.until(lambda: _running(out)))
+    _kill(commands.until(lambda: _running(out, before)))
     assert process.wait() == 0, (tmp_path / 'study.log').read_text()
   _check_equal(out, straight)
