@@ -51,8 +51,16 @@ EXTRACT_REQUIRES = [
   'tenacity>=9.2.1',
 ]
 
+# What `dss study` needs.
+STUDY_REQUIRES = [
+  'distributed>=2025.1.0',
+  'matplotlib>=3.9',
+  'PyYAML>=6.0.3',
+]
+
 TEST_REQUIRES = [
   *EXTRACT_REQUIRES,
+  *STUDY_REQUIRES,
   'hypothesis>=6.100',
   'mypy>=2.4',
   'pytest>=8.0',
@@ -75,6 +83,7 @@ EXTRAS_REQUIRE = {
   # TPU's compiler, for `dss plan`; see `dss_jax/plan/worker.py`.
   'plan': ['libtpu>=0.0.52'],
   'report': ['matplotlib>=3.9'],
+  'study': STUDY_REQUIRES,
   'bench': ['matplotlib>=3.9', 'torch>=2.13.0', 'transformers>=4.57'],
   'test': TEST_REQUIRES,
   # What CONTRIBUTING.md asks for.

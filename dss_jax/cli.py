@@ -52,6 +52,11 @@ _COMMANDS = {
     'dss_jax.plan.command',
     'Estimates what a run needs: memory, time, a mesh that fits.',
   ),
+  'study': _Command(
+    'dss_jax.study.command',
+    'Compares methods by a grid of runs, with a report.',
+    'study',
+  ),
 }
 # If one of these is missing, it is a bug, and nothing to be installed.
 _OURS = ('dss_jax', 't5x', 'tasks')

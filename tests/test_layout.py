@@ -37,7 +37,7 @@ FLOORS = {
     ('main',),
   ),
   'dss_jax': (
-    ('errors', 'sample', 'optimization'),
+    ('errors', 'command_lines', 'sample', 'optimization'),
     ('data', 'pretrained', 'run_config'),
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),
