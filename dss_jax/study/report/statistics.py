@@ -72,13 +72,14 @@ def mean(values: Sequence[float]) -> Mean:
 def difference(first: np.ndarray, other: np.ndarray) -> Difference:
   """Compares two methods on the same seeds and questions.
 
-  The bootstrap draws seeds, then questions: a replicate is the mean plus the
-  mean effect of the seeds drawn plus that of the questions drawn. Taken as they
-  are, effects of few seeds are too small by √((S-1)/S), and those of questions
-  hold the noise between seeds a second time, so both are brought to the size
-  that has the right variance. As the spread of S seeds is itself uncertain,
-  each replicate divides it by √(χ²/(S-1)), with S-1 degrees of freedom, as
-  Student's t does.
+  A replicate of the bootstrap draws seeds, then questions: it is the mean plus
+  the mean effect of the seeds drawn plus that of the questions drawn. Seeds are
+  drawn as weights (Rubin's Bayesian bootstrap), since three of three have only
+  ten outcomes. Taken as they are, effects of few seeds vary too little, and
+  those of questions hold the noise between seeds a second time, so both are
+  brought to the size that has the right variance. As the spread of S seeds is
+  itself uncertain, each replicate divides it by √(χ²/(S-1)), with S-1 degrees
+  of freedom, as Student's t does.
 
   Args:
     first: whether the first method is right, [seeds, questions].
@@ -116,7 +117,10 @@ def _seed_effects(table: np.ndarray, rng: np.random.Generator) -> np.ndarray:
   """Returns the mean effect of the seeds of each replicate, [replicates]."""
   seeds = len(table)
   effects = table.mean(axis=1) - table.mean()
-  drawn = _resampled_means(effects * np.sqrt(seeds / (seeds - 1)), rng)
+  weights = rng.dirichlet(np.ones(seeds), _RESAMPLES)
+  # Weights give the sum of squares / (S (S+1)), the mean of S seeds has the sum
+  # of squares / (S (S-1)).
+  drawn = weights @ effects * np.sqrt((seeds + 1) / (seeds - 1))
   spread = np.sqrt(rng.chisquare(seeds - 1, _RESAMPLES) / (seeds - 1))
   return drawn / spread
 

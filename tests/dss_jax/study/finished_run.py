@@ -85,7 +85,7 @@ def write(
     folder: where folders of runs are.
     of: what was run.
     right: whether each test question is answered right at the last step.
-    predictions: by question, instead of right or wrong ones.
+    predictions: wrong ones, by question.
     rationales: the model's, by question.
     earlier: likewise at the evaluations before the last one.
     parameters: of the model.
@@ -114,15 +114,17 @@ def write(
   period = of.steps // (len(earlier) + 1)
   kind = {'dss': 'label', 'single_task': 'single_palm'}.get(method, 'finetune')
   evaluated = [*earlier, right]
-  for number, marks in enumerate(evaluated, 1):
+  for number, all_marks in enumerate(evaluated, 1):
     step = of.steps if number == len(evaluated) else number * period
-    for split in ('validation', 'test'):
+    for split, most in (('validation', 100), ('test', len(all_marks))):
       task = f'{of.data_set}_sample_{kind}_{split}'
+      marks = all_marks[:most]
       rows = [
         _row(method, n, ok, predictions or {}, rationales or {}, ids)
         for n, ok in enumerate(marks)
       ]
-      _log(run_dir, task, step, rows, accuracy(marks))
+      hits = [row['prediction'] == row['target'] for row in rows]
+      _log(run_dir, task, step, rows, accuracy(hits))
       if method == 'dss':
         task = f'{of.data_set}_sample_rationale_palm_{split}'
         rows = [
@@ -160,7 +162,7 @@ def _log(
 def _row(method, number, right, predictions, rationales, ids):
   gold = CHOICES[number % len(CHOICES)]
   wrong = CHOICES[(number + 1) % len(CHOICES)]
-  answer = predictions.get(number, gold if right else wrong)
+  answer = gold if right else predictions.get(number, wrong)
   output, target = answer, gold
   if method == 'single_task':
     said = rationales.get(number, f'Animal {number} swims.')
@@ -216,6 +218,7 @@ def write_study(
   fractions: Sequence[float] = (1.0,),
   sizes: Sequence[str] = ('tiny',),
   questions: int = 60,
+  evaluations: int = 3,
   **more: Any,
 ) -> list[results.RunResult]:
   """Writes a study's folders and its `results.jsonl`.
@@ -227,6 +230,7 @@ def write_study(
     fractions: of the rows.
     sizes: of the model.
     questions: in the test split.
+    evaluations: of each run, up to three.
     **more: for `write`.
 
   Returns:
@@ -249,13 +253,14 @@ def write_study(
           rng = np.random.default_rng([len(found), 3])
           chances = chance * (0.5 + 0.5 * fraction) + 0.04 * place + hard
           marks = [
-            rng.random(questions) < chances * part for part in (0.4, 0.8, 1)
+            [bool(x) for x in rng.random(questions) < chances * part]
+            for part in (0.4, 0.8, 1)[-evaluations:]
           ]
           run_dir = write(
             out / results.RUNS,
             of,
-            [bool(x) for x in marks[-1]],
-            earlier=[[bool(x) for x in m] for m in marks[:-1]],
+            marks[-1],
+            earlier=marks[:-1],
             parameters=345_088 * 4**place,
             **more,
           )

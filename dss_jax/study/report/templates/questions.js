@@ -36,13 +36,14 @@
   };
 
   const outcomes = methods.map((name, number) => {
+    const field = make('div', '', 'field');
     const label = make('label', name);
     const select = make('select');
+    label.htmlFor = select.id = `outcome-${number}`;
     select.append(option('', 'any'), option('right', 'right'),
                   option('wrong', 'wrong'));
-    select.dataset.method = number;
-    label.append(select);
-    byId('outcomes').before(label);
+    field.append(label, select);
+    byId('outcomes').before(field);
     return select;
   });
   byId('place').append(option('', 'any'));
@@ -50,7 +51,7 @@
   // The last place that has questions: the largest model, the most rows.
   const last = Math.max(...items.map(([place]) => place));
   byId('place').options[last + 1].defaultSelected = true;
-  byId('place-label').hidden = places.length < 2;
+  byId('places').hidden = places.length < 2;
 
   const matches = (item, wanted, place, words) => {
     if (place !== '' && item[0] !== Number(place)) return false;
