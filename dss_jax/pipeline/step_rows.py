@@ -107,9 +107,12 @@ class _Search:
       request.labels * rate / self._parts for rate in request.rates
     ]
     # Tokens of an average window, on both sides.
-    self._mean = sum(
-      a * sizes.mean(0)
-      for a, sizes in zip(self._a_window, self._sizes, strict=True)
+    self._mean = np.sum(
+      [
+        a * sizes.mean(0)
+        for a, sizes in zip(self._a_window, self._sizes, strict=True)
+      ],
+      0,
     )
 
   def layout(self) -> steps.Layout:
@@ -138,7 +141,9 @@ class _Search:
       raise self._too_few(rows, f'{needed} examples need a row each')
     return rows, (None,) * len(self._segments)
 
-  def _find_packed(self):
+  def _find_packed(
+    self,
+  ) -> tuple[int, tuple[tuple[float, float] | None, ...]]:
     shape = np.array(self._request.lengths)
     fewest = self._parts * (self._mean / shape).max() * _LONGER / _FILLED
     rows = self._request.rows or self._rounded(math.ceil(fewest))
@@ -175,7 +180,7 @@ class _Search:
         zip(self._a_window, self._sizes, most, strict=True)
       )
     ]
-    sums = sum(order.sums(_WINDOWS) for order in all_orders)
+    sums = np.sum([order.sums(_WINDOWS) for order in all_orders], 0)
     longest = np.argsort(-(sums / shape).max(1), kind='stable')[:_PACKED]
     for window in longest:
       units = np.concatenate([
