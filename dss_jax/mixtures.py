@@ -166,12 +166,12 @@ class Step:
         f' {parts} parts (mixtures.Step.data_parts): expected a multiple.'
       )
     lengths = self.task_feature_lengths
-    rates = [rate for _, rate in registration.train_tasks(experiment)]
+    (label_task, _), *_ = registration.train_tasks(experiment)
     return registration.register_steps(
       experiment,
       step_rows.Request(
         labels=self.labels_per_step,
-        rates=tuple(rates),
+        label_task=label_task,
         lengths=(lengths['inputs'], lengths['targets']),
         pack=self.pack,
         multiple=shards * (self.num_microbatches or 1),

@@ -63,7 +63,8 @@ def segments(batch):
 def source_rows(step):
   """How often each (inputs, targets) of a label task is in the data."""
   name = mixtures.train_mixture(step.experiment)
-  task = seqio.get_mixture_or_task(name).tasks[0]
+  tasks = seqio.get_mixture_or_task(name).tasks
+  (task,) = [t for t in tasks if '_rationale_' not in t.name]
   examples = task.get_dataset(step.task_feature_lengths, 'train', shuffle=False)
   return collections.Counter(
     (x['inputs'].tobytes(), x['targets'].tobytes())
@@ -256,10 +257,31 @@ def test_rows_divide_among_devices_and_microbatches():
   assert few <= many < few + 8
 
 
+def test_rates_belong_to_tasks_whatever_their_names(write_release, tfds_dir):
+  """SeqIO sorts tasks by their names, which hold digits of the content."""
+  for n in range(20):
+    folder = write_release(train=24 + n, name=f'release{n}')
+    step = step_of(
+      labels=6,
+      data_set='cqa',
+      data=str(folder),
+      paired=False,
+      rationale_rate=0.5,
+    )
+    name = mixtures.train_mixture(step.experiment)
+    first = seqio.get_mixture_or_task(name).tasks[0].name
+    if '_rationale_' in first:
+      break
+  assert '_rationale_' in first
+  assert step.layout().per_task == (3.0, 6.0)
+  assert step.layout().examples == sum(source_rows(step).values())
+  check_two_epochs(step, batches(config_of(step)).as_numpy_iterator())
+
+
 def test_large_steps_are_read_in_parts():
   def parts(labels):
     return step_rows.Request(
-      labels, (1.0,), (512, 192), True, 1, None, 0, None
+      labels, 'unused', (512, 192), True, 1, None, 0, None
     ).used_parts
 
   assert [parts(n) for n in (16, 64, 511, 512, 1024, 768, 1 << 20)] == [
