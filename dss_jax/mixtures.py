@@ -11,7 +11,7 @@ outputs are used, and of the suffixes only those that are not at their default:
     _f0.25  fraction          _s1       seed of fraction or shuffling
     _r0.5   rationale rate    _paired   both tasks of a row in one example
     _correct  rationales of correctly answered rows only
-    _blank    blank rationales trained on, as in the published code
+    _blanks   what the teacher did not give trained on as a blank
     _shuffled  rationales swapped between rows, a control
     _v<8 digits>  another vocabulary than the sample's
 
