@@ -30,7 +30,8 @@ def linear_decay(
   Args:
     base_learning_rate: the highest rate.
     total_steps: steps of the run, warm-up included.
-    warmup_steps: steps over which the rate first rises linearly from 0.
+    warmup_steps: steps over which the rate first rises linearly from 0. If
+      that is the whole run or more, its first tenth.
 
   Returns:
     step -> learning rate, for optax and for `t5x.trainer.Trainer`.
@@ -64,12 +65,15 @@ def _decay(
   shape: Callable[[jax.Array], jax.Array],
 ) -> Schedule:
   """Builds a schedule: warm-up, then `shape` of the fraction that is done."""
-  if not 0 <= warmup_steps < total_steps:
+  if warmup_steps < 0 or total_steps < 1:
     raise DataError(
-      'The schedule needs 0 <= warmup_steps < total_steps, found'
-      f' warmup_steps={warmup_steps}, total_steps={total_steps}. Lower the'
-      ' warm-up or train for more steps.'
+      'The schedule needs warmup_steps (macro WARMUP_STEPS) from 0 and'
+      ' total_steps (macro TRAIN_STEPS) from 1, found'
+      f' warmup_steps={warmup_steps}, total_steps={total_steps}.'
     )
+  if warmup_steps >= total_steps:
+    # A few steps to try something, with the warm-up of a real run.
+    warmup_steps = total_steps // 10
 
   # optax's schedules differ from these in the last bit at 20 to 40% of the
   # steps, and a run that was begun must continue with equal bits.

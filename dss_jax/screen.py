@@ -18,6 +18,7 @@ from rich import box, panel, table
 from rich import console as rich_console
 from rich import text as rich_text
 
+from dss_jax import mixtures
 from dss_jax.data import equations
 from dss_jax.pipeline import experiment as experiment_lib
 from t5x import trainer
@@ -34,6 +35,7 @@ _OPTIONS = (
   'model_dir',
   'total_steps',
   'initial_checkpoint_path',
+  'step',
 )
 
 
@@ -47,6 +49,7 @@ class Screen(trainer.BaseAction):
     total_steps: int,
     initial_checkpoint_path: str | None = None,
     experiment: experiment_lib.Experiment | None = None,
+    step: mixtures.Step | None = None,
     **options: Any,
   ):
     """Prints the first lines.
@@ -57,6 +60,7 @@ class Screen(trainer.BaseAction):
       total_steps: the last step, at which the last screen is shown.
       initial_checkpoint_path: where the weights come from, None from scratch.
       experiment: what the run trains on.
+      step: what a step holds; None says nothing about it.
       **options: those of an `Experiment`, in place of one.
 
     Raises:
@@ -71,6 +75,7 @@ class Screen(trainer.BaseAction):
     )
     self._model_dir = model_dir
     self._total_steps = total_steps
+    self._step = step
     self._initial = initial_checkpoint_path
     # Standard output is for results; the progress bar has standard error.
     self._console = rich_console.Console(
@@ -117,10 +122,32 @@ class Screen(trainer.BaseAction):
       lines.append('The model starts from scratch.')
     else:
       lines.append(f'The model starts from {self._initial}.')
+    lines.append(self._steps())
     if experiment.place == 'sample':
       lines.append('\nThe real run, on an accelerator:\n')
       lines.append(self._real_run(), style='cyan')
     self._console.print(panel.Panel(lines, box=box.ROUNDED, expand=False))
+
+  def _steps(self) -> str:
+    """What a step holds, and how often that is all of the data."""
+    if self._step is None:
+      return ''
+    steps = f'\n{self._total_steps:,} steps'
+    layout = self._step.layout()
+    if layout is None:
+      return f'{steps} of {self._step.batch_size} packed rows.'
+    epochs = self._total_steps * layout.labels / layout.examples
+    kind = 'targets' if self._experiment.method == 'single_task' else (
+      'label examples'
+    )  # fmt: skip
+    length, target_length = layout.row_shape
+    encoder, decoder = (f'{100 * part:.0f}%' for part in layout.fill)
+    return (
+      f'{steps} of {layout.labels} {kind}: {epochs:.3g} epochs of'
+      f' {layout.examples:,}.\nA step is {layout.rows} rows of {length} input'
+      f' and {target_length} target positions, {encoder} and {decoder} of them'
+      ' filled.'
+    )
 
   def _real_run(self) -> str:
     data_set = self._experiment.data_set

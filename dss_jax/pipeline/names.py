@@ -7,6 +7,7 @@ import seqio
 
 from dss_jax.data import tfds_builders
 from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import steps
 
 
 def train_name(experiment: experiment_lib.Experiment) -> str:
@@ -29,6 +30,16 @@ def train_name(experiment: experiment_lib.Experiment) -> str:
     *parts,
     *_suffixes(experiment, drawn=True, rationales=True, labels=True),
   ])  # fmt: skip
+
+
+def step_name(layout: steps.Layout) -> str:
+  """Returns the name of the mixture that lays out the steps of a run.
+
+  Args:
+    layout: of the steps.
+  """
+  digits = hashlib.sha256(repr(layout).encode()).hexdigest()[:8]
+  return f'{layout.mixture}_n{layout.labels}_{digits}'
 
 
 def eval_name(

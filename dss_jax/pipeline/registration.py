@@ -14,6 +14,8 @@ from dss_jax.pipeline import (
   preprocessors,
   registry,
   sources,
+  step_rows,
+  steps,
 )
 
 EVAL_SPLIT = 'eval'
@@ -83,6 +85,31 @@ def register(
   registry.add_mixture(names.train_name(experiment), train_tasks(experiment))
   rated = [(name, 1.0) for name in eval_tasks(experiment, rationales)]
   registry.add_mixture(names.eval_name(experiment, rationales), rated)
+
+
+def register_steps(
+  experiment: experiment_lib.Experiment, request: step_rows.Request
+) -> steps.Layout:
+  """Registers the mixture that lays out the steps of a run.
+
+  Its name is that of `names.step_name`.
+
+  Args:
+    experiment: what the run trains on.
+    request: what decides about the rows of a step.
+
+  Returns:
+    The layout of the steps.
+
+  Raises:
+    DataError: the rows that are asked for don't do.
+  """
+  register(experiment)
+  name = names.train_name(experiment)
+  layout = step_rows.layout(seqio.MixtureRegistry.get(name), request)
+  tasks = train_tasks(experiment)
+  registry.add_step_mixture(names.step_name(layout), tasks, layout)
+  return layout
 
 
 def train_tasks(

@@ -170,6 +170,29 @@ class DssSource(seqio.TfdsDataSource):
       DataError: the split has no rows without the blanks of `Draw.needs`.
     """
     del sequence_length, use_cached, num_epochs
+    columns = self._filled_columns(split)
+    if shard_info is not None and shard_info.num_shards > 1:
+      part = slice(shard_info.index, None, shard_info.num_shards)
+      columns = {name: values[part] for name, values in columns.items()}
+    count = len(columns['input'])
+    dataset = tf.data.Dataset.range(count)
+    if shuffle and count:
+      dataset = dataset.shuffle(count, seed=seed)
+    return _rows(columns, dataset)
+
+  def examples(self, split: str, indices: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns examples of a split by their places among all of its examples.
+
+    Args:
+      split: one of the source's splits.
+      indices: the places, int64.
+
+    Raises:
+      DataError: the split has no rows without the blanks of `Draw.needs`.
+    """
+    return _rows(self._filled_columns(split), indices)
+
+  def _filled_columns(self, split: str) -> dict[str, np.ndarray]:
     columns = self.columns(split)
     if not len(columns['input']):
       raise errors.DataError(
@@ -178,19 +201,7 @@ class DssSource(seqio.TfdsDataSource):
         f' among {self.num_drawn(split)}. Use more rows, or a METHOD and LABELS'
         ' that do not need it.'
       )
-    if shard_info is not None and shard_info.num_shards > 1:
-      part = slice(shard_info.index, None, shard_info.num_shards)
-      columns = {name: values[part] for name, values in columns.items()}
-    tensors = {name: tf.constant(v, tf.string) for name, v in columns.items()}
-    count = len(columns['input'])
-    dataset = tf.data.Dataset.range(count)
-    if shuffle and count:
-      dataset = dataset.shuffle(count, seed=seed)
-
-    def row(index: tf.Tensor) -> dict[str, tf.Tensor]:
-      return {name: values[index] for name, values in tensors.items()}
-
-    return dataset.map(row, num_parallel_calls=tf.data.AUTOTUNE)
+    return columns
 
   def _table(self, released: str) -> dict[str, np.ndarray]:
     """Returns the rows of a released split, with wrong rationales blanked."""
@@ -206,6 +217,17 @@ class DssSource(seqio.TfdsDataSource):
     sizes = {name: info.num_examples for name, info in infos}
     draw = self.draw
     return draw_rows(sizes, self._split_map[split], draw.fraction, draw.seed)
+
+
+def _rows(
+  columns: Mapping[str, np.ndarray], indices: tf.data.Dataset
+) -> tf.data.Dataset:
+  tensors = {name: tf.constant(v, tf.string) for name, v in columns.items()}
+
+  def row(index: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {name: values[index] for name, values in tensors.items()}
+
+  return indices.map(row, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 @functools.lru_cache(maxsize=8)

@@ -3,8 +3,8 @@
 # fmt: off
 from t5x.data import snapshots
 from t5x.data.config import (
-  DatasetConfig, check_lengths, check_split, get_vocabulary, mixture_or_task,
-  tasks_with_split, verify_matching_vocabs,
+  DatasetConfig, StepLayout, check_lengths, check_split, get_vocabulary,
+  mixture_or_task, step_layout, tasks_with_split, verify_matching_vocabs,
 )
 from t5x.data.iterator import TrainIterator
 from t5x.data.pipeline import (
@@ -14,9 +14,10 @@ from t5x.data.pipeline import (
 from t5x.data.tfrecords import check_files, naming_damage_in_errors
 
 __all__ = (
-  'DatasetConfig', 'TrainIterator', 'check_files', 'check_lengths',
-  'check_split', 'data_parts', 'get_dataset', 'get_training_eval_datasets',
-  'get_vocabulary', 'global_batch_shapes', 'mixture_or_task',
-  'naming_damage_in_errors', 'prepare_train_iter', 'shared_seed', 'snapshots',
-  'tasks_with_split', 'verify_matching_vocabs',
+  'DatasetConfig', 'StepLayout', 'TrainIterator', 'check_files',
+  'check_lengths', 'check_split', 'data_parts', 'get_dataset',
+  'get_training_eval_datasets', 'get_vocabulary', 'global_batch_shapes',
+  'mixture_or_task', 'naming_damage_in_errors', 'prepare_train_iter',
+  'shared_seed', 'snapshots', 'step_layout', 'tasks_with_split',
+  'verify_matching_vocabs',
 )

@@ -120,6 +120,45 @@ def get_vocabulary(
   return inputs, targets
 
 
+class StepLayout(Protocol):
+  """What a mixture says that lays out whole steps itself, as its `step`.
+
+  (Not in T5X.) Such a mixture hands out the examples of one step after the
+  other, in an order of its own, so that every `rows` rows are a step.
+  """
+
+  @property
+  def rows(self) -> int:
+    """Rows of a step, which have to be those of a batch."""
+
+  @property
+  def parts(self) -> int:
+    """In how many parts it wants to be read."""
+
+  @property
+  def identity(self) -> Mapping[str, Any]:
+    """What tells a run on it from others, in place of name and batch size."""
+
+
+def step_layout(cfg: DatasetConfig) -> StepLayout | None:
+  """Returns how a mixture lays out steps, None if it only has examples.
+
+  Args:
+    cfg: a dataset config.
+
+  Raises:
+    errors.UserError: its steps have other rows than the config's batches.
+  """
+  step: StepLayout | None = getattr(mixture_or_task(cfg), 'step', None)
+  if step is not None and step.rows != cfg.batch_size:
+    raise errors.UserError(
+      f'DatasetConfig.batch_size is {cfg.batch_size}, but a step of'
+      f' {cfg.mixture_or_task_name!r} has {step.rows} rows: expected the same.'
+      ' Bind both to the same layout.'
+    )
+  return step
+
+
 class ModelWithVocabularies(Protocol):
   """The part of a model that its data has to match."""
 

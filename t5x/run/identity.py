@@ -35,6 +35,7 @@ def describe(
     seed: of the run.
   """
   provider = data.mixture_or_task(cfg)
+  step = data.step_layout(cfg)
   parameters = traverse_util.flatten_dict(
     train_state.state_dict()['target'], sep='/'
   )
@@ -58,6 +59,8 @@ def describe(
       'pack': cfg.pack,
       'use_cached': cfg.use_cached,
       'data_shards': data.data_parts(cfg),
+      # Where the rows of a step follow from its examples, these count.
+      **(step.identity if step is not None else {}),
     },
   }
 
