@@ -240,6 +240,36 @@ def eval_mixture(
   return names.eval_name(experiment, rationales)
 
 
+def eval_lengths(
+  experiment: Experiment, generated_tokens: int | None = None
+) -> dict[str, int] | None:
+  """Returns the lengths of what `eval_mixture` evaluates.
+
+  Inputs are as long as the longest one. No target is cut: metrics compare with
+  its text.
+
+  Args:
+    experiment: what is evaluated. The target of 'single_task' has a rationale,
+      so that the longest one always counts.
+    generated_tokens: how many tokens may be generated, the end token included;
+      None for the longest target.
+
+  Raises:
+    DataError: the number is not positive.
+  """
+  if generated_tokens is None:
+    return None
+  whole = isinstance(generated_tokens, int)
+  if not whole or isinstance(generated_tokens, bool) or generated_tokens < 1:
+    raise errors.DataError(
+      f'GENERATED_TOKENS is {generated_tokens!r}: expected a positive whole'
+      ' number, or None for as many as the longest answer has.'
+    )
+  if experiment.method == 'single_task':
+    return None
+  return {'targets': generated_tokens}
+
+
 @dataclasses.dataclass(frozen=True)
 class Description:
   """What an experiment's data holds.

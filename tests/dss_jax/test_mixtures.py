@@ -304,7 +304,7 @@ def test_a_name_that_would_mean_two_things_is_refused():
     ({'which_rationales': 'correct'},
      "RATIONALES is 'correct': .* Did you mean 'correct_only'?"),
     ({'keep_blank': 1}, 'KEEP_BLANK is 1: expected True or False'),
-    ({'data_set': 'asdiv', 'data': 'release'}, 'all that the published archive'),
+    ({'data_set': 'asdiv', 'data': 'release'}, 'all that the published'),
     ({'keep_blank': True, 'which_rationales': 'correct_only'},
      'expected one of them alone'),
     ({'data_set': 'custom'}, "DATA is 'sample': expected the path of a file"),

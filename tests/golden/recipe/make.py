@@ -28,7 +28,7 @@ PHRASES = {'cqa': 'So the answer is', 'svamp': 'The answer is'}
 BLANK = ' '
 
 
-# ---- Rows ---------------------------------------------------------------------
+# ---- Rows --------------------------------------------------------------------
 
 
 def write_rows(folder, count=24):
@@ -58,7 +58,9 @@ def cqa_row(i, things, places):
     'answer': place,
   }
   letter = 'abcde'[choices.index(place)]
-  said = f'A {thing} is kept near a {place}. ' + 'It stays dry there. ' * (i % 3)
+  said = f'A {thing} is kept near a {place}. ' + 'It stays dry there. ' * (
+    i % 3
+  )
   said += f'So the answer is ({letter}) {place}.'
   if i % 7 == 3:
     said = f'Nobody can say where a {thing} is.'
@@ -70,7 +72,7 @@ def cqa_row(i, things, places):
 def svamp_row(i, things):
   thing, a, b = things[i % 8], 3 + i, 2 + i % 5
   row = {
-    'input': f'Ida has {a} {thing}s and finds {b}.\nHow many {thing}s are there?',
+    'input': f'Ida has {a} {thing}s and finds {b}.\nHow many {thing}s is that?',
     'label': f'( {a}.0 + {b}.0 )',
   }
   said = f'She had {a} and found {b}. ' + 'Both count. ' * (i % 4)
@@ -120,7 +122,7 @@ def parse(name, text):
   return parts[0].rstrip(), label or BLANK
 
 
-# ---- Tokens -------------------------------------------------------------------
+# ---- Tokens ------------------------------------------------------------------
 
 
 def train_vocabulary(folder, path, size, rule):
@@ -167,7 +169,7 @@ def padded(sequences, value):
   return torch.nn.utils.rnn.pad_sequence(tensors, True, value)
 
 
-# ---- Training -----------------------------------------------------------------
+# ---- Training ----------------------------------------------------------------
 
 
 def make_model(folder, rows, **sizes):
@@ -295,7 +297,9 @@ def main():
         rows, out / 'model', vocabulary, name, options
       )
   text = json.dumps(facts, indent=1) + '\n'
-  (out / f'facts_{options.rate}.json' if options.rows else out / 'facts.json').write_text(text)
+  (
+    out / f'facts_{options.rate}.json' if options.rows else out / 'facts.json'
+  ).write_text(text)
 
 
 if __name__ == '__main__':
