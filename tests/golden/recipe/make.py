@@ -71,8 +71,9 @@ def cqa_row(i, things, places):
 
 def svamp_row(i, things):
   thing, a, b = things[i % 8], 3 + i, 2 + i % 5
+  asked = f'How many {thing}s are there?'
   row = {
-    'input': f'Ida has {a} {thing}s and finds {b}.\nHow many {thing}s is that?',
+    'input': f'Ida has {a} {thing}s and finds {b}.\n{asked}',
     'label': f'( {a}.0 + {b}.0 )',
   }
   said = f'She had {a} and found {b}. ' + 'Both count. ' * (i % 4)
