@@ -24,15 +24,19 @@ from t5x.examples.t5 import network
 
 _PAIRS = 32
 _KINDS = ('row', 'example', 'position')
+# As many as the packaged sample's vocabulary needs, for networks of tiny's sizes.
+_FEW_PIECES = 1152
 
 
 def times(size: str, dtype: str, steps: int) -> dict[str, list[float]]:
   """Returns the seconds of steps with each kind of masks."""
-  rows = workload.examples(engine.VOCAB_SIZE, 1024)
+  pieces = _FEW_PIECES if size == 'tiny' else engine.VOCAB_SIZE
+  rows = workload.examples(pieces, 1024)
   batches = list(workload.packed_batches(rows, 8, (256, 84)))
   taken = {}
   for kind in _KINDS:
     config = engine.config(size, dtype, dropout_masks=kind)
+    config = config.replace(vocab_size=pieces)
     trained = engine.make_trainer(engine.make_model(config), batches[0])
     taken[kind] = engine.stepper(trained, batches)
     taken[kind]()
@@ -48,7 +52,7 @@ def times(size: str, dtype: str, steps: int) -> dict[str, list[float]]:
 def pairs(packed: bool) -> dict[str, np.ndarray]:
   """Returns both examples of the pairs, packed or each in a row of its own."""
   segments = []
-  for example in workload.examples(engine.VOCAB_SIZE, _PAIRS):
+  for example in workload.examples(_FEW_PIECES, _PAIRS):
     segments += [
       (example.predict, example.label, packing.LABEL_TASK),
       (example.explain, example.rationale, packing.RATIONALE_TASK),
@@ -73,7 +77,7 @@ def noise(kind: str, batch: dict[str, np.ndarray], draws: int) -> float:
     draws: how many gradients.
   """
   config = network.T5Config(
-    vocab_size=engine.VOCAB_SIZE,
+    vocab_size=_FEW_PIECES,
     emb_dim=64,
     num_heads=4,
     head_dim=16,
