@@ -24,7 +24,7 @@ from t5x.examples.t5 import network
 
 _PAIRS = 32
 _KINDS = ('row', 'example', 'position')
-# As many as the packaged sample's vocabulary needs, for networks of tiny's sizes.
+# Pieces of the packaged sample's vocabulary, for networks of tiny's sizes.
 _FEW_PIECES = 1152
 
 

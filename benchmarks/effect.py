@@ -33,7 +33,6 @@ from rich import progress
 
 # Rows of the sample's training file, from which FRACTION is drawn.
 _SAMPLE_ROWS = 1000
-_DSS_BATCH_ROWS = 8  # BATCH_SIZE in gin/sizes/tiny.gin.
 _ROWS = (200, 400, 800)
 _SEEDS = {200: 3, 400: 5, 800: 3}
 _VARIANTS = (
@@ -85,11 +84,7 @@ def _train_on(core: int, run: Run) -> float:
       'SAVE_PERIOD': None,
       'EVAL_RATIONALES': False,
     }
-    if run['alpha'] is None:
-      # A packed row holds two label and two rationale examples, or four label
-      # examples: half the rows make the same number of labels.
-      macros['BATCH_SIZE'] = _DSS_BATCH_ROWS // 2
-    else:
+    if run['alpha'] is not None:
       macros['ALPHA'] = run['alpha']
     command = [
       sys.executable,

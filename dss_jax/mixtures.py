@@ -143,17 +143,18 @@ class Step:
         ' BATCH_SIZE says how many rows a step has.'
       )
 
-  def layout(self) -> steps.Layout | None:
+  def layout(self) -> steps.Layout:
     """Lays the steps out, and registers the mixture that does.
 
-    Returns:
-      None where rows are counted.
-
     Raises:
-      DataError: the data is missing, or the options don't fit it.
+      DataError: the data is missing, the options don't fit it, or a step counts
+        rows (BATCH_SIZE), which need no layout.
     """
     if self.labels_per_step is None:
-      return None
+      raise errors.DataError(
+        f'BATCH_SIZE is {self.batch_size}: expected LABELS_PER_STEP, since what'
+        ' that many rows hold is not laid out.'
+      )
     experiment = self.experiment
     registration.check_files(experiment)
     partitioner = self.partitioner
@@ -165,12 +166,12 @@ class Step:
         f' {parts} parts (mixtures.Step.data_parts): expected a multiple.'
       )
     lengths = self.task_feature_lengths
-    rates = [rate for _, rate in registration.train_tasks(experiment)]
+    (label_task, _), *_ = registration.train_tasks(experiment)
     return registration.register_steps(
       experiment,
       step_rows.Request(
         labels=self.labels_per_step,
-        rates=tuple(rates),
+        label_task=label_task,
         lengths=(lengths['inputs'], lengths['targets']),
         pack=self.pack,
         multiple=shards * (self.num_microbatches or 1),
@@ -191,10 +192,9 @@ def step_mixture(step: Step) -> str:
   Raises:
     DataError: the data is missing, or the options don't fit it.
   """
-  layout = step.layout()
-  if layout is None:
+  if step.labels_per_step is None:
     return train_mixture(step.experiment)
-  return names.step_name(layout)
+  return names.step_name(step.layout())
 
 
 def rows_per_step(step: Step) -> int:
@@ -206,8 +206,7 @@ def rows_per_step(step: Step) -> int:
   Raises:
     DataError: as in `step_mixture`.
   """
-  layout = step.layout()
-  return layout.rows if layout else step.batch_size
+  return step.batch_size or step.layout().rows
 
 
 def eval_mixture(

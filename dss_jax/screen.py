@@ -133,9 +133,9 @@ class Screen(trainer.BaseAction):
     if self._step is None:
       return ''
     steps = f'\n{self._total_steps:,} steps'
+    if self._step.batch_size:
+      return f'{steps} of {self._step.batch_size} rows.'
     layout = self._step.layout()
-    if layout is None:
-      return f'{steps} of {self._step.batch_size} packed rows.'
     epochs = self._total_steps * layout.labels / layout.examples
     kind = 'targets' if self._experiment.method == 'single_task' else (
       'label examples'

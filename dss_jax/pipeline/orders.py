@@ -16,7 +16,7 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 # Exchanges in an epoch, at most, for each of its windows.
 _EXCHANGES = 8
@@ -82,9 +82,11 @@ class Order:
 
   def sums(self, windows: int) -> Int[np.ndarray, 'windows sides']:
     """Returns the tokens of the first windows, on both sides."""
-    return np.stack([
-      self._sizes[self.window(window)].sum(0) for window in range(windows)
-    ])  # fmt: skip
+    if self._sizes is None:
+      raise ValueError('The sizes of these examples are unknown.')
+    return np.stack(
+      [self._sizes[self.window(window)].sum(0) for window in range(windows)]
+    )
 
   def _make_epoch(self, epoch: int) -> Int[np.ndarray, 'N']:
     if self._seed is None:
@@ -92,7 +94,8 @@ class Order:
     drawn = np.random.SeedSequence([*self._seed, epoch])
     order = np.random.default_rng(drawn).permutation(self.count)
     if self._most is not None and self._sizes is not None:
-      self._exchange(order, self._borders(epoch))
+      allowed = np.array(self._most)
+      _exchange(order, self._sizes[order], self._borders(epoch), allowed)
     return order
 
   def _borders(self, epoch: int) -> Int[np.ndarray, 'pieces+1']:
@@ -104,34 +107,43 @@ class Order:
     inside = {place for place in begins if 0 < place < self.count}
     return np.array(sorted(inside | {0, self.count}))
 
-  def _exchange(
-    self, order: Int[np.ndarray, 'N'], borders: Int[np.ndarray, 'pieces+1']
-  ) -> None:
-    """Exchanges examples between the windows of an epoch, in place."""
-    sizes = self._sizes[order]
-    lengths = np.diff(borders)
-    allowed = lengths[:, None] * np.array(self._most)
-    sums = np.add.reduceat(sizes, borders[:-1])
-    full = (sums / allowed).max(1)
-    for _ in range(_EXCHANGES * len(lengths)):
-      long, short = int(full.argmax()), int(full.argmin())
-      if full[long] <= 1:
-        return
-      mine = slice(borders[long], borders[long + 1])
-      other = slice(borders[short], borders[short + 1])
-      given = sizes[mine][:, None] - sizes[other][None]
-      after = np.maximum(
-        ((sums[long] - given) / allowed[long]).max(2),
-        ((sums[short] + given) / allowed[short]).max(2),
-      )
-      a, b = np.unravel_index(int(after.argmin()), after.shape)
-      if after[a, b] >= full[long]:
-        return
-      sums[long] -= given[a, b]
-      sums[short] += given[a, b]
-      for values in (order, sizes):
-        kept = values[mine.start + a].copy()
-        values[mine.start + a] = values[other.start + b]
-        values[other.start + b] = kept
-      for piece in (long, short):
-        full[piece] = (sums[piece] / allowed[piece]).max()
+
+def _exchange(
+  order: Int[np.ndarray, 'N'],
+  sizes: Int[np.ndarray, 'N sides'],
+  borders: Int[np.ndarray, 'pieces+1'],
+  most: Float[np.ndarray, 'sides'],
+) -> None:
+  """Exchanges examples between the windows of an epoch, in place.
+
+  Args:
+    order: the examples.
+    sizes: their tokens, in this order.
+    borders: where windows begin, and the end.
+    most: tokens that a window should have at most for each of its examples.
+  """
+  lengths = np.diff(borders)
+  allowed = lengths[:, None] * most
+  sums = np.add.reduceat(sizes, borders[:-1])
+  full = (sums / allowed).max(1)
+  for _ in range(_EXCHANGES * len(lengths)):
+    long, short = int(full.argmax()), int(full.argmin())
+    if full[long] <= 1:
+      return
+    mine = slice(borders[long], borders[long + 1])
+    other = slice(borders[short], borders[short + 1])
+    given = sizes[mine][:, None] - sizes[other][None]
+    after = np.maximum(
+      ((sums[long] - given) / allowed[long]).max(2),
+      ((sums[short] + given) / allowed[short]).max(2),
+    )
+    a, b = np.unravel_index(int(after.argmin()), after.shape)
+    if after[a, b] >= full[long]:
+      return
+    sums[long] -= given[a, b]
+    sums[short] += given[a, b]
+    places = [mine.start + a, other.start + b]
+    for values in (order, sizes):
+      values[places] = values[places[::-1]]
+    for piece in (long, short):
+      full[piece] = (sums[piece] / allowed[piece]).max()

@@ -43,7 +43,7 @@ class Request:
 
   Attributes:
     labels: label examples of a step.
-    rates: examples of each of the mixture's tasks for one label example.
+    label_task: the name of the task that they are of.
     lengths: of `inputs` and `targets`.
     pack: whether several examples share a row.
     multiple: of what number the rows have to be a multiple.
@@ -53,7 +53,7 @@ class Request:
   """
 
   labels: int
-  rates: tuple[float, ...]
+  label_task: str
   lengths: tuple[int, int]
   pack: bool
   multiple: int
@@ -101,15 +101,23 @@ class _Search:
     self._parts = request.used_parts
     self._unit = math.lcm(request.multiple, self._parts)
     self._kept = all(task.is_kept('train') for task in mixture.tasks)
+    label = seqio.TaskRegistry.get(request.label_task)
+    self._label_count = label.source.num_input_examples('train')
+    # SeqIO sorts the tasks of a mixture by their names.
+    self._per_task = [
+      request.labels * mixture.get_rate(task) / mixture.get_rate(label)
+      for task in mixture.tasks
+    ]
     self._segments = [_segments(t, request, self._kept) for t in mixture.tasks]
     self._sizes = [segments.sum(1) for segments in self._segments]
-    self._a_window = [
-      request.labels * rate / self._parts for rate in request.rates
-    ]
+    self._a_window = [count / self._parts for count in self._per_task]
     # Tokens of an average window, on both sides.
-    self._mean = sum(
-      a * sizes.mean(0)
-      for a, sizes in zip(self._a_window, self._sizes, strict=True)
+    self._mean = np.sum(
+      [
+        a * sizes.mean(0)
+        for a, sizes in zip(self._a_window, self._sizes, strict=True)
+      ],
+      0,
     )
 
   def layout(self) -> steps.Layout:
@@ -120,8 +128,8 @@ class _Search:
     return steps.Layout(
       self._mixture.name,
       request.labels,
-      self._mixture.tasks[0].source.num_input_examples('train'),
-      tuple(request.labels * rate for rate in request.rates),
+      self._label_count,
+      tuple(self._per_task),
       rows,
       self._parts,
       request.lengths,
@@ -138,7 +146,9 @@ class _Search:
       raise self._too_few(rows, f'{needed} examples need a row each')
     return rows, (None,) * len(self._segments)
 
-  def _find_packed(self):
+  def _find_packed(
+    self,
+  ) -> tuple[int, tuple[tuple[float, float] | None, ...]]:
     shape = np.array(self._request.lengths)
     fewest = self._parts * (self._mean / shape).max() * _LONGER / _FILLED
     rows = self._request.rows or self._rounded(math.ceil(fewest))
@@ -175,7 +185,7 @@ class _Search:
         zip(self._a_window, self._sizes, most, strict=True)
       )
     ]
-    sums = sum(order.sums(_WINDOWS) for order in all_orders)
+    sums = np.sum([order.sums(_WINDOWS) for order in all_orders], 0)
     longest = np.argsort(-(sums / shape).max(1), kind='stable')[:_PACKED]
     for window in longest:
       units = np.concatenate([

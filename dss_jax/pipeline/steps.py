@@ -37,7 +37,7 @@ class Layout:
     mixture: the name of the mixture whose examples these are.
     labels: label examples (or targets, or pairs) of a step.
     examples: how many of them there are.
-    per_task: examples of a step, for each task of the mixture.
+    per_task: examples of a step, for each of the mixture's `tasks`.
     rows: rows of a step.
     parts: in how many parts the data is read; each lays out its share of a
       step's examples in its share of the rows.

@@ -38,7 +38,7 @@ def _default_cache() -> str:
   help='The chips: v5e:4x4, v5p:2x2x1, v6e:16x16, …, or gpu:h200.',
 )
 @click.option(
-  '--batch_size', type=click.IntRange(1), help='Rows; else BATCH_SIZE.'
+  '--batch_size', type=click.IntRange(1), help='Rows; else those of a step.'
 )
 @click.option('--decode', is_flag=True, help='Plan decoding, not training.')
 @click.option(
@@ -93,7 +93,7 @@ def plan(
     'cache': cache or _default_cache(),
   }
   with child.Child(options) as worker:
-    described = worker.call('describe')
+    described = worker.call('describe', count_rows=not (batch_size or decode))
     model = counting.Model(**described['model'])
     rows = batch_size or described['decode_rows' if decode else 'rows']
     if rows is None:

@@ -32,10 +32,23 @@ def test_without_warmup_the_first_step_has_the_full_rate():
   assert float(fn(9_999)) == pytest.approx(5e-9, rel=1e-3)
 
 
-@pytest.mark.parametrize('warmup', [-1, 6, 7])
-def test_warmup_has_to_fit_into_the_run(warmup):
-  with pytest.raises(DataError, match=f'warmup_steps={warmup}, total_steps=6'):
-    optimization.linear_decay(1.0, 6, warmup)
+@pytest.mark.parametrize(
+  ('steps', 'warmup', 'used'),
+  [(6, 6, 0), (5, 200, 0), (20, 200, 2), (200, 200, 20), (201, 200, 200)],
+)
+def test_warmup_never_stops_a_short_run(steps, warmup, used):
+  for schedule in (optimization.linear_decay, optimization.cosine_decay):
+    fn, expected = schedule(1.0, steps, warmup), schedule(1.0, steps, used)
+    for step in range(steps + 1):
+      assert float(fn(step)) == float(expected(step))
+    assert max(float(fn(step)) for step in range(steps)) == 1
+
+
+@pytest.mark.parametrize(('steps', 'warmup'), [(6, -1), (0, 0)])
+def test_a_schedule_needs_steps(steps, warmup):
+  message = f'WARMUP_STEPS.*warmup_steps={warmup}, total_steps={steps}'
+  with pytest.raises(DataError, match=message):
+    optimization.linear_decay(1.0, steps, warmup)
 
 
 def torch_adamw(
