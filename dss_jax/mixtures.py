@@ -11,7 +11,7 @@ outputs are used, and of the suffixes only those that are not at their default:
     _f0.25  fraction          _s1       seed of fraction or shuffling
     _r0.5   rationale rate    _paired   both tasks of a row in one example
     _correct  rationales of correctly answered rows only
-    _blank    blank rationales trained on, as in the published code
+    _blanks   what the teacher did not give trained on as a blank
     _shuffled  rationales swapped between rows, a control
     _v<8 digits>  another vocabulary than the sample's
 
@@ -237,6 +237,36 @@ def eval_mixture(
   registration.check_files(experiment)
   registration.register(experiment, rationales)
   return names.eval_name(experiment, rationales)
+
+
+def eval_lengths(
+  experiment: Experiment, generated_tokens: int | None = None
+) -> dict[str, int] | None:
+  """Returns the lengths of what `eval_mixture` evaluates.
+
+  Inputs are as long as the longest one. No target is cut: metrics compare with
+  its text.
+
+  Args:
+    experiment: what is evaluated. The target of 'single_task' has a rationale,
+      so that the longest one always counts.
+    generated_tokens: how many tokens may be generated, the end token included;
+      None for the longest target.
+
+  Raises:
+    DataError: the number is not positive.
+  """
+  if generated_tokens is None:
+    return None
+  whole = isinstance(generated_tokens, int)
+  if not whole or isinstance(generated_tokens, bool) or generated_tokens < 1:
+    raise errors.DataError(
+      f'GENERATED_TOKENS is {generated_tokens!r}: expected a positive whole'
+      ' number, or None for as many as the longest answer has.'
+    )
+  if experiment.method == 'single_task':
+    return None
+  return {'targets': generated_tokens}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -177,7 +177,7 @@ def _read_part(
   if where is not files:
     teacher_outputs.check_rows(where, files, name, teacher)
   texts = teacher_outputs.read(where, outputs, len(rows), files.place(name))
-  parsed = teacher_outputs.parse(where, outputs, texts, part)
+  parsed = teacher_outputs.parse(where, outputs, texts, part, teacher)
   return list(zip(rows, parsed, strict=True))
 
 

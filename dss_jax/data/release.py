@@ -108,6 +108,16 @@ def _check_whole(path: epath.Path) -> None:
     raise OSError(f'expected a whole zip, found a damaged {bad!r} in it')
 
 
+def check_published(data_set: str) -> None:
+  """Raises a DataError unless the published archive has a data set."""
+  if data_set not in ROWS:
+    raise errors.DataError(
+      f'DATA is release and the data set is {data_set!r}: expected one of'
+      f' {", ".join(ROWS)}, which are all that the published archive has. Give'
+      ' DATA the path of a folder or zip that holds it in the same layout.'
+    )
+
+
 def check_rows(data_set: str, location: str, read: records.Release) -> None:
   """Checks that a data set has the published number of rows.
 

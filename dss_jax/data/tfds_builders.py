@@ -25,7 +25,7 @@ from dss_jax import errors, sample
 from dss_jax.data import own_rows, records, release
 
 # Increased when the same files give different rows.
-VERSION = '1.0.0'
+VERSION = '1.1.0'
 COLUMNS = ('id', 'input', 'label', 'rationale', 'teacher_label')
 # 'sample', 'release', a path, or the user's own rows.
 Data = str | own_rows.OwnData

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import seqio
 import tensorflow as tf
 
-from dss_jax.data import own_rows, records, tfds_builders
+from dss_jax.data import completions, own_rows, records, tfds_builders
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import (
   metrics,
@@ -234,8 +234,14 @@ def _train_task(
       rank=0,
     )
   name = names.task_name(
-    experiment, [kind, *parts], teacher=teacher, rationales=rationales
+    experiment,
+    [kind, *parts],
+    teacher=teacher,
+    rationales=rationales,
+    labels=kind != 'rationale',
   )
+  spelled = [] if kind == 'single' else _spelled_blanks(experiment)
+  encoded = [preprocessors.encode_blanks] if spelled else []
   draw = _draw(experiment, needs, rationales=rationales)
   registry.add_task(
     name,
@@ -243,12 +249,24 @@ def _train_task(
     ' '.join([kind, *parts]),
     {**text_features(experiment.used_vocabulary, *features), **more},
     [
+      *spelled,
       *_to_tokens(experiment, preprocessor, drawn=rationales),
+      *encoded,
       preprocessors.append_eos,
       *last,
     ],
   )
   return name
+
+
+def _spelled_blanks(
+  experiment: experiment_lib.Experiment,
+) -> list[_Preprocessor]:
+  """Returns what writes blanks as the published code does, if they stay."""
+  if not experiment.keep_blank or isinstance(experiment.rows, own_rows.OwnData):
+    return []
+  columns = completions.rule(experiment.data_set, experiment.teacher).spaced
+  return [preprocessors.spell_blanks(columns)] if columns else []
 
 
 def _eval_task(

@@ -55,7 +55,7 @@ def test_prepare_writes_what_training_reads(rows, tfds_dir, capsys):
   shown = capsys.readouterr().out
   for count in ('train 16', 'validation 2', 'test 2'):
     assert count in shown
-  assert list((tfds_dir / 'dss_custom').glob('local_*_teacher/1.0.0'))
+  assert list((tfds_dir / 'dss_custom').glob('local_*_teacher/1.1.0'))
 
 
 @pytest.mark.parametrize(

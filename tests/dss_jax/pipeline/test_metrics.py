@@ -2,8 +2,8 @@
 
 import doctest
 
-import numpy as np
 import pytest
+from scipy import stats
 
 from dss_jax.pipeline import metrics
 
@@ -29,22 +29,21 @@ def test_equation_accuracy_compares_values():
   assert result['accuracy'] == 50.0
 
 
-def test_the_interval_is_the_percentile_bootstrap():
-  hits = np.arange(200) < 150
-  rng = np.random.default_rng(1)
-  means = rng.choice(hits, (4000, 200)).mean(1)
-  expected = np.percentile(means, (2.5, 97.5))
-  np.testing.assert_allclose(
-    metrics.bootstrap_interval(150, 200), expected, atol=0.011
-  )
-  assert metrics.bootstrap_interval(150, 200) == metrics.bootstrap_interval(
-    150, 200
-  )
+@pytest.mark.parametrize(
+  ('correct', 'total'),
+  [(0, 1), (1, 1), (0, 200), (200, 200), (1, 3), (150, 200), (779, 1221)],
+)
+def test_the_interval_is_wilsons(correct, total):
+  found = stats.binomtest(correct, total).proportion_ci(method='wilson')
+  low, high = metrics.wilson_interval(correct, total)
+  assert (low, high) == pytest.approx((found.low, found.high), abs=1e-12)
+  assert 0 <= low <= correct / total <= high <= 1 and low < high
 
 
-@pytest.mark.parametrize(('correct', 'part'), [(0, 0.0), (5, 1.0)])
-def test_the_interval_of_all_or_none_is_a_point(correct, part):
-  assert metrics.bootstrap_interval(correct, 5) == (part, part)
+def test_nothing_is_known_without_answers():
+  assert metrics.wilson_interval(0, 0) == (0.0, 1.0)
+  empty = metrics.label_accuracy([], [])
+  assert empty['accuracy_low'] == 0.0 and empty['accuracy_high'] == 100.0
 
 
 def test_rationale_overlap_is_full_for_the_same_and_none_for_other_words():
@@ -95,6 +94,6 @@ def test_classes_are_told_apart():
   assert found['confusion_yes_as_no'] == 1
   assert found['confusion_no_as_no_class'] == 1
   assert found['confusion_no_as_yes'] == 0
-  assert found['accuracy_of_yes_low'] == 0.0
-  assert found['accuracy_of_yes_high'] == 100.0
-  assert found['accuracy_of_no_high'] == 0.0
+  assert found['accuracy_of_yes_low'] == pytest.approx(9.4531, abs=1e-4)
+  assert found['accuracy_of_yes_high'] == pytest.approx(90.5469, abs=1e-4)
+  assert found['accuracy_of_no_high'] == pytest.approx(79.3451, abs=1e-4)
