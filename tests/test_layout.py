@@ -27,6 +27,7 @@ FLOORS = {
   't5x': (
     ('errors', 'metrics', 'configs'),
     ('files', 'losses', 'state_utils', 'distributed', 'decoding', 'examples'),
+    ('folder_lock',),
     ('partitioning', 'optimizers', 'data'),
     ('train_state', 'adafactor', 'checkpoints'),
     ('models', 'gin_utils'),

@@ -1,6 +1,7 @@
 """Commands that gin files configure: how they run, and what they share."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ from absl import flags
 from etils import epath
 
 import gin
-from t5x import checkpoints, errors, files, gin_utils
+from t5x import checkpoints, errors, files, folder_lock, gin_utils
 from t5x.cli import flags as flags_lib
 
 SummarizeConfigFn = Callable[[str, Any, int], None]
@@ -66,6 +67,31 @@ def prepare_folder(
     epath.Path(folder).mkdir(parents=True, exist_ok=True)
     if summarize_config_fn is not None:
       summarize_config_fn(folder, None, 0)
+
+
+@contextlib.contextmanager
+def writing_folder(
+  folder: str,
+  summarize_config_fn: SummarizeConfigFn | None = None,
+  lock_file: str = folder_lock.FILE,
+) -> Iterator[None]:
+  """As `prepare_folder`, and keeps other processes from writing there.
+
+  Args:
+    folder: what to make.
+    summarize_config_fn: writes the configuration, once the folder is held.
+    lock_file: see `folder_lock.writing`.
+
+  Raises:
+    errors.UserError: another process writes there.
+  """
+  prepare_folder(folder)
+  with contextlib.ExitStack() as stack:
+    # The first process of a run writes for all of them.
+    if jax.process_index() == 0:
+      stack.enter_context(folder_lock.writing(folder, lock_file))
+    prepare_folder(folder, summarize_config_fn)
+    yield
 
 
 def init_key(seed: int | None) -> jax.Array | None:

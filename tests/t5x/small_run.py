@@ -72,6 +72,7 @@ def call(
   max_skipped_steps=5,
   accept_other_run=False,
   restore=None,
+  logger_cls=(seqio.JSONLogger,),
   **options,
 ):
   """Trains; returns the last step and state."""
@@ -107,9 +108,9 @@ def call(
     eval_period=eval_period,
     stats_period=1,
     random_seed=options.pop('random_seed', 0),
-    summarize_config_fn=lambda *_: None,
+    summarize_config_fn=options.pop('summarize_config_fn', lambda *_: None),
     inference_evaluator_cls=functools.partial(
-      seqio.Evaluator, logger_cls=[seqio.JSONLogger]
+      seqio.Evaluator, logger_cls=list(logger_cls)
     ),
     **options,
   )
