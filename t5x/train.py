@@ -28,6 +28,7 @@ if __name__ == '__main__':
 import contextlib
 import dataclasses
 import functools
+import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,7 @@ import tensorflow as tf
 from t5x import (
   checkpoints,
   data,
+  distributed,
   errors,
   files,
   gin_utils,
@@ -220,11 +222,11 @@ def train(
       use_orbax=use_orbax,
     )
     shapes = initializer.global_train_state_shape
-    identity.check(
-      model_dir,
-      identity.describe(train_cfg, shapes, seed),
-      checkpoint_cfg.accept_other_run,
+    described = identity.describe(train_cfg, shapes, seed)
+    distributed.check_agreement(
+      'experiment', json.dumps(described, indent=2, sort_keys=True)
     )
+    identity.check(model_dir, described, checkpoint_cfg.accept_other_run)
     model_info.log_model_info(
       os.path.join(model_dir, 'model-info.txt'), shapes, partitioner
     )

@@ -9,7 +9,14 @@ from absl import flags
 from etils import epath
 
 import gin
-from t5x import checkpoints, errors, files, folder_lock, gin_utils
+from t5x import (
+  checkpoints,
+  distributed,
+  errors,
+  files,
+  folder_lock,
+  gin_utils,
+)
 from t5x.cli import flags as flags_lib
 
 SummarizeConfigFn = Callable[[str, Any, int], None]
@@ -45,6 +52,8 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
     gin_utils.parse_gin_flags(
       values.gin_search_paths, values.gin_file or [], values.gin_bindings
     )
+    distributed.check_agreement('configuration', gin.config_str())
+    distributed.check_agreement('software', distributed.versions())
     if values.dry_run:
       print(gin.config_str())
     else:

@@ -159,12 +159,17 @@ def _process(options, log, devices):
 def _run(options):
   """Runs `call`; `distributed` are the arguments of `distributed.start`.
 
-  `snapshot_period` are the seconds between snapshots of the input.
+  `snapshot_period` are the seconds between snapshots of the input;
+  `other_rows` changes the texts of the rows, and nothing else about them.
   """
   distributed = options.pop('distributed', None)
   if distributed:
     distributed_lib.start(*distributed)
   snapshots.PERIOD_SECONDS = options.pop('snapshot_period', 30)
+  if options.pop('other_rows', False):
+    # As many, and of the same lengths.
+    texts = toy_task.texts
+    toy_task.texts = lambda split: [(i[::-1], t) for i, t in texts(split)]
   breaks = options.pop('breaks', None)
   if options.pop('slow_steps', False):
     # Long enough for signals to meet a run that is under way.
