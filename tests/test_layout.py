@@ -39,7 +39,7 @@ FLOORS = {
   ),
   'dss_jax': (
     ('errors', 'sample', 'optimization'),
-    ('data', 'pretrained', 'run_config'),
+    ('config_filter', 'data', 'pretrained', 'run_config'),
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),
     ('screen', 'commands', 'extract', 'plan'),
