@@ -18,6 +18,7 @@ import click
 
 import dss_jax
 from dss_jax import errors
+from t5x.cli import streams
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
   Args:
     arguments: of the command; None for those of the process.
   """
+  if arguments is None:
+    streams.forgive_closed()
   try:
     dss.main(arguments, prog_name='dss', standalone_mode=False)
   except click.ClickException as error:

@@ -18,6 +18,7 @@ from t5x import (
   gin_utils,
 )
 from t5x.cli import flags as flags_lib
+from t5x.cli import streams
 
 SummarizeConfigFn = Callable[[str, Any, int], None]
 
@@ -59,6 +60,7 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
     else:
       with_gin()
 
+  streams.forgive_closed()
   flags_lib.define_flags()
   gin_utils.run(main)
 
