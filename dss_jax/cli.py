@@ -160,7 +160,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # The project's own exceptions carry the exit code.
     exit_code = getattr(error, 'exit_code', None)
     if not isinstance(exit_code, int):
-      raise
+      from t5x import files
+
+      told = files.storage_error(error)
+      if told is None:
+        raise
+      error, exit_code = told, told.exit_code
     click.echo(f'Error: {error}', err=True)
     sys.exit(exit_code)
 

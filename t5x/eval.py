@@ -110,7 +110,9 @@ def evaluate(
   results: dict[str, dict[str, Any]] = {}
   with contextlib.ExitStack() as stack:
     stack.enter_context(
-      commands.writing_folder(output_dir, summarize_config_fn)
+      commands.writing_folder(
+        output_dir, summarize_config_fn, name='EVAL_OUTPUT_DIR'
+      )
     )
     # Data to measure the loss on, and to predict.
     loss_data: Mapping[str, tf.data.Dataset] = {}

@@ -146,7 +146,10 @@ def infer(
 
   # Shards of one task may be inferred on side by side, each by one writer.
   with commands.writing_folder(
-    output_dir, summarize_config_fn, f'writer-{suffix}.json'
+    output_dir,
+    summarize_config_fn,
+    f'writer-{suffix}.json',
+    name='INFER_OUTPUT_DIR',
   ):
     # The checkpoint.
     _, features = tasks[0].rows.element_spec

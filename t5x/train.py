@@ -42,7 +42,6 @@ from t5x import (
   data,
   distributed,
   errors,
-  files,
   gin_utils,
   inference,
   initialization,
@@ -161,7 +160,6 @@ def train(
     if cfg is not None and verify_matching_vocabs_fn is not None:
       verify_matching_vocabs_fn(cfg, model)
   with contextlib.ExitStack() as stack:
-    stack.enter_context(files.naming_path_in_errors(model_dir))
     stack.enter_context(commands.writing_folder(model_dir, summarize_config_fn))
     stack.enter_context(data.naming_damage_in_errors(configs))
     data.check_files(configs)

@@ -66,15 +66,18 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
 
 
 def prepare_folder(
-  folder: str, summarize_config_fn: SummarizeConfigFn | None = None
+  folder: str,
+  summarize_config_fn: SummarizeConfigFn | None = None,
+  name: str = 'MODEL_DIR',
 ) -> None:
   """Makes the folder of a run or of results, and keeps the configuration there.
 
   Args:
     folder: what to make.
     summarize_config_fn: writes the configuration.
+    name: what the user calls the folder.
   """
-  with files.naming_path_in_errors(folder):
+  with files.naming_path_in_errors(folder, name=name):
     epath.Path(folder).mkdir(parents=True, exist_ok=True)
     if summarize_config_fn is not None:
       summarize_config_fn(folder, None, 0)
@@ -85,23 +88,28 @@ def writing_folder(
   folder: str,
   summarize_config_fn: SummarizeConfigFn | None = None,
   lock_file: str = folder_lock.FILE,
+  name: str = 'MODEL_DIR',
 ) -> Iterator[None]:
-  """As `prepare_folder`, and keeps other processes from writing there.
+  """As `prepare_folder`, and for as long as it is written to.
+
+  Other processes are kept from writing there, and errors of storage name it.
 
   Args:
     folder: what to make.
     summarize_config_fn: writes the configuration, once the folder is held.
     lock_file: see `folder_lock.writing`.
+    name: what the user calls the folder.
 
   Raises:
     errors.UserError: another process writes there.
   """
-  prepare_folder(folder)
+  prepare_folder(folder, name=name)
   with contextlib.ExitStack() as stack:
+    stack.enter_context(files.naming_path_in_errors(folder, name=name))
     # The first process of a run writes for all of them.
     if jax.process_index() == 0:
       stack.enter_context(folder_lock.writing(folder, lock_file))
-    prepare_folder(folder, summarize_config_fn)
+    prepare_folder(folder, summarize_config_fn, name)
     yield
 
 
