@@ -18,6 +18,7 @@ import click
 
 import dss_jax
 from dss_jax import errors
+from t5x.cli import streams
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
   Args:
     arguments: of the command; None for those of the process.
   """
+  if arguments is None:
+    streams.forgive_closed()
   try:
     dss.main(arguments, prog_name='dss', standalone_mode=False)
   except click.ClickException as error:
@@ -162,7 +165,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # The project's own exceptions carry the exit code.
     exit_code = getattr(error, 'exit_code', None)
     if not isinstance(exit_code, int):
-      raise
+      from t5x import files
+
+      told = files.storage_error(error)
+      if told is None:
+        raise
+      error, exit_code = told, told.exit_code
     click.echo(f'Error: {error}', err=True)
     sys.exit(exit_code)
 

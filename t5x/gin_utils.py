@@ -232,6 +232,19 @@ def _gin_files_near(path: str, folders: Sequence[str]) -> list[str]:
   )
 
 
+def bindings() -> dict[str, str]:
+  """Returns the bindings and macros in force, as gin files have them.
+
+  `{'LEARNING_RATE': '0.002', 'train.model': '@DistillModel()'}`
+  """
+  found = {}
+  for line in gin.config_str(max_line_length=1 << 20).splitlines():
+    name, equals, value = line.partition(' = ')
+    if equals and not line.startswith('#'):
+      found[name] = value
+  return found
+
+
 def summarize_gin_config(
   model_dir: str, summary_writer: Any | None, step: int
 ) -> None:

@@ -27,6 +27,7 @@ FLOORS = {
   't5x': (
     ('errors', 'metrics', 'configs'),
     ('files', 'losses', 'state_utils', 'distributed', 'decoding', 'examples'),
+    ('folder_lock',),
     ('partitioning', 'optimizers', 'data'),
     ('train_state', 'adafactor', 'checkpoints'),
     ('models', 'gin_utils'),
@@ -38,7 +39,7 @@ FLOORS = {
   ),
   'dss_jax': (
     ('errors', 'command_lines', 'sample', 'optimization'),
-    ('data', 'pretrained', 'run_config'),
+    ('config_filter', 'data', 'pretrained', 'run_config'),
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),
     ('screen', 'commands', 'extract', 'plan', 'study'),

@@ -77,26 +77,41 @@ print(tokenizer.decode(answer, skip_special_tokens=True))
   help='A gin file of the run; repeatable, later ones win.'
   '  [default: config.gin in its folder]',
 )
+@click.option(
+  '--allow',
+  multiple=True,
+  metavar='MODULE',
+  help='A module of your own whose model the run has, such as'
+  ' my_project.models; repeatable. Its code is run.',
+)
 def export(
-  run: str, folder: str, step: int | None, gin_files: Sequence[str]
+  run: str,
+  folder: str,
+  step: int | None,
+  gin_files: Sequence[str],
+  allow: Sequence[str],
 ) -> None:
   r"""Writes a run's student as a folder that transformers loads.
 
   RUN is the folder of a run or one of its checkpoints, local or gs://; FOLDER
-  is created. Neither data nor an accelerator is needed.
+  is created. Neither data nor an accelerator is needed. Of RUN's config.gin
+  only the model is read, and no code in it is run; a --gin_file is run.
 
   \b
   Example:
     dss export runs/dss_cqa student
   """
   quiet_tensorflow.load()
-  from dss_jax import run_config
+  from dss_jax import config_filter, run_config
   from t5x import checkpoints
   from t5x.checkpoints.formats import huggingface
 
   checkpoint = checkpoints.find_checkpoint(run, step)
-  own = '' if gin_files else _run_config(run, checkpoint)
-  with run_config.configured(gin_files, [], own) as bound:
+  own = ''
+  if not gin_files:
+    path = _config_path(run, checkpoint)
+    own = config_filter.model_only(path.read_text(), os.fspath(path), allow)
+  with run_config.configured(gin_files, [], own, ['model']) as bound:
     model = run_config.resolve(bound, 'model')
     lengths = run_config.macro_or('TASK_FEATURE_LENGTHS', None) or {}
     data_set = run_config.macro_or('DATA_SET', None)
@@ -144,12 +159,12 @@ def _replacing_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     raise
 
 
-def _run_config(run: str, checkpoint: str) -> str:
-  """Returns the text of a run's config.gin."""
+def _config_path(run: str, checkpoint: str) -> epath.Path:
+  """Returns the path of a run's config.gin."""
   for place in (run, os.path.dirname(checkpoint.rstrip('/'))):
     path = epath.Path(place) / 'config.gin'
     if path.exists():
-      return path.read_text()
+      return path
   raise DataError(
     f'{run}: expected config.gin there, which a run writes beside its'
     ' checkpoints; found none. Give the gin files that it was started with, as'

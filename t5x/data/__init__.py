@@ -6,6 +6,7 @@ from t5x.data.config import (
   DatasetConfig, StepLayout, check_lengths, check_split, get_vocabulary,
   mixture_or_task, step_layout, tasks_with_split, verify_matching_vocabs,
 )
+from t5x.data.content import content_digests, vocabulary_digests
 from t5x.data.iterator import TrainIterator
 from t5x.data.pipeline import (
   data_parts, get_dataset, get_training_eval_datasets, global_batch_shapes,
@@ -15,9 +16,9 @@ from t5x.data.tfrecords import check_files, naming_damage_in_errors
 
 __all__ = (
   'DatasetConfig', 'StepLayout', 'TrainIterator', 'check_files',
-  'check_lengths', 'check_split', 'data_parts', 'get_dataset',
-  'get_training_eval_datasets', 'get_vocabulary', 'global_batch_shapes',
-  'mixture_or_task', 'naming_damage_in_errors', 'prepare_train_iter',
-  'shared_seed', 'snapshots', 'step_layout', 'tasks_with_split',
-  'verify_matching_vocabs',
+  'check_lengths', 'check_split', 'content_digests', 'data_parts',
+  'get_dataset', 'get_training_eval_datasets', 'get_vocabulary',
+  'global_batch_shapes', 'mixture_or_task', 'naming_damage_in_errors',
+  'prepare_train_iter', 'shared_seed', 'snapshots', 'step_layout',
+  'tasks_with_split', 'verify_matching_vocabs', 'vocabulary_digests',
 )
