@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from dss_jax import errors
@@ -38,11 +38,17 @@ class Table:
 class _Reader:
   """Reader of the rows of one location."""
 
-  def __init__(self, own: own_options.OwnData, columns: row_files.Columns):
+  def __init__(
+    self,
+    own: own_options.OwnData,
+    columns: row_files.Columns,
+    names: Sequence[str],
+    none_is_text: bool,
+  ):
     self._own = own
-    self._mapped = {
-      name: own.file_columns(name) for name in own_options.COLUMNS
-    }
+    self._names = names
+    self._none_is_text = none_is_text
+    self._mapped = {name: own.file_columns(name) for name in names}
     self._columns = columns
     self._shared: dict[str, str] = {}
     self._class_of: dict[str, str] = {}
@@ -55,7 +61,7 @@ class _Reader:
   def missing(self, place: str) -> errors.DataError | None:
     """Returns the error about the first needed column that is not there."""
     for name in dict.fromkeys(('input', *dict(self._own.columns))):
-      for column in self._mapped[name]:
+      for column in self._mapped.get(name, ()):
         if column not in self._columns.names:
           return self._columns.missing(place, name, column)
     return None
@@ -71,13 +77,14 @@ class _Reader:
       index: of the row.
       stem: of the file's name, of which a missing id is made.
     """
-    texts = {}
+    texts = dict.fromkeys(own_options.COLUMNS, '')
     for name, (column, *_) in self._mapped.items():
       if name in ('label', 'teacher_label'):
         texts[name] = self._label(place, column, row.get(column))
       elif name != 'rationale':
         texts[name] = _text(place, column, row.get(column))
-    texts['rationale'] = self._rationales(place, row)
+    if 'rationale' in self._mapped:
+      texts['rationale'] = self._rationales(place, row)
     _check(self._own, place, texts)
     texts['id'] = texts['id'] or f'{stem}-{index}'
     return records.Record(index=index, **texts)
@@ -88,13 +95,14 @@ class _Reader:
     if text and text in (self._own.classes or ()):
       return self._shared.setdefault(text, text)
     text = _text(place, column, value)
-    if text == _NONE:
+    if text == _NONE and not self._none_is_text:
       raise errors.DataError(
         f'{place}: expected {column!r} to be a label, found {_NONE!r}, which'
         ' Python writes for a missing value and which may be a class. Leave the'
         ' field blank, or list it in CLASSES.'
       )
-    text = self._class_of.get(row_files.label_key(text), text)
+    if text and self._class_of:
+      text = self._class_of.get(row_files.label_key(text), text)
     if len(self._shared) < _SHARED:
       return self._shared.setdefault(text, text)
     return self._shared.get(text, text)
@@ -152,10 +160,86 @@ def _check(
     )
 
 
+def records_of(
+  own: own_options.OwnData,
+  location: str,
+  columns: row_files.Columns,
+  progress: progress_lib.Progress,
+  names: Sequence[str] = own_options.COLUMNS,
+  none_is_text: bool = False,
+) -> Iterator[tuple[row_files.File, int, records.Record]]:
+  """Yields (file, line or row, record) of all rows of a location.
+
+  A record's index is that of its row.
+
+  Args:
+    own: how to read them.
+    location: a file, folder or glob.
+    columns: told which there are.
+    progress: told how far it is.
+    names: of the columns to read, in `COLUMNS`; the others are blank.
+    none_is_text: whether a label 'None' is taken as it is, not refused.
+
+  Raises:
+    DataError: a file is missing or malformed, or there are no rows.
+  """
+  files = row_files.find(location)
+  reader = _Reader(own, columns, names, none_is_text)
+  count, first = 0, ''
+  for file in files:
+    begin = count
+    for number, record in _of_file(reader, file, columns, progress, count):
+      first = first or _place(file, number)
+      count += 1
+      yield file, number, record
+    progress.next_file()
+    if count == begin and len(files) == 1:
+      raise _no_rows(file.place)
+  if not count:
+    raise _no_rows(location)
+  # A header was checked with its file; objects may name a column anywhere.
+  if problem := reader.missing(first):
+    raise problem
+
+
+def _place(file: row_files.File, number: int) -> str:
+  return f'{file.place}, {file.word} {number}'
+
+
+def _of_file(
+  reader: _Reader,
+  file: row_files.File,
+  columns: row_files.Columns,
+  progress: progress_lib.Progress,
+  count: int,
+) -> Iterator[tuple[int, records.Record]]:
+  """Yields (line or row, record) of a file, the first with index `count`."""
+  if file.has_header:
+    # It names the columns of its own file alone.
+    columns.names.clear()
+  first = ''
+  rows = row_files.rows(file, reader.wanted, columns, progress)
+  for index, (number, row) in enumerate(rows, count):
+    place = _place(file, number)
+    if not first:
+      first = place
+      if file.has_header and (problem := reader.missing(place)):
+        raise problem
+    try:
+      record = reader.record(row, place, index, file.stem)
+    except _NoInput:
+      # Does this row lack an input, or do all of them?
+      collections.deque(itertools.islice(rows, _PEEKED), maxlen=0)
+      if problem := reader.missing(first):
+        raise problem from None
+      raise
+    yield number, record
+
+
 def read(
   own: own_options.OwnData, location: str, stream: IO[str] | None = None
 ) -> Table:
-  """Reads all files of a location; a record's index is that of its row.
+  """Reads all rows of a location.
 
   Args:
     own: how to read them.
@@ -163,61 +247,18 @@ def read(
     stream: where to say how far it is; None for standard error.
 
   Raises:
-    DataError: a file is missing or malformed.
+    DataError: a file is missing or malformed, or there are no rows.
   """
-  files = row_files.find(location)
-  total = sum(int(file.path.stat().length) for file in files)
+  total = sum(int(file.path.stat().length) for file in row_files.find(location))
   progress = progress_lib.Progress(f'Reading {location}', total, stream)
-  columns = row_files.Columns()
-  table = Table([], places.Places(), columns)
-  reader = _Reader(own, columns)
-  first = ''
-  for file in files:
-    begin = _read_file(reader, file, table, progress)
-    progress.next_file()
-    first = first or begin
-    if not begin and len(files) == 1:
-      raise _no_rows(file.place)
-  progress.done()
-  if not table.rows:
-    raise _no_rows(location)
-  # A header was checked with its file; objects may name a column anywhere.
-  if problem := reader.missing(first):
-    raise problem
-  return table
-
-
-def _read_file(
-  reader: _Reader,
-  file: row_files.File,
-  table: Table,
-  progress: progress_lib.Progress,
-) -> str:
-  """Adds the rows of a file to a table; returns the first one's place."""
-  columns = table.columns
-  if file.ending not in ('.jsonl', '.json'):
-    # A header names the columns of its own file alone.
-    columns.names.clear()
-  word = 'row' if file.ending == '.parquet' else 'line'
-  rows = row_files.rows(file, reader.wanted, columns, progress)
-  first = ''
-  for number, row in rows:
-    place = f'{file.place}, {word} {number}'
-    if not first:
-      first = place
-      if columns.complete and (problem := reader.missing(place)):
-        raise problem
-    try:
-      record = reader.record(row, place, len(table.rows), file.stem)
-    except _NoInput:
-      # Does this row lack an input, or do all of them?
-      collections.deque(itertools.islice(rows, _PEEKED), maxlen=0)
-      if problem := reader.missing(first):
-        raise problem from None
-      raise
+  table = Table([], places.Places(), row_files.Columns())
+  for file, number, record in records_of(
+    own, location, table.columns, progress
+  ):
     table.rows.append(record)
-    table.places.add(file.place, word, number)
-  return first
+    table.places.add(file.place, file.word, number)
+  progress.done()
+  return table
 
 
 def _no_rows(place: str) -> errors.DataError:

@@ -78,3 +78,8 @@ class Progress:
     # What is written over may be longer.
     print('\r' * over + text + ' ' * 4 * over, end=end, file=self._stream,
           flush=True)  # fmt: skip
+
+
+def silent() -> Progress:
+  """Returns one that never tells anything."""
+  return Progress('', seconds=float('inf'))

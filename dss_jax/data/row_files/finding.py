@@ -6,6 +6,7 @@ folder with `train.jsonl` and `test.jsonl` would train on its test rows.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -44,10 +45,20 @@ class File:
   packed: bool
   stem: str
 
-  @property
+  @functools.cached_property
   def place(self) -> str:
     """Its path, for messages."""
     return str(self.path)
+
+  @property
+  def word(self) -> str:
+    """What its rows are counted by, in messages: 'line' or 'row'."""
+    return 'row' if self.ending == '.parquet' else 'line'
+
+  @property
+  def has_header(self) -> bool:
+    """Whether it names its columns before its rows."""
+    return self.ending not in ('.jsonl', '.json')
 
 
 def _file(path: epath.Path) -> File | None:

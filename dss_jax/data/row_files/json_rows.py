@@ -57,6 +57,8 @@ def read(stream: io.BufferedReader, place: str) -> _Rows:
   yield number, text_files.json_object(text, place, number)
   for number, data in lines:
     text = opening.decoded(data, place, number)
+    # Files with such marks may have been joined.
+    text = text.removeprefix(opening.BYTE_ORDER_MARK)
     if text.strip():
       yield number, text_files.json_object(text, place, number)
 

@@ -22,6 +22,7 @@ MAX_ROW = 2**24
 MAX_EXPANSION = 200
 _FREE = 2**26
 _BLOCK = 2**20
+BYTE_ORDER_MARK = '\ufeff'
 
 
 class Meter:
@@ -165,13 +166,21 @@ def too_long(place: str, number: int) -> errors.DataError:
 
 
 def decoded(data: bytes, place: str, number: int) -> str:
-  """Returns a line as text; as `text_files.decode`, but fast for most lines."""
+  """Returns a line as text, without the byte order mark of a file's first.
+
+  Args:
+    data: the line.
+    place: of the file, for messages.
+    number: of the line, from 1.
+
+  Raises:
+    DataError: it is not UTF-8.
+  """
   try:
-    if not data.startswith(b'\xef\xbb\xbf'):
-      return data.decode()
+    text = data.decode()
   except UnicodeDecodeError:
-    pass  # Its message is the other function's.
-  return text_files.decode(data, place, number)
+    return text_files.decode(data, place, number)  # Its message has the fix.
+  return text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
 
 
 def digest(file: finding.File) -> str:

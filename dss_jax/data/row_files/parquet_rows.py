@@ -156,7 +156,8 @@ class Reader:
         raise errors.DataError(
           f'{self._place}: expected at most {limit} bytes of'
           f' {", ".join(leaves)} in a row group of a file of'
-          f' {self._meter.size} bytes, found {size}. If you trust it, write it without compression.'
+          f' {self._meter.size} bytes, found {size}. If you'
+          ' trust it, write it without compression.'
         )
 
   def _values(self, column: Any, name: str) -> list[Any]:

@@ -24,14 +24,12 @@ class Columns:
 
   Attributes:
     names: in the order in which they came.
-    complete: whether there can be no others, since a header named them.
     hint: as in `csv_rows.Reader`.
   """
 
   def __init__(self) -> None:
     """Starts without any."""
     self.names: dict[str, None] = {}
-    self.complete = False
     self.hint = ''
 
   def add(self, names: Sequence[str]) -> None:
@@ -80,7 +78,6 @@ def rows(
       raw = stack.enter_context(opening.opened(file))
       parquet = parquet_rows.Reader(file, raw, opening.Meter(file, progress))
       columns.add(parquet.header)
-      columns.complete = True
       found = parquet.rows(wanted)
     else:
       stream = stack.enter_context(opening.unpacked(file, progress))
@@ -88,13 +85,12 @@ def rows(
         delimiter = '\t' if file.ending == '.tsv' else ','
         table = csv_rows.Reader(stream, file.place, delimiter)
         columns.add(table.header)
-        columns.complete = bool(table.header)
         columns.hint = table.hint
         found = table.rows(wanted)
       else:
         found = json_rows.read(stream, file.place)
     for number, row in found:
-      if not columns.complete:
+      if not file.has_header:
         columns.add(tuple(row))
       progress.row()
       yield number, row
