@@ -165,6 +165,8 @@ def _vocabulary(model: 'BaseTransformerModel') -> 'SentencePieceVocabulary':
   """
   import seqio
 
+  from t5x import data
+
   vocabulary = model.output_vocabulary
   if not isinstance(vocabulary, seqio.SentencePieceVocabulary):
     raise DataError(
@@ -172,12 +174,13 @@ def _vocabulary(model: 'BaseTransformerModel') -> 'SentencePieceVocabulary':
       f' transformers reads; found {type(vocabulary).__name__}. A student with'
       ' another vocabulary cannot be exported.'
     )
-  ids = vocabulary.pad_id, vocabulary.eos_id
-  if ids != (_PAD_ID, _EOS_ID):
+  place = vocabulary.sentencepiece_model_file
+  data.check_vocabulary(vocabulary, model, place)
+  if vocabulary.eos_id != _EOS_ID:
     raise DataError(
-      f'{vocabulary.sentencepiece_model_file}: expected padding {_PAD_ID} and'
-      f' end {_EOS_ID}, the ids that a T5 of transformers has; found {ids}.'
-      ' A student with other ids cannot be exported.'
+      f'{place}: expected the end piece with id {_EOS_ID}, which a T5 of'
+      f' transformers has; found {vocabulary.eos_id}. A student with another'
+      ' cannot be exported.'
     )
   return vocabulary
 

@@ -12,11 +12,12 @@ from t5x.data.pipeline import (
   prepare_train_iter, shared_seed,
 )
 from t5x.data.tfrecords import check_files, naming_damage_in_errors
+from t5x.data.vocabularies import check_vocabulary
 
 __all__ = (
   'DatasetConfig', 'TrainIterator', 'check_files', 'check_lengths',
-  'check_split', 'data_parts', 'get_dataset', 'get_training_eval_datasets',
-  'get_vocabulary', 'global_batch_shapes', 'mixture_or_task',
-  'naming_damage_in_errors', 'prepare_train_iter', 'shared_seed', 'snapshots',
-  'tasks_with_split', 'verify_matching_vocabs',
+  'check_split', 'check_vocabulary', 'data_parts', 'get_dataset',
+  'get_training_eval_datasets', 'get_vocabulary', 'global_batch_shapes',
+  'mixture_or_task', 'naming_damage_in_errors', 'prepare_train_iter',
+  'shared_seed', 'snapshots', 'tasks_with_split', 'verify_matching_vocabs',
 )

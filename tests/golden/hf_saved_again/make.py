@@ -5,8 +5,8 @@ first with transformers 4 (made with 4.57.6), then with 5 (made with 5.24.0):
 
   python make.py
 
-Version 4 draws random weights, as no model is that small, and saves them twice;
-version 5 loads what version 4 saved. `scores.json` has, for each folder, the log
+Version 4 draws random weights, as no model is that small, and saves them;
+version 5 loads what version 4 saved. `scores.json` has, by folder, the log
 likelihood of targets as transformers computes it from that folder in float32.
 """
 
@@ -52,7 +52,7 @@ def model_class(kind):
 
 
 def first_model(kind):
-  """A model with random weights, its head and embedding apart where it says so."""
+  """A model with random weights, with a head of its own where it says so."""
   name, options = KINDS[kind]
   config = getattr(transformers, name + 'Config')(
     decoder_start_token_id=0, **SIZES, **options
