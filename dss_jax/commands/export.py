@@ -35,6 +35,8 @@ _TOKENIZER_CONFIG = {
   'pad_token': '<pad>',
   'eos_token': '</s>',
   'unk_token': '<unk>',
+  # A literal <pad> in a text is text, as in training; see `hf_tokenizer`.
+  'split_special_tokens': True,
   'model_input_names': ['input_ids', 'attention_mask'],
   'clean_up_tokenization_spaces': False,
 }
@@ -112,7 +114,7 @@ def export(
   params = checkpoints.open_checkpoint(checkpoint)['target']
   with _replacing_folder(pathlib.Path(folder)) as place:
     huggingface.write(params, config, str(place))
-    _write_tokenizer(vocabulary, place)
+    _write_tokenizer(vocabulary, place, data_set)
     # The default of transformers for the length cuts rationales short.
     generation = {'max_new_tokens': lengths.get('targets') or 256}
     _write_json(
@@ -186,15 +188,23 @@ def _vocabulary(model: 'BaseTransformerModel') -> 'SentencePieceVocabulary':
 
 
 def _write_tokenizer(
-  vocabulary: 'SentencePieceVocabulary', folder: pathlib.Path
+  vocabulary: 'SentencePieceVocabulary',
+  folder: pathlib.Path,
+  data_set: str | None,
 ) -> None:
   """Writes the vocabulary for transformers, and its SentencePiece model."""
   import tensorflow as tf
 
+  from dss_jax.pipeline import preprocessors, registration
+
   tf.io.gfile.copy(
     vocabulary.sentencepiece_model_file, folder / 'spiece.model', overwrite=True
   )
-  described = hf_tokenizer.describe(vocabulary.sp_model)
+  # How the student's inputs were tokenized.
+  tokenize = registration.tokenizer(data_set) if data_set else None
+  described = hf_tokenizer.describe(
+    vocabulary.sp_model, in_parts=tokenize is preprocessors.tokenize_parts
+  )
   _write_json(folder / 'tokenizer.json', described)
   _write_json(folder / 'tokenizer_config.json', _TOKENIZER_CONFIG)
 

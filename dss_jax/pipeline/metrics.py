@@ -128,8 +128,8 @@ def class_accuracy(
     (`accuracy_of_<class>_low`, `…_high`), `precision_of_<class>`,
     `recall_of_<class>`, `f1_of_<class>`, `support_of_<class>` (its number of
     rows), and the numbers of rows `confusion_<class>_as_<prediction>`, where a
-    prediction is a class or `no_class` (`no_class_` if that is one). `macro_f1` is the mean of f1 over the
-    classes that are gold or predicted somewhere.
+    prediction is a class or `no_class` (`no_class_` if that is one). `macro_f1`
+    is the mean of f1 over the classes that are gold or predicted somewhere.
   """
 
   def metric(

@@ -122,8 +122,9 @@ class Alphabet:
     self._vocabulary = vocabulary
     # Characters that need no look at the text around them.
     self._known = {_BLANK}
-    self._unknown: set[str] = set()
     self._dropped: set[str] = set()
+    # The others, with what normalization makes of them.
+    self._unknown: dict[str, set[str]] = {}
 
   def unknown(self, text: str) -> set[str]:
     """Returns a text's characters that all look the same to a student.
@@ -131,21 +132,12 @@ class Alphabet:
     Args:
       text: any.
     """
-    suspects = self._new_to(text) & self._unknown
+    suspects = self._new_to(text) - self._dropped
     if not suspects:
       return suspects
     # Next to others a character may compose a known one.
-    tokens = self._vocabulary.encode(text)
-    if self._vocabulary.unk_id not in tokens:
-      return set()
-    if not isinstance(self._vocabulary, seqio.SentencePieceVocabulary):
-      return suspects
-    pieces = self._vocabulary.tokenizer.encode(
-      text, out_type='immutable_proto'
-    ).pieces
-    unknown = self._vocabulary.unk_id
-    parts = (piece.surface for piece in pieces if piece.id == unknown)
-    return suspects & set(''.join(parts))
+    found = self._without_piece(text)
+    return {one for one in suspects if self._unknown[one] & found}
 
   def dropped(self, text: str) -> set[str]:
     """Returns a text's characters that are read as a blank, or not at all.
@@ -158,15 +150,28 @@ class Alphabet:
   def _new_to(self, text: str) -> set[str]:
     """Returns the characters that are not known for certain."""
     characters = set(text) - self._known
-    for character in characters - self._unknown - self._dropped:
+    for character in characters - self._dropped - self._unknown.keys():
       self._look_up(character)
     return characters - self._known
 
   def _look_up(self, character: str) -> None:
+    if unknown := self._without_piece(character):
+      self._unknown[character] = unknown
+      return
     tokens = self._vocabulary.encode(character)
-    if self._vocabulary.unk_id in tokens:
-      self._unknown.add(character)
-    elif not self._vocabulary.decode(tokens).strip(_BLANK):
-      self._dropped.add(character)
-    else:
+    if self._vocabulary.decode(tokens).strip(_BLANK):
       self._known.add(character)
+    else:
+      self._dropped.add(character)
+
+  def _without_piece(self, text: str) -> set[str]:
+    """Returns the characters of a normalized text that become unknown."""
+    tokens = list(self._vocabulary.encode(text))
+    unknown = self._vocabulary.unk_id
+    if unknown is None or unknown not in tokens:
+      return set()
+    if not isinstance(self._vocabulary, seqio.SentencePieceVocabulary):
+      return set(text)
+    pieces = self._vocabulary.tokenizer.encode(text, out_type=str)
+    pairs = zip(tokens, pieces, strict=True)
+    return set(''.join(piece for token, piece in pairs if token == unknown))
