@@ -6,10 +6,13 @@ ids are others would train to the end and learn something else.
 """
 
 import seqio
+import tensorflow as tf
+from google.protobuf import message
 
 from t5x import errors
 
 _PAD = 0
+_UNREADABLE = (OSError, RuntimeError, tf.errors.OpError, message.DecodeError)
 # The options of SentencePiece's trainer for a vocabulary like T5's.
 _TRAIN_OPTIONS = '--pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1'
 
@@ -32,11 +35,17 @@ def check_vocabulary(
 
   Raises:
     errors.UserError: there are more ids than rows, padding is not 0, there is
-      no end, or two of them are the same.
+      no end, two of them are the same, or the file cannot be read.
   """
+  try:
+    size = vocabulary.vocab_size
+  except _UNREADABLE as error:
+    raise errors.UserError(
+      f'{place}: expected a file of a vocabulary, found none that can be read'
+      f' ({error}). Give the one that the pretrained weights have.'
+    ) from error
   network = getattr(getattr(model, 'module', None), 'config', None)
   rows = getattr(network, 'vocab_size', None)
-  size = vocabulary.vocab_size
   if rows is not None and size > rows:
     raise errors.UserError(
       f'{place} has {size} ids, and the network {rows} rows: expected a row for'

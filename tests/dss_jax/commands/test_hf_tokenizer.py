@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dss_jax import errors, mixtures
 from dss_jax.commands import hf_tokenizer
-from tests.dss_jax import small_vocabularies
+from tests import small_vocabularies
 
 _PIECES = (
   'predict: ', 'Which of these', ' (a) ', '(a)', '(b)', '<sep>', ' ', '  ',

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dss_jax import errors, mixtures, own_data
 from dss_jax.pipeline import answers, metrics, preprocessors, spelling
-from tests.dss_jax import small_vocabularies
+from tests import small_vocabularies
 
 KINDS = {
   'sample': mixtures.sample_vocabulary,

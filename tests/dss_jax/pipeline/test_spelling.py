@@ -4,7 +4,7 @@ import seqio
 
 from dss_jax import mixtures
 from dss_jax.pipeline import spelling
-from tests.dss_jax import small_vocabularies
+from tests import small_vocabularies
 
 
 def test_unknown_characters_are_those_that_become_the_unknown_piece():
