@@ -121,11 +121,11 @@ def lines(found: Findings) -> Iterator[str]:
   for label, other, form in found.confused[:_LABELS]:
     if form:
       yield (
-        f'The labels {ascii(label)} and {ascii(other)} are both {ascii(form)}'
+        f'The labels {label!a} and {other!a} are both {form!a}'
         ' to a student, and cannot be scored.'
       )
     else:
-      yield f'The label {ascii(label)} is nothing to a student.'
+      yield f'The label {label!a} is nothing to a student.'
   if len(found.confused) > _LABELS:
     yield f'So are {len(found.confused) - _LABELS} other labels.'
 
