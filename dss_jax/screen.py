@@ -20,6 +20,7 @@ from rich import text as rich_text
 
 from dss_jax.data import equations
 from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import lengths
 from t5x import trainer
 
 _EXAMPLES = 3
@@ -34,6 +35,7 @@ _OPTIONS = (
   'model_dir',
   'total_steps',
   'initial_checkpoint_path',
+  'task_feature_lengths',
 )
 
 
@@ -46,6 +48,7 @@ class Screen(trainer.BaseAction):
     model_dir: str,
     total_steps: int,
     initial_checkpoint_path: str | None = None,
+    task_feature_lengths: Mapping[str, int] | None = None,
     experiment: experiment_lib.Experiment | None = None,
     **options: Any,
   ):
@@ -56,6 +59,8 @@ class Screen(trainer.BaseAction):
       model_dir: the run's folder.
       total_steps: the last step, at which the last screen is shown.
       initial_checkpoint_path: where the weights come from, None from scratch.
+      task_feature_lengths: to which training cuts examples; with them, the
+        screen says how many it cuts.
       experiment: what the run trains on.
       **options: those of an `Experiment`, in place of one.
 
@@ -77,6 +82,8 @@ class Screen(trainer.BaseAction):
       soft_wrap=False, highlight=False, quiet=jax.process_index() != 0
     )
     self._open()
+    if jax.process_index() == 0:
+      self._show_cuts(task_feature_lengths)
 
   def run(
     self, train_state: Any, metrics_by_task: Mapping[str, Mapping[str, Any]]
@@ -121,6 +128,10 @@ class Screen(trainer.BaseAction):
       lines.append('\nThe real run, on an accelerator:\n')
       lines.append(self._real_run(), style='cyan')
     self._console.print(panel.Panel(lines, box=box.ROUNDED, expand=False))
+
+  def _show_cuts(self, given: Mapping[str, int] | None) -> None:
+    if text := lengths.run_warning(self._experiment, given):
+      self._console.print(rich_text.Text(text, style='yellow'), soft_wrap=True)
 
   def _real_run(self) -> str:
     data_set = self._experiment.data_set

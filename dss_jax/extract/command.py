@@ -18,7 +18,7 @@ import click
 from etils import epath
 
 from dss_jax import errors, sample
-from dss_jax.data import records, release
+from dss_jax.data import own_rows, records, release, row_files
 from dss_jax.extract import estimate, prompts
 from dss_jax.extract import rows as rows_lib
 
@@ -85,8 +85,8 @@ def _release() -> str:
 def _rows(data: str, options: dict[str, Any]) -> Iterator[rows_lib.Rows]:
   """Yields the rows; published rows are copied to a temporary folder."""
   data_set, columns = options['data_set'], options['column']
-  suffix = pathlib.Path(data).suffix.lower()
-  if data_set is None and suffix in rows_lib.OWN_ENDINGS:
+  named = data in ('sample', 'release')
+  if data_set is None and not named and own_rows.is_own(data):
     if not options['prompt']:
       raise errors.DataError(
         f'{data}: expected --prompt with a file that holds an instruction and'
@@ -96,14 +96,14 @@ def _rows(data: str, options: dict[str, Any]) -> Iterator[rows_lib.Rows]:
     return
   if columns or options['by_value']:
     raise errors.DataError(
-      '--column and --by-value: expected a .jsonl file of your own with them,'
+      '--column and --by-value: expected a file of your own rows with them,'
       f' found DATA {data!r}.'
     )
   if data_set is None:
     raise errors.DataError(
       f'DATA {data!r}: expected --data-set with it, one of'
-      f' {", ".join(records.DATA_SETS)}, or a file of your own that ends in'
-      f' {" or ".join(rows_lib.OWN_ENDINGS)}.'
+      f' {", ".join(records.DATA_SETS)}, or rows of your own: a file that ends'
+      f' in {", ".join(row_files.ENDINGS)}, or a folder of such files.'
     )
   records.check_data_set(data_set)
   location = data
@@ -296,11 +296,11 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
 def extract(data: str, **options: Any) -> None:
   """Asks a teacher for rationales and labels of DATA.
 
-  DATA is 'sample', 'release', a folder or zip in the published layout, or a
-  .jsonl file of your own. The teacher is any model behind an OpenAI-compatible
-  API. Every completion is kept as it comes: to go on after a stop, run the same
-  command again. The result is in runs/teachers/TEACHER, where TEACHER in every
-  gin file finds it.
+  DATA is 'sample', 'release', a folder or zip in the published layout, or rows
+  of your own: JSON, CSV or Parquet, a file, a folder or a glob. The teacher is
+  any model behind an OpenAI-compatible API. Every completion is kept as it
+  comes: to go on after a stop, run the same command again. The result is in
+  runs/teachers/TEACHER, where TEACHER in every gin file finds it.
   """
   from dss_jax.extract import extraction
 

@@ -12,6 +12,7 @@
   packing            several examples in a row
   feature_converter  examples to packed batches, with each token's task
   row_shapes         row lengths that suit a data set
+  lengths            what a run's lengths cut off its examples
 
 Importing the package loads none of them.
 """
@@ -19,6 +20,6 @@ Importing the package loads none of them.
 # fmt: off
 
 __all__ = (
-  'experiment', 'feature_converter', 'methods', 'names', 'packing',
+  'experiment', 'feature_converter', 'lengths', 'methods', 'names', 'packing',
   'preprocessors', 'registration', 'row_shapes', 'sources',
 )

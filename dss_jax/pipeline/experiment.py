@@ -14,7 +14,13 @@ from typing import Any
 import seqio
 
 from dss_jax import errors
-from dss_jax.data import own_rows, records, row_formats, tfds_builders
+from dss_jax.data import (
+  own_rows,
+  records,
+  row_files,
+  row_formats,
+  tfds_builders,
+)
 from dss_jax.data import splits as splits_lib
 from dss_jax.pipeline import methods
 
@@ -43,7 +49,8 @@ class Experiment:
     data_set: 'cqa', 'svamp', 'asdiv' (SVAMP with ASDiv's train rows), 'esnli',
       'anli1', or 'custom' for rows of the user's own.
     data: 'sample', 'release', or the path of a folder or zip in the published
-      layout. For 'custom' the path of a file, or an `own_data.OwnData`.
+      layout. For 'custom' the path of a file or folder, or an
+      `own_data.OwnData`.
     method: 'dss' (label task and rationale task), 'finetune' (label only, no
       prefix) or 'single_task' (rationale and label in one target).
     labels: 'gold' or 'teacher': which labels to train on. Evaluation is always
@@ -298,5 +305,6 @@ def _check_data(data_set: str, data: tfds_builders.Data) -> None:
   if data_set == 'custom' and str(data) in ('sample', 'release'):
     raise errors.DataError(
       f'DATA is {data!r}: expected the path of a file with rows of your'
-      f' own, which ends in {", ".join(own_rows.ENDINGS)}.'
+      f' own, which ends in {", ".join(row_files.ENDINGS)}, or of a folder of'
+      ' such files.'
     )

@@ -64,7 +64,7 @@ def check_files(experiment: experiment_lib.Experiment) -> None:
   """
   rows = experiment.rows
   if isinstance(rows, own_rows.OwnData):
-    own_rows.read(rows, experiment.needs)
+    own_rows.check(rows, experiment.needs)
   elif rows != 'release':
     tfds_builders.content(experiment.data_set, rows, experiment.used_teacher)
 

@@ -6,6 +6,7 @@ catch them. `python -m tests.fuzz.run` tries inputs by the million.
 """
 
 import fractions
+import gzip
 import io
 import json
 import os
@@ -81,14 +82,18 @@ def release_zip(content: bytes) -> None:
 
 
 def own_data(content: bytes) -> None:
-  """Rows of the user's own, as JSON lines and as separated values."""
+  """Rows of the user's own, in every form that they may have."""
   from dss_jax import errors
   from dss_jax.data import own_rows
 
   with _folder() as folder:
-    for name in ('rows.jsonl', 'rows.csv', 'rows.tsv'):
+    for name in (
+      'rows.jsonl', 'rows.json', 'rows.csv', 'rows.tsv', 'rows.parquet',
+      'rows.jsonl.gz', 'packed.json.gz',
+    ):  # fmt: skip
       path = pathlib.Path(folder, name)
-      path.write_bytes(content)
+      packed = name.startswith('packed')
+      path.write_bytes(gzip.compress(content) if packed else content)
       try:
         own_rows.read_one(str(path))
       except errors.DataError as error:
@@ -219,6 +224,22 @@ def _zip() -> bytes:
   return packed.getvalue()
 
 
+def _gzip_rows() -> bytes:
+  """A small packed file of own rows."""
+  return gzip.compress(b'{"input": "a", "label": "b"}\n', mtime=0)
+
+
+def _parquet_rows() -> bytes:
+  """A small Parquet file of own rows."""
+  import pyarrow
+  from pyarrow import parquet
+
+  packed = io.BytesIO()
+  rows = {'input': ['a', 'b'], 'rationale': [['c', 'd'], None]}
+  parquet.write_table(pyarrow.table(rows), packed)
+  return packed.getvalue()
+
+
 # What each target starts from.
 SEEDS: dict[Callable[[bytes], None], list[bytes]] = {
   equation: [b'( 10.0 * 45.0 )', b'-2 ** 3 and (4 - 1) / .5', b'((((1))))'],
@@ -229,6 +250,10 @@ SEEDS: dict[Callable[[bytes], None], list[bytes]] = {
     b'{"input": "a", "label": "b", "rationale": ["c", "d"]}\n',
     b'input,label,rationale\na,b,"c\nd"\n',
     b'input\tlabel\na\tb\n',
+    b'[{"input": "a", "label": 1.0},\n {"input": "b", "label": NaN}]',
+    b'{\n "input": "a",\n "label": true\n}\n{"input": "b"}',
+    _gzip_rows(),
+    _parquet_rows(),
   ],
   torch_pickle: [
     # {} ; a dict of one tensor of six numbers in rows of three.
