@@ -5,7 +5,7 @@ import dataclasses
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dss_jax.data import records, row_formats
+from dss_jax.data import own_rows, records, row_formats
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import preprocessors, registration, spelling
 
@@ -70,11 +70,11 @@ def count(
   columns = {}
   for split, rows in splits.items():
     for column in COLUMNS:
-      texts = (getattr(row, column) for row in rows)
+      between = own_rows.SEPARATOR
       if column == 'input' and in_parts:
-        # The end token between two texts is no text.
-        end = row_formats.NLI_SEPARATOR
-        texts = (text.replace(end, ' ') for text in texts)
+        between = row_formats.NLI_SEPARATOR
+      # What stands between two texts is no text.
+      texts = (getattr(row, column).replace(between, ' ') for row in rows)
       columns[split, column] = _count(alphabet, texts)
   labels = {row.label for rows in splits.values() for row in rows}
   confused = spelling.confused(experiment.used_vocabulary, sorted(labels))
@@ -139,11 +139,18 @@ def _listed(characters: Characters) -> str:
 
 
 def _visible(character: str) -> str:
-  """Quotes a character; one that moves others or a cursor is written as code.
-
-  >>> _visible('{'), _visible(chr(27)), _visible(chr(0x301))
-  ("'{'", "'\\\\x1b'", "'\\\\u0301'")
-  """
-  # Marks, controls, formats and separators.
+  # Marks, controls, formats and separators are written as code.
   moves = unicodedata.category(character)[0] in 'MCZ'
   return ascii(character) if moves else repr(character)
+
+
+def on_screen(text: str) -> str:
+  r"""Writes characters that move a cursor, or others, as code.
+
+  >>> print(on_screen('a {' + chr(27) + '[2J'))
+  a {\x1b[2J
+
+  Args:
+    text: foreign text.
+  """
+  return ''.join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
