@@ -12,14 +12,8 @@ from tests import small_vocabularies
 
 
 def _record(**columns):
-  fields = {
-    'index': 0,
-    'id': '1',
-    'input': 'a',
-    'label': 'pond',
-    'rationale': 'it',
-  }
-  return records.Record(**{**fields, 'teacher_label': '', **columns})
+  fields = {'input': 'a', 'label': 'pond', 'rationale': 'it', **columns}
+  return records.Record(index=0, id='1', **fields)
 
 
 def _experiment(data_set='cqa', **options):
@@ -79,12 +73,8 @@ def rows_file(tmp_path):
   path = tmp_path / 'rows.jsonl'
   with path.open('w') as file:
     for i in range(30):
-      row = {
-        'input': f'case {i}',
-        'label': 'yes',
-        'rationale': f'{{{i}}}\nso \x1b[2J',
-      }
-      file.write(json.dumps(row) + '\n')
+      row = {'input': f'case {i}', 'label': 'yes\x1b[2J'}
+      file.write(json.dumps({**row, 'rationale': f'{{{i}}}\nso'}) + '\n')
   return str(path)
 
 
