@@ -35,6 +35,8 @@ _TOKENIZER_CONFIG = {
   'pad_token': '<pad>',
   'eos_token': '</s>',
   'unk_token': '<unk>',
+  # A literal <pad> in a text is text, as in training; see `hf_tokenizer`.
+  'split_special_tokens': True,
   'model_input_names': ['input_ids', 'attention_mask'],
   'clean_up_tokenization_spaces': False,
 }
@@ -127,7 +129,7 @@ def export(
   params = checkpoints.open_checkpoint(checkpoint)['target']
   with _replacing_folder(pathlib.Path(folder)) as place:
     huggingface.write(params, config, str(place))
-    _write_tokenizer(vocabulary, place)
+    _write_tokenizer(vocabulary, place, data_set)
     # The default of transformers for the length cuts rationales short.
     generation = {'max_new_tokens': lengths.get('targets') or 256}
     _write_json(
@@ -180,6 +182,8 @@ def _vocabulary(model: 'BaseTransformerModel') -> 'SentencePieceVocabulary':
   """
   import seqio
 
+  from t5x import data
+
   vocabulary = model.output_vocabulary
   if not isinstance(vocabulary, seqio.SentencePieceVocabulary):
     raise DataError(
@@ -187,26 +191,35 @@ def _vocabulary(model: 'BaseTransformerModel') -> 'SentencePieceVocabulary':
       f' transformers reads; found {type(vocabulary).__name__}. A student with'
       ' another vocabulary cannot be exported.'
     )
-  ids = vocabulary.pad_id, vocabulary.eos_id
-  if ids != (_PAD_ID, _EOS_ID):
+  place = vocabulary.sentencepiece_model_file
+  data.check_vocabulary(vocabulary, model, place)
+  if vocabulary.eos_id != _EOS_ID:
     raise DataError(
-      f'{vocabulary.sentencepiece_model_file}: expected padding {_PAD_ID} and'
-      f' end {_EOS_ID}, the ids that a T5 of transformers has; found {ids}.'
-      ' A student with other ids cannot be exported.'
+      f'{place}: expected the end piece with id {_EOS_ID}, which a T5 of'
+      f' transformers has; found {vocabulary.eos_id}. A student with another'
+      ' cannot be exported.'
     )
   return vocabulary
 
 
 def _write_tokenizer(
-  vocabulary: 'SentencePieceVocabulary', folder: pathlib.Path
+  vocabulary: 'SentencePieceVocabulary',
+  folder: pathlib.Path,
+  data_set: str | None,
 ) -> None:
   """Writes the vocabulary for transformers, and its SentencePiece model."""
   import tensorflow as tf
 
+  from dss_jax.pipeline import preprocessors, registration
+
   tf.io.gfile.copy(
     vocabulary.sentencepiece_model_file, folder / 'spiece.model', overwrite=True
   )
-  described = hf_tokenizer.describe(vocabulary.sp_model)
+  # How the student's inputs were tokenized.
+  tokenize = registration.tokenizer(data_set) if data_set else None
+  described = hf_tokenizer.describe(
+    vocabulary.sp_model, in_parts=tokenize is preprocessors.tokenize_parts
+  )
   _write_json(folder / 'tokenizer.json', described)
   _write_json(folder / 'tokenizer_config.json', _TOKENIZER_CONFIG)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import seqio
 
+from dss_jax.commands import unknown_text
 from dss_jax.data import (
   own_rows,
   places,
@@ -20,6 +21,7 @@ from dss_jax.data import (
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import lengths as lengths_lib
 from dss_jax.pipeline import preprocessors, registration, row_shapes, sources
+from t5x import data
 
 PERCENTILES = (50, 90, 99, 100)
 EXAMPLES = 5
@@ -93,6 +95,7 @@ class Findings:
       length in `ROW_LENGTHS`; none if there is nothing to pack.
     lengths: to which training cuts examples.
     cuts: what the examples of the train split lose at them, by task.
+    unknown: what the vocabulary does not know.
   """
 
   released: Mapping[str, records.Report]
@@ -103,6 +106,7 @@ class Findings:
   shapes: Sequence[row_shapes.Fill]
   lengths: Mapping[str, int]
   cuts: Sequence[lengths_lib.Cut]
+  unknown: unknown_text.Findings
 
 
 def read(experiment: experiment_lib.Experiment) -> records.Release:
@@ -135,7 +139,9 @@ def inspect(
 
   Raises:
     DataError: a file is missing or malformed.
+    errors.UserError: the vocabulary cannot be trained with.
   """
+  data.check_vocabulary(experiment.used_vocabulary, None, 'The vocabulary')
   release = read(experiment)
   drawn = _drawn(experiment, release)
   overlaps = {}
@@ -163,6 +169,9 @@ def inspect(
     shapes=shapes,
     lengths=lengths,
     cuts=_cuts(experiment, train, lengths),
+    unknown=unknown_text.count(
+      experiment, {split: rows for split, (rows, _) in drawn.items()}
+    ),
   )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import rich.console
 from rich import box, table, text
 
-from dss_jax.commands import inspection
+from dss_jax.commands import inspection, unknown_text
 from dss_jax.data import own_rows, places, records
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import lengths, names, row_shapes
@@ -45,6 +45,8 @@ def show(
     + ('' if own_vocabulary else ' Give --vocabulary for those of a T5.'),
     soft_wrap=True,
   )
+  for line in unknown_text.lines(found.unknown):
+    console.print(text.Text(line, style='yellow'), soft_wrap=True)
   if warning := lengths.warning(found.cuts, found.lengths):
     console.print(text.Text(warning, style='yellow'), soft_wrap=True)
   if found.packed is not None:
@@ -159,7 +161,7 @@ def _labels(found: inspection.Findings) -> table.Table:
   for name, split in found.splits.items():
     rows = sum(count for _, count in split.labels)
     shown = [
-      f'{textwrap.shorten(label, 24)} {_percent(count, rows)}'
+      f'{_shown(label, 24)} {_percent(count, rows)}'
       for label, count in split.labels[:_LABELS]
     ]
     more = ', …' if len(split.labels) > _LABELS else ''
@@ -191,7 +193,11 @@ def _example(number: int, example: inspection.Example) -> str:
   for name, tokens in example.tokens.items():
     ids = ' '.join(map(str, tokens[:_TOKENS]))
     more = ' …' if len(tokens) > _TOKENS else ''
-    words = textwrap.shorten(example.texts[name], _WIDTH)
+    words = _shown(example.texts[name], _WIDTH)
     lines.append(f'  {name}, {len(tokens)} tokens: {words}')
     lines.append(f'    {ids}{more}')
   return f'{number}\n' + '\n'.join(lines)
+
+
+def _shown(words: str, width: int) -> str:
+  return unknown_text.on_screen(textwrap.shorten(words, width))

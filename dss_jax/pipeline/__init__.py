@@ -5,6 +5,8 @@
   names              what its tasks and mixtures are called
   preprocessors      a row to the inputs and targets of a task
   metrics            what a prediction is scored with
+  answers            predictions and labels, as they are compared
+  spelling           what a vocabulary makes of texts, and what it lacks
   sources            SeqIO data sources over the TFDS data sets
   cached_tasks       SeqIO tasks that keep a small set's finished examples
   registry           what is registered already, and what is not
@@ -21,5 +23,5 @@ Importing the package loads none of them.
 
 __all__ = (
   'experiment', 'feature_converter', 'lengths', 'methods', 'names', 'packing',
-  'preprocessors', 'registration', 'row_shapes', 'sources',
+  'preprocessors', 'registration', 'row_shapes', 'sources', 'spelling',
 )

@@ -13,11 +13,12 @@ from t5x.data.pipeline import (
   prepare_train_iter, shared_seed,
 )
 from t5x.data.tfrecords import check_files, naming_damage_in_errors
+from t5x.data.vocabularies import check_vocabulary
 
 __all__ = (
   'DatasetConfig', 'StepLayout', 'TrainIterator', 'check_files',
-  'check_lengths', 'check_split', 'content_digests', 'data_parts',
-  'get_dataset', 'get_training_eval_datasets', 'get_vocabulary',
+  'check_lengths', 'check_split', 'check_vocabulary', 'content_digests',
+  'data_parts', 'get_dataset', 'get_training_eval_datasets', 'get_vocabulary',
   'global_batch_shapes', 'mixture_or_task', 'naming_damage_in_errors',
   'prepare_train_iter', 'shared_seed', 'snapshots', 'step_layout',
   'tasks_with_split', 'verify_matching_vocabs', 'vocabulary_digests',

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import seqio
 
 from t5x import errors
+from t5x.data import vocabularies
 
 
 @dataclasses.dataclass
@@ -172,22 +173,21 @@ class ModelWithVocabularies(Protocol):
 def verify_matching_vocabs(
   cfg: DatasetConfig, model: ModelWithVocabularies
 ) -> None:
-  """Checks that data and model have one vocabulary, and the network its rows.
+  """Checks that data and model have one vocabulary that the network can take.
 
   Args:
     cfg: a dataset config.
     model: a model.
 
   Raises:
-    errors.UserError: if a vocabulary of the task is not the model's, or has
-      more ids than the network has rows.
+    errors.UserError: if a vocabulary of the task is not the model's, has more
+      ids than the network has rows, or lacks the engine's special ids.
   """
-  network = getattr(getattr(model, 'module', None), 'config', None)
-  rows = getattr(network, 'vocab_size', None)
   inputs, targets = get_vocabulary(cfg)
-  for side, of_model, of_data in (
-    ('input', model.input_vocabulary, inputs),
-    ('output', model.output_vocabulary, targets),
+  features = mixture_or_task(cfg).output_features
+  for side, feature, of_model, of_data in (
+    ('input', 'inputs', model.input_vocabulary, inputs),
+    ('output', 'targets', model.output_vocabulary, targets),
   ):
     if of_model != of_data:
       raise errors.UserError(
@@ -195,14 +195,12 @@ def verify_matching_vocabs(
         f' {cfg.mixture_or_task_name!r} is {of_data}. Give both the same one'
         ' (macro VOCABULARY).'
       )
-    if rows is not None and of_data.vocab_size > rows:
-      raise errors.UserError(
-        f'The {side} vocabulary of {cfg.mixture_or_task_name!r} has'
-        f' {of_data.vocab_size} ids, and the network {rows} rows: expected a'
-        ' row for each id. Set network.T5Config.vocab_size to'
-        f' {of_data.vocab_size} or more; pretrained weights need the vocabulary'
-        ' that they were trained with.'
-      )
+    vocabularies.check_vocabulary(
+      of_data,
+      model,
+      f'The {side} vocabulary of {cfg.mixture_or_task_name!r}',
+      needs_end=feature in features and features[feature].add_eos,
+    )
 
 
 def tasks_with_split(cfg: DatasetConfig) -> list[seqio.Task]:
