@@ -15,12 +15,11 @@ import jax
 import seqio
 import tensorflow as tf
 from rich import box, panel, table
-from rich import console as rich_console
 from rich import text as rich_text
 
 from dss_jax.data import equations
 from dss_jax.pipeline import experiment as experiment_lib
-from t5x import trainer
+from t5x import neutral, trainer
 
 _EXAMPLES = 3
 _METHOD_NAMES = {
@@ -73,8 +72,8 @@ class Screen(trainer.BaseAction):
     self._total_steps = total_steps
     self._initial = initial_checkpoint_path
     # Standard output is for results; the progress bar has standard error.
-    self._console = rich_console.Console(
-      soft_wrap=False, highlight=False, quiet=jax.process_index() != 0
+    self._console = neutral.console(
+      soft_wrap=False, quiet=jax.process_index() != 0
     )
     self._open()
 
@@ -189,7 +188,10 @@ class Screen(trainer.BaseAction):
         body.append(textwrap.shorten(_first(rationale, 'prediction'), 400))
       self._console.print(
         panel.Panel(
-          body, title=f'test example {i}', title_align='left', box=box.ROUNDED
+          body,
+          title=rich_text.Text(f'test example {i}'),
+          title_align='left',
+          box=box.ROUNDED,
         )
       )
 

@@ -11,6 +11,7 @@ from dss_jax.commands import inspection
 from dss_jax.data import own_rows, records
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import names, row_shapes
+from t5x import neutral
 
 _PLACES = 10
 _LABELS = 5
@@ -30,7 +31,7 @@ def show(
     found: by `inspection.inspect`.
     console: where to print; None for standard output.
   """
-  console = console or rich.console.Console(highlight=False)
+  console = console or neutral.console()
   title = f'{experiment.data_set}: {names.train_name(experiment)}'
   console.rule(text.Text(title))
   taught = experiment.uses_teacher

@@ -12,7 +12,13 @@ from typing import Any, NoReturn
 
 from dss_jax import errors
 from dss_jax.extract import client as client_lib
-from dss_jax.extract import failures, request_queue, thoughts
+from dss_jax.extract import request_queue, secrets
+from dss_jax.extract.replies import bodies, failures, thoughts
+from t5x import neutral
+
+
+class UnknownFormatError(errors.DataError):
+  """A server that does not know `response_format`: it can be asked for text."""
 
 
 async def check(
@@ -20,6 +26,7 @@ async def check(
   queue: request_queue.RequestQueue,
   first: request_queue.Job,
   retries: int,
+  may_ask_for_text: bool = False,
 ) -> None:
   """Checks that requests succeed; asks one row alone, and keeps its answer.
 
@@ -28,8 +35,11 @@ async def check(
     queue: asks for the row and keeps the answer.
     first: the job with the longest prompt, which shows whether prompts fit.
     retries: how often its request is sent again at most.
+    may_ask_for_text: whether replies are asked for in JSON, and may be asked
+      for as text if the server does not know how.
 
   Raises:
+    UnknownFormatError: the server says that it does not know how.
     DataError: the address, key, model or prompt cannot work.
   """
   models = await _models(client)
@@ -38,7 +48,11 @@ async def check(
   try:
     # A server may load a model that it does not list: it is asked, but once.
     await queue.run_first(first, retries if is_listed else 0)
-  except client_lib.Failure as failure:
+  except failures.Failure as failure:
+    if may_ask_for_text and failures.is_unknown_format(str(failure)):
+      raise UnknownFormatError(
+        f'{client.url}: the server does not know response_format ({failure})'
+      ) from None
     refuse(client, failure, models, f'{first.row.split} row {first.row.index}')
 
 
@@ -50,24 +64,24 @@ async def _models(client: client_lib.Client) -> list[str] | None:
   """
   try:
     return await client.models()
-  except client_lib.RetryableFailure as failure:
+  except failures.RetryableFailure as failure:
     if not failure.unreachable:
       return None
     raise errors.DataError(
       f'--url {client.url}: expected a server there, found none ({failure}).'
       ' Start it, or correct the address.'
     ) from None
-  except client_lib.FatalFailure as failure:
+  except failures.FatalFailure as failure:
     if failure.status in (401, 402, 403, 407):
       refuse(client, failure, None, '')
     return None
-  except client_lib.Failure:
+  except failures.Failure:
     return None
 
 
 def refuse(
   client: client_lib.Client,
-  failure: client_lib.Failure,
+  failure: failures.Failure,
   models: list[str] | None,
   rows: str,
 ) -> NoReturn:
@@ -83,7 +97,7 @@ def refuse(
   status = getattr(failure, 'status', 0)
   if status in (401, 403):
     held = (
-      'holds' if client_lib.read_key(service.key_variable) else 'does not hold'
+      'holds' if secrets.read_key(service.key_variable) else 'does not hold'
     )
     raise errors.DataError(
       f'{url}: the server refused the key ({failure}). The environment'
@@ -97,7 +111,7 @@ def refuse(
     )
   if models and service.model not in models:
     near = errors.did_you_mean(service.model, models)
-    shown = ', '.join(models[:8]) + (', …' if len(models) > 8 else '')
+    shown = neutral.names(models)
     raise errors.DataError(
       f'--model {service.model!r}: expected one that {url} has (it lists'
       f' {shown}), found: {failure}.{near}'
@@ -134,7 +148,7 @@ def refuse(
 
 
 def empty_advice(
-  parameters: Mapping[str, Any], found: client_lib.Completion, fresh: str
+  parameters: Mapping[str, Any], found: bodies.Completion, fresh: str
 ) -> str:
   """Returns which parameter to change when replies have no answer.
 

@@ -27,7 +27,8 @@ from etils import epath
 
 from dss_jax import errors
 from dss_jax.data import completions, row_formats
-from dss_jax.extract import answers, thoughts
+from dss_jax.extract.replies import answers, structured, thoughts
+from t5x import neutral
 
 ENDPOINTS = ('chat', 'completion')
 # The file with the prompt of each data set.
@@ -93,6 +94,7 @@ class Prompt:
     stop: sequences at which a reply ends.
     data_set: the data set whose published rule reads a reply; None to read it
       by `answer`.
+    json_format: the format of replies in JSON, in place of both; None for text.
   """
 
   instruction: str
@@ -101,6 +103,12 @@ class Prompt:
   exemplars: tuple[Exemplar, ...]
   stop: tuple[str, ...]
   data_set: str | None = None
+  json_format: structured.Format | None = None
+
+  @property
+  def tags(self) -> str:
+    """The text whose tags, if it has any, are no thoughts' in replies."""
+    return self.answer if self.json_format is None else ''
 
   @property
   def head(self) -> str:
@@ -146,11 +154,25 @@ class Prompt:
       messages.append({'role': 'system', 'content': self.instruction})
     for exemplar in self.exemplars:
       question = _question(self.question, exemplar.input)
-      answer = self._answered(exemplar)[len(self.head) :]
+      if self.json_format is None:
+        answer = self._answered(exemplar)[len(self.head) :]
+      else:
+        answer = self.json_format.written(exemplar.rationale, exemplar.label)
       messages.append({'role': 'user', 'content': question})
       messages.append({'role': 'assistant', 'content': answer})
     messages.append({'role': 'user', 'content': _question(self.question, text)})
     return messages
+
+  def split(self, text: str, opened: bool = False) -> thoughts.Reply:
+    """Splits a reply into thoughts and answer.
+
+    Args:
+      text: a reply as it came.
+      opened: see `reply`.
+    """
+    if self.json_format is not None:
+      return self.json_format.split(text, opened)
+    return thoughts.split(text, self.answer, opened)
 
   def reply(self, text: str, opened: bool = False) -> str:
     """Returns a reply without thoughts and without an echoed head.
@@ -160,7 +182,9 @@ class Prompt:
       opened: whether the model's chat template opens thoughts, so that a reply
         begins in them.
     """
-    text = thoughts.split(text, self.answer, opened).answer
+    text = self.split(text, opened).answer
+    if self.json_format is not None:
+      return text
     if not any(e.rationale.startswith('`') for e in self.exemplars):
       text = answers.unfenced(text)
     return answers.without_head(text, self.head.strip())
@@ -173,6 +197,9 @@ class Prompt:
       cut: whether it ended before the model was done. Then it may be all
         thoughts, and has a rationale only if its label is whole.
     """
+    if self.json_format is not None:
+      # An object that ends is whole.
+      return self.json_format.parse(reply)
     parsed = self._parse(reply)
     both = f'{parsed.rationale} {parsed.label}'
     if thoughts.has_tag(both, self.answer):
@@ -249,6 +276,33 @@ def readable(prompt: RenderedPrompt) -> str:
   return '\n'.join(f'[{m["role"]}]\n{m["content"]}' for m in prompt)
 
 
+def in_json(prompt: Prompt, replies: structured.Format) -> Prompt:
+  """Returns a prompt that asks for replies in JSON.
+
+  Args:
+    prompt: one that asks for text.
+    replies: the format of the replies.
+
+  Raises:
+    DataError: an exemplar has no such reply.
+  """
+  for number, exemplar in enumerate(prompt.exemplars, 1):
+    found = replies.parse(replies.written(exemplar.rationale, exemplar.label))
+    if not (found.rationale and found.label):
+      raise errors.DataError(
+        f'--structured: exemplar {number}: expected a rationale and a label'
+        f' that are read back from JSON, found the label'
+        f' {neutral.line(exemplar.label, 60)!r}'
+        + (
+          f', with --class {neutral.names(replies.classes)}'
+          if replies.classes
+          else ''
+        )
+        + '. Correct the exemplar or the classes.'
+      )
+  return dataclasses.replace(prompt, json_format=replies)
+
+
 # Reading a prompt file.
 
 
@@ -298,7 +352,12 @@ def load(path: str, data_set: str | None = None) -> Prompt:
       ' Correct it.'
     )
   prompt = Prompt(
-    **texts, exemplars=exemplars, stop=tuple(stop), data_set=data_set
+    texts['instruction'],
+    texts['question'],
+    texts['answer'],
+    exemplars,
+    tuple(stop),
+    data_set,
   )
   _check_exemplars(path, prompt)
   return prompt

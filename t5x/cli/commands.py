@@ -8,7 +8,7 @@ from absl import flags
 from etils import epath
 
 import gin
-from t5x import checkpoints, errors, files, gin_utils
+from t5x import checkpoints, errors, files, gin_utils, neutral
 from t5x.cli import flags as flags_lib
 
 SummarizeConfigFn = Callable[[str, Any, int], None]
@@ -45,7 +45,7 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
       values.gin_search_paths, values.gin_file or [], values.gin_bindings
     )
     if values.dry_run:
-      print(gin.config_str())
+      neutral.say(gin.config_str())
     else:
       with_gin()
 

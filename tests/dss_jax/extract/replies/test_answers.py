@@ -10,7 +10,8 @@ import pytest
 from hypothesis import strategies as st
 
 from dss_jax.data import completions, equations
-from dss_jax.extract import answers, prompts
+from dss_jax.extract import prompts
+from dss_jax.extract.replies import answers
 
 _OWN = prompts.Prompt(
   '', 'Q: {input}', 'A: {rationale} So the answer is {label}.', (), ()

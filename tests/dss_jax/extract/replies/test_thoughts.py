@@ -6,7 +6,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from dss_jax.extract import prompts, thoughts
+from dss_jax.extract import prompts
+from dss_jax.extract.replies import thoughts
 
 _FORMAT = 'A: {rationale} So the answer is {label}.'
 _ANSWER = 'Herrings are fish. So the answer is yes.'
