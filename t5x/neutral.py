@@ -3,9 +3,9 @@
 Rows, predictions, paths, names in files, and what a server says may hold
 terminal escapes, characters that turn the direction of a line, rich's markup, a
 spreadsheet's formula, or a million characters. Whatever shows such a text takes
-it from here: `console` makes every console of rich, `say` prints a line, `line`
-puts a text into a message, `message` is that of an error, `markup` into HTML, `cell` into a table file.
-tests/test_neutral.py finds places that do otherwise.
+it from here: `console` makes every console of rich, `say` prints a text, `line`
+puts one into a message, which `message` shows, `markup` puts one into HTML, and
+`cell` into a table file. tests/t5x/test_neutral.py finds what does otherwise.
 """
 
 import html

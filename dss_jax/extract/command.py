@@ -202,7 +202,7 @@ def _in_json(prompt: prompts.Prompt, options: dict[str, Any]) -> prompts.Prompt:
       '--structured: expected --endpoint chat with it, since completions have'
       f' no response_format, found {options["endpoint"]!r}.'
     )
-  return prompts.in_json(
+  return prompts.as_json(
     prompt,
     structured.of(options['data_set'], options['by_value'], options['class']),
   )

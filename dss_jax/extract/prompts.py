@@ -276,7 +276,7 @@ def readable(prompt: RenderedPrompt) -> str:
   return '\n'.join(f'[{m["role"]}]\n{m["content"]}' for m in prompt)
 
 
-def in_json(prompt: Prompt, replies: structured.Format) -> Prompt:
+def as_json(prompt: Prompt, replies: structured.Format) -> Prompt:
   """Returns a prompt that asks for replies in JSON.
 
   Args:
@@ -374,6 +374,14 @@ def _document(path: str) -> dict[str, Any]:
       f' ({type(error).__name__}). Correct the path of --prompt.'
     ) from error
   try:
+    # An alias may stand for a text of any size.
+    for event in yaml.parse(text, Loader=yaml.BaseLoader):
+      if isinstance(event, yaml.AliasEvent):
+        raise errors.DataError(
+          f'{path}, line {event.start_mark.line + 1}: expected no aliases in a'
+          f' prompt file, found *{neutral.line(event.anchor, 40)}. Write the'
+          ' text out.'
+        )
     # All scalars are texts: `label: yes` is not a truth value here.
     document = yaml.load(text, Loader=yaml.BaseLoader)
   except (yaml.YAMLError, RecursionError) as error:

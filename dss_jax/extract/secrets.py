@@ -25,9 +25,7 @@ _MAX_READ = 64_000
 # has no digit is a word.
 _FOREIGN = (
   (
-    re.compile(
-      r'\b(Bearer|Basic|Token)\s+(?=\S{0,80}\d)[\w.~+/=-]{8,}', re.IGNORECASE
-    ),
+    re.compile(r'\b([Bb]earer|Basic|Token)\s+(?=\S{0,80}\d)[\w.~+/=-]{12,}'),
     r'\1 [removed]',
   ),
   (
