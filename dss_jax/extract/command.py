@@ -19,8 +19,9 @@ from etils import epath
 
 from dss_jax import errors, sample
 from dss_jax.data import records, release
-from dss_jax.extract import estimate, prompts, secrets
+from dss_jax.extract import estimate, prompt_files, prompts
 from dss_jax.extract import rows as rows_lib
+from dss_jax.extract.api import secrets
 from dss_jax.extract.replies import structured
 from t5x import neutral
 
@@ -191,8 +192,8 @@ def _pace(options: dict[str, Any]) -> 'extraction.Pace':
 def _prompt(options: dict[str, Any]) -> prompts.Prompt:
   data_set = options['data_set']
   if options['prompt']:
-    return prompts.load(options['prompt'], data_set)
-  return prompts.packaged(data_set)
+    return prompt_files.load(options['prompt'], data_set)
+  return prompt_files.packaged(data_set)
 
 
 def _in_json(prompt: prompts.Prompt, options: dict[str, Any]) -> prompts.Prompt:

@@ -12,7 +12,6 @@ from typing import Any
 
 from dss_jax import errors
 from dss_jax.data import teacher_outputs
-from dss_jax.extract import client as client_lib
 from dss_jax.extract import (
   estimate,
   first_requests,
@@ -24,7 +23,9 @@ from dss_jax.extract import (
   screen,
 )
 from dss_jax.extract import rows as rows_lib
-from dss_jax.extract.replies import bodies, failures, thoughts
+from dss_jax.extract.api import bodies, failures
+from dss_jax.extract.api import client as client_lib
+from dss_jax.extract.replies import thoughts
 from t5x import neutral
 
 Service = client_lib.Service

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from dss_jax import errors
-from dss_jax.extract import client as client_lib
-from dss_jax.extract import request_queue, secrets
-from dss_jax.extract.replies import bodies, failures, thoughts
+from dss_jax.extract import request_queue
+from dss_jax.extract.api import bodies, failures, secrets
+from dss_jax.extract.api import client as client_lib
+from dss_jax.extract.replies import thoughts
 from t5x import neutral
 
 

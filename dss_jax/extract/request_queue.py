@@ -12,10 +12,11 @@ from typing import Any, cast
 import aiolimiter
 import tenacity
 
-from dss_jax.extract import client as client_lib
 from dss_jax.extract import estimate, journal, prompts
 from dss_jax.extract import rows as rows_lib
-from dss_jax.extract.replies import bodies, failures, thoughts
+from dss_jax.extract.api import bodies, failures
+from dss_jax.extract.api import client as client_lib
+from dss_jax.extract.replies import thoughts
 
 # After so many failed rows in a row, more is wrong than the rows; after fewer
 # if a run has got nothing but replies without an answer, which cost as much.

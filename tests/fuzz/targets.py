@@ -57,8 +57,8 @@ def server_reply(content: bytes) -> None:
 
   The first byte says which status it has, and what was asked.
   """
-  from dss_jax.extract import secrets as secrets_lib
-  from dss_jax.extract.replies import bodies, failures
+  from dss_jax.extract.api import bodies, failures
+  from dss_jax.extract.api import secrets as secrets_lib
 
   statuses = (200, 200, 200, 200, 400, 401, 429, 500)
   kind = content[0] if content else 0
@@ -103,11 +103,13 @@ def _check_kept(found: Any) -> None:
 
 @functools.cache
 def _prompts() -> list[Any]:
-  from dss_jax.extract import prompts
+  from dss_jax.extract import prompt_files, prompts
   from dss_jax.extract.replies import structured
 
   own = prompts.Prompt('', 'Q: {input}', '{rationale} So: {label}', (), ())
-  asked = {name: prompts.packaged(name) for name in ('cqa', 'svamp', 'esnli')}
+  asked = {
+    name: prompt_files.packaged(name) for name in ('cqa', 'svamp', 'esnli')
+  }
   in_json = [
     prompts.as_json(prompt, structured.of(name))
     for name, prompt in asked.items()

@@ -5,7 +5,7 @@ import asyncio
 import tenacity
 
 from dss_jax.extract import request_queue
-from dss_jax.extract.replies import failures
+from dss_jax.extract.api import failures
 
 
 def test_the_wait_is_what_the_server_asks_for_and_more():

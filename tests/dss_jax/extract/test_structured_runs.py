@@ -7,7 +7,7 @@ import pytest
 
 from dss_jax.data import records
 from dss_jax.extract import request_queue
-from dss_jax.extract.replies import failures
+from dss_jax.extract.api import failures
 from tests.dss_jax import conftest as rows_lib
 from tests.dss_jax.extract import fault_server
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dss_jax import errors
 from dss_jax.data import equations
-from dss_jax.extract import prompts
+from dss_jax.extract import prompt_files, prompts
 from dss_jax.extract.replies import structured, thoughts
 from tests.dss_jax.extract.replies import test_thoughts
 
@@ -116,10 +116,10 @@ def test_a_label_is_one_of_the_classes(said, label):
   ] == ['yes', 'no']
 
 
-@pytest.mark.parametrize('data_set', prompts.FILES)
+@pytest.mark.parametrize('data_set', prompt_files.FILES)
 def test_exemplars_are_written_as_replies_are_read(data_set):
   replies = structured.of(data_set)
-  prompt = prompts.as_json(prompts.packaged(data_set), replies)
+  prompt = prompts.as_json(prompt_files.packaged(data_set), replies)
   text = 'a</s>b' if data_set in ('esnli', 'anli1') else 'a'
   schema = replies.parameter()['json_schema']['schema']
   assert list(schema['properties']) == ['rationale', 'label']
@@ -158,7 +158,7 @@ _pieces = test_thoughts.PIECES | st.sampled_from(
 
 @hypothesis.given(
   st.lists(_pieces, max_size=12).map(''.join),
-  st.sampled_from((*prompts.FILES, None)),
+  st.sampled_from((*prompt_files.FILES, None)),
   st.booleans(),
 )
 @hypothesis.settings(max_examples=300, deadline=None)

@@ -6,7 +6,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from dss_jax.extract import prompts
+from dss_jax.extract import prompt_files, prompts
 from dss_jax.extract.replies import thoughts
 
 _FORMAT = 'A: {rationale} So the answer is {label}.'
@@ -102,7 +102,7 @@ PIECES = st.sampled_from(
 @hypothesis.settings(max_examples=300, deadline=None)
 def test_no_reply_leaves_a_tag_in_rationale_or_label(text, opened, cut):
   own = prompts.Prompt('', 'Q: {input}', _FORMAT, (), ())
-  for prompt in (own, *map(prompts.packaged, ('cqa', 'esnli', 'svamp'))):
+  for prompt in (own, *map(prompt_files.packaged, ('cqa', 'esnli', 'svamp'))):
     found = prompt.parse(prompt.reply(text, opened), cut)
     both = f'{found.rationale}\n{found.label}'
     assert not thoughts.has_tag(both)

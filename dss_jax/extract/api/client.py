@@ -25,8 +25,8 @@ from urllib import parse
 import aiohttp
 
 from dss_jax import errors
-from dss_jax.extract import addresses, prompts, secrets
-from dss_jax.extract.replies import bodies, failures
+from dss_jax.extract import prompts
+from dss_jax.extract.api import addresses, bodies, failures, secrets
 
 # Files that are open besides connections.
 _OTHER_FILES = 64

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from dss_jax import errors
-from dss_jax.extract import addresses, client, secrets
+from dss_jax.extract.api import addresses, client, secrets
 from tests.dss_jax.extract import fault_server
 from tests.dss_jax.extract.conftest import KEY
 

@@ -13,8 +13,7 @@ import zlib
 import pytest
 
 from dss_jax import errors
-from dss_jax.extract import addresses, client
-from dss_jax.extract.replies import failures
+from dss_jax.extract.api import addresses, client, failures
 from tests.dss_jax.extract.conftest import KEY
 
 

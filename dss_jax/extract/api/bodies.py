@@ -12,8 +12,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from dss_jax.extract import secrets as secrets_lib
-from dss_jax.extract.replies import failures, thoughts
+from dss_jax.extract.api import failures
+from dss_jax.extract.api import secrets as secrets_lib
+from dss_jax.extract.replies import thoughts
 from t5x import neutral
 
 # Bytes; a larger body is not a completion.
