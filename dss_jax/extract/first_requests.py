@@ -96,56 +96,62 @@ def refuse(
   """
   service, url = client.service, client.url
   status = getattr(failure, 'status', 0)
-  if status in (401, 403):
-    held = (
-      'holds' if secrets.read_key(service.key_variable) else 'does not hold'
+  place = f'{url}, model {service.model!r}'
+  why = _by_status(client, failure, status)
+  # A server may say 404 for a model, or refuse all of them to a wrong key.
+  is_known = not models or service.model in models or status in (401, 402, 403)
+  if not is_known and status != 429:
+    near = errors.did_you_mean(service.model, models or ())
+    why = (
+      f'--model {service.model!r}: expected one that {url} has (it lists'
+      f' {neutral.names(models or ())}), found: {failure}.{near}'
     )
-    raise errors.DataError(
+  if not why:
+    advice = failures.advice(str(failure)) or (
+      'Where --model is not known, correct it; where the prompt is too long for'
+      ' the model, use fewer exemplars (--prompt) or a smaller --max-tokens;'
+      ' where a parameter is not known, --param NAME=null leaves it out.'
+    )
+    why = f'{place}: the server did not answer {rows}: {failure}. {advice}'
+  raise errors.DataError(why)
+
+
+def _by_status(
+  client: client_lib.Client, failure: failures.Failure, status: int
+) -> str:
+  """Returns what a status means for the user, '' for one that tells little."""
+  service, url = client.service, client.url
+  if status in (401, 403):
+    variable = service.key_variable
+    held = 'holds' if secrets.read_key(variable) else 'does not hold'
+    return (
       f'{url}: the server refused the key ({failure}). The environment'
-      f' variable {service.key_variable} {held} one: set it to a key of this'
-      ' server (--api-key-env names another variable).'
+      f' variable {variable} {held} one: set it to a key of this server'
+      ' (--api-key-env names another variable).'
     )
   if status in (402, 429):
-    raise errors.DataError(
+    return (
       f'{url}: the server takes no more requests for now ({failure}).'
       " See to the account's credit or limits, then run the same command again."
     )
-  if models and service.model not in models:
-    near = errors.did_you_mean(service.model, models)
-    shown = neutral.names(models)
-    raise errors.DataError(
-      f'--model {service.model!r}: expected one that {url} has (it lists'
-      f' {shown}), found: {failure}.{near}'
-    )
   if status in (404, 405):
-    raise errors.DataError(
+    return (
       f'{url}, model {service.model!r}: the server has no such address'
       f' or model ({failure}). Give the address with its /v1, and a model'
       ' that the server has; --endpoint chooses chat or completion.'
     )
   if status == 407:
-    raise errors.DataError(
+    return (
       f'{url}: {failure}. Put name and password into https_proxy'
       ' (http://NAME:PASSWORD@HOST:PORT) where the proxy asks for them; or name'
       " the API's host in no_proxy, or give --proxy none."
     )
   if 300 <= status < 400:
-    raise errors.DataError(
+    return (
       f'--url {url}: the server points elsewhere ({failure}), where the key is'
       ' not sent unasked. Give the address that it points to, up to /v1.'
     )
-  if found := failures.advice(str(failure)):
-    raise errors.DataError(
-      f'{url}, model {service.model!r}: the server did not answer'
-      f' {rows}: {failure}. {found}'
-    )
-  raise errors.DataError(
-    f'{url}, model {service.model!r}: the server did not answer'
-    f' {rows}: {failure}. Where --model is not known, correct it; where the'
-    ' prompt is too long for the model, use fewer exemplars (--prompt) or a'
-    ' smaller --max-tokens; where a parameter is not known, --param NAME=null'
-    ' leaves it out.'
-  )
+  return ''
 
 
 def empty_advice(
