@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import importlib
 import importlib.util
+import io
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -18,6 +19,7 @@ import click
 
 import dss_jax
 from dss_jax import errors
+from t5x import neutral
 from t5x.cli import streams
 
 
@@ -157,7 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
   try:
     dss.main(arguments, prog_name='dss', standalone_mode=False)
   except click.ClickException as error:
-    error.show()
+    shown = io.StringIO()
+    error.show(shown)
+    neutral.say(neutral.message(shown.getvalue().rstrip()), err=True)
     sys.exit(error.exit_code)
   except click.Abort:
     sys.exit(1)
@@ -171,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
       if told is None:
         raise
       error, exit_code = told, told.exit_code
-    click.echo(f'Error: {error}', err=True)
+    neutral.say(f'Error: {neutral.message(error)}', err=True)
     sys.exit(exit_code)
 
 

@@ -16,14 +16,13 @@ import jax
 import seqio
 import tensorflow as tf
 from rich import box, panel, table
-from rich import console as rich_console
 from rich import text as rich_text
 
 from dss_jax import command_lines, mixtures
 from dss_jax.data import equations
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import lengths
-from t5x import trainer
+from t5x import neutral, trainer
 
 _EXAMPLES = 3
 _METHOD_NAMES = {
@@ -84,8 +83,8 @@ class Screen(trainer.BaseAction):
     self._step = step
     self._initial = initial_checkpoint_path
     # Standard output is for results; the progress bar has standard error.
-    self._console = rich_console.Console(
-      soft_wrap=False, highlight=False, quiet=jax.process_index() != 0
+    self._console = neutral.console(
+      soft_wrap=False, quiet=jax.process_index() != 0
     )
     self._open()
     if jax.process_index() == 0:
@@ -226,10 +225,9 @@ class Screen(trainer.BaseAction):
       if rationale is not None:
         body.append('generated rationale  ', style='dim')
         body.append(textwrap.shorten(_first(rationale, 'prediction'), 400))
+      title = rich_text.Text(f'test example {i}')
       self._console.print(
-        panel.Panel(
-          body, title=f'test example {i}', title_align='left', box=box.ROUNDED
-        )
+        panel.Panel(body, title=title, title_align='left', box=box.ROUNDED)
       )
 
   def _task(self, *roles: str) -> str:

@@ -38,6 +38,7 @@ from t5x import (
   inference,
   initialization,
   models,
+  neutral,
   partitioning,
 )
 from t5x import trainer as trainer_lib
@@ -202,7 +203,7 @@ def _report(path: str, by_task: Mapping[str, Mapping[str, Any]]) -> None:
   name = os.path.basename(path.rstrip('/'))
   for task, metrics in by_task.items():
     numbers = [f'{k} {v:.4g}' for k, v in progress.scalars(metrics).items()]
-    print(f'{name}  {task}  {"  ".join(numbers)}', flush=True)
+    neutral.say(f'{name}  {task}  {"  ".join(numbers)}')
 
 
 if __name__ == '__main__':

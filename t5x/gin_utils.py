@@ -19,7 +19,7 @@ from absl import app, flags, logging
 from etils import epath
 
 import gin
-from t5x import distributed, errors, files
+from t5x import distributed, errors, files, neutral
 
 _SEARCH_PATH_GROUP = 't5x.gin_search_paths'
 # What gin appends to an exception for each configurable that it came through.
@@ -313,5 +313,6 @@ def user_errors_end_the_process() -> Iterator[None]:
     if code is None:
       raise
     logging.debug('A user error, raised here:', exc_info=True)
-    print(f'\nerror: {_GIN_TRAIL.sub("", str(e))}', file=sys.stderr)
+    shown = neutral.message(_GIN_TRAIL.sub('', str(e)))
+    neutral.say(f'\nerror: {shown}', err=True)
     sys.exit(code)

@@ -25,7 +25,7 @@ _ROOT = pathlib.Path(__file__).parent.parent
 # Lowest first.
 FLOORS = {
   't5x': (
-    ('errors', 'metrics', 'configs'),
+    ('errors', 'metrics', 'configs', 'neutral'),
     ('files', 'losses', 'state_utils', 'distributed', 'decoding', 'examples'),
     ('folder_lock',),
     ('partitioning', 'optimizers', 'data'),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dss_jax import errors
+from t5x import neutral
 from t5x.cli import quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -262,5 +263,5 @@ def prepare(path: str, tfds_data_dir: str | None, **options) -> None:
         f'{split} {info.num_examples}'
         for split, info in builder.info.splits.items()
       )
-      click.echo(f'{builder.name}/{config.name}: {counts}')
-      click.echo(f'  in {builder.data_path}')
+      neutral.say(f'{builder.name}/{config.name}: {counts}')
+      neutral.say(f'  in {builder.data_path}')

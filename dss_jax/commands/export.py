@@ -20,6 +20,7 @@ from etils import epath
 
 from dss_jax.commands import hf_tokenizer
 from dss_jax.errors import DataError
+from t5x import neutral
 from t5x.cli import quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def export(
       place / 'generation_config.json', _GENERATION_CONFIG | generation
     )
     _write_readme(folder, place, checkpoint, data_set, model)
-  click.echo(
+  neutral.say(
     f'{checkpoint} is now in {folder}, for transformers to load.'
     f' {os.path.join(folder, "README.md")} says how to ask it.'
   )

@@ -10,6 +10,7 @@ from dss_jax.commands import inspection, unknown_text
 from dss_jax.data import own_rows, places, records
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import lengths, names, row_shapes
+from t5x import neutral
 
 _PLACES = 10
 _LABELS = 5
@@ -29,7 +30,7 @@ def show(
     found: by `inspection.inspect`.
     console: where to print; None for standard output.
   """
-  console = console or rich.console.Console(highlight=False)
+  console = console or neutral.console()
   title = f'{experiment.data_set}: {names.train_name(experiment)}'
   console.rule(text.Text(title))
   taught = experiment.uses_teacher

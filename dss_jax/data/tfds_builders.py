@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import io
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
@@ -23,6 +22,7 @@ from etils import epath
 
 from dss_jax import errors, sample
 from dss_jax.data import own_rows, progress, records, release
+from t5x import neutral
 
 # Increased when the same files give different rows.
 VERSION = '1.1.0'
@@ -286,7 +286,7 @@ def _silent() -> Iterator[None]:
 def _say(config: Config, text: str) -> None:
   """Prints a line, except about the sample, which is prepared in no time."""
   if config.data != 'sample':
-    print(text, file=sys.stderr, flush=True)
+    neutral.say(text, err=True)
 
 
 def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:

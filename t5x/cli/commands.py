@@ -16,6 +16,7 @@ from t5x import (
   files,
   folder_lock,
   gin_utils,
+  neutral,
 )
 from t5x.cli import flags as flags_lib
 from t5x.cli import streams
@@ -56,7 +57,7 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
     distributed.check_agreement('configuration', gin.config_str())
     distributed.check_agreement('software', distributed.versions())
     if values.dry_run:
-      print(gin.config_str())
+      neutral.say(gin.config_str())
     else:
       with_gin()
 

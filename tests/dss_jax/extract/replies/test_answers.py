@@ -10,7 +10,8 @@ import pytest
 from hypothesis import strategies as st
 
 from dss_jax.data import completions, equations
-from dss_jax.extract import answers, prompts
+from dss_jax.extract import prompt_files, prompts
+from dss_jax.extract.replies import answers
 
 _OWN = prompts.Prompt(
   '', 'Q: {input}', 'A: {rationale} So the answer is {label}.', (), ()
@@ -138,7 +139,7 @@ def test_marks_that_exemplars_have_are_part_of_answers():
 def test_replies_about_published_rows_are_read_alike(
   data_set, text, rationale, label
 ):
-  assert _read(prompts.packaged(data_set), text) == (rationale, label)
+  assert _read(prompt_files.packaged(data_set), text) == (rationale, label)
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_replies_about_published_rows_are_read_alike(
 )
 @pytest.mark.parametrize('data_set', ['svamp', 'asdiv'])
 def test_an_equation_is_read_whole_or_not_at_all(data_set, text, label):
-  prompt = prompts.packaged(data_set)
+  prompt = prompt_files.packaged(data_set)
   assert _read(prompt, f'So. The answer is {text}') == ('So.', label)
   assert not label or equations.evaluate(label) is not None
 
@@ -225,7 +226,7 @@ def test_any_marks_around_a_label_are_no_part_of_it(label, inner, outer):
 @hypothesis.given(st.text('*_`#$\\ \n.(){}[]ab=+-') | st.text())
 @hypothesis.settings(max_examples=200, deadline=None)
 def test_any_reply_can_be_read(text):
-  for prompt in (_OWN, *map(prompts.packaged, completions.DATA_SETS)):
+  for prompt in (_OWN, *map(prompt_files.packaged, completions.DATA_SETS)):
     for said in (text, f'{text} So the answer is {text}'):
       prompt.parse(prompt.reply(said))
 
@@ -236,7 +237,7 @@ def test_any_reply_can_be_read(text):
 )
 def test_a_million_characters_take_no_time(data_set, piece):
   start = time.perf_counter()
-  prompt = prompts.packaged(data_set)
+  prompt = prompt_files.packaged(data_set)
   phrase = completions.rule(data_set).phrase
   text = piece * (300_000 // len(piece))
   for said in (f'{phrase} {text}', f'{text} {phrase} {text}', text):

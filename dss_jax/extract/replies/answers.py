@@ -297,7 +297,8 @@ def equation(line: str) -> str:
   text = _TIMES.sub('*', bare(text.translate(_SIGNS), '.'))
   # Words such as a unit may follow what ends with a parenthesis or a number.
   shorter = text.rstrip(_WORDS) if '(' in text else text
-  for part in (text, *text.split('='), shorter, *shorter.split('=')):
+  parts = (text, *text.split('='), shorter, *shorter.split('='))
+  for part in filter(str.strip, parts):
     if equations.evaluate(part) is not None:
       return _in_parentheses(part.strip())
   begin, end = text.find('('), text.rfind(')')

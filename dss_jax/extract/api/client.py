@@ -1,8 +1,7 @@
 """Client of an OpenAI-compatible API: one request, and what its answer means.
 
-The key is read from the environment and goes into the request's header only:
-whatever comes back is searched for it and stripped of it before anything else
-sees it.
+The key is read from the environment and goes into the request's header only;
+`secrets` removes it from whatever comes back, before anything else sees it.
 
 Requests go through aiohttp rather than the `openai` package, whose version 3.57
 with its aiohttp backend was tried in this module's place (25 November 2026, two
@@ -18,33 +17,19 @@ import base64
 import dataclasses
 import datetime
 import email.utils
-import ipaddress
-import json
-import os
-import re
 import resource
 from collections.abc import Mapping
 from typing import Any, Self
-from urllib import parse, request
+from urllib import parse
 
 import aiohttp
 
 from dss_jax import errors
-from dss_jax.extract import bodies, failures, prompts
+from dss_jax.extract import prompts
+from dss_jax.extract.api import addresses, bodies, failures, secrets
 
-_PATHS = {'chat': 'chat/completions', 'completion': 'completions'}
-_SURROGATE = re.compile('[\ud800-\udfff]')
-# Shorter keys are not secrets, but words for servers that ask for any key.
-_MIN_SECRET_LENGTH = 8
 # Files that are open besides connections.
 _OTHER_FILES = 64
-
-Failure = failures.Failure
-RetryableFailure = failures.RetryableFailure
-FatalFailure = failures.FatalFailure
-RowFailure = failures.RowFailure
-EmptyReply = bodies.EmptyReply
-Completion = bodies.Completion
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +45,7 @@ class Service:
     connections: how many may be open at once.
     key_variable: the environment variable that holds the key.
     proxy: the proxy's address; 'none' for none, None for the environment's.
+    recorded: what a journal keeps of how rows are asked besides parameters.
   """
 
   url: str
@@ -70,118 +56,12 @@ class Service:
   connections: int
   key_variable: str = 'OPENAI_API_KEY'
   proxy: str | None = None
+  recorded: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-
-def check_url(url: str) -> str:
-  """Returns an API's address without a trailing slash.
-
-  Raises:
-    DataError: it is not an address of an API, or it holds a secret.
-  """
-  parts = parse.urlsplit(url)
-  try:
-    has_host = bool(parts.hostname) and parts.port != 0
-  except ValueError:
-    has_host = False
-  if parts.scheme not in ('http', 'https') or not has_host:
-    raise errors.DataError(
-      f'--url {url!r}: expected an address such as'
-      ' http://127.0.0.1:8000/v1 or https://api.openai.com/v1.'
-    )
-  if parts.username or parts.password or parts.query:
-    raise errors.DataError(
-      '--url: expected an address without a password or a query, which would'
-      ' end up in files. Put the key into the environment variable that'
-      ' --api-key-env names.'
-    )
-  for path in _PATHS.values():
-    if parts.path.rstrip('/').endswith(f'/{path}'):
-      whole = url.rstrip('/').removesuffix(f'/{path}')
-      raise errors.DataError(
-        f'--url {url!r}: expected the address up to /v1, found that of an'
-        f' endpoint. Did you mean {whole!r}?'
-      )
-  return url.rstrip('/')
-
-
-def read_key(variable: str) -> str:
-  """Returns the key in an environment variable, '' if there is none.
-
-  Raises:
-    DataError: it cannot be sent in a header.
-  """
-  key = os.environ.get(variable, '').strip()
-  if not all('!' <= character <= '~' for character in key):
-    raise errors.DataError(
-      f'The environment variable {variable}: expected a key of visible ASCII'
-      ' characters, found others. Set it again.'
-    )
-  return key
-
-
-def _is_loopback(host: str) -> bool:
-  """Returns whether a host is this machine."""
-  if host == 'localhost' or host.endswith('.localhost'):
-    return True
-  try:
-    address = ipaddress.ip_address(host)
-  except ValueError:
-    return False
-  return address.is_loopback or address.is_unspecified
-
-
-def _bypasses_proxy(host: str, port: int | None) -> bool:
-  """Returns whether no_proxy names a host: a name, a suffix, or a network."""
-  place = host if port is None or ':' in host else f'{host}:{port}'
-  if request.proxy_bypass(place):
-    return True
-  names = request.getproxies().get('no', '').split(',')
-  for name in filter(lambda name: '/' in name, map(str.strip, names)):
-    try:
-      if ipaddress.ip_address(host) in ipaddress.ip_network(name, False):
-        return True
-    except ValueError:
-      continue
-  return False
-
-
-def find_proxy(url: str, given: str | None) -> str:
-  """Returns the address of the proxy for an API, '' for none.
-
-  Args:
-    url: the API's address. This machine's own has no proxy but a given one.
-    given: a proxy; 'none' for none, None for that of the environment
-      (`https_proxy`, `http_proxy`, `all_proxy`, except what `no_proxy` names).
-
-  Raises:
-    DataError: the proxy is of a kind that is not supported.
-  """
-  parts = parse.urlsplit(url)
-  host = parts.hostname or ''
-  option = '--proxy'
-  if given is None:
-    if _is_loopback(host) or _bypasses_proxy(host, parts.port):
-      return ''
-    proxies = request.getproxies()
-    scheme = parts.scheme if proxies.get(parts.scheme) else 'all'
-    given, option = proxies.get(scheme, ''), f'{scheme}_proxy'
-  if given in ('', 'none'):
-    return ''
-  whole = given if '://' in given else f'http://{given}'
-  try:
-    found = parse.urlsplit(whole)
-    is_known = found.scheme in ('http', 'https') and bool(found.hostname)
-    is_known = is_known and found.port != 0
-  except ValueError:
-    is_known = False
-  if not is_known:
-    # Not the address itself, which may hold a password.
-    raise errors.DataError(
-      f'{option}: expected the address of an HTTP proxy, such as'
-      ' http://proxy.example:3128, found another. Correct it, or give'
-      " --proxy none, or name the API's host in no_proxy."
-    )
-  return whole
+  @property
+  def identity(self) -> dict[str, Any]:
+    """What a journal keeps of how a row is asked, besides the model."""
+    return {'endpoint': self.endpoint, **self.recorded, **self.parameters}
 
 
 def retry_after(value: str | None) -> float | None:
@@ -219,7 +99,13 @@ def _wait(headers: Mapping[str, str]) -> float | None:
 
 
 class Client:
-  """Connections to the API, for use in an `async with`."""
+  """Connections to the API, for use in an `async with`.
+
+  Attributes:
+    service: endpoint, model and request parameters.
+    url: the API's address.
+    warning: what to say before the key is sent; '' for nothing.
+  """
 
   _session: aiohttp.ClientSession
 
@@ -233,9 +119,11 @@ class Client:
       DataError: the address or the key cannot be used.
     """
     self.service = service
-    self.url = check_url(service.url)
-    self._key = read_key(service.key_variable)
-    proxy = parse.urlsplit(find_proxy(self.url, service.proxy))
+    self.url = addresses.check_url(service.url)
+    self._key = secrets.read_key(service.key_variable)
+    self.warning = addresses.warning(self.url) if self._key else ''
+    proxy = parse.urlsplit(addresses.find_proxy(self.url, service.proxy))
+    hidden = [self._key, proxy.password or '']
     if proxy.netloc and self._key and self.url.startswith('http://'):
       raise errors.DataError(
         f'--url {self.url}: expected https:// with a key and a proxy'
@@ -252,6 +140,8 @@ class Client:
         code = base64.b64encode(parse.unquote(login).encode()).decode()
         # aiohttp sends it to the proxy alone, as Proxy-Authorization.
         self._proxy_headers = {'Authorization': f'Basic {code}'}
+        hidden.append(code)
+    self._secrets = secrets.Secrets(*hidden)
 
   async def __aenter__(self) -> Self:
     """Opens the session and returns the client."""
@@ -270,14 +160,6 @@ class Client:
     """Closes all connections."""
     await self._session.close()
 
-  def clean(self, text: str) -> str:
-    """Returns a text without the key and without lone surrogates."""
-    text = _SURROGATE.sub('\ufffd', text)
-    for secret in (self._key, json.dumps(self._key)[1:-1]):
-      if len(secret) >= _MIN_SECRET_LENGTH:
-        text = text.replace(secret, '[key]')
-    return text
-
   async def models(self) -> list[str] | None:
     """Returns the names of the models; None if the API does not list them.
 
@@ -289,9 +171,9 @@ class Client:
     if not isinstance(data, list):
       return None
     names = [model.get('id') for model in data if isinstance(model, dict)]
-    return [self.clean(name) for name in names if isinstance(name, str)]
+    return [self._secrets.line(n) for n in names if isinstance(n, str)]
 
-  async def ask(self, prompt: prompts.RenderedPrompt) -> Completion:
+  async def ask(self, prompt: prompts.RenderedPrompt) -> bodies.Completion:
     """Sends one request, once.
 
     Args:
@@ -308,9 +190,9 @@ class Client:
       'messages' if is_chat else 'prompt': prompt,
       **self.service.parameters,
     }
-    path = _PATHS[self.service.endpoint]
+    path = addresses.PATHS[self.service.endpoint]
     body = await self._request('POST', path, fields)
-    return bodies.completion(body, is_chat, self.clean)
+    return bodies.completion(body, is_chat, self._secrets)
 
   async def _request(
     self, method: str, path: str, body: dict[str, Any] | None
@@ -329,7 +211,7 @@ class Client:
       ) as response:
         data = await _read_body(response)
     except TimeoutError:
-      raise RetryableFailure(
+      raise failures.RetryableFailure(
         f'no answer within {self.service.timeout:g} s (--timeout)'
       ) from None
     except aiohttp.ClientHttpProxyError as error:
@@ -341,28 +223,30 @@ class Client:
       kind = type(error).__name__
       unreachable = isinstance(error, aiohttp.ClientConnectorError)
       way = f' by the proxy {self._proxy}' if self._proxy else ''
-      message = self.clean(f'{kind}{way}: {error!s:.200}')
-      raise RetryableFailure(message, unreachable=unreachable) from None
+      message = self._secrets.line(f'{kind}{way}: {error}')
+      raise failures.RetryableFailure(
+        message, unreachable=unreachable
+      ) from None
     if response.status == 407:
       raise self._proxy_failure(407, response.reason or '')
     if response.status != 200:
       raise bodies.failure(
         response.status,
         data,
-        self.clean,
+        self._secrets,
         _wait(response.headers),
         response.headers.get('Location', ''),
       )
-    return bodies.json_object(data, self.clean)
+    return bodies.json_object(data, self._secrets)
 
-  def _proxy_failure(self, status: int, words: str) -> Failure:
+  def _proxy_failure(self, status: int, words: str) -> failures.Failure:
     """Returns the exception to raise for what a proxy answers itself."""
-    message = self.clean(
-      f'the proxy {self._proxy} answered HTTP {status}: {bodies.neutral(words)}'
+    message = self._secrets.line(
+      f'the proxy {self._proxy} answered HTTP {status}: {words}'
     )
     if status in (403, 407):
-      return FatalFailure(message, 407)
-    return RetryableFailure(message)
+      return failures.FatalFailure(message, 407)
+    return failures.RetryableFailure(message)
 
 
 def _allow_connections(count: int) -> None:

@@ -13,7 +13,7 @@ import zlib
 import pytest
 
 from dss_jax import errors
-from dss_jax.extract import client
+from dss_jax.extract.api import addresses, client, failures
 from tests.dss_jax.extract.conftest import KEY
 
 
@@ -56,21 +56,23 @@ def test_a_completion_is_read(serve):
 @pytest.mark.parametrize(
   ('status', 'kind'),
   [
-    (400, client.Failure),
-    (401, client.FatalFailure),
-    (403, client.FatalFailure),
-    (404, client.FatalFailure),
-    (408, client.RetryableFailure),
-    (413, client.Failure),
-    (422, client.Failure),
-    (429, client.RetryableFailure),
-    (500, client.RetryableFailure),
-    (503, client.RetryableFailure),
+    (400, failures.Failure),
+    (401, failures.FatalFailure),
+    (403, failures.FatalFailure),
+    (404, failures.FatalFailure),
+    (408, failures.RetryableFailure),
+    (413, failures.Failure),
+    (422, failures.Failure),
+    (429, failures.RetryableFailure),
+    (500, failures.RetryableFailure),
+    (503, failures.RetryableFailure),
   ],
 )
 def test_a_status_says_whether_to_ask_again(serve, status, kind):
   _, url = serve(always=status)
-  with pytest.raises(client.Failure, match=f'HTTP {status}: It is br') as found:
+  with pytest.raises(
+    failures.Failure, match=f'HTTP {status}: It is br'
+  ) as found:
     _ask(url)
   assert type(found.value) is kind
 
@@ -80,7 +82,7 @@ def test_a_status_says_whether_to_ask_again(serve, status, kind):
 )
 def test_a_broken_answer_is_asked_for_again(serve, fault):
   _, url = serve(fault_rate=1.0, faults=(fault,), retry_after='7')
-  with pytest.raises(client.RetryableFailure) as found:
+  with pytest.raises(failures.RetryableFailure) as found:
     _ask(url)
   assert found.value.wait == (7.0 if fault == 'too many' else None)
   assert not found.value.unreachable
@@ -88,18 +90,20 @@ def test_a_broken_answer_is_asked_for_again(serve, fault):
 
 def test_a_server_that_asks_for_a_long_wait_ends_the_run(serve):
   _, url = serve(fault_rate=1.0, faults=('too many',), retry_after='3600')
-  with pytest.raises(client.FatalFailure, match='asks to wait 3600 s'):
+  with pytest.raises(failures.FatalFailure, match='asks to wait 3600 s'):
     _ask(url)
 
 
 def test_a_request_that_takes_too_long_is_given_up(serve):
   _, url = serve(latency=10.0)
-  with pytest.raises(client.RetryableFailure, match=r'no answer within 0\.2 s'):
+  with pytest.raises(
+    failures.RetryableFailure, match=r'no answer within 0\.2 s'
+  ):
     _ask(url, timeout=0.2)
 
 
 def test_nobody_at_the_address_is_told_apart():
-  with pytest.raises(client.RetryableFailure) as found:
+  with pytest.raises(failures.RetryableFailure) as found:
     _ask('http://127.0.0.1:9/v1')
   assert found.value.unreachable
 
@@ -114,30 +118,17 @@ def test_retry_after_is_seconds_or_a_date():
   assert client.retry_after('Wed, 21 Oct 2015 07:28:00 GMT') == 0.0
 
 
-def test_whatever_comes_back_loses_the_key(monkeypatch):
-  monkeypatch.setenv('A_KEY', KEY)
-  found = client.Client(_service('http://127.0.0.1:9/v1'))
-  assert found.clean(f'a {KEY} b\ud800') == 'a [key] b\ufffd'
-  # What servers take that ask for any key is a word like others.
-  monkeypatch.setenv('A_KEY', 'EMPTY')
-  found = client.Client(_service('http://127.0.0.1:9/v1'))
-  assert found.clean('an EMPTY box') == 'an EMPTY box'
-  for key, text in (('1234567', '1234567'), ('12345678', '[key]')):
-    monkeypatch.setenv('A_KEY', key)
-    assert client.Client(_service('http://a/v1')).clean(key) == text
-
-
 def test_an_address_with_a_secret_is_refused_without_telling_it():
   for url in ('http://a:secret@b/v1', 'http://b/v1?key=secret'):
     with pytest.raises(errors.DataError) as found:
-      client.check_url(url)
+      addresses.check_url(url)
     assert 'secret' not in str(found.value)
 
 
 @pytest.mark.parametrize('url', ['ftp://a/v1', 'http:///v1', 'https:', 'a/v1'])
 def test_what_is_no_address_is_refused(url):
   with pytest.raises(errors.DataError, match='expected an address such as'):
-    client.check_url(url)
+    addresses.check_url(url)
 
 
 # Servers that are no such servers.
@@ -177,16 +168,20 @@ def _http(status, body, *headers):
 @pytest.mark.parametrize(
   ('reply', 'kind', 'message'),
   [
-    (b'SSH-2.0-OpenSSH\r\n', client.RetryableFailure, 'Bad status line'),
-    (_http(200, b'[1]'), client.RetryableFailure, 'expected a JSON object'),
-    (_http(200, b'{"a'), client.RetryableFailure, 'expected JSON'),
-    (_http(502, b'<p>no</p>'), client.RetryableFailure, 'HTTP 502: no$'),
-    (_http(500, b'caf\xe9 down.'), client.RetryableFailure, 'caf\ufffd down$'),
-    (_http(400, b'{"detail": [1]}'), client.Failure, r'HTTP 400: \[1\]$'),
-    (_http(400, b'[{"msg": "too  long."}]'), client.Failure, ': too long$'),
+    (b'SSH-2.0-OpenSSH\r\n', failures.RetryableFailure, 'Bad status line'),
+    (_http(200, b'[1]'), failures.RetryableFailure, 'expected a JSON object'),
+    (_http(200, b'{"a'), failures.RetryableFailure, 'expected JSON'),
+    (_http(502, b'<p>no</p>'), failures.RetryableFailure, 'HTTP 502: no$'),
+    (
+      _http(500, b'caf\xe9 down.'),
+      failures.RetryableFailure,
+      'caf\ufffd down$',
+    ),
+    (_http(400, b'{"detail": [1]}'), failures.Failure, r'HTTP 400: \[1\]$'),
+    (_http(400, b'[{"msg": "too  long."}]'), failures.Failure, ': too long$'),
     (
       _http(429, b'{"error": {"code": "insufficient_quota"}}'),
-      client.FatalFailure,
+      failures.FatalFailure,
       'HTTP 429$',
     ),
   ],
@@ -194,7 +189,7 @@ def _http(status, body, *headers):
 def test_odd_answers_are_told_by_what_they_hold(reply, kind, message):
   with (
     _replying(reply) as (url, _),
-    pytest.raises(client.Failure, match=message) as found,
+    pytest.raises(failures.Failure, match=message) as found,
   ):
     _ask(url)
   assert type(found.value) is kind
@@ -224,7 +219,7 @@ def test_a_body_that_swells_is_not_read_to_its_end(status):
   message = 'found a larger body' if status == 200 else 'HTTP 500$'
   with (
     _replying(reply) as (url, _),
-    pytest.raises(client.RetryableFailure, match=message),
+    pytest.raises(failures.RetryableFailure, match=message),
   ):
     _ask(url)
   after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -238,7 +233,9 @@ def test_a_redirect_does_not_carry_the_key_elsewhere(monkeypatch, status):
     reply = _http(status, b'', f'Location: {elsewhere}/chat/completions')
     with (
       _replying(reply) as (url, first),
-      pytest.raises(client.FatalFailure, match=f'HTTP {status}: moved to http'),
+      pytest.raises(
+        failures.FatalFailure, match=f'HTTP {status}: moved to http'
+      ),
     ):
       _ask(url)
   assert KEY.encode() in first[0] and not heads
@@ -256,7 +253,7 @@ def test_a_redirect_does_not_carry_the_key_elsewhere(monkeypatch, status):
 def test_milliseconds_to_wait_come_first(headers, wait):
   with (
     _replying(_http(429, b'{}', *headers)) as (url, _),
-    pytest.raises(client.RetryableFailure) as found,
+    pytest.raises(failures.RetryableFailure) as found,
   ):
     _ask(url)
   assert found.value.wait == wait
@@ -334,9 +331,9 @@ def test_the_environment_says_which_proxy(proxies, url, variables, found):
     # As everywhere, a star among other names is no name.
     found = 'http://p'
   proxies(**variables)
-  assert client.find_proxy(url, None) == found
-  assert client.find_proxy(url, 'none') == ''
-  assert client.find_proxy(url, 'http://q:2') == 'http://q:2'
+  assert addresses.find_proxy(url, None) == found
+  assert addresses.find_proxy(url, 'none') == ''
+  assert addresses.find_proxy(url, 'http://q:2') == 'http://q:2'
 
 
 @pytest.mark.parametrize('given', ['socks5://p:1', 'http://', 'p:port', 'p:0'])
@@ -374,7 +371,7 @@ def test_a_key_is_not_sent_to_a_proxy_in_clear(proxies, monkeypatch):
 
 @pytest.mark.parametrize(
   ('status', 'kind'),
-  [(407, client.FatalFailure), (502, client.RetryableFailure)],
+  [(407, failures.FatalFailure), (502, failures.RetryableFailure)],
 )
 def test_a_tunnel_is_opened_without_the_key(proxies, monkeypatch, status, kind):
   monkeypatch.setenv('A_KEY', KEY)
@@ -391,7 +388,7 @@ def test_a_tunnel_is_opened_without_the_key(proxies, monkeypatch, status, kind):
 
 def test_a_proxy_that_is_not_there_is_named(proxies):
   proxies(all_proxy='http://me:secret@127.0.0.1:9')
-  with pytest.raises(client.RetryableFailure) as found:
+  with pytest.raises(failures.RetryableFailure) as found:
     _ask('https://a.example/v1')
   assert 'by the proxy http://127.0.0.1:9' in str(found.value)
   assert found.value.unreachable and 'secret' not in str(found.value)

@@ -6,11 +6,12 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from dss_jax.extract import prompts, thoughts
+from dss_jax.extract import prompt_files, prompts
+from dss_jax.extract.replies import thoughts
 
 _FORMAT = 'A: {rationale} So the answer is {label}.'
 _ANSWER = 'Herrings are fish. So the answer is yes.'
-_TAGS = (
+TAGS = (
   '<think>',
   '</think>',
   '< THINK >',
@@ -90,22 +91,22 @@ def test_tags_of_the_answers_own_format_are_no_thoughts():
   assert (found.rationale, found.label) == ('It is frozen.', 'yes')
 
 
-_pieces = st.sampled_from(
-  (*_TAGS, 'So the answer is', ' yes.', '\n', 'Q:', '<', '>', '/', '</s>')
+PIECES = st.sampled_from(
+  (*TAGS, 'So the answer is', ' yes.', '\n', 'Q:', '<', '>', '/', '</s>')
 ) | st.text(max_size=6)
 
 
 @hypothesis.given(
-  st.lists(_pieces, max_size=12).map(''.join), st.booleans(), st.booleans()
+  st.lists(PIECES, max_size=12).map(''.join), st.booleans(), st.booleans()
 )
 @hypothesis.settings(max_examples=300, deadline=None)
 def test_no_reply_leaves_a_tag_in_rationale_or_label(text, opened, cut):
   own = prompts.Prompt('', 'Q: {input}', _FORMAT, (), ())
-  for prompt in (own, *map(prompts.packaged, ('cqa', 'esnli', 'svamp'))):
+  for prompt in (own, *map(prompt_files.packaged, ('cqa', 'esnli', 'svamp'))):
     found = prompt.parse(prompt.reply(text, opened), cut)
     both = f'{found.rationale}\n{found.label}'
     assert not thoughts.has_tag(both)
-    for tag in _TAGS:
+    for tag in TAGS:
       assert tag.lower() not in both.lower()
 
 

@@ -27,6 +27,15 @@ _ADVICE = (
     ' completion.',
   ),
   (
+    r'no JSON object of a rationale and a label',
+    'The server does not hold to response_format: leave --structured out, and'
+    ' give --fresh.',
+  ),
+  (
+    r'response[_ ]format|json[_ ]schema',
+    'Leave --structured out, or the --param that asks for JSON.',
+  ),
+  (
     r'max_completion_tokens',
     'Give --param max_tokens=null --param max_completion_tokens=1000.',
   ),
@@ -56,6 +65,24 @@ _ADVICE = (
     r'|too (long|many tokens)|exceeds?[^.]{0,40}(context|token|length)',
     'Use fewer exemplars (--prompt) or a smaller --max-tokens.',
   ),
+)
+# A server that does not know `response_format`, or not with a schema; not one
+# that knows it and refuses what the schema holds.
+_FORMAT = r'(response[_ ]?format|json[_ ]schema|structured[_ ]outputs?)'
+_NOT_KNOWN = (
+  r'(un(supported|recogni[sz]ed|known|expected|available|used)'
+  r"|(not|n't|no)( be| yet| currently)? ?(support|permitted|allow|implement"
+  r'|available|known|recogni[sz]ed)|extra[_ ](field|input|forbidden)'
+  r'|(should|must) be[^.]{0,20}(text|json_object)(?!.*json_schema))'
+)
+_UNKNOWN_FORMAT = re.compile(
+  rf'{_FORMAT}.{{0,120}}{_NOT_KNOWN}|{_NOT_KNOWN}.{{0,120}}{_FORMAT}',
+  re.IGNORECASE,
+)
+_WRONG_SCHEMA = re.compile(
+  r'invalid.{0,20}schema|schema.{0,30}(invalid|is not valid)'
+  r'|additionalproperties|\benum\b|in context',
+  re.IGNORECASE,
 )
 _PATTERNS = tuple((re.compile(p, re.IGNORECASE), text) for p, text in _ADVICE)
 
@@ -132,3 +159,19 @@ def is_filter(words: str, code: str) -> bool:
     code: its code.
   """
   return code in _FILTER_CODES or bool(_FILTER.search(words))
+
+
+def is_unknown_format(words: str) -> bool:
+  """Returns whether a server says that it does not know `response_format`.
+
+  >>> is_unknown_format("This model does not support 'response_format'.")
+  True
+  >>> is_unknown_format("Invalid schema for response_format: not allowed")
+  False
+
+  Args:
+    words: the server's message.
+  """
+  if _WRONG_SCHEMA.search(words):
+    return False
+  return bool(_UNKNOWN_FORMAT.search(words))

@@ -1,24 +1,30 @@
 """Bodies of an API's answers: completions, errors, and what is neither.
 
-What a server says goes into messages as neutral text: without markup, without
-control characters, and bounded.
+What a server says goes into messages as neutral text: without secrets, markup
+and control characters, and bounded.
 """
 
 import dataclasses
 import html
+import itertools
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-from dss_jax.extract import failures, thoughts
+from dss_jax.extract.api import failures
+from dss_jax.extract.api import secrets as secrets_lib
+from dss_jax.extract.replies import thoughts
+from t5x import neutral
 
 # Bytes; a larger body is not a completion.
 MAX_BYTES = 64 * 2**20
 # If a server asks for a longer wait, it is better to come back later.
 MAX_WAIT_S = 900.0
-# Characters of a server's words in a message, and bytes to look for them in.
-_MAX_WORDS, _MAX_PAGE = 300, 20_000
+# Bytes of a page to look for a server's words in.
+_MAX_PAGE = 20_000
+# Counts of tokens that are kept of an answer.
+_MAX_COUNTS = 32
 # Statuses after which the same request may well succeed.
 _RETRYABLE_STATUSES = frozenset({408, 409, 425, 429}) | frozenset(
   range(500, 600)
@@ -31,7 +37,6 @@ _INVISIBLE = re.compile(
   r'<!--.*?-->|<(script|style)\b.*?</\1\s*>|<[!/?a-z][^>]*>',
   re.DOTALL | re.IGNORECASE,
 )
-_Clean = Callable[[str], str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,14 +80,14 @@ class EmptyReply(failures.RowFailure):
 
 
 def completion(
-  body: dict[str, Any], is_chat: bool, clean: _Clean
+  body: dict[str, Any], is_chat: bool, secrets: secrets_lib.Secrets
 ) -> Completion:
   """Reads the body of a successful answer.
 
   Args:
     body: a JSON object.
     is_chat: whether it answers a chat.
-    clean: removes the key and what is no Unicode from a text.
+    secrets: what to remove from texts.
 
   Raises:
     Failure: it holds no completion, but an error or something else.
@@ -93,9 +98,9 @@ def completion(
     choice = None
   error = body.get('error') or (choice or {}).get('error')
   if error:
-    raise _error_in_body(error, clean)
+    raise _error_in_body(error, secrets)
   if choice is None:
-    raise _no_completion(body, clean)
+    raise _no_completion(body, secrets)
   try:
     message = choice['message'] if is_chat else choice
     # No content at all is an answer too: an empty one.
@@ -107,24 +112,30 @@ def completion(
       found += [_words_of(message.get(name)) for name in _THOUGHT_FIELDS]
     refusal = refusal or _words_of(message.get('refusal'))
   except (KeyError, TypeError, AttributeError) as mistake:
+    why = secrets.line(repr(mistake), 60)
     raise failures.RetryableFailure(
-      f'expected a completion, found a body without one ({mistake!r:.60})'
+      f'expected a completion, found a body without one ({why})'
     ) from None
-  usage = body.get('usage')
-  counts = {
-    clean(name): count
-    for name, count in (usage if isinstance(usage, dict) else {}).items()
-    if isinstance(count, int) and count >= 0
-  }
   finish = choice.get('finish_reason')
   return Completion(
-    clean(text),
-    clean(finish) if isinstance(finish, str) else '',
-    counts,
+    secrets.clean(text),
+    secrets.line(finish, 80) if isinstance(finish, str) else '',
+    _counts(body.get('usage'), secrets),
     # Some servers send the same thoughts under two names.
-    clean('\n'.join(dict.fromkeys(filter(None, found)))),
-    clean(refusal),
+    secrets.clean('\n'.join(dict.fromkeys(filter(None, found)))),
+    secrets.clean(refusal),
   )
+
+
+def _counts(usage: Any, secrets: secrets_lib.Secrets) -> dict[str, int]:
+  """Returns the counts of tokens among what a server says it used."""
+  found = usage.items() if isinstance(usage, dict) else ()
+  counts = (
+    (secrets.line(name, 80), count)
+    for name, count in found
+    if type(count) is int and 0 <= count <= neutral.MAX_COUNT
+  )
+  return dict(itertools.islice(counts, _MAX_COUNTS))
 
 
 def _parts(content: Any) -> tuple[str, str, str]:
@@ -187,7 +198,7 @@ def check_answer(found: Completion, answer_format: str) -> None:
   if reply.answer:
     return
   if found.refusal:
-    raise EmptyReply(f'the model refused: {neutral(found.refusal)}', found)
+    raise EmptyReply(f'the model refused: {neutral.line(found.refusal)}', found)
   if found.finish == 'content_filter':
     raise EmptyReply('the server filtered the reply (content_filter)', found)
   thought = found.thoughts or reply.thoughts
@@ -196,24 +207,17 @@ def check_answer(found: Completion, answer_format: str) -> None:
     if thought
     else 'no content'
   )
-  ended = f', finish_reason {neutral(found.finish)!r}' if found.finish else ''
+  ended = f', finish_reason {found.finish!r}' if found.finish else ''
   raise EmptyReply(f'expected an answer, found {holds}{ended}', found)
 
 
 # Errors.
 
 
-def neutral(text: str) -> str:
-  """Returns a server's words as one bounded line without control characters."""
-  visible = ''.join(c if c.isprintable() else ' ' for c in text)
-  line = ' '.join(visible.split())
-  return line if len(line) <= _MAX_WORDS else f'{line[:_MAX_WORDS]}…'
-
-
 def failure(
   status: int,
   data: bytes,
-  clean: _Clean,
+  secrets: secrets_lib.Secrets,
   wait: float | None = None,
   location: str = '',
 ) -> failures.Failure:
@@ -222,16 +226,16 @@ def failure(
   Args:
     status: the HTTP status.
     data: the body.
-    clean: removes the key and what is no Unicode from a text.
+    secrets: what to remove from texts.
     wait: seconds that the server asks to wait.
     location: where a redirect points to.
   """
-  words, code = _error_message(data)
+  words, code = _error_message(data, secrets)
   if location:
     # Not what follows a '?', which may hold a secret.
-    place = clean(neutral(location.partition('?')[0]))
+    place = secrets.line(location.partition('?')[0])
     words = f'moved to {place}' + (f' ({words})' if words else '')
-  return _failure(status, clean(words), code, wait)
+  return _failure(status, words, code, wait)
 
 
 def _failure(
@@ -258,43 +262,45 @@ def _failure(
   return failures.Failure(message)
 
 
-def _error_in_body(error: Any, clean: _Clean) -> failures.Failure:
+def _error_in_body(
+  error: Any, secrets: secrets_lib.Secrets
+) -> failures.Failure:
   """Returns the exception to raise for an error in a body with status 200."""
-  words, code = _words(error)
+  words, code = _words(error, secrets)
   fields = error if isinstance(error, dict) else {}
   for status in (str(fields.get('code')), str(fields.get('status'))):
     if re.fullmatch('[45][0-9]{2}', status):
-      return _failure(int(status), clean(words), code)
+      return _failure(int(status), words, code)
   # Without a status the error may pass, as an overload does.
-  found = _failure(500, clean(words), code)
-  found.args = (f'the server reports an error: {clean(words) or code}',)
+  found = _failure(500, words, code)
+  found.args = (f'the server reports an error: {words or code}',)
   return found
 
 
-def _no_completion(body: dict[str, Any], clean: _Clean) -> failures.Failure:
+def _no_completion(
+  body: dict[str, Any], secrets: secrets_lib.Secrets
+) -> failures.Failure:
   """Returns the exception to raise for a JSON object without a choice."""
-  words, code = _words(body)
+  words, code = _words(body, secrets)
   if words and {'message', 'detail', 'msg'} & body.keys():
     status = body.get('code') or body.get('status')
     if isinstance(status, int) and 400 <= status < 600:
-      return _failure(status, clean(words), code)
+      return _failure(status, words, code)
     if failures.advice(words):
-      return failures.Failure(clean(words))
-    return failures.RetryableFailure(
-      f'expected a completion, found: {clean(words)}'
-    )
-  names = neutral(', '.join(body)) or 'no field'
+      return failures.Failure(words)
+    return failures.RetryableFailure(f'expected a completion, found: {words}')
+  names = secrets.line(', '.join(body), 60) or 'no field'
   return failures.RetryableFailure(
-    f'expected a completion, found a body without one ({clean(names):.60})'
+    f'expected a completion, found a body without one ({names})'
   )
 
 
-def json_object(data: bytes, clean: _Clean) -> dict[str, Any]:
+def json_object(data: bytes, secrets: secrets_lib.Secrets) -> dict[str, Any]:
   """Returns the JSON object of a body with status 200.
 
   Args:
     data: the body.
-    clean: removes the key and what is no Unicode from a text.
+    secrets: what to remove from texts.
 
   Raises:
     Failure: it is something else, which the message quotes.
@@ -306,25 +312,25 @@ def json_object(data: bytes, clean: _Clean) -> dict[str, Any]:
   try:
     value = json.loads(data)
   except (ValueError, RecursionError):
-    raise _not_json(data, clean) from None
+    raise _not_json(data, secrets) from None
   if not isinstance(value, dict):
-    shown = clean(neutral(json.dumps(value)))
+    shown = secrets.line(json.dumps(value), 100)
     raise failures.RetryableFailure(
-      f'expected a JSON object, found another value: {shown:.100}'
+      f'expected a JSON object, found another value: {shown}'
     )
   return value
 
 
-def _not_json(data: bytes, clean: _Clean) -> failures.Failure:
+def _not_json(data: bytes, secrets: secrets_lib.Secrets) -> failures.Failure:
   """Returns the exception to raise for a body that is not JSON."""
   text = data[:_MAX_PAGE].decode('utf-8', 'replace').lstrip()
-  words = clean(_plain_words(text))
+  words = _plain_words(text, secrets)
   quoted = f': {words}' if words else ''
   if re.match(r'(data|event|id|retry)?:', text):
     for line in text.splitlines():
       event = _event(line)
       if event.get('error'):
-        return _error_in_body(event['error'], clean)
+        return _error_in_body(event['error'], secrets)
     return failures.Failure(
       'expected one JSON object, found a stream of events (SSE). Turn'
       f' streaming off in the server or the proxy before it{quoted}'
@@ -347,25 +353,29 @@ def _event(line: str) -> dict[str, Any]:
   return value if isinstance(value, dict) else {}
 
 
-def _plain_words(text: str) -> str:
-  """Returns the words of a text or a web page, as `neutral` has them."""
+def _plain_words(text: str, secrets: secrets_lib.Secrets) -> str:
+  """Returns the words of a text or a web page as a line for a message."""
   if '<' in text:
     text = html.unescape(_INVISIBLE.sub(' ', text))
-  return neutral(text)
+  return secrets.line(text)
 
 
-def _error_message(data: bytes) -> tuple[str, str]:
+def _error_message(
+  data: bytes, secrets: secrets_lib.Secrets
+) -> tuple[str, str]:
   """Returns the words and the code in the body of an error."""
   try:
     body = json.loads(data)
   except (ValueError, RecursionError):
-    return _plain_words(data[:_MAX_PAGE].decode('utf-8', 'replace')), ''
+    text = data[:_MAX_PAGE].decode('utf-8', 'replace')
+    return _plain_words(text, secrets), ''
   # OpenAI has {'error': {…}}, others the object itself, a list or a text.
-  return _words(body.get('error', body) if isinstance(body, dict) else body)
+  error = body.get('error', body) if isinstance(body, dict) else body
+  return _words(error, secrets)
 
 
-def _words(error: Any) -> tuple[str, str]:
-  """Returns the words and the code of an error."""
+def _words(error: Any, secrets: secrets_lib.Secrets) -> tuple[str, str]:
+  """Returns the words and the code of an error, for a message."""
   if isinstance(error, list) and error:
     error = error[0]
   if isinstance(error, dict):
@@ -375,7 +385,8 @@ def _words(error: Any) -> tuple[str, str]:
     message, code = error, ''
   if not isinstance(message, str):
     message = json.dumps(message, ensure_ascii=False) if message else ''
-  return _plain_words(message), code if isinstance(code, str) else ''
+  code = secrets.line(code, 80) if isinstance(code, str) else ''
+  return _plain_words(message, secrets), code
 
 
 def _messages(error: dict[str, Any]) -> Iterator[Any]:
