@@ -90,8 +90,9 @@ def precompile(
   missing = partitioner.leave_missing_backend()
   if missing and jax.process_index() == 0:
     print(
-      f'PjitPartitioner.backend is {missing!r}, which is not here: compiling for'
-      f' {jax.default_backend()!r}. Run this on the machine that is to train.'
+      f'PjitPartitioner.backend is {missing!r}, which is not here: compiling'
+      f' for {jax.default_backend()!r}. Run this on the machine that is to'
+      ' train.'
     )
   commands.prepare_folder(model_dir)
   if verify_matching_vocabs_fn is not None:

@@ -25,10 +25,10 @@ _ROOT = pathlib.Path(__file__).parent.parent
 # Lowest first.
 FLOORS = {
   't5x': (
-    ('errors', 'metrics', 'configs'),
+    ('errors', 'metrics', 'configs', 'binary_search'),
     ('files', 'losses', 'state_utils', 'distributed', 'decoding', 'examples'),
     ('partitioning', 'optimizers', 'data'),
-    ('train_state', 'adafactor', 'checkpoints'),
+    ('train_state', 'adafactor', 'checkpoints', 'checkpoint_importer'),
     ('models', 'gin_utils'),
     ('initialization', 'trainer', 'inference', 'cli'),
     ('run', 'interactive_model'),

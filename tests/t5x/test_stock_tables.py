@@ -8,6 +8,7 @@ that name a value of T5X's, which stands where T5X has it, and options of ours.
 import pathlib
 
 import pytest
+
 from gin import config_parser
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -106,7 +107,8 @@ def test_the_table_has_the_defaults_that_users_count_on(file, line):
 
 @pytest.mark.parametrize(
   # This one makes its own task.
-  'file', sorted(set(_table()) - {'infer_from_tfexample_file'})
+  'file',
+  sorted(set(_table()) - {'infer_from_tfexample_file'}),
 )
 def test_every_dataset_imports_the_users_module(file):
   upstream, _ = _table()[file]
