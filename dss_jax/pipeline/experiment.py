@@ -9,7 +9,7 @@ import numbers
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import seqio
 
@@ -63,6 +63,9 @@ class Experiment:
     keep_blank: whether rows with a blank rationale stay in the rationale task,
       with nothing but the end token to learn, as in the published code.
   """
+
+  # For `t5x.gin_utils`: making one reads nothing.
+  checked_by_dry_run: ClassVar[bool] = True
 
   data_set: str
   data: tfds_builders.Data = 'sample'

@@ -46,6 +46,7 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
     )
     if values.dry_run:
       print(gin.config_str())
+      gin_utils.check_values()
     else:
       with_gin()
 

@@ -9,37 +9,20 @@ import pathlib
 
 import pytest
 
-from gin import config_parser
+from tests import gin_text
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _RUNS = _ROOT / 't5x' / 'configs' / 'runs'
 _TABLE = _ROOT / 'tests' / 'golden' / 't5x_stock_runs.txt'
 
 
-class _Written(str):
-  """A reference in a gin file, which prints as it is written."""
-
-  def __repr__(self):
-    return str(self)
-
-
-class _AsWritten(config_parser.ParserDelegate):
-  def configurable_reference(self, scoped_configurable_name, evaluate):
-    return _Written(f'@{scoped_configurable_name}{"()" * evaluate}')
-
-  def macro(self, macro_name):
-    return _Written(f'%{macro_name}')
-
-
 def _bindings(text) -> dict[str, str]:
   """Returns what a gin file binds, as it is written there."""
-  found = {}
-  for line in config_parser.ConfigParser(text, _AsWritten()):
-    if isinstance(line, config_parser.BindingStatement):
-      name = '/'.join(filter(None, (line.scope, line.selector)))
-      name = '.'.join(filter(None, (name, line.arg_name)))
-      assert name not in found, f'{name} is bound twice'
-      found[name] = repr(line.value)
+  found: dict[str, str] = {}
+  for selector, parameter, value in gin_text.bindings(text):
+    name = '.'.join(filter(None, (selector, parameter)))
+    assert name not in found, f'{name} is bound twice'
+    found[name] = value
   return found
 
 
