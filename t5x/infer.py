@@ -51,6 +51,7 @@ from t5x.run import progress
 from t5x.train import train  # noqa: F401
 
 SummarizeConfigFn = commands.SummarizeConfigFn
+create_task_from_tfexample_file = data.create_task_from_tfexample_file
 merge_chunks_to_file = results.merge_chunks_to_file
 write_inferences_to_file = results.write_inferences_to_file
 

@@ -76,7 +76,8 @@ def precompile(
   Args:
     model: what would be trained.
     train_dataset_cfg: what it would be trained on; only its shapes are used.
-    partitioner: lays arrays out on the devices.
+    partitioner: lays arrays out on the devices; those that are here if its
+      backend (a TPU by the stock file) is not.
     model_dir: where the texts go.
     random_seed: unused, since nothing is drawn here.
     get_dataset_fn: makes the dataset.
@@ -94,6 +95,13 @@ def precompile(
     errors.UserError: for a configuration that can't work.
   """
   del random_seed
+  missing = partitioner.leave_missing_backend()
+  if missing and jax.process_index() == 0:
+    print(
+      f'PjitPartitioner.backend is {missing!r}, which is not here: compiling'
+      f' for {jax.default_backend()!r}. Run this on the machine that is to'
+      ' train.'
+    )
   commands.prepare_folder(model_dir)
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(train_dataset_cfg, model)

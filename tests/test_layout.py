@@ -25,11 +25,11 @@ _ROOT = pathlib.Path(__file__).parent.parent
 # Lowest first.
 FLOORS = {
   't5x': (
-    ('errors', 'metrics', 'configs', 'neutral'),
+    ('errors', 'metrics', 'configs', 'neutral', 'binary_search'),
     ('files', 'losses', 'state_utils', 'distributed', 'decoding', 'examples'),
     ('folder_lock',),
     ('partitioning', 'optimizers', 'data'),
-    ('train_state', 'adafactor', 'checkpoints'),
+    ('train_state', 'adafactor', 'checkpoints', 'checkpoint_importer'),
     ('models', 'gin_utils'),
     ('initialization', 'trainer', 'inference', 'cli'),
     ('run', 'interactive_model'),

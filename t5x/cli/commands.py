@@ -58,6 +58,7 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
     distributed.check_agreement('software', distributed.versions())
     if values.dry_run:
       neutral.say(gin.config_str())
+      gin_utils.check_values()
     else:
       with_gin()
 

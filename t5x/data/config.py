@@ -91,7 +91,7 @@ def mixture_or_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
     errors.UserError: if the registry has no such name.
   """
   if cfg.module:
-    importlib.import_module(cfg.module)
+    _import_module(cfg.module)
   name = cfg.mixture_or_task_name
   if not isinstance(name, str):
     return name
@@ -104,6 +104,23 @@ def mixture_or_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
       ' gin file)?'
     )
   return seqio.get_mixture_or_task(name)
+
+
+def _import_module(name: str) -> None:
+  """Imports the module that registers a task."""
+  try:
+    importlib.import_module(name)
+  except ModuleNotFoundError as e:
+    # One that the module itself lacks is no mistake in its name.
+    if e.name is None or not f'{name}.'.startswith(f'{e.name}.'):
+      raise
+    hint = '`pip install --no-deps t5` brings it; '
+    raise errors.UserError(
+      f'DatasetConfig.module: there is no module {name!r} (macro'
+      f' MIXTURE_OR_TASK_MODULE): {e.name!r} is not found.'
+      f' {hint * (e.name == "t5")}modules are looked for in the working folder,'
+      ' in PYTHONPATH and among the installed packages.'
+    ) from e
 
 
 def get_vocabulary(

@@ -44,6 +44,14 @@ class SamplingLoopState:
   log_prob: Float[Array, 'BN']
 
 
+LogitCallbackFn = Callable[[jax.Array, SamplingLoopState], jax.Array]
+StateCallbackFn = Callable[[SamplingLoopState], SamplingLoopState]
+
+# T5X's name for the temperature below which it decodes greedily. Here exactly 0
+# is greedy, and any other temperature counts as it is.
+MIN_TEMPERATURE = 1e-4
+
+
 def _take(x: jax.Array, index: jax.Array) -> jax.Array:
   """Returns x[i, index[i]] for each row i."""
   return jnp.take_along_axis(x, index[:, None], axis=-1)[:, 0]
@@ -136,12 +144,8 @@ def temperature_sample(
   max_decode_steps: int | jax.Array | None = None,
   max_decode_steps_hard_limit: int | None = None,
   rescale_log_probs: bool = True,
-  state_callback_fn: (
-    Callable[[SamplingLoopState], SamplingLoopState] | None
-  ) = None,
-  logit_callback_fn: (
-    Callable[[jax.Array, SamplingLoopState], jax.Array] | None
-  ) = None,
+  state_callback_fn: StateCallbackFn | None = None,
+  logit_callback_fn: LogitCallbackFn | None = None,
 ) -> tuple[Int[Array, 'B N T'], Float[Array, 'B N']]:
   """Generates token by token, greedily or by sampling.
 

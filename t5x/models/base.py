@@ -8,7 +8,7 @@ Axes: B batch, L encoder length, T decoder length, V vocabulary.
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -21,7 +21,9 @@ from t5x import losses, optimizers
 from t5x import metrics as metrics_lib
 
 Batch = Mapping[str, jax.Array]
-MetricsMap = MutableMapping[str, clu_metrics.Metric]
+MetricsMap = metrics_lib.MetricsMap
+PyTree = Any
+PyTreeDef = jax.tree_util.PyTreeDef
 Params = Mapping[str, Any]
 Vocabulary = Any  # `seqio.Vocabulary`; this module doesn't import seqio.
 

@@ -22,6 +22,13 @@ class ActionMode(enum.Enum):
   INFER_EVAL = 3
 
 
+class PreemptionError(Exception):
+  """Raised by `train` when the run was told to stop and has saved.
+
+  Programs that call `train` may catch it, and end in order.
+  """
+
+
 class BaseAction(abc.ABC):
   """Something to do after a part of a run."""
 
