@@ -27,7 +27,6 @@ FLOORS = {
   't5x': (
     ('errors', 'metrics', 'configs', 'neutral', 'binary_search'),
     ('files', 'losses', 'state_utils', 'distributed', 'decoding', 'examples'),
-    ('folder_lock',),
     ('partitioning', 'optimizers', 'data'),
     ('train_state', 'adafactor', 'checkpoints', 'checkpoint_importer'),
     ('models', 'gin_utils'),

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 

@@ -12,6 +12,9 @@
   registry           what is registered already, and what is not
   registration       the tasks and mixtures of an experiment
   packing            several examples in a row
+  orders             epochs, cut into the windows of steps
+  steps              mixtures that lay out steps of so many label examples
+  step_rows          how many rows a step needs
   feature_converter  examples to packed batches, with each token's task
   row_shapes         row lengths that suit a data set
   lengths            what a run's lengths cut off its examples
@@ -24,4 +27,5 @@ Importing the package loads none of them.
 __all__ = (
   'experiment', 'feature_converter', 'lengths', 'methods', 'names', 'packing',
   'preprocessors', 'registration', 'row_shapes', 'sources', 'spelling',
+  'step_rows', 'steps',
 )

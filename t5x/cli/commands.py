@@ -14,7 +14,6 @@ from t5x import (
   distributed,
   errors,
   files,
-  folder_lock,
   gin_utils,
   neutral,
 )
@@ -89,7 +88,7 @@ def prepare_folder(
 def writing_folder(
   folder: str,
   summarize_config_fn: SummarizeConfigFn | None = None,
-  lock_file: str = folder_lock.FILE,
+  lock_file: str = files.folder_lock.FILE,
   name: str = 'MODEL_DIR',
 ) -> Iterator[None]:
   """As `prepare_folder`, and for as long as it is written to.
@@ -110,7 +109,7 @@ def writing_folder(
     stack.enter_context(files.naming_path_in_errors(folder, name=name))
     # The first process of a run writes for all of them.
     if jax.process_index() == 0:
-      stack.enter_context(folder_lock.writing(folder, lock_file))
+      stack.enter_context(files.folder_lock.writing(folder, lock_file))
     prepare_folder(folder, summarize_config_fn, name)
     yield
 

@@ -9,8 +9,9 @@ import jax
 import pytest
 
 import gin
-from t5x import checkpoints, errors, folder_lock, infer
+from t5x import checkpoints, errors, infer
 from t5x import data as data_lib
+from t5x.files import folder_lock
 from t5x.inference import results
 from tests.t5x import small_models, toy_task
 

@@ -6,8 +6,9 @@ import re
 import pytest
 import seqio
 
-from t5x import checkpoints, folder_lock
+from t5x import checkpoints
 from t5x.errors import UserError
+from t5x.files import folder_lock
 from tests.t5x import small_run
 
 

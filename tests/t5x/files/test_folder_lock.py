@@ -13,11 +13,13 @@ import time
 
 import pytest
 
-from t5x import errors, folder_lock
+from t5x import errors
+from t5x.files import folder_lock
 
 _HOLD = """
 import sys, time
-from t5x import errors, folder_lock
+from t5x import errors
+from t5x.files import folder_lock
 folder_lock.BEAT_SECONDS = float(sys.argv[2])
 try:
   with folder_lock.writing(sys.argv[1]):

@@ -31,7 +31,8 @@ from typing import Any
 
 from etils import epath
 
-from t5x import errors, files
+from t5x import errors
+from t5x.files import paths
 
 FILE = 'writer.json'
 # A living writer changes its record this often …
@@ -133,13 +134,13 @@ def _take(path: epath.Path, folder: str) -> Writer:
       raise _refused(folder, other)
     _wait_for_silence(path, folder, seen, other)
   own = Writer.this_process()
-  with files.naming_path_in_errors(folder), _exclusively(folder):
+  with paths.naming_path_in_errors(folder), _exclusively(folder):
     # What stood there may have been replaced meanwhile.
     newer = _writer(_read(path))
     if newer is not None and newer != other:
       raise _refused(folder, newer)
     _write(path, own, 0)
-  if files.is_remote(folder):
+  if paths.is_remote(folder):
     time.sleep(_SETTLE_SECONDS)
     last = _writer(_read(path))
     if last is not None and last != own:
@@ -186,7 +187,7 @@ def _beat(
       other = _writer(_read(path))
       if other is not None and other != own:
         _end(folder, other)
-      elif other is None or files.is_remote(folder):
+      elif other is None or paths.is_remote(folder):
         _write(path, own, number)
       else:
         # Needs no space on the disk, where a new file may have none.
@@ -204,7 +205,7 @@ def _end(folder: str, other: Writer) -> None:
 
 
 def _write(path: epath.Path, writer: Writer, beat: int) -> None:
-  with files.replacing(path) as work:
+  with paths.replacing(path) as work:
     work.write_text(json.dumps({**dataclasses.asdict(writer), 'beat': beat}))
 
 
@@ -213,7 +214,7 @@ def _read(path: epath.Path) -> tuple[bytes, int] | None:
   try:
     with path.open('rb') as file:
       content = file.read(_MAX_BYTES)
-    local = not files.is_remote(os.fspath(path))
+    local = not paths.is_remote(os.fspath(path))
     return content, os.stat(path).st_mtime_ns if local else 0
   except FileNotFoundError:
     return None
@@ -242,7 +243,7 @@ def _writer(seen: tuple[bytes, int] | None) -> Writer | None:
 @contextlib.contextmanager
 def _exclusively(folder: str) -> Iterator[None]:
   """Lets one process of this machine at a time look and write."""
-  if files.is_remote(folder):
+  if paths.is_remote(folder):
     yield
     return
   descriptor = os.open(folder, os.O_RDONLY)
