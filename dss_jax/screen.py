@@ -225,9 +225,13 @@ class Screen(trainer.BaseAction):
       if rationale is not None:
         body.append('generated rationale  ', style='dim')
         body.append(textwrap.shorten(_first(rationale, 'prediction'), 400))
-      title = rich_text.Text(f'test example {i}')
       self._console.print(
-        panel.Panel(body, title=title, title_align='left', box=box.ROUNDED)
+        panel.Panel(
+          body,
+          title=rich_text.Text(f'test example {i}'),
+          title_align='left',
+          box=box.ROUNDED,
+        )
       )
 
   def _task(self, *roles: str) -> str:

@@ -126,7 +126,7 @@ def names(values: Iterable[object], most: int = 8) -> str:
     values: the names.
     most: how many to show.
   """
-  shown = [line(value, 80) for value in values]
+  shown = [line(value, 120) for value in values]
   return ', '.join(shown[:most]) + (', …' if len(shown) > most else '')
 
 
