@@ -23,7 +23,8 @@ RUNS = 'runs'
 PREDICTIONS = 'predictions'
 SPLITS = ('validation', 'test')
 _METRICS = '-metrics.jsonl'
-_SPLIT = re.compile(r'_(validation|test)(?:_|$)')
+# The last one in a task's name: a teacher may be called `test`, too.
+_SPLIT = re.compile(r'_(validation|test)(?=_|$)')
 _PARAMETERS = re.compile(r'^Parameters: ([\d,]+)$', re.MULTILINE)
 _MACRO = re.compile(r'([A-Z][A-Z0-9_]*) = ?(.*)')
 
@@ -259,10 +260,10 @@ def _metric_files(
   """Returns the files of tasks that are measured by a metric, by split."""
   found = {}
   for path in sorted((run_dir / 'inference_eval').glob(f'*{_METRICS}')):
-    split = _SPLIT.search(path.name.removesuffix(_METRICS))
+    named = _SPLIT.findall(path.name.removesuffix(_METRICS))
     first = next(iter(read_lines(path)), {})
-    if split and metric in first:
-      found[split.group(1)] = path
+    if named and metric in first:
+      found[named[-1]] = path
   return dict(sorted(found.items(), key=lambda item: SPLITS.index(item[0])))
 
 

@@ -20,6 +20,8 @@ class Row:
     best: at the step that is best on test, so not comparable with the others.
     difference: to the first arm; None for that itself, and without common runs.
     corrected: p by Holm's rule over all comparisons of the study.
+    interval: of a single seed at the last step, for its questions alone; None
+      for several seeds.
   """
 
   cell: cells.Cell
@@ -30,6 +32,7 @@ class Row:
   best: statistics.Mean
   difference: statistics.Difference | None = None
   corrected: float | None = None
+  interval: Sequence[float] | None = None
 
 
 def compare(marks: answers.Marks, table: cells.Table) -> list[Row]:
@@ -75,6 +78,7 @@ def _row(
     difference=None
     if arm == table.first
     else _difference(marks, table.at(cell, table.first), runs),
+    interval=runs[0].last.interval['test'] if len(runs) == 1 else None,
   )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dss_jax.study import results
 from dss_jax.study.report import cells, comparison, findings
 
-COLUMNS = (
+_COLUMNS = (
   'trained on',
   'method',
   'seeds',
@@ -19,7 +19,8 @@ COLUMNS = (
   'p',
   'p, corrected³',
 )
-FOOTNOTES = (
+_WITHOUT_DIFFERENCE = _COLUMNS.index('difference²')
+_FOOTNOTES = (
   '¹ The step is chosen by the very questions that it is measured with, so this'
   ' is not comparable with the other columns, nor with results elsewhere that'
   ' are not chosen like that.',
@@ -30,14 +31,38 @@ FOOTNOTES = (
 )
 
 
+def columns(table: cells.Table) -> tuple[str, ...]:
+  """Returns the heads of the table; one arm alone has no difference."""
+  return _COLUMNS if len(table.arms) > 1 else _COLUMNS[:_WITHOUT_DIFFERENCE]
+
+
+def footnotes(table: cells.Table) -> tuple[str, ...]:
+  """Returns what the small numbers of `columns` stand for."""
+  return _FOOTNOTES if len(table.arms) > 1 else _FOOTNOTES[:1]
+
+
+def caption(table: cells.Table) -> str:
+  """Returns what the numbers of the table are."""
+  text = (
+    'Accuracy of labels on test in percent: mean ± standard error over seeds;'
+    ' of a single seed, the 95% interval for its questions alone.'
+  )
+  if len(table.arms) > 1:
+    text += f' Differences are to {table.name(table.first)}.'
+  return text
+
+
 def cells_of(table: cells.Table, row: comparison.Row) -> list[str]:
-  """Returns a row's texts, in the order of `COLUMNS`."""
+  """Returns a row's texts, in the order of `columns`."""
   found = row.difference
-  return [
+  last = comparison.with_error(row.last)
+  if row.interval:
+    last += ' ({:.1f} to {:.1f})'.format(*row.interval)
+  texts = [
     table.place_with_rows(row.cell),
     table.name(row.arm),
     str(len(row.seeds)),
-    comparison.with_error(row.last),
+    last,
     comparison.with_error(row.validated),
     comparison.with_error(row.best),
     comparison.signed(found.value) if found else '',
@@ -45,6 +70,7 @@ def cells_of(table: cells.Table, row: comparison.Row) -> list[str]:
     comparison.p_value(found.p) if found else '',
     comparison.p_value(row.corrected),
   ]
+  return texts[: len(columns(table))]
 
 
 def title(table: cells.Table) -> str:
@@ -90,23 +116,19 @@ def markdown(
   parts += [_escaped(text) for text in said]
   parts += [f'**{_escaped(note)}**' for note in findings.notes(table)]
   parts += [
-    'Accuracy of labels on test in percent: mean ± standard error over seeds.'
-    + (
-      f' Differences are to {_escaped(table.name(table.first))}.'
-      if len(table.arms) > 1
-      else ''
-    ),
-    _markdown_table(COLUMNS, [cells_of(table, row) for row in rows]),
-    '\n'.join(f'{note}\\' for note in FOOTNOTES).removesuffix('\\'),
+    _escaped(caption(table)),
+    _markdown_table(columns(table), [cells_of(table, row) for row in rows]),
+    '\n'.join(f'{note}\\' for note in footnotes(table)).removesuffix('\\'),
   ]
   parts += [f'![{name.partition(".")[0]}]({name})' for name in pictures]
-  parts += [
-    '## What differs between the methods',
-    _markdown_table(
-      ('', *(table.name(arm) for arm in table.arms)),
-      [[name, *texts] for name, texts in findings.what_differs(table)],
-    ),
-  ]
+  if len(table.arms) > 1:
+    parts += [
+      '## What differs between the methods',
+      _markdown_table(
+        ('', *(table.name(arm) for arm in table.arms)),
+        [[name, *texts] for name, texts in findings.what_differs(table)],
+      ),
+    ]
   return '\n\n'.join(parts) + '\n'
 
 

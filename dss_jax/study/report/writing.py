@@ -107,7 +107,8 @@ def _html(
     legend=[(table.name(arm), n) for n, arm in enumerate(table.arms)],
     colors=list(zip(figures.COLORS, figures.DARK_COLORS, strict=True)),
     pictures=pictures,
-    columns=summary.COLUMNS,
+    columns=summary.columns(table),
+    caption=summary.caption(table),
     rows=[
       (place, [texts[1:] for texts in group])
       for place, group in itertools.groupby(
@@ -115,9 +116,9 @@ def _html(
         key=lambda texts: texts[0],
       )
     ],
-    footnotes=summary.FOOTNOTES,
+    footnotes=summary.footnotes(table),
     differs=[[name, *texts] for name, texts in findings.what_differs(table)]
-    if rows
+    if len(table.arms) > 1
     else [],
     curves=_curves(marks.out_dir, table),
     questions=questions,

@@ -125,3 +125,21 @@ def test_a_run_without_a_number_of_parameters_is_told(tmp_path):
   info.write_text('Mesh: none\n')
   with pytest.raises(errors.DataError, match=r'model-info.txt: expected'):
     results.parameters(info)
+
+
+def test_a_split_is_the_last_one_in_a_tasks_name(tmp_path):
+  run_dir = finished_run.write(
+    tmp_path, finished_run.spec(fraction=0.5), [True] * 4, earlier=()
+  )
+  folder = run_dir / 'inference_eval'
+  for split in ('validation', 'test'):
+    old = f'cqa_sample_rationale_palm_{split}'
+    for path in folder.glob(f'{old}*'):
+      new = path.name.replace(old, f'cqa_sample_rationale_test_{split}_f0.5')
+      path.rename(folder / new)
+  found = results.answer_files(run_dir, 'bleu', 60)
+  assert {split: path.name for split, path in found.items()} == {
+    split: f'cqa_sample_rationale_test_{split}_f0.5-000060.jsonl'
+    for split in ('validation', 'test')
+  }
+  assert all(path.exists() for path in found.values())

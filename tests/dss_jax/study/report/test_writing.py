@@ -117,7 +117,11 @@ def test_a_study_that_has_begun_is_shown(tmp_path):
   report.write(tmp_path, ['finetune', 'dss'], planned=2)
   page = (tmp_path / 'report.html').read_text()
   assert '1 of 2 runs are finished.' in page
-  assert 'id="browser"' not in page
+  assert 'id="browser"' not in page and 'id="differs"' not in page
+  summary = (tmp_path / 'summary.md').read_text()
+  assert 'best on test¹ |\n' in summary and 'difference' not in summary
+  # Of a single seed, the interval for its questions.
+  assert re.search(r'\| dss \| 1 \| [\d.]+ \([\d.]+ to [\d.]+\) \|', summary)
   results.write(tmp_path, found)
   report.write(tmp_path, ['finetune', 'dss'], planned=2)
   text = html.unescape((tmp_path / 'report.html').read_text())
