@@ -73,9 +73,12 @@ class Session:
           self._out, {run.name: run for run in runs}, pool.size
         )
         ending = driver.Driver(self._out, runs, pool, table).drive()
+      # First what failed, which a report that fails must not hide.
+      code = self._close(ending)
       if ending.done:
         report.write(self._out, self._grid.methods, len(runs))
-    return self._close(ending)
+        click.echo(f'{self._out / "report.html"} and summary.md: the results')
+    return code
 
   def _plan(self) -> list[planned.Run]:
     """Returns the runs, if the folder may have them."""
@@ -96,8 +99,6 @@ class Session:
 
   def _close(self, ending: driver.Ending) -> int:
     """Says how it ended; returns the exit code."""
-    if ending.done:
-      click.echo(f'{self._out / "report.html"} and summary.md: the results')
     for name, reason in ending.failed.items():
       log = run_folder.RunFolder(self._out, name).log
       click.echo(

@@ -21,15 +21,13 @@ _UNSEEN = re.compile(
   '[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e'
   '\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]'
 )
-_PICTURES = 0x2400  # Of control characters, in their order.
-_DELETE, _PICTURE_OF_DELETE = 0x7F, '\u2421'
 
 
 def visible(text: str, limit: int) -> str:
   r"""Returns text as it can be shown: nothing hidden, and not too long.
 
   >>> visible('\x1b[31mred', 40), visible('abcdef', 4)
-  ('␛[31mred', 'abcd… (2 more characters)')
+  ('⟨U+001B⟩[31mred', 'abcd… (2 more characters)')
 
   Args:
     text: what somebody else wrote.
@@ -37,14 +35,8 @@ def visible(text: str, limit: int) -> str:
   """
   rest = len(text) - limit
   end = f'… ({rest:,} more characters)' if rest > 0 else ''
-  return _UNSEEN.sub(_picture, text[:limit].replace('\r\n', '\n')) + end
-
-
-def _picture(match: re.Match[str]) -> str:
-  code = ord(match.group())
-  if code < ord(' '):
-    return chr(_PICTURES + code)
-  return _PICTURE_OF_DELETE if code == _DELETE else f'⟨U+{code:04X}⟩'
+  shown = text[:limit].replace('\r\n', '\n')
+  return _UNSEEN.sub(lambda found: f'⟨U+{ord(found[0]):04X}⟩', shown) + end
 
 
 def render(template: str, script: str, **values: Any) -> str:

@@ -1,6 +1,7 @@
 """`dss study` and Dask as processes, to be killed."""
 
 import contextlib
+import json
 import os
 import pathlib
 import subprocess
@@ -46,33 +47,38 @@ def call(folder, *arguments):
 
 @contextlib.contextmanager
 def dask(folder, workers):
-  """Yields the address of a scheduler, whose workers are processes."""
+  """Yields the address of a scheduler, whose workers are processes.
+
+  Each worker has one core, as those of `--workers` do on two cores: the number
+  of cores decides in which order numbers are added.
+  """
+  file = folder / 'scheduler.json'
+  common = ('--no-dashboard', '--scheduler-file', str(file))
+  cores = sorted(os.sched_getaffinity(0))
   commands = [
-    ('scheduler', '--host', '127.0.0.1', '--port', '0', '--no-dashboard'),
+    ('scheduler', '--host', '127.0.0.1', '--port', '0', *common),
     *[
-      ('worker', '--nthreads', '1', '--resources', 'RUN=1', '--no-dashboard')
+      ('worker', '--nthreads', '1', '--resources', 'RUN=1', *common)
       for _ in range(workers)
     ],
   ]
-  file = folder / 'scheduler.json'
   processes = []
   try:
     for n, command in enumerate(commands):
-      processes.append(
-        subprocess.Popen(
-          [
-            *(sys.executable, '-m', 'dask', *command),
-            *('--scheduler-file', str(file)),
-          ],
-          stdout=(folder / f'dask_{n}.log').open('wb'),
-          stderr=subprocess.STDOUT,
-          env=environment(folder),
-          cwd=folder,
+      with (folder / f'dask_{n}.log').open('wb') as log:
+        processes.append(
+          subprocess.Popen(
+            [
+              *('taskset', '-c', str(cores[n % len(cores)])),
+              *(sys.executable, '-m', 'dask', *command),
+            ],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment(folder),
+            cwd=folder,
+          )
         )
-      )
     until(lambda: file.exists() and file.read_text().endswith('}'), 60)
-    import json
-
     yield json.loads(file.read_text())['address']
   finally:
     for process in reversed(processes):

@@ -182,7 +182,7 @@ def test_hostile_text_is_shown_as_text(pages, server):
     text = page.locator('article').first.inner_text()
     assert '</script><script>document.title = "taken"' in text
     assert '<img src=' in text
-    assert '␛[31mred␛[0m ⟨U+202E⟩reversed' in text
+    assert '⟨U+001B⟩[31mred⟨U+001B⟩[0m ⟨U+202E⟩reversed' in text
     assert 'more characters)' in text
     assert page.locator('#questions img, #questions script').count() == 0
     assert page.title().startswith('Study')

@@ -18,8 +18,8 @@ _CSS = (
   [
     ('plain é 猫', 'plain é 猫'),
     ('two\nlines\tand a tab', 'two\nlines\tand a tab'),
-    ('\x1b[31mred\x1b[0m', '␛[31mred␛[0m'),
-    ('a\x00b\rc\x7f', 'a␀b␍c␡'),
+    ('\x1b[31mred\x1b[0m', '⟨U+001B⟩[31mred⟨U+001B⟩[0m'),
+    ('a\x00b\rc\x7f', 'a⟨U+0000⟩b⟨U+000D⟩c⟨U+007F⟩'),
     ('\u202eevil\u202c', '⟨U+202E⟩evil⟨U+202C⟩'),
     ('half \ud83d', 'half ⟨U+D83D⟩'),
     ('\x9b31m', '⟨U+009B⟩31m'),
