@@ -121,6 +121,13 @@ class RunResult:
   best_test: Evaluation
   predictions: str
 
+  @property
+  def short_commit(self) -> str:
+    """Twelve digits of the commit, and its `+`; `none` for no commit."""
+    if self.commit is None:
+      return 'none'
+    return self.commit[:12] + ('+' if self.commit.endswith('+') else '')
+
   def to_json(self) -> str:
     """Returns a line for `results.jsonl`, without the end of the line.
 

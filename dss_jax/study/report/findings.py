@@ -157,7 +157,7 @@ def notes(table: cells.Table) -> list[str]:
   runs = [run for arm in table.arms for run in table.all_of(arm)]
   for what, texts in (
     ('versions', {_text(run.versions) for run in runs}),
-    ('commits', {str(run.commit) for run in runs}),
+    ('commits', {run.short_commit for run in runs}),
     ('devices', {run.device for run in runs}),
   ):
     if len(texts) > 1:

@@ -151,7 +151,7 @@ def _versions(table: cells.Table) -> list[str]:
       ', '.join(
         [
           *(f'{name} {version}' for name, version in run.versions.items()),
-          *([f'commit {run.commit[:12]}'] if run.commit else []),
+          f'commit {run.short_commit}',
           run.device,
         ]
       )

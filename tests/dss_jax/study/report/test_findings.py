@@ -126,11 +126,12 @@ def _result(alpha=0.2, **changes):
 
 def test_an_unfair_comparison_is_told():
   fair, other = _result(), _result(0.5, label_examples=32)
-  other = dataclasses.replace(other, device='a GPU')
+  other = dataclasses.replace(other, device='a GPU', commit=f'{"ab" * 20}+')
   notes = findings.notes(cells.arrange([fair, other]))
   assert notes == [
     'Not a fair comparison with all rows: label examples a step differ,'
     ' dss, α = 0.2 16, dss, α = 0.5 32.',
+    'Runs have different commits: abababababab+; none.',
     'Runs have different devices: a CPU; a GPU.',
   ]
 
