@@ -20,7 +20,7 @@ class Dropout(nn.Dropout):
   """`flax.linen.Dropout`, with a mask for each group of positions."""
 
   # flax's own method takes no groups.
-  def __call__(  # type: ignore[override]
+  def __call__(
     self,
     inputs: Float[Array, 'B L D'],
     deterministic: bool | None = None,
