@@ -10,6 +10,9 @@
   registry           what is registered already, and what is not
   registration       the tasks and mixtures of an experiment
   packing            several examples in a row
+  orders             epochs, cut into the windows of steps
+  steps              mixtures that lay out steps of so many label examples
+  step_rows          how many rows a step needs
   feature_converter  examples to packed batches, with each token's task
   row_shapes         row lengths that suit a data set
 
@@ -20,5 +23,6 @@ Importing the package loads none of them.
 
 __all__ = (
   'experiment', 'feature_converter', 'methods', 'names', 'packing',
-  'preprocessors', 'registration', 'row_shapes', 'sources',
+  'preprocessors', 'registration', 'row_shapes', 'sources', 'step_rows',
+  'steps',
 )

@@ -6,6 +6,7 @@ imported all; it ends with the exit codes of `t5x.train`.
 
 import atexit
 import functools
+import importlib
 import json
 import multiprocessing
 import os
@@ -72,14 +73,14 @@ def call(
   max_skipped_steps=5,
   accept_other_run=False,
   restore=None,
+  train_cfg=None,
   **options,
 ):
   """Trains; returns the last step and state."""
   return train.train(
     model=model or NoisyTable(),
-    train_dataset_cfg=data_config(
-      'train', batch_size=batch_size, data_shards=data_shards
-    ),
+    train_dataset_cfg=train_cfg
+    or data_config('train', batch_size=batch_size, data_shards=data_shards),
     train_eval_dataset_cfg=(
       data_config('validation', shuffle=False) if evaluate else None
     ),
@@ -158,6 +159,8 @@ def _process(options, log, devices):
 def _run(options):
   """Runs `call`; `distributed` are the arguments of `distributed.start`.
 
+  `module` names one whose `call` is run instead.
+
   `snapshot_period` are the seconds between snapshots of the input.
   """
   distributed = options.pop('distributed', None)
@@ -168,7 +171,8 @@ def _run(options):
   if options.pop('slow_steps', False):
     # Long enough for signals to meet a run that is under way.
     options['actions'] = {'TRAIN': [_Slowly(breaks)]}
-  call(**options)
+  module = options.pop('module', __name__)
+  importlib.import_module(module).call(**options)
 
 
 class _Slowly:

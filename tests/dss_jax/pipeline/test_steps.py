@@ -12,7 +12,6 @@ from dss_jax import feature_converters, mixtures
 from dss_jax.errors import DataError
 from dss_jax.pipeline import step_rows, steps
 from t5x import data, errors
-from t5x.data import iterator
 
 LENGTHS = {'inputs': 120, 'targets': 112}
 _RATIONALE = 2
@@ -150,7 +149,7 @@ def test_two_hosts_read_what_one_does_also_after_a_kill(parts, pack):
   config = config_of(step)
 
   def opened(host, state=None, snapshot=None):
-    made = iterator.TrainIterator(
+    made = data.TrainIterator(
       batches(config, host, 2), lambda batch: batch, snapshot_period=0
     )
     if state is not None:
