@@ -19,6 +19,7 @@ _SPREAD = 0x9E3779B9
 class Dropout(nn.Dropout):
   """`flax.linen.Dropout`, with a mask for each group of positions."""
 
+  # flax's own method takes no groups.
   def __call__(
     self,
     inputs: Float[Array, 'B L D'],
