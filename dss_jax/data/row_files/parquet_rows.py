@@ -66,7 +66,7 @@ class Reader:
 
     try:
       yield
-    except (pyarrow.ArrowException, OSError, MemoryError) as error:
+    except (pyarrow.ArrowException, OSError, MemoryError, ValueError) as error:
       raise errors.DataError(
         f'{self._place}: expected a Parquet file, found: {error!s:.120}. Write'
         ' it again, or give JSON lines.'
@@ -100,7 +100,9 @@ class Reader:
         batch = next(batches, None)
       if batch is None:
         return
-      columns = [self._values(batch.column(name), name) for name in names]
+      with self._faults():
+        # A text that is no UTF-8 is found here.
+        columns = [self._values(batch.column(name), name) for name in names]
       self._meter.read(self._stream.tell())
       if not names:
         columns = [[] for _ in range(batch.num_rows)]

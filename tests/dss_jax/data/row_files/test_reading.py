@@ -6,6 +6,7 @@ import io
 import json
 import tracemalloc
 
+import numpy as np
 import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -269,6 +270,7 @@ def test_values_of_parquet_are_what_was_written(tmp_path):
   columns = {
     'dictionary': pyarrow.array(['a', None, 'a']).dictionary_encode(),
     'short': pyarrow.array([0.1, None, 2.5], pyarrow.float32()),
+    'half': pyarrow.array(np.array([0.1, 2.0, 3.0], np.float16)),
     'lists': pyarrow.array([['x', None], None, []]),
     'large': pyarrow.array(['p', 'q', None], pyarrow.large_string()),
     'truth': pyarrow.array([True, None, False]),
@@ -276,13 +278,25 @@ def test_values_of_parquet_are_what_was_written(tmp_path):
   }
   parquet.write_table(pyarrow.table(columns), path, row_group_size=2)
   assert read(path, tuple(columns))[1] == [
-    {'dictionary': 'a', 'short': 0.1, 'lists': ['x', None], 'large': 'p',
+    {'dictionary': 'a', 'short': 0.1, 'half': 0.1,
+      'lists': ['x', None], 'large': 'p',
      'truth': True, 'nothing': None},
-    {'dictionary': None, 'short': None, 'lists': None, 'large': 'q',
+    {'dictionary': None, 'short': None, 'half': 2.0,
+      'lists': None, 'large': 'q',
      'truth': None, 'nothing': None},
-    {'dictionary': 'a', 'short': 2.5, 'lists': [], 'large': None,
+    {'dictionary': 'a', 'short': 2.5, 'half': 3.0,
+      'lists': [], 'large': None,
      'truth': False, 'nothing': None},
   ]  # fmt: skip
+
+
+def test_parquet_texts_that_are_no_utf_8_are_refused(tmp_path):
+  path = tmp_path / 'a.parquet'
+  data = pyarrow.array([b'\xff\xfe'])
+  texts = pyarrow.StringArray.from_buffers(1, *data.buffers()[1:])
+  parquet.write_table(pyarrow.table({'input': texts}), path)
+  with pytest.raises(errors.DataError, match='a Parquet file, found: '):
+    read(path)
 
 
 def test_work_that_takes_long_says_how_far_it_is():
