@@ -227,7 +227,7 @@ def _as_user_errors() -> Iterator[None]:
         f' in quotes of their own: --gin.{name}="\'…\'").'
       ) from e
     raise errors.UserError(
-      f'Gin configuration: {e}{_close_parameter(str(e))}'
+      f'Gin configuration: {e}{_close_parameter(str(e))}{_close_name(str(e))}'
     ) from e
   except ImportError as e:
     raise errors.UserError(
@@ -291,6 +291,15 @@ def check_values() -> None:
     configurable = gin.get_configurable(name)
     if getattr(configurable, 'checked_by_dry_run', False):
       configurable()
+
+
+def _close_name(message: str) -> str:
+  """Returns a did-you-mean for gin's message about an unknown configurable."""
+  match = re.search(r"No configurable matching '([\w./]+)'", message)
+  if not match:
+    return ''
+  known = re.findall(r'(?m)^([\w./]+?)(?:\.\w+ =|:$)', gin.config_str())
+  return errors.did_you_mean(match.group(1), known)
 
 
 def _close_parameter(message: str) -> str:

@@ -178,7 +178,21 @@ def transformations(
         require_all_rules_match=cfg.strict,
       )
     )
+    # Whoever gives rules says what of the checkpoint is used.
+    found.append(_only_the_models)
   return found
+
+
+def _only_the_models(
+  state_dict: restore.StateDict,
+  target_state_dict: restore.StateDict,
+  *,
+  is_resuming: bool,
+) -> restore.StateDict:
+  """Leaves out what the model lacks, with a line in the log."""
+  if is_resuming:
+    return state_dict
+  return state_utils.intersect_state(state_dict, target_state_dict)
 
 
 def _is_legacy(

@@ -171,7 +171,13 @@ class _Search:
     flat = (live_beam + jnp.arange(rows)[:, None] * beams).reshape(-1)
     return cache_lib.same_kind(
       cache_lib.cache_map(
-        lambda x: jnp.take(x, flat, axis=self.cache_offset), cache
+        # A counter may be one number for all rows.
+        lambda x: (
+          x
+          if x.ndim <= self.cache_offset
+          else jnp.take(x, flat, axis=self.cache_offset)
+        ),
+        cache,
       ),
       old,
     )

@@ -110,7 +110,7 @@ _MISTAKES = {
   'a name that a module lacks': (
     'train',
     lambda folder: [*_train(folder), '--gin.utils.DatasetConfg.seed=1'],
-    "the module t5x.utils has no 'DatasetConfg'.*mean 'DatasetConfig'",
+    "matching 'utils.DatasetConfg'.*mean 'utils.DatasetConfig'",
   ),
   'a path without quotes of its own': (
     'train',
@@ -121,9 +121,9 @@ _MISTAKES = {
     'train',
     lambda folder: [
       *_train(folder),
-      '--gin.train/utils.DatasetConfig.task_feature_lengths=@utils.DatasetConfig()',
+      '--gin.train_script.train.trainer_cls=@trainer.Trainer()',
     ],
-    "DatasetConfig needs 'mixture_or_task_name', .*Bind .*DatasetConfig.split",
+    "Trainer needs 'model', .* which nothing binds.*Bind Trainer.model, ",
   ),
   'a value of an experiment, in a dry run': (
     'train',

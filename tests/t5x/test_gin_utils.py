@@ -183,7 +183,7 @@ _IMPORTS = 'from __gin__ import dynamic_registration\nfrom t5x import utils\n'
     ),
     (
       'trainer.Trainer.num_microbatches = 1',
-      r"'trainer' was not provided by an import.*Add the import to the gin",
+      r"(?s)'trainer' was not provided by an import.*Add the import to the",
     ),
   ],
 )
