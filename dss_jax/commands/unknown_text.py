@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from dss_jax.data import own_rows, records, row_formats
 from dss_jax.pipeline import experiment as experiment_lib
-from dss_jax.pipeline import preprocessors, registration, spelling
+from dss_jax.pipeline import preprocessors, registration
+from dss_jax.pipeline.scoring import spelling
 
 COLUMNS = ('input', 'label', 'rationale')
 _CHARACTERS = 10

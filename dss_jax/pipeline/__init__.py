@@ -4,9 +4,7 @@
   experiment         what a run trains on: options, and what they come to
   names              what its tasks and mixtures are called
   preprocessors      a row to the inputs and targets of a task
-  metrics            what a prediction is scored with
-  answers            predictions and labels, as they are compared
-  spelling           what a vocabulary makes of texts, and what it lacks
+  scoring            predictions and labels, compared and scored
   sources            SeqIO data sources over the TFDS data sets
   cached_tasks       SeqIO tasks that keep a small set's finished examples
   registry           what is registered already, and what is not
@@ -26,6 +24,6 @@ Importing the package loads none of them.
 
 __all__ = (
   'experiment', 'feature_converter', 'lengths', 'methods', 'names', 'packing',
-  'preprocessors', 'registration', 'row_shapes', 'sources', 'spelling',
+  'preprocessors', 'registration', 'row_shapes', 'scoring', 'sources',
   'step_rows', 'steps',
 )

@@ -19,7 +19,8 @@ import tensorflow as tf
 from jaxtyping import Int64
 
 from dss_jax.data import own_rows
-from dss_jax.pipeline import answers, preprocessors
+from dss_jax.pipeline import preprocessors
+from dss_jax.pipeline.scoring import answers
 
 # Rows per shard. SeqIO keeps the rows of smaller data sets in memory, which
 # fixes their order for all epochs; this must be kept in the same cases.

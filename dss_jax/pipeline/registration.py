@@ -6,9 +6,8 @@ import seqio
 import tensorflow as tf
 
 from dss_jax.data import completions, own_rows, records, tfds_builders
+from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import (
-  answers,
-  metrics,
   names,
   packing,
   preprocessors,
@@ -17,7 +16,7 @@ from dss_jax.pipeline import (
   step_rows,
   steps,
 )
-from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline.scoring import answers, metrics
 
 EVAL_SPLIT = 'eval'
 EVALUATED = ('validation', 'test')

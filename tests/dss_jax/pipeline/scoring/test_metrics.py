@@ -5,7 +5,7 @@ import doctest
 import pytest
 from scipy import stats
 
-from dss_jax.pipeline import metrics
+from dss_jax.pipeline.scoring import metrics
 
 
 def test_the_examples_in_the_docstrings_hold():

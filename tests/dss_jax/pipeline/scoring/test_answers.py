@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dss_jax import errors, mixtures, own_data
-from dss_jax.pipeline import answers, metrics, preprocessors, spelling
+from dss_jax.pipeline import preprocessors
+from dss_jax.pipeline.scoring import answers, metrics, spelling
 from tests import small_vocabularies
 
 KINDS = {

@@ -13,7 +13,7 @@ import numpy as np
 import seqio
 
 from dss_jax.data import equations
-from dss_jax.pipeline import spelling
+from dss_jax.pipeline.scoring import spelling
 
 # The normal distribution has 95% within so many standard deviations.
 _DEVIATIONS = statistics.NormalDist().inv_cdf(0.975)

@@ -3,7 +3,7 @@
 import seqio
 
 from dss_jax import mixtures
-from dss_jax.pipeline import spelling
+from dss_jax.pipeline.scoring import spelling
 from tests import small_vocabularies
 
 

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dss_jax.data import completions, equations
-from dss_jax.pipeline import metrics, preprocessors
+from dss_jax.pipeline import preprocessors
+from dss_jax.pipeline.scoring import metrics
 
 SECONDS = 0.05
 PIECES = (

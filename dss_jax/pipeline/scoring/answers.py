@@ -13,7 +13,8 @@ from typing import Any
 import seqio
 
 from dss_jax import errors
-from dss_jax.pipeline import preprocessors, spelling
+from dss_jax.pipeline import preprocessors
+from dss_jax.pipeline.scoring import spelling
 
 
 class Answers:
