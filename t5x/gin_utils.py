@@ -298,8 +298,11 @@ def _close_name(message: str) -> str:
   match = re.search(r"No configurable matching '([\w./]+)'", message)
   if not match:
     return ''
-  known = re.findall(r'(?m)^([\w./]+?)(?:\.\w+ =|:$)', gin.config_str())
-  return errors.did_you_mean(match.group(1), known)
+  # Names alone, without the scopes before them.
+  known = re.findall(
+    r'(?m)^(?:[\w./]+/)?([\w.]+?)(?:\.\w+ =|:$)', gin.config_str()
+  )
+  return errors.did_you_mean(match.group(1).rpartition('/')[2], known)
 
 
 def _close_parameter(message: str) -> str:

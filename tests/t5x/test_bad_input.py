@@ -121,7 +121,7 @@ _MISTAKES = {
     'train',
     lambda folder: [
       *_train(folder),
-      '--gin.train_script.train.trainer_cls=@trainer.Trainer()',
+      '--gin.train.trainer_cls=@trainer.Trainer()',
     ],
     "Trainer needs 'model', .* which nothing binds.*Bind Trainer.model, ",
   ),

@@ -87,12 +87,6 @@ def test_logical_axes_stand_in_for_arrays():
   assert axes.flax_mutables['batch_stats']['mean'] == P('mlp')
 
 
-def test_parameters_without_axes_are_not_split():
-  plain = {'params': variables()['params']}
-  state = train_state.FlaxOptimTrainState.create(adafactor.Adafactor(), plain)
-  assert state.as_logical_axes().params == {'mlp': {'kernel': None}}
-
-
 def test_the_optimizer_is_told_the_axes():
   optimizer_def = adafactor.Adafactor(
     logical_factor_rules=adafactor.standard_logical_factor_rules()

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen import partitioning as flax_partitioning
 
 from t5x import adafactor, metrics, models, partitioning, train_state
 
@@ -44,7 +45,11 @@ class ToyModel(models.BaseModel):
     return jnp.sum(batch['x'] @ params['w'], axis=-1)
 
   def get_initial_variables(self, rng, input_shapes, input_types=None):
-    return {'params': {'w': jax.random.normal(rng, (3, 2))}}
+    names = flax_partitioning.AxisMetadata(('embed', 'mlp'))
+    return {
+      'params': {'w': jax.random.normal(rng, (3, 2))},
+      'params_axes': {'w_axes': names},
+    }
 
 
 def batch(rows=8, seed=0, rare=0.0):

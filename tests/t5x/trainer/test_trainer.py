@@ -63,8 +63,16 @@ def test_four_adafactor_steps_agree_with_t5x(name):
     adafactor.Adafactor(decay_rate=0.8, step_offset=0),
     z_loss=1e-4,
   )
+  shapes = {k: v.shape for k, v in golden.batch.items()}
+  axes = jax.eval_shape(
+    lambda key: model.get_initial_variables(key, shapes), jax.random.key(0)
+  )['params_axes']
   state = train_state.FlaxOptimTrainState.create(
-    model.optimizer_def, {'params': jax.tree.map(jnp.asarray, golden.params)}
+    model.optimizer_def,
+    {
+      'params': jax.tree.map(jnp.asarray, golden.params),
+      'params_axes': axes,
+    },
   )
   steps = golden.facts['adafactor_lr1e-3']['loss_and_grad_norm']
   with make(model, state, data=1, learning_rate_fn=lambda _: 1e-3) as t:
