@@ -286,8 +286,9 @@ def _number(value: Any) -> Any:
 
 
 def _split(task: str) -> str:
-  found = re.search(r'_(validation|test)(?:_|$)', task)
-  return found.group(1) if found else task
+  # The last one, since a teacher may be called `test`, too.
+  found = re.findall(r'_(validation|test)(?=_|$)', task)
+  return found[-1] if found else task
 
 
 def _percent(value: float) -> str:

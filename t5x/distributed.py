@@ -30,7 +30,7 @@ import numpy as np
 from jax._src import distributed as jax_distributed
 from jax.experimental import multihost_utils
 
-from t5x import errors
+from t5x import errors, neutral
 
 # A process that is silent for so long is lost; all others end then.
 HEARTBEAT_SECONDS = 30
@@ -145,20 +145,17 @@ def _limited_wait(address: str | None, count: int | None) -> Iterator[None]:
   def watch() -> None:
     if joined.wait(_PATIENCE_SECONDS):
       return
-    print(
-      f'Waiting{place} for {others}, up to {START_SECONDS:.0f} s.',
-      file=sys.stderr,
-      flush=True,
+    neutral.say(
+      f'Waiting{place} for {others}, up to {START_SECONDS:.0f} s.', err=True
     )
     if joined.wait(START_SECONDS - _PATIENCE_SECONDS):
       return
-    print(
+    neutral.say(
       f'\nerror: after {START_SECONDS:.0f} s not {others} have met{place}.'
       ' Start each one with the same --coordinator_address and'
       ' --process_count, and a --process_index of its own, from 0; process 0'
       ' listens at that address.',
-      file=sys.stderr,
-      flush=True,
+      err=True,
     )
     os._exit(errors.UserError.exit_code)
 

@@ -97,7 +97,7 @@ def precompile(
   del random_seed
   missing = partitioner.leave_missing_backend()
   if missing and jax.process_index() == 0:
-    print(
+    neutral.say(
       f'PjitPartitioner.backend is {missing!r}, which is not here: compiling'
       f' for {jax.default_backend()!r}. Run this on the machine that is to'
       ' train.'

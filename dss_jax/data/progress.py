@@ -4,6 +4,8 @@ import sys
 import time
 from typing import IO
 
+from t5x import neutral
+
 # Seconds before the first line, and between lines.
 _PATIENCE = 3.0
 # How many rows there are between two looks at the clock.
@@ -76,8 +78,9 @@ class Progress:
   def _write(self, text: str, end: str) -> None:
     over = self._stream.isatty()
     # What is written over may be longer.
-    print('\r' * over + text + ' ' * 4 * over, end=end, file=self._stream,
-          flush=True)  # fmt: skip
+    shown = neutral.text(text)
+    self._stream.write('\r' * over + shown + ' ' * 4 * over + end)
+    self._stream.flush()
 
 
 def silent() -> Progress:

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
@@ -23,7 +24,7 @@ from etils import epath
 
 from dss_jax import errors, sample
 from dss_jax.data import own_rows, progress, records, release
-from t5x import neutral
+from t5x import files, neutral
 
 # Increased when the same files give different rows.
 VERSION = '1.1.0'
@@ -316,6 +317,23 @@ def _stale(builder: tfds.core.DatasetBuilder) -> bool:
   return builder.info.metadata.get('content') != digits
 
 
+@contextlib.contextmanager
+def _alone(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+  """Waits until no other process prepares a data set, and keeps others out.
+
+  What a process that was killed left half-made is removed.
+  """
+  folder = builder.data_path.parent
+  folder.mkdir(parents=True, exist_ok=True)
+  with files.folder_lock.writing(
+    os.fspath(folder), f'{builder.data_path.name}.writer.json', patient=True
+  ):
+    # Names that TFDS gives to what is not complete.
+    for path in folder.glob(f'incomplete.*_{builder.data_path.name}'):
+      path.rmtree()
+    yield
+
+
 def _prepare(
   make: Callable[[], tfds.core.DatasetBuilder],
   builder: tfds.core.DatasetBuilder,
@@ -333,10 +351,15 @@ def _prepare(
   try:
     if config.data == 'release':
       release.fetch(builder.data_dir_root)
-    _say(config, f'Preparing {builder.name}/{config.name}, once …')
-    builder.told_to = sys.stderr
-    with _silent():
-      builder.download_and_prepare(download_config=download_config)
+    with _alone(builder):
+      # Another process may have done so meanwhile.
+      other = make()
+      if _is_prepared(other) and not _stale(other):
+        return other
+      _say(config, f'Preparing {builder.name}/{config.name}, once …')
+      builder.told_to = sys.stderr
+      with _silent():
+        builder.download_and_prepare(download_config=download_config)
     rows = (f'{k} {v.num_examples}' for k, v in builder.info.splits.items())
     _say(config, f'Prepared {", ".join(rows)} rows in {builder.data_path}')
     return builder

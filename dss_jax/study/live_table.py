@@ -12,6 +12,7 @@ import rich.text
 
 from dss_jax.study import planned, results
 from dss_jax.study.running import execution, run_folder
+from t5x import neutral
 
 # Failed runs that the table lists; the command names all of them at its end.
 _MOST_FAILED = 10
@@ -75,8 +76,8 @@ class Table:
     console: rich.console.Console | None = None,
   ):
     self._out, self._runs, self._size = out, runs, size
-    self.console = console or rich.console.Console(
-      highlight=False, soft_wrap=not rich.console.Console().is_terminal
+    self.console = console or neutral.console(
+      highlight=False, soft_wrap=not neutral.console().is_terminal
     )
     self._live = rich.live.Live(
       console=self.console, auto_refresh=False, transient=True

@@ -10,6 +10,7 @@ import rich.text
 
 from dss_jax.study import live_table, planned, results
 from dss_jax.study.running import execution
+from t5x import neutral
 
 
 def show(
@@ -26,7 +27,7 @@ def show(
     workers: runs that go on beside each other; 0 if unknown.
     console: where to write; None for standard output.
   """
-  console = console or rich.console.Console(highlight=False)
+  console = console or neutral.console(highlight=False)
   table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
   kinds: dict[str, list[planned.Run]] = {}
   for run in runs:

@@ -18,6 +18,7 @@ from dss_jax.study import (
 )
 from dss_jax.study import grid as grid_lib
 from dss_jax.study.running import places, pools, run_folder
+from t5x import neutral
 
 
 class Session:
@@ -77,7 +78,7 @@ class Session:
       code = self._close(ending)
       if ending.done:
         report.write(self._out, self._grid.methods, len(runs))
-        click.echo(f'{self._out / "report.html"} and summary.md: the results')
+        neutral.say(f'{self._out / "report.html"} and summary.md: the results')
     return code
 
   def _plan(self) -> list[planned.Run]:
@@ -101,15 +102,14 @@ class Session:
     """Says how it ended; returns the exit code."""
     for name, reason in ending.failed.items():
       log = run_folder.RunFolder(self._out, name).log
-      click.echo(
-        f'{name} failed: {run_folder.printable(reason)}\n  its log: {log}',
-        err=True,
+      neutral.say(
+        f'{name} failed: {neutral.line(reason)}\n  its log: {log}', err=True
       )
     if ending.stopped is not None:
       click.echo('Stopped. The same command goes on.', err=True)
       return 128 + ending.stopped
     if ending.failed:
-      click.echo(
+      neutral.say(
         f'{len(ending.failed)} runs failed. The same command tries them again.',
         err=True,
       )

@@ -25,6 +25,10 @@ from t5x.data import config
 _LENGTH = struct.Struct('<Q')
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4
 _FILE_NAME = re.compile(r'-(\w+)\.tfrecord-(\d+)-of-(\d+)$')
+# How TensorFlow tells that a Python function raised one of our errors.
+_MISTAKE = re.compile(
+  r'\b(?:UserError|DataError|DamagedError): (.+?)(?:\nTraceback |\n\n|\Z)', re.S
+)
 _AGAIN = (
   'Prepare the data set again: remove its folder, or set --tfds_data_dir to'
   ' another place.'
@@ -58,6 +62,9 @@ def naming_damage_in_errors(
 ) -> Iterator[None]:
   """Turns what TensorFlow can't read into an error with file and record.
 
+  A user's mistake that a Python function of the pipeline raised, which
+  TensorFlow hands on as text, is raised as one again.
+
   Args:
     configs: what is read inside.
   """
@@ -65,6 +72,8 @@ def naming_damage_in_errors(
   try:
     yield
   except tf.errors.OpError as error:
+    if mistake := _MISTAKE.search(str(error)):
+      raise errors.UserError(mistake.group(1).strip()) from error
     for path in _paths(configs):
       _read_all(path)
     raise error

@@ -22,7 +22,6 @@ import json
 import os
 import pathlib
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -31,7 +30,7 @@ from typing import Any
 
 from etils import epath
 
-from t5x import errors
+from t5x import errors, neutral
 from t5x.files import paths
 
 FILE = 'writer.json'
@@ -96,20 +95,27 @@ class Writer:
     return f'process {self.pid} on {self.host!r}, since {self.since}'
 
 
+class HeldError(errors.UserError):
+  """Another process writes into a folder."""
+
+
 @contextlib.contextmanager
-def writing(folder: str, file: str = FILE) -> Iterator[None]:
+def writing(
+  folder: str, file: str = FILE, patient: bool = False
+) -> Iterator[None]:
   """Keeps others from writing into a folder.
 
   Args:
     folder: local or remote; it exists.
     file: name of the record, for folders with several parts that are written
       apart.
+    patient: whether to wait until nobody else writes there.
 
   Raises:
-    errors.UserError: another process writes there.
+    HeldError: another process writes there, and `patient` is False.
   """
   path = epath.Path(folder) / file
-  own = _take(path, folder)
+  own = _take_in_turn(path, folder) if patient else _take(path, folder)
   stop = threading.Event()
   beats = threading.Thread(
     target=_beat, args=(path, folder, own, stop), daemon=True
@@ -123,6 +129,19 @@ def writing(folder: str, file: str = FILE) -> Iterator[None]:
     with contextlib.suppress(OSError):
       if _writer(_read(path)) == own:
         path.unlink(missing_ok=True)
+
+
+def _take_in_turn(path: epath.Path, folder: str) -> Writer:
+  """Writes this process's record once no other process writes there."""
+  told = False
+  while True:
+    try:
+      return _take(path, folder)
+    except HeldError as error:
+      if not told:
+        neutral.say(f'{neutral.message(error)} Waiting for it.', err=True)
+        told = True
+      time.sleep(_POLL_SECONDS)
 
 
 def _take(path: epath.Path, folder: str) -> Writer:
@@ -152,10 +171,10 @@ def _wait_for_silence(
   path: epath.Path, folder: str, seen: object, other: Writer
 ) -> None:
   """Waits until a record was unchanged for long enough, or is gone."""
-  print(
+  neutral.say(
     f'{folder}: {other} was writing here. Waiting for up to'
     f' {STALE_SECONDS:.0f} s to see whether it still is.',
-    file=sys.stderr,
+    err=True,
   )
   end = time.monotonic() + STALE_SECONDS
   while time.monotonic() < end:
@@ -167,8 +186,8 @@ def _wait_for_silence(
       raise _refused(folder, _writer(now) or other)
 
 
-def _refused(folder: str, other: Writer) -> errors.UserError:
-  return errors.UserError(
+def _refused(folder: str, other: Writer) -> HeldError:
+  return HeldError(
     f'{folder}: expected a folder that no other process writes to; {other},'
     ' does. Wait for it, end it, or choose another folder.'
   )
@@ -195,11 +214,10 @@ def _beat(
 
 
 def _end(folder: str, other: Writer) -> None:
-  print(
+  neutral.say(
     f'{folder}: {other}, took this folder over, since this process did not'
     f' answer for {STALE_SECONDS:.0f} s. It ends here, and saves nothing more.',
-    file=sys.stderr,
-    flush=True,
+    err=True,
   )
   os._exit(errors.UserError.exit_code)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dss_jax.study import results
 from dss_jax.study.report import cells, comparison, findings
+from t5x import neutral
 
 _COLUMNS = (
   'trained on',
@@ -157,7 +158,9 @@ def csv_text(found: Sequence[results.RunResult]) -> str:
   buffer = io.StringIO()
   writer = csv.DictWriter(buffer, names, lineterminator='\n')
   writer.writeheader()
-  writer.writerows(lines)
+  for line in lines:
+    # A spreadsheet reads some texts as formulas.
+    writer.writerow({k: neutral.cell(value) for k, value in line.items()})
   return buffer.getvalue()
 
 

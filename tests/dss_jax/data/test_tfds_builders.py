@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from dss_jax import errors
 from dss_jax.data import records, tfds_builders
+from t5x.files import folder_lock
 
 
 def prepare(data, data_set='cqa', teacher='palm'):
@@ -57,6 +58,43 @@ def test_preparing_data_is_said_in_two_lines(write_release, tfds_dir, capfd):
     f'Preparing dss_cqa/{name}, once …',
     f'Prepared train 24, test 6 rows in {builder.data_path}',
   ]
+
+
+def test_what_a_killed_process_left_half_made_is_removed(
+  write_release, tfds_dir
+):
+  data = write_release()
+  config = tfds_builders.find_config('cqa', str(data), 'palm')
+  folder = tfds_dir / 'dss_cqa' / config.name
+  version = tfds_builders.VERSION
+  half = folder / f'incomplete.7DAR2V_{version}'
+  kept = folder / f'incomplete.7DAR2V_9{version}'
+  for made in (half, kept):
+    made.mkdir(parents=True)
+    (made / 'dss_cqa-train.tfrecord-00000-of-00001').write_bytes(b'x')
+  builder = prepare(data)
+  assert builder.is_prepared()
+  # The other one is of another version, and none of our business.
+  assert sorted(path.name for path in folder.iterdir()) == [version, kept.name]
+
+
+def test_another_process_that_prepares_the_same_is_waited_for(
+  write_release, tfds_dir, monkeypatch, capfd
+):
+  data = write_release()
+  config = tfds_builders.find_config('cqa', str(data), 'palm')
+  folder = tfds_dir / 'dss_cqa' / config.name
+  folder.mkdir(parents=True)
+  monkeypatch.setattr(folder_lock, '_POLL_SECONDS', 0.05)
+  lock = f'{tfds_builders.VERSION}.writer.json'
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    with folder_lock.writing(str(folder), lock):
+      waiting = pool.submit(prepare, data)
+      with pytest.raises(concurrent.futures.TimeoutError):
+        waiting.result(timeout=0.5)
+      assert not (folder / tfds_builders.VERSION).exists()
+    assert waiting.result(timeout=60).is_prepared()
+  assert 'does. Wait for it' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize('other_is_first', [False, True])

@@ -120,6 +120,39 @@ def test_a_damaged_record_is_named_where_it_is_read(files):
     list(pipeline.get_dataset(_config(), 0, 1, converter, num_epochs=1))
 
 
+@pytest.mark.parametrize('kind', [errors.UserError, errors.DamagedError])
+def test_a_mistake_that_a_function_of_the_pipeline_finds_stays_one(kind):
+  message = 'Step 3 does not fit: 4 > 3.\nSet ROWS_PER_STEP [[x]].'
+
+  def check(value):
+    raise kind(message)
+
+  def checked(value):
+    return tf.numpy_function(check, [value], tf.int64)
+
+  dataset = tf.data.Dataset.range(3).map(checked)
+  with (
+    pytest.raises(errors.UserError) as raised,
+    tfrecords.naming_damage_in_errors([]),
+  ):
+    list(dataset)
+  assert str(raised.value) == message
+
+
+def test_another_error_of_a_function_of_the_pipeline_is_passed_on():
+  def fail(value):
+    raise KeyError('nothing that a user did')
+
+  def failing(value):
+    return tf.numpy_function(fail, [value], tf.int64)
+
+  with (
+    pytest.raises(tf.errors.OpError, match='nothing that a user did'),
+    tfrecords.naming_damage_in_errors([]),
+  ):
+    list(tf.data.Dataset.range(3).map(failing))
+
+
 def test_a_run_does_not_start_on_such_files(files, tmp_path, monkeypatch):
   os.truncate(files[0], files[0].stat().st_size - 5)
   monkeypatch.setattr(small_run.toy_task, 'NAME', _NAME)
