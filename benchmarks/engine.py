@@ -16,6 +16,7 @@ from t5x.examples.t5 import network
 
 # T5 1.1: embedding, heads, layers per side, mlp.
 SIZES = {
+  'tiny': (64, 1, 2, 128),
   'small': (512, 6, 8, 1024),
   'base': (768, 12, 12, 2048),
   'large': (1024, 16, 24, 2816),

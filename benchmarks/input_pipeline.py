@@ -54,25 +54,31 @@ def batches(options: argparse.Namespace, row_shape: tuple[int, int]):
   from dss_jax.pipeline import feature_converter
   from t5x import data
 
-  name = mixtures.train_mixture(
+  experiment = mixtures.Experiment(
     data_set=options.data_set,
     data=options.data,
     method=options.method,
     paired=options.paired,
     vocabulary=vocabularies.vocabulary(options.vocabulary),
   )
+  step = mixtures.Step(
+    experiment,
+    dict(zip(('inputs', 'targets'), row_shape, strict=True)),
+    options.labels,
+    None if options.labels else options.rows,
+    seed=options.seed,
+  )
   config = data.DatasetConfig(
-    mixture_or_task_name=name,
-    task_feature_lengths=dict(
-      zip(('inputs', 'targets'), row_shape, strict=True)
-    ),
+    mixture_or_task_name=mixtures.step_mixture(step),
+    task_feature_lengths=step.task_feature_lengths,
     split='train',
-    batch_size=options.rows,
+    batch_size=mixtures.rows_per_step(step),
     shuffle=True,
     seed=options.seed,
     pack=True,
   )
   converter = feature_converter.DistillFeatureConverter
+  name = mixtures.train_mixture(experiment)
   return name, data.get_dataset(config, 0, 1, converter)
 
 
@@ -165,6 +171,7 @@ def _options() -> argparse.Namespace:
     '--row-shape', type=int, nargs=2, action='append', metavar=('L', 'T')
   )
   parser.add_argument('--rows', type=int, default=32, help='rows of a batch')
+  parser.add_argument('--labels', type=int, help='label examples of a batch')
   parser.add_argument('--examples', type=int, default=200_000)
   parser.add_argument('--seed', type=int, default=0)
   return parser.parse_args()

@@ -11,7 +11,7 @@ Token ids are drawn at random, since the time of a step doesn't depend on them.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -69,17 +69,32 @@ def packed_batches(
       segments.append((row.explain, row.rationale, packing.RATIONALE_TASK))
   window = 1024
   for start in range(0, len(segments), window):
-    inputs, targets, tasks = zip(*segments[start : start + window], strict=True)
-    batch = packing.pack(
-      _ragged(inputs),
-      _ragged(targets),
-      np.array(tasks, np.int32)[:, None],
-      row_shape,
-      np.random.default_rng(start),
-    )
+    batch = packed(segments[start : start + window], row_shape, start)
     full = len(batch['decoder_target_tokens']) // batch_size * batch_size
     for first in range(0, full, batch_size):
       yield {k: v[first : first + batch_size] for k, v in batch.items()}
+
+
+def packed(
+  segments: Sequence[tuple[np.ndarray, np.ndarray, int]],
+  row_shape: tuple[int, int],
+  seed: int = 0,
+) -> dict[str, np.ndarray]:
+  """Returns the rows of inputs, targets and tasks that are packed together.
+
+  Args:
+    segments: the inputs, targets and task of each.
+    row_shape: (L, T), positions of a packed row.
+    seed: of the order of the rows.
+  """
+  inputs, targets, tasks = zip(*segments, strict=True)
+  return packing.pack(
+    _ragged(inputs),
+    _ragged(targets),
+    np.array(tasks, np.int32)[:, None],
+    row_shape,
+    np.random.default_rng(seed),
+  )
 
 
 def real_tokens(batch: dict[str, np.ndarray]) -> int:

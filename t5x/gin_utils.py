@@ -20,7 +20,7 @@ from etils import epath
 
 import gin
 from gin import config_parser
-from t5x import distributed, errors, files
+from t5x import distributed, errors, files, neutral
 
 _SEARCH_PATH_GROUP = 't5x.gin_search_paths'
 # What Python says of a call that lacks arguments, and gin of a name that a
@@ -369,6 +369,19 @@ def _gin_files_near(path: str, folders: Sequence[str]) -> list[str]:
   )
 
 
+def bindings() -> dict[str, str]:
+  """Returns the bindings and macros in force, as gin files have them.
+
+  `{'LEARNING_RATE': '0.002', 'train.model': '@DistillModel()'}`
+  """
+  found = {}
+  for line in gin.config_str(max_line_length=1 << 20).splitlines():
+    name, equals, value = line.partition(' = ')
+    if equals and not line.startswith('#'):
+      found[name] = value
+  return found
+
+
 def summarize_gin_config(
   model_dir: str, summary_writer: Any | None, step: int
 ) -> None:
@@ -438,6 +451,6 @@ def user_errors_end_the_process() -> Iterator[None]:
     if code is None:
       raise
     logging.debug('A user error, raised here:', exc_info=True)
-    message = missing or _GIN_TRAIL.sub('', str(e))
-    print(f'\nerror: {message}', file=sys.stderr)
+    shown = neutral.message(missing or _GIN_TRAIL.sub('', str(e)))
+    neutral.say(f'\nerror: {shown}', err=True)
     sys.exit(code)

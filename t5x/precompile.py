@@ -25,7 +25,15 @@ from typing import Any
 import jax
 import tensorflow as tf
 
-from t5x import data, files, initialization, models, optimizers, partitioning
+from t5x import (
+  data,
+  files,
+  initialization,
+  models,
+  neutral,
+  optimizers,
+  partitioning,
+)
 from t5x import trainer as trainer_lib
 from t5x.cli import commands
 
@@ -153,16 +161,16 @@ def _compile(
     costs['temporary_bytes'] = memory.temp_size_in_bytes
   trainer.close()
   if jax.process_index() == 0:
-    print(
+    neutral.say(
       f'Lowered in {lowering:.1f} s, compiled in'
       f' {costs["compilation_seconds"]:.1f} s.'
     )
     if memory is not None:
-      print(
+      neutral.say(
         f'A device needs {costs["argument_bytes"] / _MIB:,.0f} MiB for state'
         f' and batch, {costs["temporary_bytes"] / _MIB:,.0f} MiB besides.'
       )
-    print(f'The programs are in {model_dir}.', flush=True)
+    neutral.say(f'The programs are in {model_dir}.')
   return costs
 
 

@@ -2,6 +2,4 @@
 
 from tasks import defaults
 
-EXPERIMENTS = defaults.register(
-  'asdiv', {'sample': ('palm',), 'release': ('palm',)}
-)
+EXPERIMENTS = defaults.register('asdiv', {'sample': ('palm',)})

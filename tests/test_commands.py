@@ -273,7 +273,12 @@ def test_a_batch_that_the_mesh_does_not_divide_is_refused(
   eight = environment | {
     'XLA_FLAGS': '--xla_force_host_platform_device_count=8'
   }
-  done = _run(eight, MODEL_DIR=str(tmp_path / 'run'), BATCH_SIZE=6)
+  done = _run(
+    eight,
+    MODEL_DIR=str(tmp_path / 'run'),
+    BATCH_SIZE=6,
+    LABELS_PER_STEP=None,
+  )
   assert done.returncode == 2, done.stderr[-3000:]
   assert '6' in done.stderr and '8' in done.stderr
   assert 'Traceback' not in done.stderr

@@ -54,7 +54,7 @@ network.T5Config:
   num_decoder_layers = 1
 
 TASK_FEATURE_LENGTHS = {'inputs': 96, 'targets': 48}
-BATCH_SIZE = 4
+LABELS_PER_STEP = 4
 EVAL_BATCH_SIZE = 2
 TRAIN_STEPS = 2
 SAVE_PERIOD = 2

@@ -3,7 +3,8 @@
 | set          | input                                | gold label            |
 |--------------|--------------------------------------|-----------------------|
 | cqa          | question, one choice per line        | one of the choices    |
-| svamp, asdiv | as given                             | an equation           |
+| svamp        | as given                             | an equation           |
+| asdiv        | body and question, a line each       | an equation, if given |
 | esnli, anli1 | premise, `</s>`, hypothesis          | one of `NLI_LABELS`   |
 """
 
@@ -91,11 +92,32 @@ def _arithmetic(row: dict[str, Any]) -> Fields:
 
 
 def _asdiv(row: dict[str, Any]) -> Fields:
-  """Reads a row whose label may be missing, or end with its value: 7+2=9."""
+  """Reads a row whose label may be missing, or end with its value: 7+2=9.
+
+  The columns are ASDiv's own, or `input` and `label`.
+  """
+  if 'input' not in row and 'Body' in row:
+    return _asdiv_released(row)
   if not str(row.get('label') or '').strip():
     return Fields(None, column(row, 'input', str), '', _has_value)
   label = column(row, 'label', str)
   return _arithmetic({**row, 'label': label.partition('=')[0].strip()})
+
+
+def _asdiv_released(row: dict[str, Any]) -> Fields:
+  """Reads the columns Body, Question, Formula and Answer.
+
+  The input is made as SVAMP's are. The label is the formula's left side, the
+  number of the answer ('9 (apples)') where that has no value, or else blank: as
+  for a row without a label, only a teacher's can be learned.
+  """
+  sides = (column(row, 'Body', str), column(row, 'Question', str))
+  formula = str(row.get('Formula') or '').partition('=')[0]
+  answer = str(row.get('Answer') or '').partition('(')[0]
+  labels = [side.strip() for side in (formula, answer)]
+  label = next(filter(_has_value, labels), '')
+  text = '\n'.join(side.strip() for side in sides)
+  return Fields(None, text, label, _has_value)
 
 
 def _nli(row: dict[str, Any]) -> Fields:

@@ -184,7 +184,11 @@ def readings(files: archive.Files, names: list[str]) -> list[str]:
 
 
 def parse(
-  files: archive.Files, names: list[str], texts: list[str], data_set: str
+  files: archive.Files,
+  names: list[str],
+  texts: list[str],
+  data_set: str,
+  teacher: str,
 ) -> list[completions.Parsed]:
   """Returns rationale and label of each completion.
 
@@ -193,6 +197,7 @@ def parse(
     names: from `find`.
     texts: from `read`.
     data_set: the data set whose rule parses completions without a reading.
+    teacher: whose they are: 'gpt_neox' has rules of its own.
 
   Raises:
     DataError: a file of readings is malformed.
@@ -220,7 +225,7 @@ def parse(
   return [
     known[key]
     if known and (key := digest(text)) in known
-    else completions.parse(data_set, text)
+    else completions.parse(data_set, text, teacher)
     for text in texts
   ]
 

@@ -4,14 +4,18 @@
   experiment         what a run trains on: options, and what they come to
   names              what its tasks and mixtures are called
   preprocessors      a row to the inputs and targets of a task
-  metrics            what a prediction is scored with
+  scoring            predictions and labels, compared and scored
   sources            SeqIO data sources over the TFDS data sets
   cached_tasks       SeqIO tasks that keep a small set's finished examples
   registry           what is registered already, and what is not
   registration       the tasks and mixtures of an experiment
   packing            several examples in a row
+  orders             epochs, cut into the windows of steps
+  steps              mixtures that lay out steps of so many label examples
+  step_rows          how many rows a step needs
   feature_converter  examples to packed batches, with each token's task
   row_shapes         row lengths that suit a data set
+  lengths            what a run's lengths cut off its examples
 
 Importing the package loads none of them.
 """
@@ -19,6 +23,7 @@ Importing the package loads none of them.
 # fmt: off
 
 __all__ = (
-  'experiment', 'feature_converter', 'methods', 'names', 'packing',
-  'preprocessors', 'registration', 'row_shapes', 'sources',
+  'experiment', 'feature_converter', 'lengths', 'methods', 'names', 'packing',
+  'preprocessors', 'registration', 'row_shapes', 'scoring', 'sources',
+  'step_rows', 'steps',
 )

@@ -9,18 +9,69 @@ shuffles and mixes them. The examples and their order are SeqIO's.
 Both classes use SeqIO's extension points (`task_cls`, `mixture_cls`).
 """
 
+import functools
 import inspect
 from collections.abc import Mapping, Set
 
+import numpy as np
 import seqio
 import tensorflow as tf
+from jaxtyping import Int64
 
 from dss_jax.data import own_rows
 from dss_jax.pipeline import preprocessors
+from dss_jax.pipeline.scoring import answers
 
 # Rows per shard. SeqIO keeps the rows of smaller data sets in memory, which
 # fixes their order for all epochs; this must be kept in the same cases.
 _SMALL = 10_000
+
+
+class Table:
+  """The finished examples of a split, as arrays.
+
+  Attributes:
+    count: number of examples.
+  """
+
+  def __init__(self, dataset: tf.data.Dataset):
+    """Reads a dataset to its end.
+
+    Args:
+      dataset: examples whose features are scalars or vectors.
+    """
+    spec = dataset.element_spec
+    examples = list(dataset.as_numpy_iterator())
+    self.count = len(examples)
+    self._starts, self._values, self._scalars = {}, {}, {}
+    for name in spec:
+      column = [example[name] for example in examples]
+      if not spec[name].shape.rank:
+        self._scalars[name] = np.array(column, spec[name].dtype.as_numpy_dtype)
+        continue
+      lengths = [0, *map(len, column)]
+      self._starts[name] = np.cumsum(lengths, dtype=np.int64)
+      empty = np.zeros(0, spec[name].dtype.as_numpy_dtype)
+      self._values[name] = np.concatenate([empty, *column])
+
+  def lengths(self, name: str) -> Int64[np.ndarray, 'examples']:
+    """Returns the length of a feature in each example."""
+    return np.diff(self._starts[name])
+
+  def pick(self, indices: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the examples at these places, int64."""
+    starts, values, scalars = (
+      {name: tf.constant(array) for name, array in arrays.items()}
+      for arrays in (self._starts, self._values, self._scalars)
+    )
+
+    def example(index: tf.Tensor) -> dict[str, tf.Tensor]:
+      found = {name: array[index] for name, array in scalars.items()}
+      for name, first in starts.items():
+        found[name] = values[name][first[index] : first[index + 1]]
+      return found
+
+    return indices.map(example)
 
 
 class Task(seqio.Task):
@@ -56,7 +107,15 @@ class Task(seqio.Task):
       trim_output_features: whether longer features are cut.
       try_in_mem_cache: whether to keep anything in memory.
       features: those to keep; None keeps all.
+
+    Raises:
+      DataError: the task compares labels that cannot be told apart.
     """
+    # SeqIO's offline cache is there without the rows that it was made of.
+    if isinstance(self.postprocessor, answers.Answers) and not use_cached:
+      labels = sorted(set(self.source.columns(split)['label'].tolist()))
+      length = (sequence_length or {}).get('targets')
+      self.postprocessor.check([label.decode() for label in labels], length)
     once = num_epochs == 1 or use_cached or not try_in_mem_cache
     if once or not self.is_kept(split, shard_info):
       dataset = super().get_dataset(
@@ -81,6 +140,56 @@ class Task(seqio.Task):
       size = shuffle_buffer_size or self._shuffle_buffer_size
       dataset = dataset.shuffle(size, seed=seed)
     return dataset
+
+  def table(
+    self, split: str, lengths: Mapping[str, int] | None, features: Set[str]
+  ) -> Table:
+    """Returns all examples of a split, made on the first call.
+
+    Args:
+      split: the split, of which `is_kept` says that it may be kept.
+      lengths: to which features are cut.
+      features: those to keep.
+    """
+    key = split, tuple(sorted((lengths or {}).items())), frozenset(features)
+    if key not in self._tables:
+      dataset = self.get_dataset(
+        lengths, split, shuffle=False, num_epochs=1, features=features
+      )
+      self._tables[key] = Table(dataset)
+    return self._tables[key]
+
+  @functools.cached_property
+  def _tables(self) -> dict[object, Table]:
+    return {}
+
+  def in_order(
+    self,
+    indices: tf.data.Dataset,
+    split: str,
+    lengths: Mapping[str, int] | None,
+    seed: int | None,
+    features: Set[str],
+  ) -> tf.data.Dataset:
+    """Returns the examples of a split in a given order.
+
+    Args:
+      indices: places among the split's examples, int64; each may come often.
+      split: the split.
+      lengths: to which features are cut.
+      seed: of preprocessors.
+      features: those to keep.
+    """
+    if self.is_kept(split):
+      return self.table(split, lengths, features).pick(indices)
+    dataset = self.source.examples(split, indices)
+    dataset = self.preprocess_precache(dataset, seed=seed)
+    dataset = self.preprocess_postcache(
+      dataset, sequence_length=lengths, seed=seed
+    )
+    dataset = self._validate_preprocessing(dataset)
+    dataset = seqio.trim_dataset(dataset, lengths, self.output_features)
+    return _only(dataset, features)
 
   def is_kept(
     self, split: str, shard_info: seqio.ShardInfo | None = None

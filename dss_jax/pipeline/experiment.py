@@ -14,7 +14,14 @@ from typing import Any, ClassVar
 import seqio
 
 from dss_jax import errors
-from dss_jax.data import own_rows, records, row_formats, tfds_builders
+from dss_jax.data import (
+  own_rows,
+  records,
+  release,
+  row_files,
+  row_formats,
+  tfds_builders,
+)
 from dss_jax.data import splits as splits_lib
 from dss_jax.pipeline import methods
 
@@ -43,7 +50,8 @@ class Experiment:
     data_set: 'cqa', 'svamp', 'asdiv' (SVAMP with ASDiv's train rows), 'esnli',
       'anli1', or 'custom' for rows of the user's own.
     data: 'sample', 'release', or the path of a folder or zip in the published
-      layout. For 'custom' the path of a file, or an `own_data.OwnData`.
+      layout. For 'custom' the path of a file or folder, or an
+      `own_data.OwnData`.
     method: 'dss' (label task and rationale task), 'finetune' (label only, no
       prefix) or 'single_task' (rationale and label in one target).
     labels: 'gold' or 'teacher': which labels to train on. Evaluation is always
@@ -60,8 +68,9 @@ class Experiment:
     vocabulary: of inputs and targets; None for the packaged sample's.
     which_rationales: 'all', or 'correct_only' for those of rows whose teacher
       label is the gold label.
-    keep_blank: whether rows with a blank rationale stay in the rationale task,
-      with nothing but the end token to learn, as in the published code.
+    keep_blank: whether what the teacher did not give is learned as a blank, as
+      in the published code: a blank rationale stays in the rationale task, and
+      a row with a blank teacher label in a task with the teacher's labels.
   """
 
   # For `t5x.gin_utils`: making one reads nothing.
@@ -213,7 +222,9 @@ class Experiment:
   def label_needs(self) -> tuple[str, ...]:
     """Columns without which a row is of no use to a label task."""
     always_there = self.labels == 'gold' and not self.may_lack_labels
-    return () if always_there else (self.label_column,)
+    if always_there or self.trains_on_blank_labels:
+      return ()
+    return (self.label_column,)
 
   @property
   def pairs_tasks(self) -> bool:
@@ -230,6 +241,11 @@ class Experiment:
     """Whether blank rationales are trained on."""
     # A single target without a rationale is as blank as it can be.
     return self.keep_blank and self.method == 'dss'
+
+  @property
+  def trains_on_blank_labels(self) -> bool:
+    """Whether blank labels of the teacher are trained on."""
+    return self.keep_blank and self.labels == 'teacher'
 
   @property
   def swaps_rationales(self) -> bool:
@@ -298,8 +314,11 @@ def _check_data(data_set: str, data: tfds_builders.Data) -> None:
       f'DATA is rows of your own, but the data set is {data_set!r}:'
       " expected 'custom' with them."
     )
+  if data == 'release' and data_set != 'custom':
+    release.check_published(data_set)
   if data_set == 'custom' and str(data) in ('sample', 'release'):
     raise errors.DataError(
       f'DATA is {data!r}: expected the path of a file with rows of your'
-      f' own, which ends in {", ".join(own_rows.ENDINGS)}.'
+      f' own, which ends in {", ".join(row_files.ENDINGS)}, or of a folder of'
+      ' such files.'
     )

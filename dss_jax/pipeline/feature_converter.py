@@ -1,6 +1,6 @@
 """Feature converter: from task features to the batches of `DistillModel`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import seqio
 import tensorflow as tf
 
 from dss_jax.errors import DataError
-from dss_jax.pipeline import packing
+from dss_jax.pipeline import packing, steps
 from dss_jax.pipeline.packing import LABEL_TASK, RATIONALE_TASK
 
 _Spec = seqio.FeatureConverter.FeatureSpec
@@ -155,8 +155,8 @@ class DistillFeatureConverter(seqio.FeatureConverter):
         f'A pair needs both {RATIONALE_INPUTS!r} and {RATIONALE_TARGETS!r}, but'
         f' the dataset has {sorted(ds.element_spec)}.'
       )
-    if self.pack:
-      return self._pack_windows(ds, task_feature_lengths)
+    if steps.window_of(ds.element_spec) or self.pack:
+      return self._convert_windows(ds, task_feature_lengths)
 
     def pad(example):
       return self._pad(example, paired, task_feature_lengths)
@@ -179,22 +179,28 @@ class DistillFeatureConverter(seqio.FeatureConverter):
       name: task_feature_lengths[name] for name in self._passthrough_features
     }
 
-  def _pack_windows(
+  def _convert_windows(
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
   ) -> tf.data.Dataset:
-    row_shape = task_feature_lengths['inputs'], task_feature_lengths['targets']
     lengths = self.get_model_feature_lengths(task_feature_lengths)
     names = [name for name in _TOKENS if name in ds.element_spec]
     paired = len(names) == len(_TOKENS)
-
-    def pack(window, task_ids, *padded):
-      rng = np.random.default_rng(window)
-      rows = packing.pack(
-        *_segments(task_ids, padded), row_shape, rng, self.bos_id
+    units, num_rows = steps.window_of(ds.element_spec) or (self.WINDOW, None)
+    if num_rows is not None and self._passthrough_features:
+      raise DataError(
+        'DistillFeatureConverter: expected no passthrough_features where a step'
+        ' has LABELS_PER_STEP examples, found'
+        f' {sorted(self._passthrough_features)}.'
       )
+    lay_out = self._lays_out(task_feature_lengths, num_rows)
+
+    def rows_of(
+      window: np.ndarray, task_ids: np.ndarray, *padded: np.ndarray
+    ) -> list[np.ndarray]:
+      rows = lay_out(int(window), *_segments(task_ids, padded))
       return [rows[name] for name in lengths]
 
-    def pack_window(window, batch):
+    def convert(window: tf.Tensor, batch: _Example) -> _Example:
       if self._check_windows:
         _check_lengths(batch, task_feature_lengths)
       task_ids = batch.get(TASK_ID)
@@ -202,14 +208,14 @@ class DistillFeatureConverter(seqio.FeatureConverter):
         task_ids = tf.fill(tf.shape(batch['inputs'])[:1], LABEL_TASK)
       # Not stateful: upstream T5X saves the position of a `tf.data` pipeline.
       rows = tf.numpy_function(
-        pack,
+        rows_of,
         [window, tf.cast(task_ids, tf.int32), *(batch[n] for n in names)],
         [tf.int32] * len(lengths),
         stateful=False,
       )
       rows = dict(zip(lengths, rows, strict=True))
       for name, row in rows.items():
-        row.set_shape([None, lengths[name]])
+        row.set_shape([num_rows, lengths[name]])
       return rows
 
     wanted = {*names, TASK_ID}
@@ -220,12 +226,42 @@ class DistillFeatureConverter(seqio.FeatureConverter):
       for name, spec in ds.element_spec.items()
     }
     # Ragged batches would need a map over the examples.
-    ds = ds.padded_batch(self.WINDOW, padding_values=padding)
+    ds = ds.padded_batch(units, padding_values=padding)
     # One packer, in the background, in order.
-    ds = ds.enumerate().map(
-      pack_window, num_parallel_calls=1, deterministic=True
-    )
+    ds = ds.enumerate().map(convert, num_parallel_calls=1, deterministic=True)
     return ds.prefetch(1).unbatch()
+
+  def _lays_out(
+    self, task_feature_lengths: Mapping[str, int], num_rows: int | None
+  ) -> Callable[..., Mapping[str, np.ndarray]]:
+    """Returns the function from a window and its segments to rows.
+
+    Args:
+      task_feature_lengths: {'inputs': L, 'targets': T}.
+      num_rows: of a step, in which the two examples of a pair need not share a
+        row; None for rows that are batched later.
+    """
+    row_shape = task_feature_lengths['inputs'], task_feature_lengths['targets']
+
+    def stream(window, *segments):
+      rng = np.random.default_rng(window)
+      return packing.pack(*segments, row_shape, rng, self.bos_id)
+
+    def step(window, inputs, targets, task_ids):
+      segments = _singly(inputs), _singly(targets), task_ids.reshape(-1, 1)
+      try:
+        if not self.pack:
+          return packing.pad(*segments, row_shape, num_rows, self.bos_id)
+        rng = np.random.default_rng(window)
+        return packing.pack(*segments, row_shape, rng, self.bos_id, num_rows)
+      except packing.TooFewRowsError as error:
+        raise DataError(
+          f'The examples of step {window + 1} do not fit into its {num_rows}'
+          f' rows: {error}. Set ROWS_PER_STEP to more rows and start the same'
+          ' command again: it goes on from the last checkpoint.'
+        ) from error
+
+    return stream if num_rows is None else step
 
   def _pad(
     self, example: _Example, paired: bool, lengths: Mapping[str, int]
@@ -312,6 +348,12 @@ def _segments(
   if len(padded) > 2:
     task_ids = np.full(inputs.lengths.shape, (LABEL_TASK, RATIONALE_TASK))
   return inputs, targets, task_ids.reshape(inputs.lengths.shape)
+
+
+def _singly(pairs: packing.Ragged) -> packing.Ragged:
+  """Makes a unit of each segment."""
+  starts, lengths = (x.reshape(-1, 1) for x in (pairs.starts, pairs.lengths))
+  return packing.Ragged(pairs.values, starts, lengths)
 
 
 def _ragged(padded: Sequence[np.ndarray]) -> packing.Ragged:

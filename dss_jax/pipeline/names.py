@@ -7,6 +7,7 @@ import seqio
 
 from dss_jax.data import tfds_builders
 from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import steps
 
 
 def train_name(experiment: experiment_lib.Experiment) -> str:
@@ -27,8 +28,18 @@ def train_name(experiment: experiment_lib.Experiment) -> str:
     experiment.method,
     *_data(experiment, experiment.uses_teacher),
     *parts,
-    *_suffixes(experiment, drawn=True, rationales=True),
+    *_suffixes(experiment, drawn=True, rationales=True, labels=True),
   ])  # fmt: skip
+
+
+def step_name(layout: steps.Layout) -> str:
+  """Returns the name of the mixture that lays out the steps of a run.
+
+  Args:
+    layout: of the steps.
+  """
+  digits = hashlib.sha256(repr(layout).encode()).hexdigest()[:8]
+  return f'{layout.mixture}_n{layout.labels}_{digits}'
 
 
 def eval_name(
@@ -59,6 +70,7 @@ def task_name(
   teacher: bool,
   drawn: bool = True,
   rationales: bool = False,
+  labels: bool = False,
 ) -> str:
   """Returns the name of a task.
 
@@ -68,11 +80,14 @@ def task_name(
     teacher: whether its rows come with the teacher's outputs.
     drawn: whether its rows are drawn.
     rationales: whether it trains on rationales.
+    labels: whether it trains on labels.
   """
   return '_'.join([
     *_data(experiment, teacher),
     *parts,
-    *_suffixes(experiment, drawn=drawn, rationales=rationales),
+    *_suffixes(
+      experiment, drawn=drawn, rationales=rationales, labels=labels
+    ),
   ])  # fmt: skip
 
 
@@ -87,7 +102,11 @@ def _data(experiment: experiment_lib.Experiment, teacher: bool) -> list[str]:
 
 
 def _suffixes(
-  experiment: experiment_lib.Experiment, *, drawn: bool, rationales: bool
+  experiment: experiment_lib.Experiment,
+  *,
+  drawn: bool,
+  rationales: bool,
+  labels: bool = False,
 ) -> list[str]:
   """Returns a suffix for each option that makes a difference.
 
@@ -95,12 +114,15 @@ def _suffixes(
     experiment: whose.
     drawn: whether rows are drawn.
     rationales: whether rationales are trained on, if the method uses any.
+    labels: whether labels are trained on.
   """
   parts = []
   if rationales and experiment.checks_rationales:
     parts.append('correct')
-  if rationales and experiment.trains_on_blanks:
-    parts.append('blank')
+  if (rationales and experiment.trains_on_blanks) or (
+    labels and experiment.trains_on_blank_labels
+  ):
+    parts.append('blanks')
   swapped = rationales and experiment.swaps_rationales
   if swapped:
     parts.append('shuffled')

@@ -27,6 +27,8 @@ RATIONALE_TASK = 2
 # CommonsenseQA; more than 48 candidates took longer and filled no better.
 _LAST_UNITS = 2.6
 _CANDIDATES = 48
+# Tried in this order where units have to fit into a number of rows.
+_OTHER_LAST_UNITS = (3.2, 2.0, 4.0, 1.4, 5.0)
 # Weight of a unit's size against an even fill of both sides.
 _SIZE_BONUS = 0.6
 _ROUNDING = 1e-9
@@ -48,6 +50,10 @@ class Ragged(NamedTuple):
   lengths: Int[np.ndarray, 'U S']
 
 
+class TooFewRowsError(ValueError):
+  """Units that do not fit into the rows of a step."""
+
+
 def pack(
   inputs: Ragged,
   targets: Ragged,
@@ -55,6 +61,7 @@ def pack(
   row_shape: tuple[int, int],
   rng: np.random.Generator,
   bos_id: int = 0,
+  num_rows: int | None = None,
 ) -> dict[str, Int[np.ndarray, 'B _']]:
   """Packs units into rows; the same arguments always give the same rows.
 
@@ -88,22 +95,73 @@ def pack(
     rng: draws the order of the rows, so that a row's place in the window does
       not correlate with its lengths and tasks.
     bos_id: what the decoder reads before a segment's first target.
+    num_rows: how many rows there must be; those left over are padding. None
+      makes as many as are needed.
 
   Returns:
     The nine arrays above, int32, [rows, L] or [rows, T].
+
+  Raises:
+    TooFewRowsError: the units don't fit into `num_rows`.
   """
   encoder_lengths, decoder_lengths = trim_lengths(
     inputs.lengths, targets.lengths, row_shape
   )
   used_units = np.flatnonzero(decoder_lengths.sum(1))
-  rows = assign_rows(
+  needs = (
     encoder_lengths[used_units].sum(1),
     decoder_lengths[used_units].sum(1),
     row_shape,
   )
-  num_rows = rows.max(initial=-1) + 1
+  if num_rows is None:
+    rows = assign_rows(*needs)
+    num_rows = rows.max(initial=-1) + 1
+  else:
+    rows = assign_to_rows(*needs, num_rows)
   row_of_unit = np.full(len(encoder_lengths), -1)
   row_of_unit[used_units] = rng.permutation(num_rows)[rows]
+  lengths = encoder_lengths, decoder_lengths
+  return _lay_out(
+    inputs, targets, task_ids, lengths, row_of_unit, (num_rows, *row_shape),
+    bos_id,
+  )  # fmt: skip
+
+
+def pad(
+  inputs: Ragged,
+  targets: Ragged,
+  task_ids: Int[np.ndarray, 'U 1'],
+  row_shape: tuple[int, int],
+  num_rows: int,
+  bos_id: int = 0,
+) -> dict[str, Int[np.ndarray, 'B _']]:
+  """Gives each unit of one segment a row of its own, in the units' order.
+
+  A unit without target tokens leaves its row empty. Arguments, result and
+  errors are those of `pack`.
+  """
+  units = len(inputs.lengths)
+  if units > num_rows:
+    raise TooFewRowsError(f'{units} examples need {units} rows')
+  lengths = trim_lengths(inputs.lengths, targets.lengths, row_shape)
+  return _lay_out(
+    inputs, targets, task_ids, lengths, np.arange(units),
+    (num_rows, *row_shape), bos_id,
+  )  # fmt: skip
+
+
+def _lay_out(
+  inputs: Ragged,
+  targets: Ragged,
+  task_ids: Int[np.ndarray, 'U S'],
+  unit_lengths: tuple[Int[np.ndarray, 'U S'], Int[np.ndarray, 'U S']],
+  row_of_unit: Int[np.ndarray, 'U'],
+  shape: tuple[int, int, int],
+  bos_id: int,
+) -> dict[str, Int[np.ndarray, 'B _']]:
+  """Makes the arrays of `pack`; their shape is (rows, L, T)."""
+  encoder_lengths, decoder_lengths = unit_lengths
+  num_rows = shape[0]
 
   # The segments in the order in which they stand in the rows.
   row_of_segment = np.repeat(row_of_unit, encoder_lengths.shape[1])
@@ -112,8 +170,8 @@ def pack(
   rows = row_of_segment[segments]
   batch = {}
   for side, tokens_name, source, lengths, length in (
-    ('encoder', 'input_tokens', inputs, encoder_lengths, row_shape[0]),
-    ('decoder', 'target_tokens', targets, decoder_lengths, row_shape[1]),
+    ('encoder', 'input_tokens', inputs, encoder_lengths, shape[1]),
+    ('decoder', 'target_tokens', targets, decoder_lengths, shape[2]),
   ):
     starts, kept = source.starts.ravel()[segments], lengths.ravel()[segments]
     filled = _fill_rows(source.values, starts, kept, rows, (num_rows, length))
@@ -186,6 +244,7 @@ def assign_rows(
   encoder_lengths: Int[np.ndarray, 'U'],
   decoder_lengths: Int[np.ndarray, 'U'],
   row_shape: tuple[int, int],
+  last_units: float = _LAST_UNITS,
 ) -> Int[np.ndarray, 'U']:
   """Assigns units to rows, filling one row after the other.
 
@@ -200,6 +259,8 @@ def assign_rows(
     encoder_lengths: encoder positions that each unit takes, at most L.
     decoder_lengths: decoder positions that each unit takes, at most T.
     row_shape: (L, T).
+    last_units: how many average units have room in a row when its last units
+      are chosen.
 
   Returns:
     A row number, counted from 0, for each unit.
@@ -212,7 +273,7 @@ def assign_rows(
   encoder, decoder = encoder[units], decoder[units]
   row = 0
   while units.size:
-    chosen = _choose_row(encoder, decoder)
+    chosen = _choose_row(encoder, decoder, last_units)
     row_of_unit[units[chosen]] = row
     left = np.ones(units.size, bool)
     left[chosen] = False
@@ -221,15 +282,48 @@ def assign_rows(
   return row_of_unit
 
 
+def assign_to_rows(
+  encoder_lengths: Int[np.ndarray, 'U'],
+  decoder_lengths: Int[np.ndarray, 'U'],
+  row_shape: tuple[int, int],
+  num_rows: int,
+) -> Int[np.ndarray, 'U']:
+  """As `assign_rows`, for a number of rows into which the units have to fit.
+
+  Args:
+    encoder_lengths: encoder positions that each unit takes, at most L.
+    decoder_lengths: decoder positions that each unit takes, at most T.
+    row_shape: (L, T).
+    num_rows: how many rows there are.
+
+  Raises:
+    TooFewRowsError: no way was found to fit them in.
+  """
+  fewest = np.inf
+  for last_units in (_LAST_UNITS, *_OTHER_LAST_UNITS):
+    rows = assign_rows(encoder_lengths, decoder_lengths, row_shape, last_units)
+    needed = rows.max(initial=-1) + 1
+    if needed <= num_rows:
+      return rows
+    fewest = min(fewest, needed)
+  raise TooFewRowsError(
+    f'{len(encoder_lengths)} examples of {encoder_lengths.sum()} input and'
+    f' {decoder_lengths.sum()} target tokens need {fewest} rows of'
+    f' {row_shape[0]} and {row_shape[1]}'
+  )
+
+
 def _choose_row(
-  encoder: Float[np.ndarray, 'U'], decoder: Float[np.ndarray, 'U']
+  encoder: Float[np.ndarray, 'U'],
+  decoder: Float[np.ndarray, 'U'],
+  last_units: float,
 ) -> list[int]:
   """Chooses the units of one row; sizes are fractions of its capacity."""
   total_encoder, total_decoder = encoder.sum(), decoder.sum()
   demand = max(total_encoder, total_decoder)
   slack = 1 - total_encoder / demand, 1 - total_decoder / demand
   totals = total_encoder, total_decoder
-  enough = [_LAST_UNITS * total / len(encoder) for total in totals]
+  enough = [last_units * total / len(encoder) for total in totals]
   tilt = encoder - decoder - (slack[1] - slack[0])
   bonus = _SIZE_BONUS * (encoder + decoder)
   taken = np.zeros(len(encoder), bool)

@@ -5,17 +5,22 @@ A row is a dict of scalar strings: `id`, `input`, `label`, `rationale`,
 section 3.2.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import seqio
 import tensorflow as tf
 
 from dss_jax.data import own_rows, row_formats
+from dss_jax.pipeline import methods
 
-LABEL_PREFIX = 'predict: '
-RATIONALE_PREFIX = 'explain: '
-# Between rationale and label in the single-task target.
-ANSWER_PHRASE = 'So the answer is'
+LABEL_PREFIX = methods.LABEL_PREFIX
+RATIONALE_PREFIX = methods.RATIONALE_PREFIX
+ANSWER_PHRASE = methods.ANSWER_PHRASE
+
+# What the published code has for the parts of a completion that it can't read.
+_BLANK = ' '
+# How SentencePiece writes a space.
+_SPACE_PIECE = '▁'
 
 # A paired example's rationale side is as long as its label side.
 _SAME_LENGTH = {'rationale_inputs': 'inputs', 'rationale_targets': 'targets'}
@@ -44,6 +49,68 @@ def first_rationale(row: _Row) -> _Row:
   """Keeps the first of a row's rationales."""
   texts = tf.strings.split(row['rationale'], own_rows.SEPARATOR)
   return {**row, 'rationale': tf.strings.reduce_join(texts[:1])}
+
+
+def spell_blanks(columns: Sequence[str]) -> _Preprocessor:
+  """Returns the preprocessor that writes a space for what a teacher left out.
+
+  A completion that begins with its answer has no rationale, but could be read:
+  such a rationale stays empty, as in the published code.
+
+  Args:
+    columns: those of 'rationale' and 'teacher_label' that get one.
+  """
+
+  @seqio.map_over_dataset
+  def spell(row: _Row) -> _Row:
+    unread = row['teacher_label'] == ''
+    changed = {
+      name: tf.where(unread & (row[name] == ''), _BLANK, row[name])
+      for name in columns
+    }
+    return {**row, **changed}
+
+  return spell
+
+
+def encode_blanks(
+  dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]
+) -> tf.data.Dataset:
+  """Gives targets that are a space the token that the published code trains on.
+
+  SentencePiece has no token for it, while the published tokenizer has the piece
+  of a space alone: with T5's vocabulary, the target is [3, 1] and not [1].
+
+  Args:
+    dataset: of tokenized examples, with their texts.
+    output_features: the task's, with their vocabularies.
+  """
+  names = [n for n in ('targets', 'rationale_targets') if n in output_features]
+  tokens = {n: blank_tokens(output_features[n].vocabulary) for n in names}
+
+  def encode(example):
+    for name in names:
+      example[name] = tf.cond(
+        example[f'{name}_pretokenized'] == _BLANK,
+        lambda name=name: tf.constant(tokens[name], example[name].dtype),
+        lambda name=name: example[name],
+      )
+    return example
+
+  return dataset.map(encode, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def blank_tokens(vocabulary: seqio.Vocabulary) -> list[int]:
+  """Returns the tokens of a space, without the end token.
+
+  Args:
+    vocabulary: of the tokens. Where it has none for a space between no words,
+      the piece that stands for spaces is taken, if it has pieces.
+  """
+  tokens = list(vocabulary.encode(_BLANK))
+  if tokens or not isinstance(vocabulary, seqio.SentencePieceVocabulary):
+    return tokens
+  return [vocabulary.tokenizer.piece_to_id(_SPACE_PIECE)]
 
 
 def _asking(prefix: str, column: str) -> _Preprocessor:
@@ -91,17 +158,19 @@ def single_task(label: str) -> _Preprocessor:
   return to_both
 
 
-def answer_of(text: str) -> str:
+def answer_of(text: str, phrase: str = ANSWER_PHRASE) -> str:
   """Returns the label in a single-task target, '' if it states none.
 
   >>> answer_of('Fish swim. So the answer is pond')
   'pond'
 
   Args:
-    text: a target, or what a model generated.
+    text: a target, or what a model generated. Of several answers the last
+      counts.
+    phrase: what comes before the label.
   """
-  _, phrase, answer = text.rpartition(ANSWER_PHRASE)
-  return answer.strip() if phrase else ''
+  _, found, answer = text.rpartition(phrase)
+  return answer.strip() if found else ''
 
 
 def paired_task(label: str) -> _Preprocessor:
@@ -220,8 +289,3 @@ def add_task_id(task_id: int) -> _Preprocessor:
 def stripped(text: str, **unused_kwargs) -> str:
   """Returns a target or prediction without surrounding whitespace."""
   return text.strip()
-
-
-def answer_only(text: str, **unused_kwargs) -> str:
-  """Returns the label in a single-task target or prediction."""
-  return answer_of(text)

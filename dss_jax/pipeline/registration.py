@@ -5,16 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 import seqio
 import tensorflow as tf
 
-from dss_jax.data import own_rows, records, tfds_builders
+from dss_jax.data import completions, own_rows, records, tfds_builders
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import (
-  metrics,
   names,
   packing,
   preprocessors,
   registry,
   sources,
+  step_rows,
+  steps,
 )
+from dss_jax.pipeline.scoring import answers, metrics
 
 EVAL_SPLIT = 'eval'
 EVALUATED = ('validation', 'test')
@@ -63,7 +65,7 @@ def check_files(experiment: experiment_lib.Experiment) -> None:
   """
   rows = experiment.rows
   if isinstance(rows, own_rows.OwnData):
-    own_rows.read(rows, experiment.needs)
+    own_rows.check(rows, experiment.needs)
   elif rows != 'release':
     tfds_builders.content(experiment.data_set, rows, experiment.used_teacher)
 
@@ -83,6 +85,31 @@ def register(
   registry.add_mixture(names.train_name(experiment), train_tasks(experiment))
   rated = [(name, 1.0) for name in eval_tasks(experiment, rationales)]
   registry.add_mixture(names.eval_name(experiment, rationales), rated)
+
+
+def register_steps(
+  experiment: experiment_lib.Experiment, request: step_rows.Request
+) -> steps.Layout:
+  """Registers the mixture that lays out the steps of a run.
+
+  Its name is that of `names.step_name`.
+
+  Args:
+    experiment: what the run trains on.
+    request: what decides about the rows of a step.
+
+  Returns:
+    The layout of the steps.
+
+  Raises:
+    DataError: the rows that are asked for don't do.
+  """
+  register(experiment)
+  name = names.train_name(experiment)
+  layout = step_rows.layout(seqio.MixtureRegistry.get(name), request)
+  tasks = train_tasks(experiment)
+  registry.add_step_mixture(names.step_name(layout), tasks, layout)
+  return layout
 
 
 def train_tasks(
@@ -123,7 +150,11 @@ def eval_tasks(
     rationales: as in `names.eval_name`.
   """
   needs = ('label',) if experiment.may_lack_labels else ()
-  accuracy = metrics.for_labels(experiment.by_value, experiment.classes)
+  vocabulary, classes = experiment.used_vocabulary, experiment.classes
+  accuracy = metrics.for_labels(experiment.by_value, classes, vocabulary)
+  labels = answers.Answers(
+    vocabulary, classes, in_single_targets=experiment.method == 'single_task'
+  )
   found = []
   for split in EVALUATED:
     if experiment.method == 'single_task':
@@ -134,9 +165,9 @@ def eval_tasks(
           split,
           preprocessors.single_task('label'),
           accuracy,
+          labels,
           teacher=True,
           needs=needs,
-          postprocess=preprocessors.answer_only,
         )
       )
       continue
@@ -145,7 +176,7 @@ def eval_tasks(
       kind, prefix = 'finetune', ''
     made = preprocessors.label_task('label', prefix)
     found.append(
-      _eval_task(experiment, [kind], split, made, accuracy, needs=needs)
+      _eval_task(experiment, [kind], split, made, accuracy, labels, needs=needs)
     )
     if rationales and experiment.method == 'dss':
       found.append(
@@ -155,6 +186,7 @@ def eval_tasks(
           split,
           preprocessors.rationale_task(),
           metrics.rationale_overlap,
+          answers.Rationales(vocabulary),
           teacher=True,
           needs=('rationale',),
           task_id=packing.RATIONALE_TASK,
@@ -207,8 +239,14 @@ def _train_task(
       rank=0,
     )
   name = names.task_name(
-    experiment, [kind, *parts], teacher=teacher, rationales=rationales
+    experiment,
+    [kind, *parts],
+    teacher=teacher,
+    rationales=rationales,
+    labels=kind != 'rationale',
   )
+  spelled = [] if kind == 'single' else _spelled_blanks(experiment)
+  encoded = [preprocessors.encode_blanks] if spelled else []
   draw = _draw(experiment, needs, rationales=rationales)
   registry.add_task(
     name,
@@ -216,12 +254,24 @@ def _train_task(
     ' '.join([kind, *parts]),
     {**text_features(experiment.used_vocabulary, *features), **more},
     [
+      *spelled,
       *_to_tokens(experiment, preprocessor, drawn=rationales),
+      *encoded,
       preprocessors.append_eos,
       *last,
     ],
   )
   return name
+
+
+def _spelled_blanks(
+  experiment: experiment_lib.Experiment,
+) -> list[_Preprocessor]:
+  """Returns what writes blanks as the published code does, if they stay."""
+  if not experiment.keep_blank or isinstance(experiment.rows, own_rows.OwnData):
+    return []
+  columns = completions.rule(experiment.data_set, experiment.teacher).spaced
+  return [preprocessors.spell_blanks(columns)] if columns else []
 
 
 def _eval_task(
@@ -230,10 +280,10 @@ def _eval_task(
   split: str,
   preprocessor: _Preprocessor,
   metric: Callable[..., Mapping[str, float]],
+  postprocess: Callable[..., str],
   teacher: bool = False,
   needs: tuple[str, ...] = (),
   task_id: int = packing.LABEL_TASK,
-  postprocess: Callable[..., str] = preprocessors.stripped,
 ) -> str:
   """Registers the task that shows one split as `eval`; returns its name."""
   drawn = split != 'test'

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import seqio
 
 from dss_jax import errors
-from dss_jax.pipeline import cached_tasks, sources
+from dss_jax.pipeline import cached_tasks, sources, steps
 
 # What was registered under a name, for telling a repetition from a clash.
 _MEANINGS: dict[str, tuple[object, ...]] = {}
@@ -55,6 +55,25 @@ def add_task(
   if _is_new(seqio.TaskRegistry.names(), name, (kind, *source.meaning)):
     seqio.TaskRegistry.add(
       name, source, *args, task_cls=cached_tasks.Task, **kwargs
+    )
+
+
+def add_step_mixture(
+  name: str, tasks: Sequence[tuple[str, float]], step: steps.Layout
+) -> None:
+  """Registers a mixture that lays out steps unless it is registered.
+
+  Args:
+    name: of the mixture.
+    tasks: names and rates of what it mixes.
+    step: how its steps are laid out.
+
+  Raises:
+    DataError: the name stands for something else.
+  """
+  if _is_new(seqio.MixtureRegistry.names(), name, (*tasks, step)):
+    seqio.MixtureRegistry.add(
+      name, tasks, mixture_cls=steps.StepMixture, step=step
     )
 
 

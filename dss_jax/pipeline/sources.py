@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Bool, Int64
 
 from dss_jax import errors
-from dss_jax.data import equations, tfds_builders
+from dss_jax.data import equations, own_rows, tfds_builders
 from dss_jax.data import splits as splits_lib
 
 SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
@@ -170,27 +170,45 @@ class DssSource(seqio.TfdsDataSource):
       DataError: the split has no rows without the blanks of `Draw.needs`.
     """
     del sequence_length, use_cached, num_epochs
-    columns = self.columns(split)
-    if not len(columns['input']):
-      raise errors.DataError(
-        f'{self.tfds_dataset.name}, {split}: expected rows whose'
-        f' {" and ".join(self.draw.needs) or "input"} is not blank, found none'
-        f' among {self.num_drawn(split)}. Use more rows, or a METHOD and LABELS'
-        ' that do not need it.'
-      )
+    columns = self._filled_columns(split)
     if shard_info is not None and shard_info.num_shards > 1:
       part = slice(shard_info.index, None, shard_info.num_shards)
       columns = {name: values[part] for name, values in columns.items()}
-    tensors = {name: tf.constant(v, tf.string) for name, v in columns.items()}
     count = len(columns['input'])
     dataset = tf.data.Dataset.range(count)
     if shuffle and count:
       dataset = dataset.shuffle(count, seed=seed)
+    return _rows(columns, dataset)
 
-    def row(index: tf.Tensor) -> dict[str, tf.Tensor]:
-      return {name: values[index] for name, values in tensors.items()}
+  def examples(self, split: str, indices: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns examples of a split by their places among all of its examples.
 
-    return dataset.map(row, num_parallel_calls=tf.data.AUTOTUNE)
+    Args:
+      split: one of the source's splits.
+      indices: the places, int64.
+
+    Raises:
+      DataError: the split has no rows without the blanks of `Draw.needs`.
+    """
+    return _rows(self._filled_columns(split), indices)
+
+  def _filled_columns(self, split: str) -> dict[str, np.ndarray]:
+    columns = self.columns(split)
+    if not len(columns['input']):
+      raise errors.DataError(
+        f'{self._place(split)}, {split}: expected rows whose'
+        f' {" and ".join(self.draw.needs) or "input"} is not blank, found none'
+        f' among {self.num_drawn(split)}. Use more rows, or choose what needs'
+        ' none: another METHOD or LABELS; to evaluate, EVAL_RATIONALES = False.'
+      )
+    return columns
+
+  def _place(self, split: str) -> str:
+    """Returns where the rows of a split are, for messages."""
+    data = self._config.data
+    if isinstance(data, own_rows.OwnData):
+      return data.paths().get(self._split_map[split], data.train)
+    return self.tfds_dataset.name
 
   def _table(self, released: str) -> dict[str, np.ndarray]:
     """Returns the rows of a released split, with wrong rationales blanked."""
@@ -206,6 +224,17 @@ class DssSource(seqio.TfdsDataSource):
     sizes = {name: info.num_examples for name, info in infos}
     draw = self.draw
     return draw_rows(sizes, self._split_map[split], draw.fraction, draw.seed)
+
+
+def _rows(
+  columns: Mapping[str, np.ndarray], indices: tf.data.Dataset
+) -> tf.data.Dataset:
+  tensors = {name: tf.constant(v, tf.string) for name, v in columns.items()}
+
+  def row(index: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {name: values[index] for name, values in tensors.items()}
+
+  return indices.map(row, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 @functools.lru_cache(maxsize=8)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from dss_jax.errors import DataError
+from t5x import neutral
 
 
 def _default_cache() -> str:
@@ -38,7 +39,7 @@ def _default_cache() -> str:
   help='The chips: v5e:4x4, v5p:2x2x1, v6e:16x16, …, or gpu:h200.',
 )
 @click.option(
-  '--batch_size', type=click.IntRange(1), help='Rows; else BATCH_SIZE.'
+  '--batch_size', type=click.IntRange(1), help='Rows; else those of a step.'
 )
 @click.option('--decode', is_flag=True, help='Plan decoding, not training.')
 @click.option(
@@ -93,7 +94,7 @@ def plan(
     'cache': cache or _default_cache(),
   }
   with child.Child(options) as worker:
-    described = worker.call('describe')
+    described = worker.call('describe', count_rows=not (batch_size or decode))
     model = counting.Model(**described['model'])
     rows = batch_size or described['decode_rows' if decode else 'rows']
     if rows is None:
@@ -104,18 +105,18 @@ def plan(
     choices = search.candidates(workload, rows)
 
     def compile_step(candidate):
-      click.echo(f'Compiling {candidate} …', err=True)
+      neutral.say(f'Compiling {candidate} …', err=True)
       return worker.call('plan', candidate=vars(candidate), decode=decode)
 
     if chips.is_tpu:
       outcomes = search.search(workload, choices, compile_step, limit)
     else:
       outcomes = search.count_only(workload, choices)
-  click.echo(table.Report(workload, example_tokens).text(outcomes))
+  neutral.say(table.Report(workload, example_tokens).text(outcomes))
   if write and outcomes[0].fits:
     with open(write, 'w', encoding='utf-8') as f:
       f.write(outcomes[0].candidate.gin(decode))
-    click.echo(f'\nWritten to {write}.')
+    neutral.say(f'\nWritten to {write}.')
 
 
 def _macros(context: click.Context) -> list[str]:

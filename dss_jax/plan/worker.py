@@ -24,8 +24,10 @@ if __name__ == '__main__':
 
   quiet_tensorflow.load()
 
+import dataclasses
 import hashlib
 import json
+import math
 import pathlib
 import re
 import threading
@@ -35,7 +37,7 @@ from typing import IO, Any
 
 import jax
 
-from dss_jax import run_config
+from dss_jax import mixtures, run_config
 from dss_jax.errors import DataError
 from dss_jax.plan import costs, counting, hardware, hlo, program
 from t5x.examples.t5 import network
@@ -102,8 +104,13 @@ class Worker:
     self._dump = dump
     self.is_spent = False
 
-  def describe(self) -> Mapping[str, Any]:
-    """Returns the sizes of the model, and the configured batch sizes."""
+  def describe(self, count_rows: bool = True) -> Mapping[str, Any]:
+    """Returns the sizes of the model, and the configured batch sizes.
+
+    Args:
+      count_rows: whether the rows of a step are wanted, which may read the
+        data.
+    """
     with run_config.configured(*self._config) as bound:
       model = run_config.resolve(bound, 'model')
       config = getattr(model.module, 'config', None)
@@ -129,9 +136,18 @@ class Worker:
           'parameter_bytes': parameters,
           'optimizer_bytes': optimizer,
         },
-        'rows': run_config.macro('BATCH_SIZE'),
+        'rows': self._rows() if count_rows else None,
         'decode_rows': run_config.macro_or('EVAL_BATCH_SIZE', None),
       }
+
+  def _rows(self) -> int:
+    """Returns the rows of a step, for the chips of the topology."""
+    step = run_config.macro_or('STEP', None)
+    if step is None or step.batch_size:
+      return run_config.macro('BATCH_SIZE')
+    rows = mixtures.rows_per_step(dataclasses.replace(step, partitioner=None))
+    # Each chip gets whole rows.
+    return math.ceil(rows / self._topology.count) * self._topology.count
 
   def plan(
     self, candidate: Mapping[str, Any], decode: bool = False

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import seqio
 
 from t5x import errors
+from t5x.data import vocabularies
 
 
 @dataclasses.dataclass
@@ -137,6 +138,45 @@ def get_vocabulary(
   return inputs, targets
 
 
+class StepLayout(Protocol):
+  """What a mixture says that lays out whole steps itself, as its `step`.
+
+  (Not in T5X.) Such a mixture hands out the examples of one step after the
+  other, in an order of its own, so that every `rows` rows are a step.
+  """
+
+  @property
+  def rows(self) -> int:
+    """Rows of a step, which have to be those of a batch."""
+
+  @property
+  def parts(self) -> int:
+    """In how many parts it wants to be read."""
+
+  @property
+  def identity(self) -> Mapping[str, Any]:
+    """What tells a run on it from others, in place of name and batch size."""
+
+
+def step_layout(cfg: DatasetConfig) -> StepLayout | None:
+  """Returns how a mixture lays out steps, None if it only has examples.
+
+  Args:
+    cfg: a dataset config.
+
+  Raises:
+    errors.UserError: its steps have other rows than the config's batches.
+  """
+  step: StepLayout | None = getattr(mixture_or_task(cfg), 'step', None)
+  if step is not None and step.rows != cfg.batch_size:
+    raise errors.UserError(
+      f'DatasetConfig.batch_size is {cfg.batch_size}, but a step of'
+      f' {cfg.mixture_or_task_name!r} has {step.rows} rows: expected the same.'
+      ' Bind both to the same layout.'
+    )
+  return step
+
+
 class ModelWithVocabularies(Protocol):
   """The part of a model that its data has to match."""
 
@@ -150,22 +190,21 @@ class ModelWithVocabularies(Protocol):
 def verify_matching_vocabs(
   cfg: DatasetConfig, model: ModelWithVocabularies
 ) -> None:
-  """Checks that data and model have one vocabulary, and the network its rows.
+  """Checks that data and model have one vocabulary that the network can take.
 
   Args:
     cfg: a dataset config.
     model: a model.
 
   Raises:
-    errors.UserError: if a vocabulary of the task is not the model's, or has
-      more ids than the network has rows.
+    errors.UserError: if a vocabulary of the task is not the model's, has more
+      ids than the network has rows, or lacks the engine's special ids.
   """
-  network = getattr(getattr(model, 'module', None), 'config', None)
-  rows = getattr(network, 'vocab_size', None)
   inputs, targets = get_vocabulary(cfg)
-  for side, of_model, of_data in (
-    ('input', model.input_vocabulary, inputs),
-    ('output', model.output_vocabulary, targets),
+  features = mixture_or_task(cfg).output_features
+  for side, feature, of_model, of_data in (
+    ('input', 'inputs', model.input_vocabulary, inputs),
+    ('output', 'targets', model.output_vocabulary, targets),
   ):
     if of_model != of_data:
       raise errors.UserError(
@@ -173,14 +212,12 @@ def verify_matching_vocabs(
         f' {cfg.mixture_or_task_name!r} is {of_data}. Give both the same one'
         ' (macro VOCABULARY).'
       )
-    if rows is not None and of_data.vocab_size > rows:
-      raise errors.UserError(
-        f'The {side} vocabulary of {cfg.mixture_or_task_name!r} has'
-        f' {of_data.vocab_size} ids, and the network {rows} rows: expected a'
-        ' row for each id. Set network.T5Config.vocab_size to'
-        f' {of_data.vocab_size} or more; pretrained weights need the vocabulary'
-        ' that they were trained with.'
-      )
+    vocabularies.check_vocabulary(
+      of_data,
+      model,
+      f'The {side} vocabulary of {cfg.mixture_or_task_name!r}',
+      needs_end=feature in features and features[feature].add_eos,
+    )
 
 
 def tasks_with_split(cfg: DatasetConfig) -> list[seqio.Task]:

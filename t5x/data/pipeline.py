@@ -57,6 +57,7 @@ def get_dataset(
       'get_dataset(continue_from_last_checkpoint=True) is not supported: the'
       ' data position is saved with every checkpoint and restored with it.'
     )
+  config.step_layout(cfg)  # Its rows have to be those of a batch.
   rows = _rows_of_host(cfg, shard_id, num_shards)
   num_parts, seed = data_parts(cfg), shared_seed(cfg.seed)
   rows_of_part = cfg.batch_size // num_parts
@@ -131,13 +132,16 @@ def data_parts(cfg: config.DatasetConfig) -> int:
   that divides the batch and for which each part has files of its own: with a
   batch of 24, `train-00000-of-00010` to `train-00009-of-00010` are read in 8
   parts, a data set in one file as a whole. SeqIO's offline cache is read as a
-  whole.
+  whole. A mixture that lays out steps itself knows its number of parts.
 
   Args:
     cfg: what to read.
   """
   if cfg.data_shards is not None:
     return cfg.data_shards
+  step = config.step_layout(cfg)
+  if step is not None:
+    return step.parts
   tasks = config.tasks_with_split(cfg)
   files = min((_num_files(task, cfg) for task in tasks), default=1)
   most = 1 if cfg.use_cached else min(files, _MAX_PARTS)
@@ -157,14 +161,15 @@ def _seed_of_part(
   """Returns a seed for each part: with the same, all would mix tasks in step.
 
   Where a source can't be cut into the parts by its files, SeqIO cuts it by
-  examples after it has shuffled them; all parts then need the same order.
+  examples after it has shuffled them; all parts then need the same order. So
+  do the parts of a step.
   """
   apart = not cfg.use_cached and all(
     task.source.supports_arbitrary_sharding
     or _num_files(task, cfg) >= num_parts
     for task in config.tasks_with_split(cfg)
   )
-  if num_parts == 1 or not apart:
+  if num_parts == 1 or not apart or config.step_layout(cfg) is not None:
     return seed
   drawn = np.random.SeedSequence((seed % 2**32, part)).generate_state(1)
   return int(drawn[0] & _UINT31)

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from t5x import (
   checkpoints,
+  data,
   errors,
   inference,
   initialization,
@@ -77,7 +78,8 @@ class InteractiveModel:
     eval_names: tasks that the trainer's `eval` may be given.
 
   Raises:
-    errors.UserError: if `checkpoint_path` has no checkpoint.
+    errors.UserError: if `checkpoint_path` has no checkpoint, or a vocabulary
+      that the network cannot take.
   """
 
   def __init__(
@@ -102,6 +104,12 @@ class InteractiveModel:
         ' Use t5x.train, t5x.eval and t5x.infer on several hosts.'
       )
     partitioner.check_batch_size(batch_size)
+    for side, vocabulary in (
+      ('input', model.input_vocabulary),
+      ('output', model.output_vocabulary),
+    ):
+      place = f'The {side} vocabulary of the model'
+      data.check_vocabulary(vocabulary, model, place, needs_end=add_eos)
     self._batch_size = batch_size
     self._lengths = dict(task_feature_lengths)
     self._model = model

@@ -20,6 +20,8 @@ from t5x import train_state as train_state_lib
 
 FILE = 'run.json'
 EVALUATED_FILE = 'evaluated_step'
+# What runs of earlier versions did not store, and so can't be asked about.
+_ADDED = ('data/content', 'data/vocabularies')
 # Differences that a message lists; a model of another size has hundreds.
 _MAX_LISTED = 8
 
@@ -35,6 +37,7 @@ def describe(
     seed: of the run.
   """
   provider = data.mixture_or_task(cfg)
+  step = data.step_layout(cfg)
   parameters = traverse_util.flatten_dict(
     train_state.state_dict()['target'], sep='/'
   )
@@ -51,6 +54,8 @@ def describe(
         task.name: _count(task, cfg.split)
         for task in data.tasks_with_split(cfg)
       },
+      'content': data.content_digests(cfg),
+      'vocabularies': data.vocabulary_digests(cfg),
       'task_feature_lengths': dict(cfg.task_feature_lengths or {}),
       'batch_size': cfg.batch_size,
       'shuffle': cfg.shuffle,
@@ -58,6 +63,8 @@ def describe(
       'pack': cfg.pack,
       'use_cached': cfg.use_cached,
       'data_shards': data.data_parts(cfg),
+      # Where the rows of a step follow from its examples, these count.
+      **(step.identity if step is not None else {}),
     },
   }
 
@@ -150,6 +157,8 @@ def _differences(
     for tree in (stored, identity)
   )
   for name in dict.fromkeys([*now, *before]):
+    if name in _ADDED and name not in before:
+      continue
     if before.get(name) != now.get(name):
       yield (
         f'{name}: {before.get(name, "nothing")} there,'

@@ -22,6 +22,8 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _GIN = _ROOT / 'gin'
 _OLD = _ROOT / 'tests' / 'golden' / 'config_0_1_0.gin'
 _TODAY = _GIN / 'dss_cqa.gin'
+# What has another default today.
+_AS_BEFORE = {'PAIRED': False, 'LABELS_PER_STEP': None, 'BATCH_SIZE': 8}
 _MACROS = [
   {},
   {'METHOD': 'finetune', 'LABELS': 'teacher'},
@@ -46,7 +48,9 @@ def _made(function):
 def _evaluated(file, capsys, **macros):
   """The names of both mixtures, and what the screen says first."""
   with entry_points.main_module(t5x.train):
-    entry_points.parse([file], MODEL_DIR='runs/mine', **macros)
+    # Without lengths, the screen reads no data.
+    more = {'MODEL_DIR': 'runs/mine', 'TASK_FEATURE_LENGTHS': None}
+    entry_points.parse([file], **more, **macros)
     names = _made(mixtures.train_mixture), _made(mixtures.eval_mixture)
     _made(screen.Screen)
   return *names, capsys.readouterr().out
@@ -54,9 +58,29 @@ def _evaluated(file, capsys, **macros):
 
 @pytest.mark.parametrize('macros', _MACROS, ids=str)
 def test_an_old_configuration_means_what_todays_files_mean(macros, capsys):
-  old = _evaluated(_OLD, capsys, **macros)
-  assert old == _evaluated(_TODAY, capsys, **macros)
+  *old, old_screen = _evaluated(_OLD, capsys, **macros)
+  *new, screen_now = _evaluated(_TODAY, capsys, **{**_AS_BEFORE, **macros})
+  assert old == new
   assert old[0].startswith(macros.get('METHOD', 'dss'))
+  steps = [x for x in screen_now.splitlines() if '2,000 steps of 8 rows' in x]
+  assert len(steps) == 1
+  assert screen_now.replace(steps[0] + '\n', '') == old_screen
+
+
+def test_an_old_configuration_trains_on_the_same_batches():
+  configs = []
+  for file, macros in ((_OLD, {}), (_TODAY, _AS_BEFORE)):
+    with entry_points.main_module(t5x.train):
+      entry_points.parse([file], MODEL_DIR='runs/mine', **macros)
+      config = gin.query_parameter('train.train_dataset_cfg')
+      configs.append(config.scoped_configurable_fn())
+  old, new = configs
+  assert old == dataclasses.replace(
+    new, task_feature_lengths={'inputs': 112, 'targets': 76}
+  )
+  assert (old.mixture_or_task_name, old.batch_size, old.pack) == (
+    'dss_cqa_sample_gold_palm', 8, True
+  )  # fmt: skip
 
 
 @pytest.mark.parametrize('explain', [False, True])

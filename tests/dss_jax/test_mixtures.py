@@ -62,9 +62,13 @@ def text(tokens):
     ({'which_rationales': 'correct_only', 'paired': True},
      'dss_cqa_sample_gold_palm_paired_correct', 'eval_dss_cqa_sample_palm'),
     ({'keep_blank': True, 'shuffle_rationales': True, 'fraction': 0.5},
-     'dss_cqa_sample_gold_palm_blank_shuffled_f0.5',
+     'dss_cqa_sample_gold_palm_blanks_shuffled_f0.5',
      'eval_dss_cqa_sample_palm_f0.5'),
     ({'method': 'finetune', 'which_rationales': 'correct_only'},
+     'finetune_cqa_sample_gold', 'eval_finetune_cqa_sample'),
+    ({'method': 'finetune', 'keep_blank': True, 'labels': 'teacher'},
+     'finetune_cqa_sample_teacher_palm_blanks', 'eval_finetune_cqa_sample'),
+    ({'method': 'finetune', 'keep_blank': True},
      'finetune_cqa_sample_gold', 'eval_finetune_cqa_sample'),
     # None of these has an effect.
     ({'method': 'finetune', 'rationale_rate': 0.5, 'teacher': 'mine',
@@ -170,6 +174,36 @@ def test_teacher_labels_are_trained_on_and_blank_ones_left_out(folder):
   assert any(row.teacher_label != row.label for row in said)
 
 
+@pytest.mark.parametrize('method', ['finetune', 'dss'])
+def test_blank_labels_of_the_teacher_stay_as_published(folder, method):
+  name = mixtures.train_mixture(
+    data_set='cqa',
+    data=folder,
+    method=method,
+    labels='teacher',
+    paired=True,
+    keep_blank=True,
+    vocabulary=VOCABULARY,
+  )
+  rows = records.read('cqa', folder).splits['train']
+  train, _ = splits.train_validation(40)
+  found = examples(name)
+  blank = [*VOCABULARY.encode(' '), VOCABULARY.eos_id]
+  blanks = 0
+  for example, index in zip(found, train, strict=True):
+    row = rows[index]
+    pairs = [('targets', row.teacher_label)]
+    if method == 'dss':
+      pairs.append(('rationale_targets', row.rationale))
+    for feature, said in pairs:
+      if said:
+        assert text(example[feature]) == said
+      else:
+        assert example[feature].tolist() == blank
+        blanks += 1
+  assert blanks >= len(pairs)
+
+
 def test_evaluation_is_against_gold_labels(folder):
   name = mixtures.eval_mixture(
     data_set='cqa', data=folder, labels='teacher', vocabulary=VOCABULARY
@@ -270,6 +304,7 @@ def test_a_name_that_would_mean_two_things_is_refused():
     ({'which_rationales': 'correct'},
      "RATIONALES is 'correct': .* Did you mean 'correct_only'?"),
     ({'keep_blank': 1}, 'KEEP_BLANK is 1: expected True or False'),
+    ({'data_set': 'asdiv', 'data': 'release'}, 'all that the published'),
     ({'keep_blank': True, 'which_rationales': 'correct_only'},
      'expected one of them alone'),
     ({'data_set': 'custom'}, "DATA is 'sample': expected the path of a file"),
@@ -351,9 +386,9 @@ def test_seqio_evaluates_labels_and_rationales(folder, tmp_path):
   assert set(result) == {
     'label_test', 'label_validation', 'rationale_test', 'rationale_validation'
   }  # fmt: skip
-  assert result['label_test'] == {
-    'accuracy': 100.0, 'accuracy_low': 100.0, 'accuracy_high': 100.0
-  }  # fmt: skip
+  found = result['label_test']
+  assert found['accuracy'] == found['accuracy_high'] == 100.0
+  assert found['accuracy_low'] == pytest.approx(56.5518, abs=1e-4)
   assert result['rationale_test']['rouge_l'] == pytest.approx(100.0)
   wrong = evaluate(name, lambda asked: 'pond')
   assert wrong['label_test']['accuracy'] == 20.0

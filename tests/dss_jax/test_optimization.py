@@ -32,14 +32,32 @@ def test_without_warmup_the_first_step_has_the_full_rate():
   assert float(fn(9_999)) == pytest.approx(5e-9, rel=1e-3)
 
 
-@pytest.mark.parametrize('warmup', [-1, 6, 7])
-def test_warmup_has_to_fit_into_the_run(warmup):
-  with pytest.raises(DataError, match=f'warmup_steps={warmup}, total_steps=6'):
-    optimization.linear_decay(1.0, 6, warmup)
+@pytest.mark.parametrize(
+  ('steps', 'warmup', 'used'),
+  [(6, 6, 0), (5, 200, 0), (20, 200, 2), (200, 200, 20), (201, 200, 200)],
+)
+def test_warmup_never_stops_a_short_run(steps, warmup, used):
+  for schedule in (optimization.linear_decay, optimization.cosine_decay):
+    fn, expected = schedule(1.0, steps, warmup), schedule(1.0, steps, used)
+    for step in range(steps + 1):
+      assert float(fn(step)) == float(expected(step))
+    assert max(float(fn(step)) for step in range(steps)) == 1
 
 
-def torch_adamw(params, grads, rates, *, b1, b2, eps, decay, clip):
-  """AdamW after the formulas of PyTorch's documentation, in float64."""
+@pytest.mark.parametrize(('steps', 'warmup'), [(6, -1), (0, 0)])
+def test_a_schedule_needs_steps(steps, warmup):
+  message = f'WARMUP_STEPS.*warmup_steps={warmup}, total_steps={steps}'
+  with pytest.raises(DataError, match=message):
+    optimization.linear_decay(1.0, steps, warmup)
+
+
+def torch_adamw(
+  params, grads, rates, *, b1, b2, eps, decay, clip, uncorrected=False
+):
+  """AdamW after the formulas of PyTorch's documentation, in float64.
+
+  With `uncorrected`, the update is that of transformers' own AdamW, 4.24.
+  """
   mean = np.zeros_like(params)
   square = np.zeros_like(params)
   for step, (grad, rate) in enumerate(zip(grads, rates, strict=True), 1):
@@ -48,20 +66,31 @@ def torch_adamw(params, grads, rates, *, b1, b2, eps, decay, clip):
     params = params - rate * decay * params
     mean = b1 * mean + (1 - b1) * grad
     square = b2 * square + (1 - b2) * grad**2
+    if uncorrected:
+      step_size = rate * np.sqrt(1 - b2**step) / (1 - b1**step)
+      params = params - step_size * mean / (np.sqrt(square) + eps)
+      continue
     denominator = np.sqrt(square) / np.sqrt(1 - b2**step) + eps
     params = params - rate / (1 - b1**step) * mean / denominator
   return params
 
 
+@pytest.mark.parametrize('uncorrected', [False, True])
 @pytest.mark.parametrize(('clip', 'decay'), [(1.0, 0.0), (0.3, 0.1)])
-def test_adamw_is_pytorchs(clip, decay):
+def test_adamw_is_pytorchs_or_transformers(clip, decay, uncorrected):
   rng = np.random.default_rng(0)
   params = rng.normal(size=7)
   # Lengths around the clip norm; the last step's are tiny, so that eps counts.
   grads = rng.normal(size=(6, 7)) * np.array([1, 0.1, 2, 0.2, 1, 1e-7])[:, None]
   schedule = optimization.linear_decay(1e-2, 6)
   optimizer_def = optimization.adamw(
-    schedule, weight_decay=decay, b1=0.8, b2=0.9, eps=1e-4, clip_norm=clip
+    schedule,
+    weight_decay=decay,
+    b1=0.8,
+    b2=0.9,
+    eps=1e-4,
+    clip_norm=clip,
+    uncorrected_eps=uncorrected,
   )
   assert isinstance(optimizer_def, optimizers.OptimizerDef)
   state = train_state.FlaxOptimTrainState.create(
@@ -72,10 +101,35 @@ def test_adamw_is_pytorchs(clip, decay):
       {'w': jnp.asarray(grad, jnp.float32)}, learning_rate=schedule(state.step)
     )
   rates = [float(schedule(step)) for step in range(6)]
-  want = torch_adamw(
-    params, grads, rates, b1=0.8, b2=0.9, eps=1e-4, decay=decay, clip=clip
-  )
+  made = {
+    flag: torch_adamw(
+      params,
+      grads,
+      rates,
+      b1=0.8,
+      b2=0.9,
+      eps=1e-4,
+      decay=decay,
+      clip=clip,
+      uncorrected=flag,
+    )
+    for flag in (False, True)
+  }
+  want, other = made[uncorrected], made[not uncorrected]
   np.testing.assert_allclose(state.params['w'], want, rtol=2e-5, atol=1e-6)
+  # The two can be told apart here.
+  assert np.abs(want - other).max() > 2e-5
+
+
+def test_the_optimizer_state_does_not_depend_on_where_eps_is():
+  params = {'w': jnp.ones(3)}
+  kinds = [
+    optimization.adamw(
+      optimization.linear_decay(1e-2, 6), uncorrected_eps=flag
+    ).init_state(params)
+    for flag in (False, True)
+  ]
+  assert jax.tree.structure(kinds[0]) == jax.tree.structure(kinds[1])
 
 
 def test_clipping_can_be_turned_off():

@@ -6,6 +6,7 @@ imported all; it ends with the exit codes of `t5x.train`.
 
 import atexit
 import functools
+import importlib
 import json
 import multiprocessing
 import os
@@ -72,14 +73,15 @@ def call(
   max_skipped_steps=5,
   accept_other_run=False,
   restore=None,
+  logger_cls=(seqio.JSONLogger,),
+  train_cfg=None,
   **options,
 ):
   """Trains; returns the last step and state."""
   return train.train(
     model=model or NoisyTable(),
-    train_dataset_cfg=data_config(
-      'train', batch_size=batch_size, data_shards=data_shards
-    ),
+    train_dataset_cfg=train_cfg
+    or data_config('train', batch_size=batch_size, data_shards=data_shards),
     train_eval_dataset_cfg=(
       data_config('validation', shuffle=False) if evaluate else None
     ),
@@ -107,9 +109,9 @@ def call(
     eval_period=eval_period,
     stats_period=1,
     random_seed=options.pop('random_seed', 0),
-    summarize_config_fn=lambda *_: None,
+    summarize_config_fn=options.pop('summarize_config_fn', lambda *_: None),
     inference_evaluator_cls=functools.partial(
-      seqio.Evaluator, logger_cls=[seqio.JSONLogger]
+      seqio.Evaluator, logger_cls=list(logger_cls)
     ),
     **options,
   )
@@ -158,17 +160,25 @@ def _process(options, log, devices):
 def _run(options):
   """Runs `call`; `distributed` are the arguments of `distributed.start`.
 
-  `snapshot_period` are the seconds between snapshots of the input.
+  `module` names one whose `call` is run instead.
+
+  `snapshot_period` are the seconds between snapshots of the input;
+  `other_rows` changes the texts of the rows, and nothing else about them.
   """
   distributed = options.pop('distributed', None)
   if distributed:
     distributed_lib.start(*distributed)
   snapshots.PERIOD_SECONDS = options.pop('snapshot_period', 30)
+  if options.pop('other_rows', False):
+    # As many, and of the same lengths.
+    texts = toy_task.texts
+    toy_task.texts = lambda split: [(i[::-1], t) for i, t in texts(split)]
   breaks = options.pop('breaks', None)
   if options.pop('slow_steps', False):
     # Long enough for signals to meet a run that is under way.
     options['actions'] = {'TRAIN': [_Slowly(breaks)]}
-  call(**options)
+  module = options.pop('module', __name__)
+  importlib.import_module(module).call(**options)
 
 
 class _Slowly:

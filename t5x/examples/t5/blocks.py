@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import partitioning
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from t5x.examples.t5 import dropout as dropout_lib
 from t5x.examples.t5 import layers
 from t5x.examples.t5.config import T5Config
 
@@ -20,9 +21,28 @@ def layer_norm(config: T5Config) -> layers.LayerNorm:
   return layers.LayerNorm(config.layer_norm_epsilon, dtype=config.dtype)
 
 
-def dropout(config: T5Config) -> nn.Dropout:
-  # One mask for all positions of a row, as in T5.
-  return nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+def dropout(config: T5Config) -> dropout_lib.Dropout:
+  # One mask for all positions of a row, as in T5, unless groups are given.
+  return dropout_lib.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+
+
+def dropout_groups(
+  config: T5Config,
+  tokens: Int[Array, 'B L'],
+  segment_ids: Int[Array, 'B L'] | None,
+) -> Int[Array, '#B L'] | None:
+  """Returns the groups of positions that share dropout masks.
+
+  Args:
+    config: its `dropout_masks` matters.
+    tokens: of which the length matters.
+    segment_ids: examples of packed rows; None if they are not packed.
+  """
+  if config.dropout_masks == 'example':
+    return segment_ids
+  if config.dropout_masks == 'position':
+    return jnp.arange(tokens.shape[-1])[None]
+  return None
 
 
 def _attention(config: T5Config) -> layers.MultiHeadDotProductAttention:
@@ -110,6 +130,7 @@ class EncoderLayer(nn.Module):
     encoder_mask: Array | None = None,
     deterministic: bool = False,
     position_bias: Float[Array, '1 H L L'] | None = None,
+    dropout_groups: Int[Array, '#B L'] | None = None,
   ) -> Float[Array, 'B L D']:
     """Applies the layer.
 
@@ -119,6 +140,7 @@ class EncoderLayer(nn.Module):
       deterministic: True turns dropout off.
       position_bias: the result of `relative_embedding` for this length, which
         a stack computes once for all layers; None computes it here.
+      dropout_groups: the result of the function of that name.
     """
     if position_bias is None:
       assert self.relative_embedding is not None
@@ -129,10 +151,11 @@ class EncoderLayer(nn.Module):
     x = self.attention(
       x, x, encoder_mask, position_bias, deterministic=deterministic
     )
-    x = inputs + self.dropout(x, deterministic=deterministic)
+    x = inputs + self.dropout(x, deterministic, groups=dropout_groups)
     y = self.pre_mlp_layer_norm(constrain(x))
-    y = self.mlp(y, deterministic=deterministic)
-    return constrain(x + self.dropout(y, deterministic=deterministic))
+    y = self.mlp(y, deterministic=deterministic, dropout_groups=dropout_groups)
+    y = self.dropout(y, deterministic, groups=dropout_groups)
+    return constrain(x + y)
 
 
 class DecoderLayer(nn.Module):
@@ -160,6 +183,7 @@ class DecoderLayer(nn.Module):
     decode: bool = False,
     max_decode_length: int | None = None,
     position_bias: Float[Array, '1 H T _'] | None = None,
+    dropout_groups: Int[Array, '#B T'] | None = None,
   ) -> Float[Array, 'B T D']:
     """Applies the layer.
 
@@ -174,6 +198,7 @@ class DecoderLayer(nn.Module):
       max_decode_length: see `decoder_position_bias`.
       position_bias: the result of `decoder_position_bias`, which a stack
         computes once for all layers; None computes it here.
+      dropout_groups: the result of the function of that name.
 
     Returns:
       The residual stream with the three blocks added.
@@ -196,15 +221,21 @@ class DecoderLayer(nn.Module):
       decode=decode,
       deterministic=deterministic,
     )
-    x = inputs + self.dropout(x, deterministic=deterministic)
+    x = inputs + self.dropout(x, deterministic, groups=dropout_groups)
     y = self.pre_cross_attention_layer_norm(constrain(x))
     y = self.encoder_decoder_attention(
       y, encoded, encoder_decoder_mask, deterministic=deterministic
     )
-    y = x + self.dropout(y, deterministic=deterministic)
+    y = x + self.dropout(y, deterministic, groups=dropout_groups)
     z = self.pre_mlp_layer_norm(constrain(y))
-    z = self.mlp(z, decode=decode, deterministic=deterministic)
-    return constrain(y + self.dropout(z, deterministic=deterministic))
+    z = self.mlp(
+      z,
+      decode=decode,
+      deterministic=deterministic,
+      dropout_groups=dropout_groups,
+    )
+    z = self.dropout(z, deterministic, groups=dropout_groups)
+    return constrain(y + z)
 
   def cache_encoded(self, encoded: Float[Array, 'B L D']) -> None:
     """Projects the keys and values of cross attention, for decoding."""

@@ -1,6 +1,6 @@
 """T5Config: the dimensions and options of a T5."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from flax import struct
 
 from t5x import errors
 from t5x.examples.t5 import dense
+from t5x.examples.t5 import dropout as dropout_lib
 
 # What is kept of a layer's forward pass for its backward pass; everything else
 # is computed again. 'none' rematerializes nothing.
@@ -39,6 +40,10 @@ class T5Config:
     mlp_dim: inner size of the feed-forward blocks.
     mlp_activations: see `layers.MlpBlock`.
     dropout_rate: of every dropout.
+    dropout_masks: which positions of a row share a mask of the features: 'row'
+      (all of them, T5X's dropout), 'example' (those of one example of a packed
+      row; in other rows, all) or 'position' (none). Attention drops whole keys
+      at every setting. Not in T5X's config.
     logits_via_embedding: computes the logits with the token embedding.
     float32_attention_logits: attention logits in float32 and not `dtype`.
       Softmax, norms and loss are always in float32.
@@ -74,12 +79,20 @@ class T5Config:
   relative_attention_max_distance: int = 128
   scan_layers: bool = False
   remat_policy: str = 'none'
+  dropout_masks: str = 'row'
 
   def __post_init__(self):
-    if self.remat_policy not in REMAT_POLICIES:
+    for name, known in (
+      ('remat_policy', REMAT_POLICIES),
+      ('dropout_masks', dropout_lib.MASKS),
+    ):
+      self._check(name, known)
+
+  def _check(self, name: str, known: Collection[str]) -> None:
+    """Raises a UserError unless an attribute has one of the known values."""
+    value = getattr(self, name)
+    if value not in known:
       raise errors.UserError(
-        'T5Config.remat_policy: expected one of'
-        f' {", ".join(map(repr, REMAT_POLICIES))}, found'
-        f' {self.remat_policy!r}.'
-        + errors.did_you_mean(str(self.remat_policy), REMAT_POLICIES)
+        f'T5Config.{name}: expected one of {", ".join(map(repr, known))}, found'
+        f' {value!r}.' + errors.did_you_mean(str(value), known)
       )

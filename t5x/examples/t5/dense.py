@@ -16,6 +16,8 @@ from flax.linen import partitioning
 from jax import ad_checkpoint, lax
 from jaxtyping import Array, Float, Int
 
+from t5x.examples.t5 import dropout
+
 Initializer = Callable[..., jax.Array]
 DType = jax.typing.DTypeLike
 
@@ -283,8 +285,16 @@ class MlpBlock(nn.Module):
     inputs: Float[Array, 'B L D'],
     decode: bool = False,
     deterministic: bool = False,
+    dropout_groups: Int[Array, '#B L'] | None = None,
   ) -> Float[Array, 'B L D']:
-    """Applies the block; `decode` makes no difference to it."""
+    """Applies the block; `decode` makes no difference to it.
+
+    Args:
+      inputs: the normed residual stream.
+      decode: whether one position is computed.
+      deterministic: True turns dropout off.
+      dropout_groups: see `dropout.Dropout`.
+    """
     del decode  # Position-wise: one position is computed as many are.
     branches = []
     for i, activation in enumerate(self.activations):
@@ -297,8 +307,8 @@ class MlpBlock(nn.Module):
       )(inputs)
       branches.append(_activation(activation)(x))
     x = functools.reduce(operator.mul, branches)
-    x = nn.Dropout(self.intermediate_dropout_rate, broadcast_dims=(-2,))(
-      x, deterministic=deterministic
+    x = dropout.Dropout(self.intermediate_dropout_rate, broadcast_dims=(-2,))(
+      x, deterministic=deterministic, groups=dropout_groups
     )
     x = partitioning.with_sharding_constraint(x, ('batch', 'length', 'mlp'))
     return DenseGeneral(

@@ -36,15 +36,21 @@ class Encoder(nn.Module):
     encoder_input_tokens: Int[Array, 'B L'],
     encoder_mask: Array | None = None,
     deterministic: bool = False,
+    segment_ids: Int[Array, 'B L'] | None = None,
   ) -> Float[Array, 'B L D']:
     """Encodes tokens; `encoder_mask` is [B, 1, L, L]."""
+    groups = blocks.dropout_groups(
+      self.config, encoder_input_tokens, segment_ids
+    )
     length = encoder_input_tokens.shape[-1]
     x = self.shared_embedding(encoder_input_tokens)
-    x = blocks.constrain(self.dropout(x, deterministic=deterministic))
+    x = blocks.constrain(self.dropout(x, deterministic, groups=groups))
     position_bias = self.relpos_bias(length, length, True)
-    x = stack.run(self.layers, x, encoder_mask, deterministic, position_bias)
+    x = stack.run(
+      self.layers, x, encoder_mask, deterministic, position_bias, groups
+    )
     x = self.encoder_norm(x)
-    return self.dropout(x, deterministic=deterministic)
+    return self.dropout(x, deterministic, groups=groups)
 
 
 class Decoder(nn.Module):
@@ -78,12 +84,16 @@ class Decoder(nn.Module):
     deterministic: bool = False,
     decode: bool = False,
     max_decode_length: int | None = None,
+    segment_ids: Int[Array, 'B T'] | None = None,
   ) -> Float[Array, 'B T V']:
     """Returns float32 logits; see `Transformer.decode` for the arguments."""
+    groups = blocks.dropout_groups(
+      self.config, decoder_input_tokens, segment_ids
+    )
     # Relative positions inside a segment do not depend on where it starts.
     del decoder_positions
     y = self.shared_embedding(decoder_input_tokens)
-    y = blocks.constrain(self.dropout(y, deterministic=deterministic))
+    y = blocks.constrain(self.dropout(y, deterministic, groups=groups))
     position_bias = blocks.decoder_position_bias(
       self.relpos_bias,
       decoder_input_tokens.shape[-1],
@@ -100,9 +110,10 @@ class Decoder(nn.Module):
       decode,
       max_decode_length,
       position_bias,
+      groups,
     )
     y = self.decoder_norm(y)
-    y = self.dropout(y, deterministic=deterministic)
+    y = self.dropout(y, deterministic, groups=groups)
     if self.config.logits_via_embedding:
       # D numbers to divide and not V.
       y = y.astype(jnp.float32) / math.sqrt(y.shape[-1])
@@ -184,7 +195,10 @@ class Transformer(nn.Module):
         encoder_segment_ids, encoder_segment_ids, jnp.equal, dtype=jnp.bool_
       )
     return self.encoder(
-      encoder_input_tokens, mask, deterministic=not enable_dropout
+      encoder_input_tokens,
+      mask,
+      deterministic=not enable_dropout,
+      segment_ids=encoder_segment_ids,
     )
 
   def cache_encoded(self, encoded: Float[Array, 'B L D']) -> None:
@@ -277,6 +291,7 @@ class Transformer(nn.Module):
       deterministic=not enable_dropout,
       decode=decode,
       max_decode_length=max_decode_length,
+      segment_ids=decoder_segment_ids,
     )
 
   def __call__(

@@ -95,15 +95,49 @@ def test_a_completion_gives_this(dataset, completion, rationale, label):
   assert parsed == completions.Parsed(rationale, label)
 
 
+_SO, _THE = 'Far. So the answer is neutral.', 'Far. The answer is neutral.'
+_TWO = 'A man.\nAnswer: entailment\nAnswer: neutral\n\nPremise: x\nAnswer: no'
+
+
+@pytest.mark.parametrize(
+  ('dataset', 'completion', 'palm', 'gpt_neox'),
+  [
+    ('anli1', _SO, ('Far.', 'neutral'), ('Far.', 'neutral')),
+    ('anli1', _THE, ('', ''), ('Far.', 'neutral')),
+    # The usual phrase first, whatever else is said.
+    (
+      'anli1',
+      'The answer is far. So the answer is neutral.',
+      ('The answer is far.', 'neutral'),
+      ('The answer is far.', 'neutral'),
+    ),
+    ('anli1', f'{_THE} {_THE}', ('', ''), ('', '')),
+    ('anli1', f'Far.\n\nPremise: x {_THE}', ('', ''), ('', '')),
+    ('esnli', _TWO, ('', ''), ('A man.', 'entailment')),
+    ('esnli', 'A man.', ('A man.', ''), ('A man.', '')),
+    # Only these two have rules of their own.
+    ('cqa', _THE, ('', ''), ('', '')),
+    ('svamp', f'{_THE} {_THE}', ('', ''), ('', '')),
+  ],
+)
+def test_gpt_neox_has_rules_of_its_own(dataset, completion, palm, gpt_neox):
+  for teacher, expected in (('palm', palm), ('gpt_neox', gpt_neox)):
+    parsed = completions.parse(dataset, completion, teacher)
+    assert parsed == completions.Parsed(*expected)
+  mine = completions.parse(dataset, completion, 'mine')
+  assert mine == completions.Parsed(*palm)
+
+
 @given(
   st.sampled_from(completions.DATA_SETS),
   st.lists(st.sampled_from(PIECES) | st.text(max_size=5)).map(''.join),
+  st.sampled_from(['palm', 'gpt_neox']),
 )
-def test_no_text_raises_and_parts_come_from_it(dataset, completion):
-  parsed = completions.parse(dataset, completion)
+def test_no_text_raises_and_parts_come_from_it(dataset, completion, teacher):
+  parsed = completions.parse(dataset, completion, teacher)
   assert parsed.rationale in completion
   assert parsed.label in completion
-  assert parsed == completions.parse(dataset, completion)
+  assert parsed == completions.parse(dataset, completion, teacher)
 
 
 @pytest.mark.parametrize('dataset', completions.DATA_SETS)

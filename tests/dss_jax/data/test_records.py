@@ -335,6 +335,46 @@ def test_a_missing_numbered_file_is_named(write_release):
     records.read('cqa', str(folder))
 
 
+def test_gpt_neox_is_read_by_its_own_rules(tmp_path):
+  row = {'uid': 'u', 'premise': 'A dog.', 'hypothesis': 'A pet.', 'label': 0}
+  conftest.write_json_lines(tmp_path / 'anli1/anli1_test.json', [row])
+  said = ['Dogs are pets. The answer is entailment.']
+  conftest.write_list(tmp_path / 'gpt-neox/anli1/test.json', said)
+  conftest.write_list(tmp_path / 'anli1/llm/test_CoT_0.json', said)
+  for teacher, label in (('gpt_neox', 'entailment'), ('palm', '')):
+    read = records.read('anli1', str(tmp_path), teacher, splits=('test',))
+    assert read.splits['test'][0].teacher_label == label
+
+
+@pytest.mark.parametrize(
+  ('columns', 'text', 'label'),
+  [
+    (
+      {'Body': 'Ann has 2 nuts. ', 'Question': 'How many?',
+       'Formula': '2+7=9', 'Answer': '9 (nuts)'},
+      'Ann has 2 nuts.\nHow many?', '2+7',
+    ),
+    # A formula without a value, and none: the answer's number; or no label.
+    (
+      {'Body': 'B', 'Question': 'Q', 'Formula': 'lcm(3, 4)=12', 'Answer': '12'},
+      'B\nQ', '12',
+    ),
+    ({'Body': 'B', 'Question': 'Q', 'Answer': '12 (cups)'}, 'B\nQ', '12'),
+    ({'Body': 'B', 'Question': 'Q', 'Answer': 'Ann'}, 'B\nQ', ''),
+    # The columns of the packaged sample.
+    ({'input': 'How many?', 'label': '2+7=9'}, 'How many?', '2+7'),
+    ({'input': 'How many?'}, 'How many?', ''),
+  ],
+)  # fmt: skip
+def test_an_asdiv_row_is_read_in_either_columns(tmp_path, columns, text, label):
+  svamp = {'input': 'What?', 'label': '( 1.0 + 1.0 )'}
+  conftest.write_json_lines(tmp_path / 'svamp/svamp_train.json', [svamp])
+  conftest.write_json_lines(tmp_path / 'asdiv/asdiv_train.json', [columns])
+  read = records.read('asdiv', str(tmp_path), None, splits=('train',))
+  row = read.splits['train'][1]
+  assert (row.input, row.label) == (text, label)
+
+
 def test_a_missing_teacher_or_split_is_named(write_release):
   folder = write_release()
   with pytest.raises(errors.DataError, match="teacher 'mine' there, found no"):

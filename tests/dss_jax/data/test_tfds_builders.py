@@ -41,7 +41,7 @@ def test_a_tfds_program_reads_them_in_the_order_of_the_release(
 def test_the_sample_needs_no_network(tfds_dir, no_network, capfd):
   builder = prepare('sample')
   assert builder.info.splits['train'].num_examples == 1000
-  assert tfds_dir / 'dss_cqa/sample_palm/1.0.0' == builder.data_path
+  assert tfds_dir / 'dss_cqa/sample_palm/1.1.0' == builder.data_path
   loaded = tfds.builder('dss_cqa/sample_palm', data_dir=str(tfds_dir))
   assert loaded.is_prepared()
   # Its preparation is too short to be worth a user's attention.
@@ -136,7 +136,7 @@ def test_files_that_change_after_naming_are_refused(write_release, tfds_dir):
   path.write_text(path.read_text().replace('heavy', 'light'))
   with pytest.raises(errors.DataError, match='found other content'):
     tfds_builders.prepared('cqa', config)
-  assert not (tfds_dir / 'dss_cqa' / config.name / '1.0.0').exists()
+  assert not (tfds_dir / 'dss_cqa' / config.name / '1.1.0').exists()
 
 
 def test_bad_files_leave_nothing_half_written(write_release, tfds_dir):
@@ -148,7 +148,7 @@ def test_bad_files_leave_nothing_half_written(write_release, tfds_dir):
     tfds_builders.prepared('cqa', config)
   left = [path for path in tfds_dir.rglob('*') if 'tfrecord' in path.name]
   assert not left
-  assert not (tfds_dir / 'dss_cqa' / config.name / '1.0.0').exists()
+  assert not (tfds_dir / 'dss_cqa' / config.name / '1.1.0').exists()
 
 
 def test_preparing_at_the_same_time_gives_whole_data(write_release, tfds_dir):

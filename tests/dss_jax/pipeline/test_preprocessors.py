@@ -7,6 +7,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dss_jax import mixtures
 from dss_jax.pipeline import packing, preprocessors
 
 VOCABULARY = seqio.ByteVocabulary()
@@ -95,6 +96,38 @@ def test_a_pair_without_a_rationale_has_no_token_on_that_side():
   assert second['rationale_inputs'].shape == (0,)
   assert second['rationale_targets'].shape == (0,)
   assert VOCABULARY.decode(second['targets']) == 'Ann'
+
+
+SPACE = VOCABULARY.encode(' ')
+
+
+def test_blanks_are_spelled_as_the_published_code_does():
+  _, second = run(
+    preprocessors.spell_blanks(['rationale', 'teacher_label']),
+    preprocessors.paired_task('teacher_label'),
+    tokenize,
+    lambda dataset: preprocessors.encode_blanks(dataset, FEATURES),
+    with_eos(),
+  )
+  expected = [*SPACE, VOCABULARY.eos_id]
+  assert second['targets'].tolist() == expected
+  assert second['rationale_targets'].tolist() == expected
+
+
+def test_a_rationale_before_an_answer_that_was_read_stays_empty():
+  row = {**ROWS[0], 'rationale': ''}
+  columns = {name: [text] for name, text in row.items()}
+  dataset = tf.data.Dataset.from_tensor_slices(columns)
+  spell = preprocessors.spell_blanks(['rationale', 'teacher_label'])
+  (found,) = spell(dataset).as_numpy_iterator()
+  assert (found['rationale'], found['teacher_label']) == (b'', b'lake')
+
+
+def test_a_space_is_the_piece_of_a_space():
+  vocabulary = mixtures.sample_vocabulary()
+  assert vocabulary.encode(' ') == []
+  (token,) = preprocessors.blank_tokens(vocabulary)
+  assert vocabulary.tokenizer.id_to_piece(token) == '▁'
 
 
 def test_a_long_feature_is_trimmed_and_still_ends():

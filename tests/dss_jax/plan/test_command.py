@@ -39,10 +39,16 @@ def plan(monkeypatch, tmp_path):
 
 
 def test_a_gpu_gets_a_counted_plan_of_the_configured_batch(plan):
-  done = plan(*RUN, '--gin.BATCH_SIZE=24')
+  done = plan(*RUN, '--gin.BATCH_SIZE=24', '--gin.LABELS_PER_STEP=None')
   assert done.exit_code == 0, done.output
   assert '24 rows' in done.output
   assert 'counted and not compiled' in done.output
+
+
+def test_the_rows_of_a_step_follow_from_its_label_examples(plan):
+  done = plan(*RUN)
+  assert done.exit_code == 0, done.output
+  assert '8 rows' in done.output
 
 
 def test_batch_size_replaces_the_configured_one(plan):
@@ -93,6 +99,7 @@ def test_the_command_plans_as_a_user_calls_it(tmp_path):
       'plan',
       '--gin_file=gin/dss_cqa.gin',
       '--gin.BATCH_SIZE=16',
+      '--gin.LABELS_PER_STEP=None',
       '--topology=v5e:2x2',
       '--limit=1',
       f'--cache={tmp_path / "plan.jsonl"}',

@@ -13,13 +13,14 @@ from dss_jax.errors import DataError
 from dss_jax.plan import child, costs, counting, hardware, program, worker
 
 FILES = ['gin/dss_cqa.gin']
+ROWS = ['BATCH_SIZE = 16', 'LABELS_PER_STEP = None']
 FINE = counting.Candidate(2, 2, 'full', 2, 16)
 
 
 @pytest.fixture(scope='module')
 def step():
   """The tiny model's training step, on eight CPU devices."""
-  with run_config.configured(FILES, ['BATCH_SIZE = 16'], FINE.gin()) as bound:
+  with run_config.configured(FILES, ROWS, FINE.gin()) as bound:
     return program.lower(bound, jax.devices(), FINE.rows)
 
 
@@ -57,7 +58,7 @@ def test_adafactor_keeps_less_than_adamw():
 
 
 def test_the_worker_describes_the_model_of_the_gin_files():
-  found = worker.Worker(FILES, ['BATCH_SIZE = 16'], 'gpu:l4').describe()
+  found = worker.Worker(FILES, ROWS, 'gpu:l4').describe()
   model = counting.Model(**found['model'])
   assert found['rows'] == 16
   assert model.parameter_bytes == 4 * _parameters(model)
@@ -203,7 +204,7 @@ def test_tpus_compiler_plans_the_tiny_model_within_its_chips(tmp_path):
   pytest.importorskip('libtpu')
   options = {
     'gin_files': FILES,
-    'gin_bindings': ['BATCH_SIZE = 16'],
+    'gin_bindings': ROWS,
     'topology': 'v5e:2x2',
     'cache': str(tmp_path / 'plan.jsonl'),
   }

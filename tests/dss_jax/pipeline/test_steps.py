@@ -1,0 +1,301 @@
+"""Every step has LABELS_PER_STEP label examples, whatever else differs."""
+
+import collections
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import seqio
+
+from dss_jax import feature_converters, mixtures
+from dss_jax.errors import DataError
+from dss_jax.pipeline import step_rows, steps
+from t5x import data, errors
+
+LENGTHS = {'inputs': 120, 'targets': 112}
+_RATIONALE = 2
+
+
+def step_of(method='dss', labels=16, lengths=None, **options):
+  names = {field.name for field in dataclasses.fields(mixtures.Step)}
+  given = {k: options.pop(k) for k in list(options) if k in names}
+  options = {'data_set': 'svamp', 'paired': True, **options}
+  experiment = mixtures.Experiment(method=method, **options)
+  return mixtures.Step(experiment, lengths or LENGTHS, labels, **given)
+
+
+def config_of(step, **options):
+  return data.DatasetConfig(
+    mixture_or_task_name=mixtures.step_mixture(step),
+    task_feature_lengths=step.task_feature_lengths,
+    split='train',
+    batch_size=mixtures.rows_per_step(step),
+    pack=step.pack,
+    **{'shuffle': True, 'seed': 0, **options},
+  )
+
+
+def batches(config, host=0, hosts=1):
+  converter = feature_converters.DistillFeatureConverter
+  return data.get_dataset(config, host, hosts, converter)
+
+
+def segments(batch):
+  """The (task, inputs, targets) of every example of a batch."""
+  sides = {}
+  for side, name in (('encoder', 'input'), ('decoder', 'target')):
+    tokens = batch[f'{side}_{name}_tokens']
+    ids = batch.get(f'{side}_segment_ids', (tokens != 0).astype(int))
+    sides[side] = tokens, ids
+  (inputs, input_ids), (targets, target_ids) = sides.values()
+  found = []
+  for row in range(len(inputs)):
+    for k in range(1, target_ids[row].max() + 1):
+      mine = target_ids[row] == k
+      (task,) = set(batch['decoder_task_ids'][row][mine].tolist())
+      of_input = inputs[row][input_ids[row] == k]
+      found.append((task, of_input.tobytes(), targets[row][mine].tobytes()))
+  return found
+
+
+def source_rows(step):
+  """How often each (inputs, targets) of a label task is in the data."""
+  name = mixtures.train_mixture(step.experiment)
+  tasks = seqio.get_mixture_or_task(name).tasks
+  (task,) = [t for t in tasks if '_rationale_' not in t.name]
+  examples = task.get_dataset(step.task_feature_lengths, 'train', shuffle=False)
+  return collections.Counter(
+    (x['inputs'].tobytes(), x['targets'].tobytes())
+    for x in examples.as_numpy_iterator()
+  )
+
+
+def check_two_epochs(step, read):
+  """Counts label examples at each step, and how often each row was seen."""
+  rows = source_rows(step)
+  seen = collections.Counter()
+  for i in range(-(-2 * sum(rows.values()) // step.labels_per_step)):
+    found = segments(next(read))
+    labels = [x[1:] for x in found if x[0] != _RATIONALE]
+    assert len(labels) == step.labels_per_step, i
+    seen.update(labels)
+    passes, begun = divmod(sum(seen.values()), sum(rows.values()))
+    for row, count in rows.items():
+      least, most = count * passes, count * (passes + (begun > 0))
+      assert least <= seen[row] <= most, (i, row)
+  assert set(seen) == set(rows)
+  assert passes == 2
+
+
+@pytest.mark.parametrize('pack', [True, False])
+@pytest.mark.parametrize(
+  ('method', 'options'),
+  [
+    ('dss', {}),
+    ('dss', {'paired': False, 'rationale_rate': 0.3}),
+    ('finetune', {}),
+    ('single_task', {}),
+  ],
+)
+def test_each_step_has_so_many_label_examples(method, options, pack):
+  # 23 examples a step: no epoch ends with a step.
+  step = step_of(method, 23, pack=pack, **options)
+  check_two_epochs(step, batches(config_of(step)).as_numpy_iterator())
+
+
+def test_the_rationales_of_a_step_are_those_of_its_questions():
+  step = step_of(labels=10)
+  for batch in batches(config_of(step)).take(20).as_numpy_iterator():
+    questions = collections.defaultdict(set)
+    for task, inputs, _ in segments(batch):
+      questions[task].add(inputs)
+    # The prefixes differ in the first tokens alone.
+    tails = {
+      task: {np.frombuffer(x, np.int32)[3:].tobytes() for x in texts}
+      for task, texts in questions.items()
+    }
+    assert len(questions[_RATIONALE]) >= 8
+    overlap = tails[_RATIONALE] & tails[1]
+    assert len(overlap) >= len(tails[_RATIONALE]) - 1
+
+
+def test_a_blank_rationale_leaves_its_row_empty():
+  step = step_of(labels=8, pack=False, data_set='cqa')
+  blank = 0
+  for batch in batches(config_of(step)).take(40).as_numpy_iterator():
+    tasks = batch['decoder_task_ids'].max(1)
+    assert (tasks[::2] == 1).all()
+    assert set(tasks[1::2].tolist()) <= {0, _RATIONALE}
+    blank += int((tasks[1::2] == 0).sum())
+  assert blank
+
+
+def test_rates_without_pairs_give_as_many_rationales():
+  step = step_of(paired=False, rationale_rate=0.3)
+  counts = [
+    sum(x[0] == _RATIONALE for x in segments(batch))
+    for batch in batches(config_of(step)).take(10).as_numpy_iterator()
+  ]
+  # 4.8 a step.
+  assert sum(counts) == 48
+  assert set(counts) == {4, 5}
+
+
+@pytest.mark.parametrize('parts', [None, 2])
+@pytest.mark.parametrize('pack', [True, False])
+def test_two_hosts_read_what_one_does_also_after_a_kill(parts, pack):
+  step = step_of(data_parts=parts, num_microbatches=2, pack=pack)
+  config = config_of(step)
+
+  def opened(host, state=None, snapshot=None):
+    made = data.TrainIterator(
+      batches(config, host, 2), lambda batch: batch, snapshot_period=0
+    )
+    if state is not None:
+      made.set_state(state)
+      made.set_snapshot(snapshot)
+    return made
+
+  def together(hosts):
+    rows = [next(host) for host in hosts]
+    return {k: np.concatenate([batch[k] for batch in rows]) for k in rows[0]}
+
+  def read():
+    hosts = [opened(0), opened(1)]
+    for i in itertools.count():
+      if i == 11:
+        left = [(host.get_state(), host.get_snapshot()) for host in hosts]
+        for host in hosts:
+          host.close()
+        hosts = [opened(i, *saved) for i, saved in enumerate(left)]
+      yield together(hosts)
+
+  found = list(itertools.islice(read(), 20))
+  alone = batches(config).take(20).as_numpy_iterator()
+  for mine, other in zip(found, alone, strict=True):
+    for name, value in other.items():
+      np.testing.assert_array_equal(mine[name], value)
+  check_two_epochs(step, iter([*found, *found]))
+
+
+def test_rows_that_are_too_few_are_an_error_that_names_the_macro():
+  with pytest.raises(
+    DataError, match=r'ROWS_PER_STEP is 2, too few for LABELS'
+  ):
+    step_of(rows_per_step=2).layout()
+  with pytest.raises(DataError, match=r'ROWS_PER_STEP is 31, .* 32 examples'):
+    step_of(rows_per_step=31, pack=False).layout()
+  with pytest.raises(DataError, match=r'expected a multiple of 4.* such as 32'):
+    step_of(rows_per_step=30, num_microbatches=4).layout()
+
+
+def test_a_step_that_does_not_fit_is_never_smaller():
+  step = step_of()
+  layout = step.layout()
+  mixture = steps.StepMixture(
+    'too_small',
+    [(name, 1.0) for name in [mixtures.train_mixture(step.experiment)]],
+    step=dataclasses.replace(layout, rows=layout.rows // 2),
+  )
+  config = dataclasses.replace(
+    config_of(step),
+    mixture_or_task_name=mixture,
+    batch_size=layout.rows // 2,
+  )
+  with pytest.raises(Exception, match=r'step 1 do not fit.*ROWS_PER_STEP'):
+    next(batches(config).as_numpy_iterator())
+
+
+def test_batches_of_other_rows_than_a_step_has_are_refused():
+  step = step_of()
+  config = dataclasses.replace(config_of(step), batch_size=3)
+  with pytest.raises(errors.UserError, match='batch_size is 3, but a step'):
+    batches(config)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'batch_size': 8}, 'LABELS_PER_STEP = 16 and BATCH_SIZE = 8'),
+    ({'labels': None}, 'LABELS_PER_STEP .* BATCH_SIZE .* found neither'),
+    ({'labels': 2.5}, 'LABELS_PER_STEP is 2.5: expected a positive whole'),
+    ({'labels': -1}, 'LABELS_PER_STEP is -1'),
+    ({'pack': 'no'}, "PACK is 'no'"),
+    ({'labels': None, 'batch_size': 8, 'rows_per_step': 8},
+     'ROWS_PER_STEP = None'),
+  ],
+)  # fmt: skip
+def test_wrong_steps_are_refused(options, message):
+  with pytest.raises(DataError, match=message):
+    step_of(**options)
+
+
+def test_what_a_step_cannot_be_read_with_is_refused():
+  step = step_of(labels=15)
+  with pytest.raises(DataError, match=r'2 parts .* expected a multiple'):
+    step_of(labels=15, data_parts=2).layout()
+  config = config_of(step)
+  with pytest.raises(DataError, match='use_cached = True'):
+    batches(dataclasses.replace(config, use_cached=True))
+  mixture = seqio.get_mixture_or_task(config.mixture_or_task_name)
+  with pytest.raises(DataError, match='num_epochs=None, found 1'):
+    mixture.get_dataset(LENGTHS, num_epochs=1)
+  with pytest.raises(DataError, match=r'15, .* in 2 parts'):
+    mixture.get_dataset(LENGTHS, shard_info=seqio.ShardInfo(0, 2))
+
+
+def test_rows_divide_among_devices_and_microbatches():
+  @dataclasses.dataclass(frozen=True)
+  class Mesh:
+    data_mesh_size: int
+
+  few = step_of(num_microbatches=None).layout().rows
+  many = step_of(num_microbatches=2, partitioner=Mesh(4)).layout().rows
+  assert many % 8 == 0
+  assert few <= many < few + 8
+
+
+def test_rates_belong_to_tasks_whatever_their_names(write_release, tfds_dir):
+  """SeqIO sorts tasks by their names, which hold digits of the content."""
+  for n in range(20):
+    folder = write_release(train=24 + n, name=f'release{n}')
+    step = step_of(
+      labels=6,
+      data_set='cqa',
+      data=str(folder),
+      paired=False,
+      rationale_rate=0.5,
+    )
+    name = mixtures.train_mixture(step.experiment)
+    first = seqio.get_mixture_or_task(name).tasks[0].name
+    if '_rationale_' in first:
+      break
+  assert '_rationale_' in first
+  assert step.layout().per_task == (3.0, 6.0)
+  assert step.layout().examples == sum(source_rows(step).values())
+  check_two_epochs(step, batches(config_of(step)).as_numpy_iterator())
+
+
+def test_large_steps_are_read_in_parts():
+  def parts(labels):
+    return step_rows.Request(
+      labels, 'unused', (512, 192), True, 1, None, 0, None
+    ).used_parts
+
+  assert [parts(n) for n in (16, 64, 511, 512, 1024, 768, 1 << 20)] == [
+    1, 1, 1, 2, 4, 2, 16
+  ]  # fmt: skip
+
+
+def test_a_set_that_is_not_kept_comes_epoch_by_epoch_too(monkeypatch):
+  monkeypatch.setattr('dss_jax.pipeline.cached_tasks._SMALL', 1)
+  step = step_of('finetune', 20, fraction=0.5)
+  assert step.layout().most == (None,)
+  check_two_epochs(step, batches(config_of(step)).as_numpy_iterator())
+
+
+def test_an_unpacked_step_without_pairs_of_a_set_that_is_not_kept(monkeypatch):
+  monkeypatch.setattr('dss_jax.pipeline.cached_tasks._SMALL', 1)
+  step = step_of(labels=6, paired=False, pack=False, fraction=0.25)
+  check_two_epochs(step, batches(config_of(step)).as_numpy_iterator())

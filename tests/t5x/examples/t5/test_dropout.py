@@ -1,0 +1,112 @@
+"""Masks of dropout: which positions share one, and that others do not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from t5x import errors
+from t5x.examples.t5 import dropout
+from t5x.examples.t5.config import T5Config
+from tests.t5x import tiny_model
+
+_KEY = jax.random.key(7)
+
+
+def kept(groups, rate=0.4, features=4096, rows=2):
+  """Which values of ones are kept, [rows, positions, features]."""
+  x = jnp.ones((rows, len(groups), features))
+  layer = dropout.Dropout(rate, broadcast_dims=(-2,))
+  y = layer.apply(
+    {}, x, False, groups=jnp.array([groups]), rngs={'dropout': _KEY}
+  )
+  np.testing.assert_allclose(y[y != 0], 1 / (1 - rate), rtol=1e-6)
+  return np.asarray(y != 0)
+
+
+def test_without_groups_it_is_flax_dropout_to_the_bit():
+  x = jax.random.normal(jax.random.key(1), (2, 5, 64))
+  rngs = {'dropout': _KEY}
+  ours = dropout.Dropout(0.3, broadcast_dims=(-2,))
+  theirs = nn.Dropout(0.3, broadcast_dims=(-2,))
+  np.testing.assert_array_equal(
+    ours.apply({}, x, False, rngs=rngs), theirs.apply({}, x, False, rngs=rngs)
+  )
+
+
+def test_a_group_shares_its_mask_and_groups_and_rows_differ():
+  mask = kept([1, 1, 2, 3, 0])
+  np.testing.assert_array_equal(mask[:, 0], mask[:, 1])
+  # Independent masks agree where both keep or both drop.
+  agreement = 0.6**2 + 0.4**2
+  pairs = [(0, 2), (0, 3), (2, 3), (0, 4), (3, 4)]
+  found = [np.mean(mask[:, a] == mask[:, b]) for a, b in pairs]
+  np.testing.assert_allclose(found, agreement, atol=0.03)
+  np.testing.assert_allclose(np.mean(mask[0] == mask[1]), agreement, atol=0.03)
+
+
+@pytest.mark.parametrize('rate', [0.1, 0.5])
+def test_masks_of_many_groups_are_as_good_as_drawn_ones(rate):
+  mask = kept(list(range(512)), rate, features=512, rows=1)[0]
+  # Kept at the rate, in every group and for every feature, as binomials vary.
+  deviation = np.sqrt(rate * (1 - rate) / 512)
+  for axis in (0, 1):
+    means = mask.mean(axis)
+    assert abs(means.mean() - (1 - rate)) < deviation / 5
+    assert 0.85 < means.std() / deviation < 1.15
+  # No two groups, near or far, have masks that go together.
+  correlation = np.corrcoef(mask)[np.triu_indices(512, 1)]
+  assert abs(correlation).max() < 0.27  # Six standard deviations.
+  assert 0.9 < correlation.std() * np.sqrt(512) < 1.1
+
+
+def test_the_mixed_numbers_are_all_different():
+  numbers = jnp.arange(2**16, dtype=jnp.uint32)
+  assert len(np.unique(dropout.mix(numbers))) == 2**16
+
+
+@pytest.mark.parametrize('rate', [0.0, 1.0])
+def test_nothing_or_everything_is_dropped(rate):
+  x = jnp.ones((1, 3, 4))
+  layer = dropout.Dropout(rate)
+  y = layer.apply(
+    {}, x, False, groups=jnp.array([[1, 1, 2]]), rngs={'dropout': _KEY}
+  )
+  np.testing.assert_array_equal(y, x * (1 - rate))
+
+
+def logits(masks, segments, scan=False):
+  """Of a row that has the same example twice, with dropout."""
+  module = tiny_model.model(
+    config={'dropout_rate': 0.4, 'dropout_masks': masks, 'scan_layers': scan}
+  ).module
+  tokens = jnp.array([[5, 6, 7, 1, 5, 6, 7, 1]])
+  ids = jnp.array([[1] * 4 + [2] * 4]) if segments else None
+
+  @jax.jit
+  def run():
+    variables = module.init(
+      jax.random.key(0), tokens, tokens, tokens, enable_dropout=False
+    )
+    rngs = {'dropout': _KEY}
+    return module.apply(variables, *[tokens] * 3, ids, ids, rngs=rngs)
+
+  return run()
+
+
+def test_examples_of_a_packed_row_have_masks_of_their_own():
+  assert not np.allclose(logits('row', True), logits('example', True))
+  scanned = logits('row', True, scan=True), logits('example', True, scan=True)
+  assert not np.allclose(*scanned)
+
+
+def test_rows_of_one_example_keep_their_masks():
+  row = logits('row', False)
+  np.testing.assert_array_equal(row, logits('example', False))
+  assert not np.allclose(row, logits('position', False))
+
+
+def test_other_masks_are_refused():
+  with pytest.raises(errors.UserError, match="found 'rows'"):
+    T5Config(8, dropout_masks='rows')
