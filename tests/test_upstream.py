@@ -18,7 +18,7 @@ _GOLDEN = _ROOT / 'tests' / 'golden'
 _NAMES = set((_GOLDEN / 't5x_names.txt').read_text().split())
 _MODULES = {name.rsplit('.', 1)[0] for name in _NAMES} | {'t5x'}
 # What `dss` does on its own: it needs the engine.
-_COMMANDS = ('commands', 'plan', 'extract')
+_COMMANDS = ('cli.py', 'commands', 'extract', 'plan', 'study')
 _CODE = sorted(
   path
   for folder in ('dss_jax', 'tasks')
@@ -28,7 +28,8 @@ _CODE = sorted(
 _GIN = sorted(
   path
   for path in (_ROOT / 'gin').rglob('*.gin')
-  if path.parent.name != 'engine'
+  # The paper's recipe has options of our engine.
+  if path.parent.name not in ('engine', 'paper')
 )
 # What a gin file imports as `__main__`.
 _PROGRAMS = {
