@@ -51,8 +51,17 @@ EXTRACT_REQUIRES = [
   'tenacity>=9.2.1',
 ]
 
+# What `dss study` needs.
+STUDY_REQUIRES = [
+  'distributed>=2025.1.0',
+  'Jinja2>=3.1.5',
+  'matplotlib>=3.9',
+  'PyYAML>=6.0.3',
+]
+
 TEST_REQUIRES = [
   *EXTRACT_REQUIRES,
+  *STUDY_REQUIRES,
   'hypothesis>=6.100',
   'mypy>=2.4',
   'pytest>=8.0',
@@ -75,6 +84,9 @@ EXTRAS_REQUIRE = {
   # TPU's compiler, for `dss plan`; see `dss_jax/plan/worker.py`.
   'plan': ['libtpu>=0.0.52'],
   'report': ['matplotlib>=3.9'],
+  'study': STUDY_REQUIRES,
+  # Drives Chromium, which the system has, through the page of a study.
+  'browser-test': [*TEST_REQUIRES, 'playwright>=1.49'],
   'bench': ['matplotlib>=3.9', 'torch>=2.13.0', 'transformers>=4.57'],
   'test': TEST_REQUIRES,
   # What CONTRIBUTING.md asks for.
@@ -138,7 +150,11 @@ setuptools.setup(
   package_dir=GIN_PACKAGES,
   package_data={
     't5x': ['**/*.gin'],
-    'dss_jax': ['sample/data/**/*', 'extract/exemplars/*.yaml'],
+    'dss_jax': [
+      'sample/data/**/*',
+      'extract/exemplars/*.yaml',
+      'study/report/templates/*',
+    ],
     **{package: ['*.gin'] for package in GIN_PACKAGES},
   },
   include_package_data=False,

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import importlib
 import importlib.util
+import io
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -18,6 +19,8 @@ import click
 
 import dss_jax
 from dss_jax import errors
+from t5x import neutral
+from t5x.cli import streams
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +54,11 @@ _COMMANDS = {
   'plan': _Command(
     'dss_jax.plan.command',
     'Estimates what a run needs: memory, time, a mesh that fits.',
+  ),
+  'study': _Command(
+    'dss_jax.study.command',
+    'Compares methods by a grid of runs, with a report.',
+    'study',
   ),
 }
 # If one of these is missing, it is a bug, and nothing to be installed.
@@ -146,10 +154,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
   Args:
     arguments: of the command; None for those of the process.
   """
+  if arguments is None:
+    streams.forgive_closed()
   try:
     dss.main(arguments, prog_name='dss', standalone_mode=False)
   except click.ClickException as error:
-    error.show()
+    shown = io.StringIO()
+    error.show(shown)
+    neutral.say(neutral.message(shown.getvalue().rstrip()), err=True)
     sys.exit(error.exit_code)
   except click.Abort:
     sys.exit(1)
@@ -157,8 +169,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # The project's own exceptions carry the exit code.
     exit_code = getattr(error, 'exit_code', None)
     if not isinstance(exit_code, int):
-      raise
-    click.echo(f'Error: {error}', err=True)
+      from t5x import files
+
+      told = files.storage_error(error)
+      if told is None:
+        raise
+      error, exit_code = told, told.exit_code
+    neutral.say(f'Error: {neutral.message(error)}', err=True)
     sys.exit(exit_code)
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from clu import metrics as clu_metrics
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from dss_jax.errors import DataError, choose
 from dss_jax.pipeline.methods import METHODS
@@ -245,7 +245,7 @@ class DistillModel(models.EncoderDecoderModel):
     metrics['timing/tokens_per_second'] = (
       t5x_metrics.TimeRate.from_model_output(numerator=real)
     )
-    correct = losses.is_argmax(logits, targets)
+    correct = _is_argmax(logits, targets)
     per_step = t5x_metrics.AveragePerStep.from_model_output
     for task, mask in masks.items():
       # XLA computes the softmax of these and of the loss once.
@@ -259,6 +259,22 @@ class DistillModel(models.EncoderDecoderModel):
       )
       metrics[f'{task}_tokens'] = per_step(count)
     return metrics
+
+
+def _is_argmax(
+  logits: Float[Array, 'B T V'], targets: Int[Array, 'B T']
+) -> Bool[Array, 'B T']:
+  """Whether each target is the first of the greatest logits, none being NaN.
+
+  Reductions, which fuse with others over the logits as an argmax does not.
+  """
+  ids = jnp.arange(logits.shape[-1])
+  score = jnp.sum(
+    jnp.where(ids == targets[..., None], logits, 0), axis=-1, keepdims=True
+  )
+  earlier = ids < targets[..., None]
+  ahead = (logits > score) | ((logits == score) & earlier)
+  return ~jnp.any(ahead | jnp.isnan(logits), axis=-1)
 
 
 def _normalized(mask: Float[Array, 'B T']) -> Float[Array, 'B T']:

@@ -7,6 +7,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 
 import seqio
@@ -57,7 +58,9 @@ def inputs(
     return otherwise
   rows = own_rows.read_one(path, columns)
   digest = hashlib.sha256(repr((rows, data_set, method)).encode()).hexdigest()
+  # Names of tasks are letters, digits and _; those of files are anything.
   stem = os.path.splitext(os.path.basename(path))[0]
+  stem = re.sub(r'\W+', '_', stem, flags=re.ASCII)
   kind = 'explain' if explain else 'predict'
   name = f'{kind}_{stem}_{digest[:8]}'
   if name not in seqio.TaskRegistry.names():

@@ -26,7 +26,10 @@ def _train_as_main_module() -> Iterator[None]:
 
 @contextlib.contextmanager
 def configured(
-  gin_files: Sequence[str], gin_bindings: Sequence[str], more: str = ''
+  gin_files: Sequence[str],
+  gin_bindings: Sequence[str],
+  more: str = '',
+  needed: Sequence[str] = ('model', 'partitioner', 'trainer_cls'),
 ) -> Iterator[Mapping[str, Any]]:
   """Parses a run's configuration, and clears it at the end.
 
@@ -34,6 +37,7 @@ def configured(
     gin_files: of the run.
     gin_bindings: of the run.
     more: lines of a further gin file, parsed after the run's files.
+    needed: arguments of `train` that must be bound.
 
   Yields:
     The bindings of `train`, with references not resolved.
@@ -53,7 +57,7 @@ def configured(
       bound = gin.get_bindings(train.train, resolve_references=False)
     except ValueError:
       bound = {}
-    missing = {'model', 'partitioner', 'trainer_cls'} - set(bound)
+    missing = set(needed) - set(bound)
     if missing:
       raise DataError(
         'The gin files configure no training: expected bindings of'

@@ -7,6 +7,7 @@ what the run wrote, so that it shows nothing which the files don't hold.
 import json
 import os
 import re
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,13 +16,13 @@ import jax
 import seqio
 import tensorflow as tf
 from rich import box, panel, table
-from rich import console as rich_console
 from rich import text as rich_text
 
-from dss_jax import mixtures
+from dss_jax import command_lines, mixtures
 from dss_jax.data import equations
 from dss_jax.pipeline import experiment as experiment_lib
-from t5x import trainer
+from dss_jax.pipeline import lengths
+from t5x import neutral, trainer
 
 _EXAMPLES = 3
 _METHOD_NAMES = {
@@ -36,6 +37,7 @@ _OPTIONS = (
   'total_steps',
   'initial_checkpoint_path',
   'step',
+  'task_feature_lengths',
 )
 
 
@@ -48,6 +50,7 @@ class Screen(trainer.BaseAction):
     model_dir: str,
     total_steps: int,
     initial_checkpoint_path: str | None = None,
+    task_feature_lengths: Mapping[str, int] | None = None,
     experiment: experiment_lib.Experiment | None = None,
     step: mixtures.Step | None = None,
     **options: Any,
@@ -59,6 +62,8 @@ class Screen(trainer.BaseAction):
       model_dir: the run's folder.
       total_steps: the last step, at which the last screen is shown.
       initial_checkpoint_path: where the weights come from, None from scratch.
+      task_feature_lengths: to which training cuts examples; with them, the
+        screen says how many it cuts.
       experiment: what the run trains on.
       step: what a step holds; None says nothing about it.
       **options: those of an `Experiment`, in place of one.
@@ -78,10 +83,12 @@ class Screen(trainer.BaseAction):
     self._step = step
     self._initial = initial_checkpoint_path
     # Standard output is for results; the progress bar has standard error.
-    self._console = rich_console.Console(
-      soft_wrap=False, highlight=False, quiet=jax.process_index() != 0
+    self._console = neutral.console(
+      soft_wrap=False, quiet=jax.process_index() != 0
     )
     self._open()
+    if jax.process_index() == 0:
+      self._show_cuts(task_feature_lengths)
 
   def run(
     self, train_state: Any, metrics_by_task: Mapping[str, Mapping[str, Any]]
@@ -148,6 +155,10 @@ class Screen(trainer.BaseAction):
       f' and {target_length} target positions, {encoder} and {decoder} of them'
       ' filled.'
     )
+
+  def _show_cuts(self, given: Mapping[str, int] | None) -> None:
+    if text := lengths.run_warning(self._experiment, given):
+      self._console.print(rich_text.Text(text, style='yellow'), soft_wrap=True)
 
   def _real_run(self) -> str:
     data_set = self._experiment.data_set
@@ -216,7 +227,10 @@ class Screen(trainer.BaseAction):
         body.append(textwrap.shorten(_first(rationale, 'prediction'), 400))
       self._console.print(
         panel.Panel(
-          body, title=f'test example {i}', title_align='left', box=box.ROUNDED
+          body,
+          title=rich_text.Text(f'test example {i}'),
+          title_align='left',
+          box=box.ROUNDED,
         )
       )
 
@@ -242,20 +256,29 @@ class Screen(trainer.BaseAction):
       f'curves         tensorboard --logdir={self._model_dir}',
       soft_wrap=True,
     )
+    self._show_next()
+
+  def _show_next(self) -> None:
+    """Prints the commands that a comparison of methods goes on with."""
     experiment = self._experiment
-    if experiment.data_set == 'custom':
-      return  # Its command has options that are not known here.
     other = 'dss' if experiment.method == 'finetune' else 'finetune'
-    self._console.print('\nNext, the comparison that the paper makes:')
-    place = experiment.place
-    source = '' if place == 'sample' else f' --gin.DATA="\'{place}\'"'
-    self._console.print(
-      f'  python -m t5x.train --gin_file=gin/dss_{experiment.data_set}.gin \\\n'
-      f'    --gin.METHOD="\'{other}\'"{source} \\\n'
-      f'    --gin.MODEL_DIR="\'{self._model_dir.rstrip("/")}_{other}\'"',
-      style='cyan',
-      soft_wrap=True,
+    command = command_lines.with_method(
+      sys.argv, other, f'{self._model_dir.rstrip("/")}_{other}'
     )
+    if command is not None:
+      self._console.print('\nNext, the comparison that the paper makes:')
+      self._show_command(command)
+    self._console.print(
+      '\nMethods, several seeds and parts of the rows, with a report:'
+    )
+    self._show_command(
+      command_lines.study(sys.argv, experiment.data_set, experiment.place)
+    )
+
+  def _show_command(self, command: Sequence[str]) -> None:
+    # As text, since values may look like the console's markup.
+    typed = command_lines.typed(command, indent='  ')
+    self._console.print(rich_text.Text(typed, style='cyan'), soft_wrap=True)
 
 
 def _number(value: Any) -> Any:

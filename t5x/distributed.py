@@ -9,11 +9,17 @@ that a collective breaks, and end with an error of their own.
 """
 
 import contextlib
+import difflib
 import glob
+import hashlib
 import importlib
+import importlib.metadata
 import importlib.util
 import os
+import pathlib
+import platform
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -21,6 +27,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed as jax_distributed
 from jax.experimental import multihost_utils
 
 from t5x import errors
@@ -28,9 +35,33 @@ from t5x import errors
 # A process that is silent for so long is lost; all others end then.
 HEARTBEAT_SECONDS = 30
 _SHUTDOWN_SECONDS = 60
+# How long the first processes wait for the last one: machines of a cluster
+# don't start together.
+START_SECONDS = 300
+# When a process that waits begins to say so.
+_PATIENCE_SECONDS = 10
+# JAX's own end at its time-out is an abort, so it comes later than ours.
+_GRACE_SECONDS = 30
 # How long the first process outlives its failure: it hosts the coordination
 # service, which the others need to report theirs.
 _LINGER_SECONDS = 3
+
+# Packages that decide about results.
+_PACKAGES = (
+  'dss-jax',
+  'jax',
+  'jaxlib',
+  'flax',
+  'optax',
+  'orbax-checkpoint',
+  'numpy',
+  'seqio',
+  'tensorflow',
+  'tensorflow-datasets',
+  'sentencepiece',
+)
+# Differences that a message lists.
+_MAX_LISTED = 6
 
 _COUNTS = {
   # Set by srun in each task, but not in the batch script itself.
@@ -86,19 +117,75 @@ def start(
       f' {coordinator_address!r}.'
     )
   try:
-    jax.distributed.initialize(
-      coordinator_address,
-      process_count,
-      process_index,
-      heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-      shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
-    )
+    with _limited_wait(coordinator_address, process_count):
+      jax.distributed.initialize(
+        coordinator_address,
+        process_count,
+        process_index,
+        initialization_timeout=int(START_SECONDS) + _GRACE_SECONDS,
+        heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+      )
   except ValueError as error:
     raise errors.UserError(
       f'Several processes were asked for, but nothing says who they are'
       f' ({error}). Give --coordinator_address, --process_count and'
       ' --process_index, or start them with srun or mpirun.'
     ) from error
+  _check_process_count()
+
+
+@contextlib.contextmanager
+def _limited_wait(address: str | None, count: int | None) -> Iterator[None]:
+  """Says that a process waits for others, and ends it if they don't come."""
+  joined = threading.Event()
+  others = f'all {count} processes' if count else 'all processes'
+  place = f' at {address}' if address else ''
+
+  def watch() -> None:
+    if joined.wait(_PATIENCE_SECONDS):
+      return
+    print(
+      f'Waiting{place} for {others}, up to {START_SECONDS:.0f} s.',
+      file=sys.stderr,
+      flush=True,
+    )
+    if joined.wait(START_SECONDS - _PATIENCE_SECONDS):
+      return
+    print(
+      f'\nerror: after {START_SECONDS:.0f} s not {others} have met{place}.'
+      ' Start each one with the same --coordinator_address and'
+      ' --process_count, and a --process_index of its own, from 0; process 0'
+      ' listens at that address.',
+      file=sys.stderr,
+      flush=True,
+    )
+    os._exit(errors.UserError.exit_code)
+
+  threading.Thread(target=watch, daemon=True).start()
+  try:
+    yield
+  finally:
+    joined.set()
+
+
+def _check_process_count() -> None:
+  """Raises UserError, on all, if processes were told different numbers."""
+  state = jax_distributed.global_state
+  own, count, client = state.process_id, state.num_processes, state.client
+  assert client is not None  # It has just been made.
+  key = 'dss_jax/process_count/{}'
+  client.key_value_set(key.format(own), str(count))
+  # Process 0 counts those that it knows of, and each of the others is one.
+  for other in range(1, count) if own == 0 else [0]:
+    told = client.blocking_key_value_get(
+      key.format(other), int(START_SECONDS * 1000)
+    )
+    if told != str(count):
+      raise errors.UserError(
+        f'--process_count: process {own} was started as one of {count}, process'
+        f' {other} as one of {told}. Give all the same.'
+      )
 
 
 @contextlib.contextmanager
@@ -122,14 +209,16 @@ def failures_end_all() -> Iterator[None]:
       raise
     if not isinstance(error, SystemExit):
       traceback.print_exception(error)
+    # Not jax.process_index, which may wait until all have found each other.
+    state = jax_distributed.global_state
     print(
-      f'Process {jax.process_index()} of {jax.process_count()} failed; the'
+      f'Process {state.process_id} of {state.num_processes} failed; the'
       f' others end too, within {HEARTBEAT_SECONDS} seconds or so.',
       file=sys.stderr,
     )
     sys.stdout.flush()
     sys.stderr.flush()
-    if jax.process_index() == 0:
+    if state.process_id == 0:
       time.sleep(_LINGER_SECONDS)
     os._exit(code)
 
@@ -144,6 +233,67 @@ def multihost_assert_equal(input_tree: Any, fail_message: str = '') -> None:
   """Raises AssertionError unless all processes hold an equal tree."""
   if jax.process_count() > 1:
     multihost_utils.assert_equal(input_tree, fail_message)
+
+
+def check_agreement(what: str, description: str) -> None:
+  """Checks that all processes describe a thing in the same way.
+
+  All must call it. What differs would train on other data, or another model,
+  on each process, and end without an error.
+
+  Args:
+    what: such as 'configuration'.
+    description: lines of text, the same on each process.
+
+  Raises:
+    errors.UserError: on every process, with the lines that differ.
+  """
+  if jax.process_count() == 1:
+    return
+  texts = _gather(description)
+  other = next((i for i, text in enumerate(texts) if text != texts[0]), None)
+  if other is None:
+    return
+  lines = [
+    f'\n  process {0 if line[0] == "-" else other}: {line[1:].strip()}'
+    for line in difflib.unified_diff(
+      texts[0].splitlines(), texts[other].splitlines(), lineterm='', n=0
+    )
+    if line[0] in '+-' and not line.startswith(('---', '+++'))
+  ]
+  more = len(lines) - _MAX_LISTED
+  listed = ''.join(lines[:_MAX_LISTED]) + (f'\n  and {more} more' * (more > 0))
+  raise errors.UserError(
+    f'The {what} of process {other} is not that of process 0:{listed}\nStart'
+    ' all processes with the same files, flags and versions.'
+  )
+
+
+def versions() -> str:
+  """Describes the software of this process, one line a package."""
+  lines = [f'Python {platform.python_version()}']
+  for name in _PACKAGES:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      lines.append(f'{name} {importlib.metadata.version(name)}')
+  root = pathlib.Path(__file__).parent
+  digest = hashlib.sha256()
+  for path in sorted(root.rglob('*.py')):
+    digest.update(path.relative_to(root).as_posix().encode())
+    digest.update(path.read_bytes())
+  return '\n'.join([*lines, f't5x, the files {digest.hexdigest()[:12]}'])
+
+
+def _gather(text: str) -> list[str]:
+  """Returns the text of every process."""
+  content = np.frombuffer(text.encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.array(content.size))
+  padded = np.zeros(max(int(sizes.max()), 1), np.uint8)
+  padded[: content.size] = content
+  gathered = multihost_utils.process_allgather(padded)
+  return [
+    bytes(row[:size]).decode()
+    for row, size in zip(gathered, sizes, strict=True)
+  ]
 
 
 def any_process(value: bool) -> bool:

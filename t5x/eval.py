@@ -38,6 +38,7 @@ from t5x import (
   inference,
   initialization,
   models,
+  neutral,
   partitioning,
 )
 from t5x import trainer as trainer_lib
@@ -107,36 +108,39 @@ def evaluate(
       'evaluate: both inference_evaluator_cls and training_evaluator_cls are'
       ' None, so there is nothing to compute. Set one of them.'
     )
-  commands.prepare_folder(output_dir, summarize_config_fn)
-
-  # Data to measure the loss on, and to predict.
-  loss_data: Mapping[str, tf.data.Dataset] = {}
-  if training_evaluator_cls is not None:
-    layout = partitioner.get_data_layout(dataset_cfg.batch_size)
-    loss_data = train_eval_get_dataset_fn(
-      dataset_cfg,
-      layout.shard_id,
-      layout.num_shards,
-      _ALL_BATCHES,
-      model.FEATURE_CONVERTER_CLS,
-    )
-  evaluator = None
-  if inference_evaluator_cls is not None:
-    evaluator = InferenceEvaluator(
-      dataset_cfg, inference_evaluator_cls, model, partitioner, output_dir
-    )
-
-  # The checkpoints, one after the other.
-  initializer = initialization.initializer_of(
-    model,
-    partitioner,
-    _input_shapes(dataset_cfg, evaluator, loss_data),
-    initializer_cls=train_state_initializer_cls,
-    for_training=False,
-    use_orbax=use_orbax,
-  )
   results: dict[str, dict[str, Any]] = {}
   with contextlib.ExitStack() as stack:
+    stack.enter_context(
+      commands.writing_folder(
+        output_dir, summarize_config_fn, name='EVAL_OUTPUT_DIR'
+      )
+    )
+    # Data to measure the loss on, and to predict.
+    loss_data: Mapping[str, tf.data.Dataset] = {}
+    if training_evaluator_cls is not None:
+      layout = partitioner.get_data_layout(dataset_cfg.batch_size)
+      loss_data = train_eval_get_dataset_fn(
+        dataset_cfg,
+        layout.shard_id,
+        layout.num_shards,
+        _ALL_BATCHES,
+        model.FEATURE_CONVERTER_CLS,
+      )
+    evaluator = None
+    if inference_evaluator_cls is not None:
+      evaluator = InferenceEvaluator(
+        dataset_cfg, inference_evaluator_cls, model, partitioner, output_dir
+      )
+
+    # The checkpoints, one after the other.
+    initializer = initialization.initializer_of(
+      model,
+      partitioner,
+      _input_shapes(dataset_cfg, evaluator, loss_data),
+      initializer_cls=train_state_initializer_cls,
+      for_training=False,
+      use_orbax=use_orbax,
+    )
     if evaluator is not None:
       stack.callback(evaluator.close)
     trainer: trainer_lib.BaseTrainer | None = None
@@ -199,7 +203,7 @@ def _report(path: str, by_task: Mapping[str, Mapping[str, Any]]) -> None:
   name = os.path.basename(path.rstrip('/'))
   for task, metrics in by_task.items():
     numbers = [f'{k} {v:.4g}' for k, v in progress.scalars(metrics).items()]
-    print(f'{name}  {task}  {"  ".join(numbers)}', flush=True)
+    neutral.say(f'{name}  {task}  {"  ".join(numbers)}')
 
 
 if __name__ == '__main__':

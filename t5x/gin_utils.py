@@ -19,9 +19,25 @@ from absl import app, flags, logging
 from etils import epath
 
 import gin
-from t5x import distributed, errors, files
+from gin import config_parser
+from t5x import distributed, errors, files, neutral
 
 _SEARCH_PATH_GROUP = 't5x.gin_search_paths'
+# What Python says of a call that lacks arguments, and gin of a name that a
+# module which a gin file imports does not have.
+_MISSING = re.compile(r'missing \d+ required [\w-]+ arguments?: ([^\n]*)')
+_NO_SELECTOR = re.compile(
+  r"Couldn't resolve selector ([\w.]+); <module '([\w.]+)'.* has no attribute"
+  r' (\w+)\.(.*)',
+  re.DOTALL,
+)
+_NO_IMPORT = 'was not provided by an import statement'
+# Values of another type, as other languages and YAML write them.
+_NOT_STRINGS = {
+  'true': 'True', 'yes': 'True', 'on': 'True',
+  'false': 'False', 'no': 'False', 'off': 'False',
+  'none': 'None', 'null': 'None',
+}  # fmt: skip
 # What gin appends to an exception for each configurable that it came through.
 _GIN_TRAIL = re.compile(r'\n+\s*In call to configurable.*', re.DOTALL)
 
@@ -100,11 +116,62 @@ def parse_gin_flags(
     gin.parse_config_files_and_bindings(
       gin_files, [], skip_unknown=skip_unknown, finalize_config=False
     )
+    gin_bindings = [_with_quotes(binding) for binding in gin_bindings]
     if gin_files:
       _check_macros(gin_bindings)
     gin.parse_config(gin_bindings, skip_unknown=skip_unknown)
     if finalize_config:
       gin.finalize()
+
+
+class _AnyReference(config_parser.ParserDelegate):
+  """Takes all references as they are, to see whether a value is well formed."""
+
+  def configurable_reference(
+    self, scoped_configurable_name: str, evaluate: bool
+  ) -> str:
+    return f'@{scoped_configurable_name}'
+
+  def macro(self, macro_name: str) -> str:
+    return f'%{macro_name}'
+
+
+def _with_quotes(binding: str) -> str:
+  """Returns a line of a flag, a bare word in it as the string that it means.
+
+  `METHOD = finetune` becomes `METHOD = 'finetune'`: a shell takes the quotes of
+  `--gin.METHOD='finetune'` away.
+
+  Args:
+    binding: a line such as `TRAIN_STEPS = 20`.
+
+  Raises:
+    errors.UserError: the value needs quotes of its own and is no bare word, or
+      it is a word that more likely is no string.
+  """
+  name, equals, value = (part.strip() for part in binding.partition('='))
+  if not equals or not value or re.search(r"""['"()\[\]{}@%\n]""", value):
+    return binding
+  try:
+    for _ in config_parser.ConfigParser(f'x = {value}', _AnyReference()):
+      pass
+  except (SyntaxError, ValueError, tokenize.TokenError):
+    pass
+  else:
+    return binding
+  meant = _NOT_STRINGS.get(value.lower())
+  if meant:
+    raise errors.UserError(
+      f'--gin.{name}={value}: expected a value as Python writes it. Give'
+      f' --gin.{name}={meant}, or --gin.{name}="\'{value}\'" for the word.'
+    )
+  if re.fullmatch(r'[A-Za-z_][\w-]*', value):
+    return f'{name} = {value!r}'
+  raise errors.UserError(
+    f'--gin.{name}={value}: expected a value as Python writes it. A string has'
+    ' quotes of its own, inside those of the shell:'
+    f' --gin.{name}="\'{value}\'".'
+  )
 
 
 def _check_macros(bindings: Sequence[str]) -> None:
@@ -160,12 +227,79 @@ def _as_user_errors() -> Iterator[None]:
         f' in quotes of their own: --gin.{name}="\'…\'").'
       ) from e
     raise errors.UserError(
-      f'Gin configuration: {e}{_close_parameter(str(e))}'
+      f'Gin configuration: {e}{_close_parameter(str(e))}{_close_name(str(e))}'
     ) from e
   except ImportError as e:
     raise errors.UserError(
       f'A gin file imports a module that does not exist: {e}'
     ) from e
+  except (AttributeError, NameError) as e:
+    message = _about_name(str(e))
+    if message is None:
+      raise  # From within a module that a gin file imports.
+    raise errors.UserError(message) from e
+
+
+def _about_name(message: str) -> str | None:
+  """Returns what to say of a name that gin can't resolve, None for others."""
+  found = _NO_SELECTOR.match(message)
+  if found:
+    selector, module, name, where = found.groups()
+    close = errors.did_you_mean(name, dir(sys.modules[module]))
+    return (
+      f'Gin configuration: {selector}: the module {module} has no'
+      f' {name!r}.{close}{where}'
+    )
+  if _NO_IMPORT in message:
+    return (
+      f'Gin configuration: {message} Add the import to the gin file that uses'
+      ' the name; imports of other files do not count.'
+    )
+  return None
+
+
+def _about_missing_arguments(error: Exception) -> str | None:
+  """Returns what to say of a call by gin that lacks arguments, None else.
+
+  Only if gin itself made the call: a mistake in the code is none of the user's.
+  """
+  found = isinstance(error, TypeError) and _MISSING.search(str(error))
+  called = re.search(r"In call to configurable '([\w./]+)'", str(error))
+  frame = error.__traceback__
+  while frame is not None and frame.tb_next is not None:
+    frame = frame.tb_next
+  if not (found and called and frame):
+    return None
+  if frame.tb_frame.f_code.co_filename != gin.config.__file__:
+    return None
+  names = re.findall(r"'(\w+)'", found.group(1))
+  bindings = ', '.join(f'{called.group(1)}.{name}' for name in names)
+  return (
+    f'Gin configuration: {called.group(1)} needs'
+    f' {", ".join(map(repr, names))}, which nothing binds. Bind {bindings} in a'
+    ' gin file or by --gin_bindings.'
+  )
+
+
+def check_values() -> None:
+  """Makes the configured objects that check their values and read nothing.
+
+  Those are the objects of classes with a true attribute `checked_by_dry_run`.
+  """
+  for scope, selector in list(gin.config._CONFIG):
+    name = '/'.join(filter(None, (scope, selector)))
+    configurable = gin.get_configurable(name)
+    if getattr(configurable, 'checked_by_dry_run', False):
+      configurable()
+
+
+def _close_name(message: str) -> str:
+  """Returns a did-you-mean for gin's message about an unknown configurable."""
+  match = re.search(r"No configurable matching '([\w./]+)'", message)
+  if not match:
+    return ''
+  known = re.findall(r'(?m)^([\w./]+?)(?:\.\w+ =|:$)', gin.config_str())
+  return errors.did_you_mean(match.group(1), known)
 
 
 def _close_parameter(message: str) -> str:
@@ -232,6 +366,19 @@ def _gin_files_near(path: str, folders: Sequence[str]) -> list[str]:
   )
 
 
+def bindings() -> dict[str, str]:
+  """Returns the bindings and macros in force, as gin files have them.
+
+  `{'LEARNING_RATE': '0.002', 'train.model': '@DistillModel()'}`
+  """
+  found = {}
+  for line in gin.config_str(max_line_length=1 << 20).splitlines():
+    name, equals, value = line.partition(' = ')
+    if equals and not line.startswith('#'):
+      found[name] = value
+  return found
+
+
 def summarize_gin_config(
   model_dir: str, summary_writer: Any | None, step: int
 ) -> None:
@@ -295,10 +442,12 @@ def user_errors_end_the_process() -> Iterator[None]:
     yield
   except Exception as e:
     code = getattr(e, 'exit_code', None)
-    if code is None and str(e).startswith('Required bindings for'):
+    missing = _about_missing_arguments(e)
+    if missing or str(e).startswith('Required bindings for'):
       code = errors.UserError.exit_code
     if code is None:
       raise
     logging.debug('A user error, raised here:', exc_info=True)
-    print(f'\nerror: {_GIN_TRAIL.sub("", str(e))}', file=sys.stderr)
+    shown = neutral.message(missing or _GIN_TRAIL.sub('', str(e)))
+    neutral.say(f'\nerror: {shown}', err=True)
     sys.exit(code)

@@ -51,6 +51,7 @@ from t5x.run import progress
 from t5x.train import train  # noqa: F401
 
 SummarizeConfigFn = commands.SummarizeConfigFn
+create_task_from_tfexample_file = data.create_task_from_tfexample_file
 merge_chunks_to_file = results.merge_chunks_to_file
 write_inferences_to_file = results.write_inferences_to_file
 
@@ -128,7 +129,6 @@ def infer(
   data.check_lengths(dataset_cfg, model.FEATURE_CONVERTER_CLS)
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(dataset_cfg, model)
-  commands.prepare_folder(output_dir, summarize_config_fn)
   data.check_split(dataset_cfg)
 
   # The tasks, with the files that their rows go to.
@@ -145,60 +145,77 @@ def infer(
     for task in data.tasks_with_split(dataset_cfg)
   ]
 
-  # The checkpoint.
-  _, features = tasks[0].rows.element_spec
-  batch_size = dataset_cfg.batch_size
-  initializer = initialization.initializer_of(
-    model,
-    partitioner,
-    {k: (batch_size, *v.shape) for k, v in features.items()},
-    initializer_cls=train_state_initializer_cls,
-    for_training=False,
-    use_orbax=use_orbax,
-  )
-  _, paths = checkpoints.get_first_valid_restore_config_and_paths(
-    [restore_checkpoint_cfg]
-  )
-  state = initializer.from_checkpoint(
-    [restore_checkpoint_cfg], init_rng=commands.init_key(fallback_init_rng)
-  )
-  if state is None:
-    raise commands.no_checkpoint(restore_checkpoint_cfg)
-
-  # Each task, chunk by chunk. What decides its rows is kept with the chunks, so
-  # that no run resumes another one's.
-  infer_fn = inference.get_infer_fn(
-    inference.infer_step(model, mode),
-    batch_size,
-    initializer.train_state_axes,
-    partitioner,
-    keep_aux_as_numpy,
-    model.padded_features(mode),
-  )
-  rows_of_chunk = batch_size * checkpoint_period
-  identity = {
-    'checkpoint': paths[0],
-    'split': dataset_cfg.split,
-    'task_feature_lengths': dict(dataset_cfg.task_feature_lengths or {}),
-    'shuffle': dataset_cfg.shuffle,
-    'seed': dataset_cfg.seed,
-    'rows of a chunk': rows_of_chunk,
-  }
-  for task in tasks:
-    task.open(identity, resume=checkpoint_ds_iter)
-    task.run(
-      lambda rows, rng: infer_fn(rows, state, rng), rows_of_chunk, write_fn
+  # Shards of one task may be inferred on side by side, each by one writer.
+  with commands.writing_folder(
+    output_dir,
+    summarize_config_fn,
+    f'writer-{suffix}.json',
+    name='INFER_OUTPUT_DIR',
+  ):
+    # The checkpoint.
+    _, features = tasks[0].rows.element_spec
+    batch_size = dataset_cfg.batch_size
+    initializer = initialization.initializer_of(
+      model,
+      partitioner,
+      {k: (batch_size, *v.shape) for k, v in features.items()},
+      initializer_cls=train_state_initializer_cls,
+      for_training=False,
+      use_orbax=use_orbax,
     )
+    _, paths = checkpoints.get_first_valid_restore_config_and_paths(
+      [restore_checkpoint_cfg]
+    )
+    state = initializer.from_checkpoint(
+      [restore_checkpoint_cfg], init_rng=commands.init_key(fallback_init_rng)
+    )
+    if state is None:
+      raise commands.no_checkpoint(restore_checkpoint_cfg)
 
-  # One file for each task.
-  if merge_chunked_results and jax.process_index() == 0:
-    step = None if state.step is None else int(state.step)
+    # Each task, chunk by chunk. What decides its rows is kept with the chunks,
+    # so that no run resumes another one's.
+    infer_fn = inference.get_infer_fn(
+      inference.infer_step(model, mode),
+      batch_size,
+      initializer.train_state_axes,
+      partitioner,
+      keep_aux_as_numpy,
+      model.padded_features(mode),
+    )
+    rows_of_chunk = batch_size * checkpoint_period
+    identity = {
+      'checkpoint': paths[0],
+      'weights': checkpoints.digest(paths[0]),
+      'content': data.content_digests(dataset_cfg),
+      'vocabularies': data.vocabulary_digests(dataset_cfg),
+      # Network, decoding and whatever else decides; but folders may be moved.
+      'configuration': {
+        name: value
+        for name, value in gin_utils.bindings().items()
+        if value != repr(output_dir)
+      },
+      'split': dataset_cfg.split,
+      'examples': {task.name: int(task.rows.cardinality()) for task in tasks},
+      'task_feature_lengths': dict(dataset_cfg.task_feature_lengths or {}),
+      'shuffle': dataset_cfg.shuffle,
+      'seed': dataset_cfg.seed,
+      'rows of a chunk': rows_of_chunk,
+    }
     for task in tasks:
-      merge_fn(output_dir, task.output_fname, task.tmp_dir, step)
-    # Only now: a run that is killed before finds every task's chunks.
-    for task in tasks:
-      tf.io.gfile.rmtree(task.tmp_dir)
-  distributed.sync_global_devices('infer_done')
+      task.open(identity, resume=checkpoint_ds_iter)
+      task.run(
+        lambda rows, rng: infer_fn(rows, state, rng), rows_of_chunk, write_fn
+      )
+
+    # One file for each task.
+    if merge_chunked_results and jax.process_index() == 0:
+      step = None if state.step is None else int(state.step)
+      for task in tasks:
+        merge_fn(output_dir, task.output_fname, task.tmp_dir, step)
+      # Only now: a run that is killed before finds every task's chunks.
+      for task in tasks:
+        tf.io.gfile.rmtree(task.tmp_dir)
+    distributed.sync_global_devices('infer_done')
 
 
 @dataclasses.dataclass

@@ -326,7 +326,11 @@ def get_loss_normalizing_factor_and_weights(
     return jnp.sum(weights), weights
   if factor is SpecialLossNormalizingFactor.NUM_TOTAL_TARGET_TOKENS:
     return targets.size, weights
-  totals = _sequence_weight_sums(weights, batch.get('decoder_segment_ids'))
+  segments = batch.get('decoder_segment_ids')
+  if segments is not None:
+    # 0 is padding, and no sequence.
+    weights = jnp.where(segments == 0, 0.0, weights)
+  totals = _sequence_weight_sums(weights, segments)
   # A sequence whose weights are all 0 has no loss: they stay 0.
   weights = jnp.where(
     totals == 0, 0.0, weights / jnp.where(totals == 0, 1, totals)

@@ -19,6 +19,7 @@ from typing import Any
 from t5x.cli import commands
 from t5x.eval import evaluate
 from t5x.infer import (
+  create_task_from_tfexample_file,  # noqa: F401
   infer,
   merge_chunks_to_file,  # noqa: F401
   write_inferences_to_file,  # noqa: F401

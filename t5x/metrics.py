@@ -14,6 +14,7 @@ from clu import metrics as clu_metrics
 from clu import values as clu_values
 from flax import struct
 
+MetricsMap = MutableMapping[str, clu_metrics.Metric]
 Scalar = Union[int, float, np.number, np.ndarray, jax.Array]  # noqa: UP007
 
 

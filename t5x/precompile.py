@@ -25,7 +25,15 @@ from typing import Any
 import jax
 import tensorflow as tf
 
-from t5x import data, files, initialization, models, optimizers, partitioning
+from t5x import (
+  data,
+  files,
+  initialization,
+  models,
+  neutral,
+  optimizers,
+  partitioning,
+)
 from t5x import trainer as trainer_lib
 from t5x.cli import commands
 
@@ -68,7 +76,8 @@ def precompile(
   Args:
     model: what would be trained.
     train_dataset_cfg: what it would be trained on; only its shapes are used.
-    partitioner: lays arrays out on the devices.
+    partitioner: lays arrays out on the devices; those that are here if its
+      backend (a TPU by the stock file) is not.
     model_dir: where the texts go.
     random_seed: unused, since nothing is drawn here.
     get_dataset_fn: makes the dataset.
@@ -86,6 +95,13 @@ def precompile(
     errors.UserError: for a configuration that can't work.
   """
   del random_seed
+  missing = partitioner.leave_missing_backend()
+  if missing and jax.process_index() == 0:
+    print(
+      f'PjitPartitioner.backend is {missing!r}, which is not here: compiling'
+      f' for {jax.default_backend()!r}. Run this on the machine that is to'
+      ' train.'
+    )
   commands.prepare_folder(model_dir)
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(train_dataset_cfg, model)
@@ -145,16 +161,16 @@ def _compile(
     costs['temporary_bytes'] = memory.temp_size_in_bytes
   trainer.close()
   if jax.process_index() == 0:
-    print(
+    neutral.say(
       f'Lowered in {lowering:.1f} s, compiled in'
       f' {costs["compilation_seconds"]:.1f} s.'
     )
     if memory is not None:
-      print(
+      neutral.say(
         f'A device needs {costs["argument_bytes"] / _MIB:,.0f} MiB for state'
         f' and batch, {costs["temporary_bytes"] / _MIB:,.0f} MiB besides.'
       )
-    print(f'The programs are in {model_dir}.', flush=True)
+    neutral.say(f'The programs are in {model_dir}.')
   return costs
 
 

@@ -95,7 +95,8 @@ def apply_assignment_map(
   The first rule whose pattern matches a model's whole name decides: its second
   part, with groups filled in, is the name in the checkpoint; None leaves the
   leaf out, so that it starts from scratch. A leaf that no rule matches has the
-  same name in the checkpoint, if it is there.
+  same name in the checkpoint, if it is there. Leaves of the checkpoint that the
+  model lacks stay, unless a rule names them.
 
   ```
   rules = [(r'target/decoder/(.*)', r'target/old_decoder/\1'),
@@ -121,11 +122,13 @@ def apply_assignment_map(
     return ckpt_optimizer_state
   stored = flatten_state_dict(ckpt_optimizer_state)
   renamed, unused = {}, {pattern for pattern, _ in assignment_map}
+  sources = set()
   for name in flatten_state_dict(optimizer_state):
     pattern, source = _source(name, assignment_map)
     unused -= {pattern}
     if source in stored:
       renamed[name] = stored[source]
+      sources.add(source)
     elif pattern is not None and source is not None:
       raise UserError(
         f'assignment_map: rule ({pattern!r}, …) asks for {source!r} to restore'
@@ -138,6 +141,10 @@ def apply_assignment_map(
       " must match a whole name such as 'target/encoder/encoder_norm/scale'."
       ' Correct them, or set strict = False.'
     )
+  for name, leaf in stored.items():
+    matched = any(re.fullmatch(pattern, name) for pattern, _ in assignment_map)
+    if not matched and name not in sources:
+      renamed.setdefault(name, leaf)
   return flax.traverse_util.unflatten_dict(renamed, sep='/')
 
 

@@ -28,6 +28,7 @@ if __name__ == '__main__':
 import contextlib
 import dataclasses
 import functools
+import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -39,8 +40,8 @@ import tensorflow as tf
 from t5x import (
   checkpoints,
   data,
+  distributed,
   errors,
-  files,
   gin_utils,
   inference,
   initialization,
@@ -151,7 +152,6 @@ def train(
   init_rng, trainer_rng = jax.random.split(
     jax.random.key(seed, impl=_RNG_KINDS[use_hardware_rng])
   )
-  commands.prepare_folder(model_dir, summarize_config_fn)
   train_cfg = _seeded(train_dataset_cfg, seed)
   loss_cfg = train_eval_dataset_cfg and _seeded(train_eval_dataset_cfg, seed)
   infer_cfg = infer_eval_dataset_cfg and _seeded(infer_eval_dataset_cfg, seed)
@@ -160,7 +160,7 @@ def train(
     if cfg is not None and verify_matching_vocabs_fn is not None:
       verify_matching_vocabs_fn(cfg, model)
   with contextlib.ExitStack() as stack:
-    stack.enter_context(files.naming_path_in_errors(model_dir))
+    stack.enter_context(commands.writing_folder(model_dir, summarize_config_fn))
     stack.enter_context(data.naming_damage_in_errors(configs))
     data.check_files(configs)
     signals = stack.enter_context(preemption.StopSignals())
@@ -220,11 +220,11 @@ def train(
       use_orbax=use_orbax,
     )
     shapes = initializer.global_train_state_shape
-    identity.check(
-      model_dir,
-      identity.describe(train_cfg, shapes, seed),
-      checkpoint_cfg.accept_other_run,
+    described = identity.describe(train_cfg, shapes, seed)
+    distributed.check_agreement(
+      'experiment', json.dumps(described, indent=2, sort_keys=True)
     )
+    identity.check(model_dir, described, checkpoint_cfg.accept_other_run)
     model_info.log_model_info(
       os.path.join(model_dir, 'model-info.txt'), shapes, partitioner
     )

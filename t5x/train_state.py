@@ -15,7 +15,7 @@ from flax import serialization, struct, traverse_util
 from flax.core import FrozenDict
 from flax.linen import partitioning as flax_partitioning
 
-from t5x import optimizers
+from t5x import errors, optimizers
 
 EMPTY_DICT: FrozenDict = FrozenDict({})
 
@@ -99,6 +99,29 @@ def _logical_axes(values: Any, metadata: Any) -> dict[str, Any]:
     flat = traverse_util.flatten_dict(flax.core.unfreeze(names))
   paths = traverse_util.flatten_dict(flax.core.unfreeze(values))
   return traverse_util.unflatten_dict({k: flat.get(k) for k in paths})
+
+
+def _param_axes(params: Any, metadata: Any) -> dict[str, Any]:
+  """Returns the logical axes of each parameter.
+
+  Raises:
+    errors.UserError: a parameter was given none.
+  """
+  axes = _logical_axes(params, metadata)
+  unnamed = [
+    '/'.join(path)
+    for path, names in traverse_util.flatten_dict(axes).items()
+    if names is None
+  ]
+  if unnamed:
+    raise errors.UserError(
+      f'The parameter {unnamed[0]} has no names of its axes, by which it is'
+      f' laid out on the devices ({len(unnamed)} have none). Make it with'
+      " flax.linen.partitioning.param_with_axes(…, axes=('embed', 'mlp')), or"
+      " name them by utils.override_params_axes_names in the model's"
+      ' get_initial_variables.'
+    )
+  return axes
 
 
 def _mutables_axes(mutables: Mapping[str, Any], metadata: Any) -> FrozenDict:
@@ -213,7 +236,7 @@ class FlaxOptimTrainState(struct.PyTreeNode):
 
   def as_logical_axes(self) -> 'FlaxOptimTrainState':
     optimizer = self._optimizer.optimizer_def.derive_logical_axes(
-      self._optimizer, _logical_axes(self.params, self.params_axes)
+      self._optimizer, _param_axes(self.params, self.params_axes)
     )
     return FlaxOptimTrainState(
       _optimizer=optimizer,
@@ -282,6 +305,6 @@ class InferenceState(struct.PyTreeNode):
   def as_logical_axes(self) -> 'InferenceState':
     return InferenceState(
       step=None,
-      params=_logical_axes(self.params, self.params_axes),
+      params=_param_axes(self.params, self.params_axes),
       flax_mutables=_mutables_axes(self.flax_mutables, self.flax_mutables_axes),
     )

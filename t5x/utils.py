@@ -1,20 +1,24 @@
-"""Hub of the names that T5X keeps in `utils`, and its five small functions."""
+"""Hub of the names that T5X keeps in `utils`, and its small functions."""
 
 # The imported names are handed on.
 # ruff: noqa: F401
 
 import importlib
 import math
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import seqio
 from flax import core, traverse_util
+from flax.linen import partitioning as flax_partitioning
 
+from t5x import errors
 from t5x.checkpoints import (
   CheckpointConfig,
+  LegacyCheckpointManager,
   RestoreCheckpointConfig,
   SaveCheckpointConfig,
   get_first_valid_restore_config_and_paths,
@@ -22,6 +26,7 @@ from t5x.checkpoints import (
 from t5x.data import (
   DatasetConfig,
   get_dataset,
+  get_dataset_inner,
   get_training_eval_datasets,
   get_vocabulary,
   prepare_train_iter,
@@ -57,6 +62,79 @@ def flatten_dict_string_keys(
 ) -> dict[str, Any]:
   """Returns a nested mapping as one level with keys joined by '/'."""
   return traverse_util.flatten_dict(core.unfreeze(x), sep='/')
+
+
+class InitFnCallable(Protocol):
+  """A model's `get_initial_variables`."""
+
+  def __call__(
+    self,
+    rng: jax.Array,
+    input_shapes: Mapping[str, Sequence[int]],
+    input_types: Mapping[str, Any] | None = None,
+  ) -> Mapping[str, Any]: ...
+
+
+def override_params_axes_names(
+  model_variables: core.FrozenDict | Mapping[str, Any],
+  params_axes_names_override: Sequence[tuple[str, tuple[str, ...]]] = (),
+) -> core.FrozenDict:
+  r"""Returns a model's variables with other logical axes of parameters.
+
+  `[(r'decoder/.*/wo/kernel', ('mlp', 'embed'))]` names the axes of the kernels
+  `wo` of the decoder.
+
+  Args:
+    model_variables: what `module.init` returns.
+    params_axes_names_override: pairs of a pattern and names. For each parameter
+      the first one counts that matches its whole path, joined by '/'.
+
+  Raises:
+    errors.UserError: a pattern matches no parameter, or names another number
+      of axes than it has.
+  """
+  variables = core.unfreeze(core.freeze(dict(model_variables)))
+  flat = traverse_util.flatten_dict(variables['params'], sep='/')
+  axes = traverse_util.flatten_dict(variables.get('params_axes', {}), sep='/')
+  unused = [pattern for pattern, _ in params_axes_names_override]
+  for path, param in flat.items():
+    for pattern, names in params_axes_names_override:
+      if not re.fullmatch(pattern, path):
+        continue
+      unused = [other for other in unused if other != pattern]
+      if len(names) != param.ndim:
+        raise errors.UserError(
+          f'override_params_axes_names: {pattern!r} names {len(names)} axes'
+          f' {tuple(names)}, but {path} has the shape {param.shape}.'
+        )
+      axes[f'{path}_axes'] = flax_partitioning.AxisMetadata(tuple(names))
+      break
+  if unused:
+    raise errors.UserError(
+      f'override_params_axes_names: no parameter matches {unused}. Patterns'
+      f' match a whole path, such as {next(iter(flat), None)!r}.'
+    )
+  variables['params_axes'] = traverse_util.unflatten_dict(axes, sep='/')
+  return core.freeze(variables)
+
+
+def get_local_data(x: Any) -> Any:
+  """Returns what the first device of this process holds of an array.
+
+  For arrays that every device has a copy of. Anything else is returned as it
+  is.
+  """
+  if isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer):
+    return x.addressable_data(0)
+  return x
+
+
+def set_hardware_rng_ops() -> None:
+  """Makes the device's own generator the default of all keys made from now on.
+
+  It is faster than the default one, and differs between kinds of devices.
+  """
+  jax.config.update('jax_default_prng_impl', 'unsafe_rbg')
 
 
 def import_module(module: str) -> None:

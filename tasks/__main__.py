@@ -4,6 +4,7 @@ import seqio
 
 import tasks
 from dss_jax import mixtures
+from t5x import neutral
 
 _METHODS = {
   ('dss', False): 'labels and rationales',
@@ -45,11 +46,13 @@ def main() -> None:
   for name in sorted(lines, key=lambda name: (name.startswith('eval_'), name)):
     mixed = [task.name for task in seqio.MixtureRegistry.get(name).tasks]
     parts.update(mixed)
-    print(f'mixture  {name}: {lines[name]}; mixes {" + ".join(mixed)}')
+    neutral.say(f'mixture  {name}: {lines[name]}; mixes {" + ".join(mixed)}')
   for name in sorted(parts):
     task = seqio.TaskRegistry.get(name)
     features = ', '.join(task.output_features)
-    print(f'task     {name}: splits {", ".join(task.splits)}; gives {features}')
+    neutral.say(
+      f'task     {name}: splits {", ".join(task.splits)}; gives {features}'
+    )
 
 
 if __name__ == '__main__':

@@ -25,10 +25,10 @@ _ROOT = pathlib.Path(__file__).parent.parent
 # Lowest first.
 FLOORS = {
   't5x': (
-    ('errors', 'metrics', 'configs'),
+    ('errors', 'metrics', 'configs', 'neutral', 'binary_search'),
     ('files', 'losses', 'state_utils', 'distributed', 'decoding', 'examples'),
     ('partitioning', 'optimizers', 'data'),
-    ('train_state', 'adafactor', 'checkpoints'),
+    ('train_state', 'adafactor', 'checkpoints', 'checkpoint_importer'),
     ('models', 'gin_utils'),
     ('initialization', 'trainer', 'inference', 'cli'),
     ('run', 'interactive_model'),
@@ -37,11 +37,11 @@ FLOORS = {
     ('main',),
   ),
   'dss_jax': (
-    ('errors', 'sample', 'optimization'),
-    ('data', 'pretrained', 'run_config'),
+    ('errors', 'command_lines', 'sample', 'optimization'),
+    ('config_filter', 'data', 'pretrained', 'run_config'),
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),
-    ('screen', 'commands', 'extract', 'plan'),
+    ('screen', 'commands', 'extract', 'plan', 'study'),
     ('cli',),
   ),
 }

@@ -4,20 +4,17 @@ Training would do both by itself: `inspect` shows beforehand what it would see,
 and `prepare` writes what it reads, where many hosts are to read it.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dss_jax import errors
+from t5x import neutral
 from t5x.cli import quiet_tensorflow
 
 if TYPE_CHECKING:
   from dss_jax.pipeline import experiment as experiment_lib
-
-# Fine-tuning's own lengths, see gin/sizes/finetune.gin.
-_LENGTHS = {'inputs': 512, 'targets': 256}
 
 
 def _part(text: str) -> str | float:
@@ -112,8 +109,9 @@ def _experiments(
   from dss_jax.pipeline import experiment as experiment_lib
 
   data: str | own_rows.OwnData = path
-  own = os.path.splitext(path)[1].lower() in own_rows.ENDINGS
-  if own and data_set in (None, 'custom'):
+  named = path in ('sample', 'release')
+  own = data_set is None and not named and own_rows.is_own(path)
+  if own or data_set == 'custom':
     data = own_rows.OwnData(
       path,
       _part(validation),
@@ -156,6 +154,28 @@ def _found(path: str) -> list[str]:
   return found
 
 
+def _lengths(
+  data_set: str, size: str, gin_files: Sequence[str]
+) -> dict[str, int]:
+  """Returns the lengths to which a run's examples are cut.
+
+  Args:
+    data_set: 'cqa', …, 'custom'.
+    size: the name of a file in gin/sizes.
+    gin_files: those of the run after that.
+
+  Raises:
+    DataError: there is no such size, or the files set no lengths.
+  """
+  from dss_jax import run_config
+
+  files = [f'gin/dss_{data_set}.gin', f'gin/sizes/{size}.gin', *gin_files]
+  # The lengths don't depend on DATA, which own rows must give.
+  with run_config.configured(files, ["DATA = 'rows'"]):
+    lengths = run_config.macro('TASK_FEATURE_LENGTHS')
+  return {side: int(lengths[side]) for side in ('inputs', 'targets')}
+
+
 @click.group()
 def data() -> None:
   """Looks at data, or prepares it for training."""
@@ -164,29 +184,49 @@ def data() -> None:
 @data.command()
 @click.argument('path')
 @_options
-@click.option('--inputs', default=_LENGTHS['inputs'])
-@click.option('--targets', default=_LENGTHS['targets'])
-def inspect(path: str, inputs: int, targets: int, **options) -> None:
+@click.option(
+  '--size',
+  default='tiny',
+  help="The run's size, a file in gin/sizes: its lengths are shown.",
+)
+@click.option(
+  '--gin_file',
+  'gin_files',
+  multiple=True,
+  help="Further gin files of the run, after its size's.",
+)
+@click.option(
+  '--inputs', type=click.IntRange(1), help="Instead of the run's own length."
+)
+@click.option(
+  '--targets', type=click.IntRange(1), help="Instead of the run's own length."
+)
+def inspect(
+  path: str,
+  size: str,
+  gin_files: Sequence[str],
+  inputs: int | None,
+  targets: int | None,
+  **options,
+) -> None:
   """Prints what training would see of PATH.
 
-  PATH is 'sample', a folder or zip in the published layout, or a .jsonl, .csv
-  or .parquet file of your own. INPUTS and TARGETS are the task feature lengths
-  that examples are cut to.
+  PATH is 'sample', a folder or zip in the published layout, or rows of your
+  own: JSON, CSV or Parquet, a file, a folder or a glob. Examples are cut to the
+  lengths that a run of this size has, unless INPUTS and TARGETS are given.
   """
   if path == 'release':
     raise errors.DataError(
       "PATH is 'release': expected files to look at. Give the path of the"
       ' archive; `dss data prepare release` fetches it.'
     )
-  if min(inputs, targets) < 1:
-    raise errors.DataError(
-      f'--inputs {inputs} --targets {targets}: expected lengths from 1.'
-    )
   quiet_tensorflow.load()
   from dss_jax.commands import inspection, inspection_screen
 
-  lengths = {'inputs': inputs, 'targets': targets}
   for experiment in _experiments(path, **options):
+    lengths = _lengths(experiment.data_set, size, gin_files)
+    lengths['inputs'] = inputs or lengths['inputs']
+    lengths['targets'] = targets or lengths['targets']
     found = inspection.inspect(experiment, lengths)
     inspection_screen.show(experiment, found)
 
@@ -199,7 +239,7 @@ def prepare(path: str, tfds_data_dir: str | None, **options) -> None:
   """Writes the TFDS version of PATH, which training reads.
 
   PATH is 'sample', 'release' (fetched once), a folder or zip in the published
-  layout, or a file of your own. Training does this by itself; do it before
+  layout, or rows of your own. Training does this by itself; do it before
   where many hosts read the same data, and give them --tfds_data_dir.
   """
   quiet_tensorflow.load()
@@ -223,5 +263,5 @@ def prepare(path: str, tfds_data_dir: str | None, **options) -> None:
         f'{split} {info.num_examples}'
         for split, info in builder.info.splits.items()
       )
-      click.echo(f'{builder.name}/{config.name}: {counts}')
-      click.echo(f'  in {builder.data_path}')
+      neutral.say(f'{builder.name}/{config.name}: {counts}')
+      neutral.say(f'  in {builder.data_path}')

@@ -20,6 +20,7 @@ from etils import epath
 
 from dss_jax.commands import hf_tokenizer
 from dss_jax.errors import DataError
+from t5x import neutral
 from t5x.cli import quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _TOKENIZER_CONFIG = {
   'pad_token': '<pad>',
   'eos_token': '</s>',
   'unk_token': '<unk>',
+  # A literal <pad> in a text is text, as in training; see `hf_tokenizer`.
+  'split_special_tokens': True,
   'model_input_names': ['input_ids', 'attention_mask'],
   'clean_up_tokenization_spaces': False,
 }
@@ -77,26 +80,41 @@ print(tokenizer.decode(answer, skip_special_tokens=True))
   help='A gin file of the run; repeatable, later ones win.'
   '  [default: config.gin in its folder]',
 )
+@click.option(
+  '--allow',
+  multiple=True,
+  metavar='MODULE',
+  help='A module of your own whose model the run has, such as'
+  ' my_project.models; repeatable. Its code is run.',
+)
 def export(
-  run: str, folder: str, step: int | None, gin_files: Sequence[str]
+  run: str,
+  folder: str,
+  step: int | None,
+  gin_files: Sequence[str],
+  allow: Sequence[str],
 ) -> None:
   r"""Writes a run's student as a folder that transformers loads.
 
   RUN is the folder of a run or one of its checkpoints, local or gs://; FOLDER
-  is created. Neither data nor an accelerator is needed.
+  is created. Neither data nor an accelerator is needed. Of RUN's config.gin
+  only the model is read, and no code in it is run; a --gin_file is run.
 
   \b
   Example:
     dss export runs/dss_cqa student
   """
   quiet_tensorflow.load()
-  from dss_jax import run_config
+  from dss_jax import config_filter, run_config
   from t5x import checkpoints
   from t5x.checkpoints.formats import huggingface
 
   checkpoint = checkpoints.find_checkpoint(run, step)
-  own = '' if gin_files else _run_config(run, checkpoint)
-  with run_config.configured(gin_files, [], own) as bound:
+  own = ''
+  if not gin_files:
+    path = _config_path(run, checkpoint)
+    own = config_filter.model_only(path.read_text(), os.fspath(path), allow)
+  with run_config.configured(gin_files, [], own, ['model']) as bound:
     model = run_config.resolve(bound, 'model')
     lengths = run_config.macro_or('TASK_FEATURE_LENGTHS', None) or {}
     data_set = run_config.macro_or('DATA_SET', None)
@@ -112,14 +130,14 @@ def export(
   params = checkpoints.open_checkpoint(checkpoint)['target']
   with _replacing_folder(pathlib.Path(folder)) as place:
     huggingface.write(params, config, str(place))
-    _write_tokenizer(vocabulary, place)
+    _write_tokenizer(vocabulary, place, data_set)
     # The default of transformers for the length cuts rationales short.
     generation = {'max_new_tokens': lengths.get('targets') or 256}
     _write_json(
       place / 'generation_config.json', _GENERATION_CONFIG | generation
     )
     _write_readme(folder, place, checkpoint, data_set, model)
-  click.echo(
+  neutral.say(
     f'{checkpoint} is now in {folder}, for transformers to load.'
     f' {os.path.join(folder, "README.md")} says how to ask it.'
   )
@@ -144,12 +162,12 @@ def _replacing_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     raise
 
 
-def _run_config(run: str, checkpoint: str) -> str:
-  """Returns the text of a run's config.gin."""
+def _config_path(run: str, checkpoint: str) -> epath.Path:
+  """Returns the path of a run's config.gin."""
   for place in (run, os.path.dirname(checkpoint.rstrip('/'))):
     path = epath.Path(place) / 'config.gin'
     if path.exists():
-      return path.read_text()
+      return path
   raise DataError(
     f'{run}: expected config.gin there, which a run writes beside its'
     ' checkpoints; found none. Give the gin files that it was started with, as'
@@ -165,6 +183,8 @@ def _vocabulary(model: 'BaseTransformerModel') -> 'SentencePieceVocabulary':
   """
   import seqio
 
+  from t5x import data
+
   vocabulary = model.output_vocabulary
   if not isinstance(vocabulary, seqio.SentencePieceVocabulary):
     raise DataError(
@@ -172,26 +192,35 @@ def _vocabulary(model: 'BaseTransformerModel') -> 'SentencePieceVocabulary':
       f' transformers reads; found {type(vocabulary).__name__}. A student with'
       ' another vocabulary cannot be exported.'
     )
-  ids = vocabulary.pad_id, vocabulary.eos_id
-  if ids != (_PAD_ID, _EOS_ID):
+  place = vocabulary.sentencepiece_model_file
+  data.check_vocabulary(vocabulary, model, place)
+  if vocabulary.eos_id != _EOS_ID:
     raise DataError(
-      f'{vocabulary.sentencepiece_model_file}: expected padding {_PAD_ID} and'
-      f' end {_EOS_ID}, the ids that a T5 of transformers has; found {ids}.'
-      ' A student with other ids cannot be exported.'
+      f'{place}: expected the end piece with id {_EOS_ID}, which a T5 of'
+      f' transformers has; found {vocabulary.eos_id}. A student with another'
+      ' cannot be exported.'
     )
   return vocabulary
 
 
 def _write_tokenizer(
-  vocabulary: 'SentencePieceVocabulary', folder: pathlib.Path
+  vocabulary: 'SentencePieceVocabulary',
+  folder: pathlib.Path,
+  data_set: str | None,
 ) -> None:
   """Writes the vocabulary for transformers, and its SentencePiece model."""
   import tensorflow as tf
 
+  from dss_jax.pipeline import preprocessors, registration
+
   tf.io.gfile.copy(
     vocabulary.sentencepiece_model_file, folder / 'spiece.model', overwrite=True
   )
-  described = hf_tokenizer.describe(vocabulary.sp_model)
+  # How the student's inputs were tokenized.
+  tokenize = registration.tokenizer(data_set) if data_set else None
+  described = hf_tokenizer.describe(
+    vocabulary.sp_model, in_parts=tokenize is preprocessors.tokenize_parts
+  )
   _write_json(folder / 'tokenizer.json', described)
   _write_json(folder / 'tokenizer_config.json', _TOKENIZER_CONFIG)
 

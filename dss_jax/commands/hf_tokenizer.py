@@ -4,9 +4,15 @@ transformers converts SentencePiece models itself, but ignores user-defined
 pieces, and bytes, which replace characters without a piece. This conversion
 gives SentencePiece's own tokens, with one exception: the library `tokenizers`
 normalizes a letter together with the marks on it, and may lose a rare mark.
+
+In SentencePiece no text becomes a control piece: a literal `<pad>` is five
+letters. `tokenizers` finds such names in a text twice: as special tokens,
+unless it is told to split them (`split_special_tokens` in transformers), and
+among the pieces of the model; so a name is broken up before it gets there.
 """
 
 import base64
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,8 +23,7 @@ from dss_jax.errors import DataError
 
 # SentencePiece's sign for a blank.
 _BLANK = '\N{LOWER ONE EIGHTH BLOCK}'
-# The sentinels that SeqIO and T5 add to a vocabulary.
-_EXTRA_ID = re.compile(f'{_BLANK}?(<extra_id_[0-9]+>)')
+_END = '</s>'
 
 _SPECIAL = {
   **dict.fromkeys(('single_word', 'lstrip', 'rstrip', 'normalized'), False),
@@ -29,14 +34,17 @@ _SPECIAL = {
 _proto: Any = sentencepiece_model_pb2
 _Piece = _proto.ModelProto.SentencePiece
 _Model = _proto.TrainerSpec
+_OF_TEXTS = (_Piece.NORMAL, _Piece.USER_DEFINED)
 
 
-def describe(content: bytes) -> dict[str, Any]:
+def describe(content: bytes, in_parts: bool = False) -> dict[str, Any]:
   """Returns the content of `tokenizer.json`.
 
   Args:
     content: a SentencePiece model, of kind Unigram or BPE, whose padding, end
       and unknown pieces have the same names as T5's.
+    in_parts: whether a literal `</s>` in a text is the end token between two
+      parts, as in `preprocessors.tokenize_parts`.
 
   Raises:
     DataError: it is of another kind, or they have other names.
@@ -50,10 +58,11 @@ def describe(content: bytes) -> dict[str, Any]:
       f" T5's has them; found no {' and no '.join(sorted(missing))}. A student"
       ' with such a vocabulary cannot be exported.'
     )
-  for piece in pieces:
-    if extra := _EXTRA_ID.fullmatch(piece.piece):
-      piece.piece, piece.type = extra[1], _Piece.CONTROL
   defined = [p.piece for p in pieces if p.type == _Piece.USER_DEFINED]
+  no_text = [p.piece for p in pieces if p.type not in _OF_TEXTS]
+  if in_parts:
+    defined.append(_END)
+    no_text.remove(_END)
   return {
     'version': '1.0',
     'truncation': None,
@@ -63,15 +72,21 @@ def describe(content: bytes) -> dict[str, Any]:
       for number, piece in enumerate(pieces)
       if piece.type in (_Piece.CONTROL, _Piece.UNKNOWN)
     ],
-    'normalizer': _normalizer(model.normalizer_spec),
-    'pre_tokenizer': _kept_whole(defined),
+    'normalizer': _normalizer(model.normalizer_spec, in_parts),
+    'pre_tokenizer': {
+      'type': 'Sequence',
+      'pretokenizers': [
+        *([_kept_whole(defined)] if defined else []),
+        _broken_up(no_text, pieces),
+      ],
+    },
     'post_processor': _with_end(pieces),
     'decoder': _decoder(model.normalizer_spec.add_dummy_prefix),
     'model': _model(model.trainer_spec, pieces),
   }
 
 
-def _normalizer(spec: Any) -> dict[str, Any]:
+def _normalizer(spec: Any, in_parts: bool) -> dict[str, Any]:
   steps = []
   if spec.precompiled_charsmap:
     table = base64.b64encode(spec.precompiled_charsmap).decode()
@@ -80,8 +95,15 @@ def _normalizer(spec: Any) -> dict[str, Any]:
     # Only blanks, while the type `Strip` removes all Unicode whitespace.
     steps.append(_replace({'Regex': r'\A +| +\z'}, ''))
     steps.append(_replace({'Regex': ' {2,}'}, ' '))
+    if in_parts:
+      steps.append(_replace({'Regex': f' *{_END} *'}, _END))
   if spec.add_dummy_prefix:
     steps.append({'type': 'Prepend', 'prepend': _BLANK})
+    if in_parts:  # Each part begins with a blank, but an empty one.
+      next_part = rf'{_END}(?!{_END}|\z)'
+      steps.append(_replace({'Regex': next_part}, _END + _BLANK))
+      empty = rf'\A{_BLANK}(?={_END})'
+      steps.append(_replace({'Regex': empty}, ''))
   steps.append(_replace({'String': ' '}, _BLANK))
   return {'type': 'Sequence', 'normalizers': steps}
 
@@ -90,15 +112,44 @@ def _replace(pattern: Mapping[str, str], by: str) -> dict[str, Any]:
   return {'type': 'Replace', 'pattern': dict(pattern), 'content': by}
 
 
-def _kept_whole(pieces: Sequence[str]) -> dict[str, Any] | None:
+def _kept_whole(pieces: Sequence[str]) -> dict[str, Any]:
   """Returns what cuts pieces out of a text first, the longest first."""
-  if not pieces:
-    return None
   by_length = sorted(pieces, key=len, reverse=True)
   return {
     'type': 'Split',
     'pattern': {'Regex': '|'.join(map(re.escape, by_length))},
     'behavior': 'Isolated',
+    'invert': False,
+  }
+
+
+def _broken_up(names: Sequence[str], pieces: Sequence[Any]) -> dict[str, Any]:
+  """Returns what cuts names in two, where no piece of a text is cut as well.
+
+  Args:
+    names: of pieces that no text becomes.
+    pieces: all of them.
+  """
+  texts = [piece.piece for piece in pieces if piece.type in _OF_TEXTS]
+  pairs = {pair for text in texts for pair in itertools.pairwise(text)}
+  letters = set(''.join(texts))
+  cuts = []
+  for name in names:
+    places = range(1, len(name))
+    good = (
+      place
+      for place in places
+      # Of unknown letters, one after another are one token.
+      if (name[place - 1], name[place]) not in pairs
+      and (name[place - 1] in letters or name[place] in letters)
+    )
+    place = next(good, 1)
+    head, tail = re.escape(name[:place]), re.escape(name[place:])
+    cuts.append(f'{head}(?={tail})')
+  return {
+    'type': 'Split',
+    'pattern': {'Regex': '|'.join(cuts)},
+    'behavior': 'MergedWithPrevious',
     'invert': False,
   }
 

@@ -1,17 +1,27 @@
 """Inspection of what an experiment trains on: counts, lengths, faults."""
 
+import array
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import seqio
-import tensorflow as tf
 
-from dss_jax.data import own_rows, records, row_formats, tfds_builders
+from dss_jax.commands import unknown_text
+from dss_jax.data import (
+  own_rows,
+  places,
+  progress,
+  records,
+  row_formats,
+  tfds_builders,
+)
 from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import lengths as lengths_lib
 from dss_jax.pipeline import preprocessors, registration, row_shapes, sources
+from t5x import data
 
 PERCENTILES = (50, 90, 99, 100)
 EXAMPLES = 5
@@ -20,8 +30,6 @@ ROW_LENGTHS = (256, 512, 1024)
 # How many rows of a task are tokenized for that, and how many examples packed.
 _COUNTED = 1024
 _PACKED = 2048
-# The segments of an example, on both sides of a row.
-_SEGMENTS = (('inputs', 'rationale_inputs'), ('targets', 'rationale_targets'))
 # The feature whose length limits the text of a column.
 SIDES = {'input': 'inputs', 'label': 'targets', 'rationale': 'targets'}
 
@@ -32,14 +40,15 @@ class Length:
 
   Attributes:
     percentiles: of the lengths, by `PERCENTILES`; the last is the longest.
-    limit: the length that texts are cut to.
+    limit: the length that texts are cut to; None if they are not, as in the
+      test split.
     cut_rows: number of longer texts.
     cut_tokens: number of tokens that are cut off.
     tokens: number of all tokens.
   """
 
   percentiles: tuple[int, ...]
-  limit: int
+  limit: int | None
   cut_rows: int
   cut_tokens: int
   tokens: int
@@ -59,7 +68,7 @@ class Split:
   report: records.Report
   labels: tuple[tuple[str, int], ...]
   lengths: Mapping[str, Length]
-  faults: Mapping[str, tuple[str, ...]]
+  faults: Mapping[str, places.Places]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +93,9 @@ class Findings:
       there is nothing to pack.
     shapes: the same for the row shapes that suit the train split best, one per
       length in `ROW_LENGTHS`; none if there is nothing to pack.
+    lengths: to which training cuts examples.
+    cuts: what the examples of the train split lose at them, by task.
+    unknown: what the vocabulary does not know.
   """
 
   released: Mapping[str, records.Report]
@@ -92,6 +104,9 @@ class Findings:
   examples: Mapping[str, Sequence[Example]]
   packed: row_shapes.Fill | None
   shapes: Sequence[row_shapes.Fill]
+  lengths: Mapping[str, int]
+  cuts: Sequence[lengths_lib.Cut]
+  unknown: unknown_text.Findings
 
 
 def read(experiment: experiment_lib.Experiment) -> records.Release:
@@ -117,14 +132,16 @@ def inspect(
 
   Args:
     experiment: the method and its data; tokens are its vocabulary's.
-    lengths: of `inputs` and `targets`, to which examples are cut.
+    lengths: of `inputs` and `targets`, to which training cuts examples.
 
   Returns:
     Counts, lengths, faults and examples.
 
   Raises:
     DataError: a file is missing or malformed.
+    errors.UserError: the vocabulary cannot be trained with.
   """
+  data.check_vocabulary(experiment.used_vocabulary, None, 'The vocabulary')
   release = read(experiment)
   drawn = _drawn(experiment, release)
   overlaps = {}
@@ -140,19 +157,27 @@ def inspect(
   return Findings(
     released=release.reports,
     splits={
-      split: _split(experiment, rows, places, lengths)
-      for split, (rows, places) in drawn.items()
+      # Evaluation cuts nothing.
+      split: _split(
+        experiment, split, rows, where, {} if split == 'test' else lengths
+      )
+      for split, (rows, where) in drawn.items()
     },
     overlaps=overlaps,
     examples=_examples(experiment, train, lengths),
     packed=packed,
     shapes=shapes,
+    lengths=lengths,
+    cuts=_cuts(experiment, train, lengths),
+    unknown=unknown_text.count(
+      experiment, {split: rows for split, (rows, _) in drawn.items()}
+    ),
   )
 
 
 def _drawn(
   experiment: experiment_lib.Experiment, release: records.Release
-) -> dict[str, tuple[list[records.Record], list[str]]]:
+) -> dict[str, tuple[list[records.Record], places.Places]]:
   """Returns rows and places of each split, as the sources draw them."""
   sizes = {split: len(rows) for split, rows in release.splits.items()}
   result = {}
@@ -160,48 +185,63 @@ def _drawn(
     released, indices = sources.draw_rows(
       sizes, split, experiment.fraction, experiment.draw_seed
     )
-    rows, places = release.splits[released], release.places[released]
-    result[split] = [rows[i] for i in indices], [places[i] for i in indices]
+    rows, where = release.splits[released], release.places[released]
+    result[split] = [rows[i] for i in indices], where.take(indices)
   return result
 
 
 def _split(
   experiment: experiment_lib.Experiment,
+  name: str,
   rows: list[records.Record],
-  places: list[str],
+  where: places.Places,
   lengths: Mapping[str, int],
 ) -> Split:
   labels = collections.Counter(row.label for row in rows if row.label)
   column_lengths = {}
   for column, side in SIDES.items():
-    texts = [_text(row, column) for row in rows if getattr(row, column)]
+    filled = [row for row in rows if getattr(row, column)]
     column_lengths[column] = _length(
-      texts, lengths[side], experiment.used_vocabulary
+      (_text(experiment, row, column) for row in filled),
+      lengths.get(side),
+      experiment.used_vocabulary,
+      progress.Progress(f'Counting tokens, {name}, {column}', len(filled)),
     )
   own = isinstance(experiment.rows, own_rows.OwnData)
   return Split(
     report=records.report_on(tuple(rows), experiment.by_value),
     labels=tuple(labels.most_common()),
     lengths=column_lengths,
-    faults=_faults(rows, places, own),
+    faults=_faults(rows, where, own),
   )
 
 
-def _text(row: records.Record, column: str) -> str:
+def _text(
+  experiment: experiment_lib.Experiment, row: records.Record, column: str
+) -> str:
+  """Returns what training makes of a column, the prefix with it."""
   if column == 'input':
-    return preprocessors.LABEL_PREFIX + row.input
+    has_prefix = experiment.method == 'dss'
+    return preprocessors.LABEL_PREFIX * has_prefix + row.input
   # The longest of several rationales: each of them may be drawn.
-  return max(getattr(row, column).split(own_rows.SEPARATOR), key=len)
+  return str(lengths_lib.longest_rationale(getattr(row, column)))
 
 
 def _length(
-  texts: list[str], limit: int, vocabulary: seqio.Vocabulary
+  texts: Iterable[str],
+  limit: int | None,
+  vocabulary: seqio.Vocabulary,
+  report: progress.Progress,
 ) -> Length:
-  counts = np.zeros(len(texts), np.int64)
-  for i, text in enumerate(texts):
+  found = array.array('l')
+  for text in texts:
     parts = text.split(row_formats.NLI_SEPARATOR)
-    counts[i] = sum(len(vocabulary.encode(part)) + 1 for part in parts)
-  beyond = np.maximum(counts - limit, 0)
+    found.append(sum(len(vocabulary.encode(part)) + 1 for part in parts))
+    report.at(len(found))
+    report.row()
+  report.done()
+  counts = np.array(found, np.int64)
+  beyond = np.maximum(counts - limit, 0) if limit else np.zeros_like(counts)
   percentiles = np.percentile(counts if len(counts) else [0], PERCENTILES)
   return Length(
     percentiles=tuple(round(value) for value in percentiles.tolist()),
@@ -213,12 +253,14 @@ def _length(
 
 
 def _faults(
-  rows: list[records.Record], places: list[str], own: bool
-) -> dict[str, tuple[str, ...]]:
+  rows: list[records.Record], where: places.Places, own: bool
+) -> dict[str, places.Places]:
   """Returns the places of rows that lack something or repeat an input."""
   seen: set[str] = set()
-  faults = collections.defaultdict(list)
-  for row, place in zip(rows, places, strict=True):
+  faults: dict[str, array.array] = collections.defaultdict(
+    lambda: array.array('l')
+  )
+  for place, row in enumerate(rows):
     if not row.label:
       faults['no label'].append(place)
     if not row.rationale:
@@ -228,7 +270,7 @@ def _faults(
     if row.input in seen:
       faults['input of an earlier row'].append(place)
     seen.add(row.input)
-  return {kind: tuple(where) for kind, where in faults.items()}
+  return {kind: where.take(found) for kind, found in faults.items()}
 
 
 def _examples(
@@ -244,7 +286,7 @@ def _examples(
     for row in _filled(task, rows)[:EXAMPLES]:
       rationale = row.rationale.split(own_rows.SEPARATOR)[0]
       first.append(dataclasses.replace(row, rationale=rationale))
-    tokenized = _tokenized(task, first, lengths)
+    tokenized = lengths_lib.tokenized(task, _columns(first), lengths)
     result[name] = [_example(task, example) for example in tokenized]
   return result
 
@@ -257,20 +299,24 @@ def _filled(
   return [row for row in rows if all(getattr(row, need) for need in needs)]
 
 
-def _tokenized(
-  task: seqio.Task,
-  rows: list[records.Record],
-  lengths: Mapping[str, int] | None,
-) -> Iterator[Mapping[str, np.ndarray]]:
-  """Yields the examples that a task makes of rows; None cuts nothing."""
-  columns = {
-    column: tf.constant([getattr(row, column) for row in rows], tf.string)
+def _columns(rows: Sequence[records.Record]) -> dict[str, list[str]]:
+  return {
+    column: [getattr(row, column) for row in rows]
     for column in tfds_builders.COLUMNS
   }
-  dataset = tf.data.Dataset.from_tensor_slices(columns)
-  dataset = task.preprocess_precache(dataset)
-  dataset = task.preprocess_postcache(dataset, sequence_length=lengths, seed=0)
-  return dataset.as_numpy_iterator()
+
+
+def _cuts(
+  experiment: experiment_lib.Experiment,
+  rows: list[records.Record],
+  lengths: Mapping[str, int],
+) -> list[lengths_lib.Cut]:
+  result = []
+  for name, _ in registration.train_tasks(experiment):
+    task = seqio.TaskRegistry.get(name)
+    filled = _filled(task, rows)
+    result.append(lengths_lib.cut(task, _columns(filled), lengths))
+  return result
 
 
 def _units(
@@ -285,15 +331,8 @@ def _units(
     if not filled:
       continue
     chosen = [filled[i] for i in rng.permutation(len(filled))[:_COUNTED]]
-    sides = [
-      [name for name in side if name in task.output_features]
-      for side in _SEGMENTS
-    ]
-    task_lengths = [
-      [[len(example[name]) for name in side] for side in sides]
-      for example in _tokenized(task, chosen, None)
-    ]
-    counted.append(np.array(task_lengths))
+    sizes = lengths_lib.of_task(task, _columns(chosen))
+    counted.append(np.stack(sizes, 1))
     rates.append(rate)
   if not counted:
     return None

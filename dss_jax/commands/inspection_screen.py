@@ -1,16 +1,16 @@
 """Terminal tables of the findings of `inspection`."""
 
-import collections
 import textwrap
 from collections.abc import Mapping, Sequence
 
 import rich.console
 from rich import box, table, text
 
-from dss_jax.commands import inspection
-from dss_jax.data import own_rows, records
+from dss_jax.commands import inspection, unknown_text
+from dss_jax.data import own_rows, places, records
 from dss_jax.pipeline import experiment as experiment_lib
-from dss_jax.pipeline import names, row_shapes
+from dss_jax.pipeline import lengths, names, row_shapes
+from t5x import neutral
 
 _PLACES = 10
 _LABELS = 5
@@ -30,7 +30,7 @@ def show(
     found: by `inspection.inspect`.
     console: where to print; None for standard output.
   """
-  console = console or rich.console.Console(highlight=False)
+  console = console or neutral.console()
   title = f'{experiment.data_set}: {names.train_name(experiment)}'
   console.rule(text.Text(title))
   taught = experiment.uses_teacher
@@ -46,6 +46,10 @@ def show(
     + ('' if own_vocabulary else ' Give --vocabulary for those of a T5.'),
     soft_wrap=True,
   )
+  for line in unknown_text.lines(found.unknown):
+    console.print(text.Text(line, style='yellow'), soft_wrap=True)
+  if warning := lengths.warning(found.cuts, found.lengths):
+    console.print(text.Text(warning, style='yellow'), soft_wrap=True)
   if found.packed is not None:
     _show_shapes(console, found.packed, found.shapes)
   console.print(_labels(found))
@@ -55,8 +59,8 @@ def show(
       style='red' if count else '',
     )
   for name, split in found.splits.items():
-    for kind, places in split.faults.items():
-      fault = text.Text(f'{name}, {kind}: {_shortened(places)}')
+    for kind, where in split.faults.items():
+      fault = text.Text(f'{name}, {kind}: {_shortened(where)}')
       console.print(fault, soft_wrap=True)
   for task, examples in found.examples.items():
     console.print()
@@ -117,10 +121,10 @@ def _lengths(found: inspection.Findings) -> table.Table:
       result.add_row(
         name,
         column,
-        str(length.limit),
+        str(length.limit or '-'),
         *map(str, length.percentiles),
-        str(length.cut_rows),
-        _percent(length.cut_tokens, length.tokens),
+        str(length.cut_rows) if length.limit else '-',
+        _percent(length.cut_tokens, length.tokens) if length.limit else '-',
       )
   return result
 
@@ -135,20 +139,20 @@ def _show_shapes(
     'inputs filled', 'targets filled', 'examples a row', '',
   )  # fmt: skip
   best = row_shapes.recommended([packed, *shapes])
-  for shape in (packed, *shapes):
-    marks = ['as given'] * (shape is packed) + ['best'] * (shape is best)
+  for tried in (packed, *shapes):
+    marks = ['as given'] * (tried is packed) + ['best'] * (tried is best)
     result.add_row(
-      *map(str, shape.row_shape),
-      f'{100.0 * shape.encoder:.1f}%',
-      f'{100.0 * shape.decoder:.1f}%',
-      f'{shape.units_a_row:.1f}',
+      *map(str, tried.row_shape),
+      f'{100.0 * tried.encoder:.1f}%',
+      f'{100.0 * tried.decoder:.1f}%',
+      f'{tried.units_a_row:.1f}',
       ', '.join(marks),
     )
   console.print(result)
   length, targets = best.row_shape
-  lengths = {'inputs': length, 'targets': targets}
+  shape = {'inputs': length, 'targets': targets}
   console.print(
-    text.Text(f'To train on them: --gin.TASK_FEATURE_LENGTHS="{lengths}"'),
+    text.Text(f'To train on them: --gin.TASK_FEATURE_LENGTHS="{shape}"'),
     soft_wrap=True,
   )
 
@@ -158,7 +162,7 @@ def _labels(found: inspection.Findings) -> table.Table:
   for name, split in found.splits.items():
     rows = sum(count for _, count in split.labels)
     shown = [
-      f'{textwrap.shorten(label, 24)} {_percent(count, rows)}'
+      f'{_shown(label, 24)} {_percent(count, rows)}'
       for label, count in split.labels[:_LABELS]
     ]
     more = ', …' if len(split.labels) > _LABELS else ''
@@ -169,21 +173,19 @@ def _labels(found: inspection.Findings) -> table.Table:
   return result
 
 
-def _shortened(places: Sequence[str]) -> str:
+def _shortened(where: places.Places) -> str:
   """Joins places, naming each file once.
 
-  >>> _shortened(('a.json, line 9', 'a.json, line 3'))
+  >>> where = places.Places()
+  >>> where.add('a.json', 'line', 9)
+  >>> where.add('a.json', 'line', 3)
+  >>> _shortened(where)
   'a.json, line 3, line 9'
   """
-  lines = collections.defaultdict(list)
-  for place in places:
-    file, _, line = place.rpartition(', ')
-    word, _, number = line.partition(' ')
-    lines[file].append((int(number), word))
   return '; '.join(
-    ', '.join([file, *(f'{word} {n}' for n, word in sorted(places)[:_PLACES])])
-    + (f' and {len(places) - _PLACES} more' if len(places) > _PLACES else '')
-    for file, places in lines.items()
+    ', '.join([file, *(f'{word} {n}' for n in numbers[:_PLACES])])
+    + (f' and {len(numbers) - _PLACES} more' if len(numbers) > _PLACES else '')
+    for file, (word, numbers) in where.by_file().items()
   )
 
 
@@ -192,7 +194,11 @@ def _example(number: int, example: inspection.Example) -> str:
   for name, tokens in example.tokens.items():
     ids = ' '.join(map(str, tokens[:_TOKENS]))
     more = ' …' if len(tokens) > _TOKENS else ''
-    words = textwrap.shorten(example.texts[name], _WIDTH)
+    words = _shown(example.texts[name], _WIDTH)
     lines.append(f'  {name}, {len(tokens)} tokens: {words}')
     lines.append(f'    {ids}{more}')
   return f'{number}\n' + '\n'.join(lines)
+
+
+def _shown(words: str, width: int) -> str:
+  return unknown_text.on_screen(textwrap.shorten(words, width))

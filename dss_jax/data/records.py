@@ -18,6 +18,7 @@ from dss_jax.data import (
   teacher_outputs,
   text_files,
 )
+from dss_jax.data import places as places_lib
 
 # Splits by the names that their files have.
 FILE_SPLITS = {'train': 'train', 'validation': 'valid', 'test': 'test'}
@@ -93,7 +94,7 @@ class Release:
 
   splits: Mapping[str, tuple[Record, ...]]
   reports: Mapping[str, Report]
-  places: Mapping[str, tuple[str, ...]] = dataclasses.field(compare=False)
+  places: Mapping[str, places_lib.Places] = dataclasses.field(compare=False)
 
 
 def check_data_set(data_set: str, known: tuple[str, ...] = DATA_SETS) -> None:
@@ -186,9 +187,9 @@ def _read_split(
   data_set: str,
   teacher: str | None,
   split: str,
-) -> tuple[tuple[Record, ...], Report, tuple[str, ...]]:
+) -> tuple[tuple[Record, ...], Report, places_lib.Places]:
   records: list[Record] = []
-  places: list[str] = []
+  places = places_lib.Places()
   outside = 0
   for number, part in enumerate(_part_names(data_set, split)):
     where = files[part].place(f'{part}_{FILE_SPLITS[split]}.json')
@@ -205,11 +206,11 @@ def _read_split(
           teacher_label=parsed.label,
         )
       )
-      places.append(f'{where}, line {i + 1}')
+      places.add(where, 'line', i + 1)
       outside += bool(parsed.label) and not row.possible(parsed.label)
   rows = tuple(records)
   report = report_on(rows, data_set in EQUATION_SETS, outside)
-  return rows, report, tuple(places)
+  return rows, report, places
 
 
 def report_on(

@@ -7,7 +7,6 @@ environment variable DSS_RELEASE_URL names a mirror to fetch it from.
 
 import hashlib
 import os
-import sys
 import urllib.request
 import uuid
 import zipfile
@@ -17,6 +16,7 @@ from etils import epath
 
 from dss_jax import errors
 from dss_jax.data import records
+from t5x import neutral
 
 URL = (
   'https://github.com/google-research/distilling-step-by-step/raw/main/'
@@ -59,7 +59,8 @@ def fetch(root: epath.Path) -> epath.Path:
   url = os.environ.get('DSS_RELEASE_URL') or URL
   target = root / PLACES[1]
   part = target.with_name(f'incomplete.{uuid.uuid4().hex}.zip')
-  print(f'Fetching {url} to {target}, once.', file=sys.stderr)
+  shown = neutral.without_logins(url)
+  neutral.say(f'Fetching {shown} to {target}, once.', err=True)
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     size, digest = _download(url, part)
@@ -68,14 +69,14 @@ def fetch(root: epath.Path) -> epath.Path:
   # The errors of urllib and remote file systems share no other base.
   except Exception as error:
     raise errors.DataError(
-      f'DATA is release, but {url} could not be fetched:'
+      f'DATA is release, but {shown} could not be fetched:'
       f' {type(error).__name__}: {error}. Fetch it by hand and save it as'
       f' {target}, or give its path as DATA.'
     ) from error
   finally:
     if part.exists():
       part.unlink()
-  print(f'Fetched {size} bytes, SHA-256 {digest}.', file=sys.stderr)
+  neutral.say(f'Fetched {size} bytes, SHA-256 {digest}.', err=True)
   return target
 
 

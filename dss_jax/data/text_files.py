@@ -27,6 +27,49 @@ def decode(data: bytes, place: str, first_line: int = 1) -> str:
     ) from error
 
 
+class _Twice(dict):
+  """A JSON object in which a name stands twice."""
+
+  name: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  result = dict(pairs)
+  if len(result) < len(pairs):
+    seen: set[str] = set()
+    twice = _Twice(result)
+    for name, _ in pairs:
+      if name in seen:
+        twice.name = name
+      seen.add(name)
+    return twice
+  return result
+
+
+# Remembers which objects have a name twice: JSON leaves open which counts.
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def check_text(text: str, value: Any, where: str) -> None:
+  r"""Raises a DataError if JSON text holds half of a surrogate pair.
+
+  Args:
+    text: the JSON text.
+    value: what it is read as.
+    where: file and line, for the message.
+  """
+  # Such a half is valid JSON, but cannot be encoded. Only an escape brings it.
+  if '\\ud' not in text and '\\uD' not in text:
+    return
+  try:
+    json.dumps(value, ensure_ascii=False).encode('utf-8')
+  except (ValueError, RecursionError) as error:
+    raise errors.DataError(
+      f'{where}: expected JSON with text in it, found {error!s:.80}.'
+      ' Correct the value.'
+    ) from error
+
+
 def parse_json(text: str, place: str, first_line: int | None = None) -> Any:
   """Returns the value of JSON text, all of whose strings are valid Unicode.
 
@@ -38,10 +81,9 @@ def parse_json(text: str, place: str, first_line: int | None = None) -> Any:
   Raises:
     DataError: it is not JSON, or holds half of a surrogate pair.
   """
+  where = f'{place}, line {first_line}' if first_line else place
   try:
-    value = json.loads(text)
-    # A lone surrogate (`\ud800`) is valid JSON, but cannot be encoded.
-    json.dumps(value, ensure_ascii=False).encode('utf-8')
+    value = DECODER.decode(text)
   except json.JSONDecodeError as error:
     number = error.lineno + (first_line or 1) - 1
     raise errors.DataError(
@@ -49,11 +91,11 @@ def parse_json(text: str, place: str, first_line: int | None = None) -> Any:
       f' column {error.colno}. Correct the line.'
     ) from error
   except (ValueError, RecursionError) as error:
-    where = f'{place}, line {first_line}' if first_line else place
     raise errors.DataError(
       f'{where}: expected JSON with text in it, found {error!s:.80}.'
       ' Correct the value.'
     ) from error
+  check_text(text, value, where)
   return value
 
 
@@ -66,14 +108,33 @@ def json_object(line: str | bytes, place: str, number: int) -> dict[str, Any]:
     number: of the line, from 1.
 
   Raises:
-    DataError: it is not a JSON object.
+    DataError: it is not a JSON object, or has a name twice.
   """
   if isinstance(line, bytes):
     line = decode(line, place, number)
   row = parse_json(line.rstrip(), place, number)
+  return check_object(row, place, number)
+
+
+def check_object(row: Any, place: str, number: int) -> dict[str, Any]:
+  """Returns a value of `DECODER` that is the object of a row.
+
+  Args:
+    row: the value.
+    place: the file's name, for messages.
+    number: of the line where it begins.
+
+  Raises:
+    DataError: it is not a JSON object, or has a name twice.
+  """
   if not isinstance(row, dict):
     raise errors.DataError(
       f'{place}, line {number}: expected a JSON object, found'
       f' {json.dumps(row)[:60]}. Write one object per line.'
+    )
+  if isinstance(row, _Twice):
+    raise errors.DataError(
+      f'{place}, line {number}: expected each column once, found {row.name!r}'
+      ' twice. Remove one of them, or give it another name.'
     )
   return row

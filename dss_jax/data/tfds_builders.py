@@ -13,7 +13,7 @@ import functools
 import io
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import seqio
@@ -22,7 +22,8 @@ from absl import logging
 from etils import epath
 
 from dss_jax import errors, sample
-from dss_jax.data import own_rows, records, release
+from dss_jax.data import own_rows, progress, records, release
+from t5x import neutral
 
 # Increased when the same files give different rows.
 VERSION = '1.1.0'
@@ -112,6 +113,8 @@ class _Builder(  # type: ignore[call-arg]
   BUILDER_CONFIGS: list[Config] = []
   # Keeps TFDS from looking for checksums and descriptions beside this file.
   code_path = None
+  # Where to say how far it is, while TFDS' own messages are hidden.
+  told_to: IO[str] | None = None
 
   def _info(self) -> tfds.core.DatasetInfo:
     return _Info(
@@ -152,9 +155,19 @@ class _Builder(  # type: ignore[call-arg]
       },
     )
     return {
-      split: ((row.index, dataclasses.asdict(row)) for row in rows)
-      for split, rows in read.splits.items()
+      split: self._rows(split, rows) for split, rows in read.splits.items()
     }
+
+  def _rows(
+    self, split: str, rows: tuple[records.Record, ...]
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (key, features) of the rows of a split."""
+    report = progress.Progress(f'Writing {split}', len(rows), self.told_to)
+    for row in rows:
+      report.at(row.index)
+      report.row()
+      yield row.index, dataclasses.asdict(row)
+    report.done()
 
   def _generate_examples(self, rows) -> Iterator:
     yield from rows
@@ -220,7 +233,8 @@ class DssCustom(_Builder):
 
   def _read(self) -> tuple[str, records.Release, str]:
     own = self.builder_config.data
-    return own.train, own_rows.read(own), own_rows.fingerprint(own)
+    rows = own_rows.read(own, stream=self.told_to)
+    return own.train, rows, own_rows.fingerprint(own)
 
 
 BUILDERS = {
@@ -273,7 +287,7 @@ def _silent() -> Iterator[None]:
 def _say(config: Config, text: str) -> None:
   """Prints a line, except about the sample, which is prepared in no time."""
   if config.data != 'sample':
-    print(text, file=sys.stderr, flush=True)
+    neutral.say(text, err=True)
 
 
 def _is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
@@ -320,6 +334,7 @@ def _prepare(
     if config.data == 'release':
       release.fetch(builder.data_dir_root)
     _say(config, f'Preparing {builder.name}/{config.name}, once …')
+    builder.told_to = sys.stderr
     with _silent():
       builder.download_and_prepare(download_config=download_config)
     rows = (f'{k} {v.num_examples}' for k, v in builder.info.splits.items())

@@ -2,14 +2,12 @@
 
 The parts, in the order of an extraction:
 
-  `prompts`        instruction, exemplars and answer format; reading a reply
+  `prompts`        instruction, exemplars and answer format
+  `prompt_files`   the packaged prompts, and the user's own
   `rows`           streams the inputs
   `estimate`       tokens and money before anything is spent
-  `client`         one request
-  `bodies`         what the body of an answer holds
-  `thoughts`       a reasoning model's thoughts, told from its answer
-  `answers`        an answer, read out of Markdown
-  `failures`       what is worth asking again, and what to change
+  `api`            one request, and what its answer means
+  `replies`        rationale and label in a reply, and never a thought
   `journal`        every completion, on disk as it comes
   `request_queue`  many requests at once, within limits, retried
   `results`        votes, the published layout, and rows as JSON lines

@@ -18,13 +18,17 @@ import click
 from etils import epath
 
 from dss_jax import errors, sample
-from dss_jax.data import records, release
-from dss_jax.extract import estimate, prompts
+from dss_jax.data import own_rows, records, release, row_files
+from dss_jax.extract import estimate, prompt_files, prompts
 from dss_jax.extract import rows as rows_lib
+from dss_jax.extract.api import secrets
+from dss_jax.extract.replies import structured
+from t5x import neutral
 
 if TYPE_CHECKING:
   from dss_jax.extract import extraction
 
+DEFAULT_KEY = 'OPENAI_API_KEY'
 # Names that mean something else than a teacher of the user's own.
 _RESERVED_TEACHERS = ('gold', 'gpt_neox', 'llm', 'palm', 'rows')
 # Fields of a request that the command sets.
@@ -55,7 +59,9 @@ def _parameters(
   prompt: prompts.Prompt, options: dict[str, Any]
 ) -> dict[str, Any]:
   """Returns the fields of a request besides model and prompt."""
-  stop = list(options['stop']) or list(prompt.stop)
+  # JSON ends by itself.
+  own_stop = [] if prompt.json_format else prompt.stop
+  stop = list(options['stop']) or list(own_stop)
   result: dict[str, Any] = {
     'temperature': options['temperature'],
     'max_tokens': options['max_tokens'],
@@ -71,6 +77,13 @@ def _parameters(
       result[name] = json.loads(value)
     except (ValueError, RecursionError):
       result[name] = value
+  if prompt.json_format is not None:
+    if 'response_format' in result:
+      raise errors.DataError(
+        '--param response_format: expected none with --structured, which sets'
+        ' it. Leave one of them out.'
+      )
+    result['response_format'] = prompt.json_format.parameter()
   return {k: v for k, v in result.items() if v is not None}
 
 
@@ -85,8 +98,8 @@ def _release() -> str:
 def _rows(data: str, options: dict[str, Any]) -> Iterator[rows_lib.Rows]:
   """Yields the rows; published rows are copied to a temporary folder."""
   data_set, columns = options['data_set'], options['column']
-  suffix = pathlib.Path(data).suffix.lower()
-  if data_set is None and suffix in rows_lib.OWN_ENDINGS:
+  named = data in ('sample', 'release')
+  if data_set is None and not named and own_rows.is_own(data):
     if not options['prompt']:
       raise errors.DataError(
         f'{data}: expected --prompt with a file that holds an instruction and'
@@ -96,14 +109,14 @@ def _rows(data: str, options: dict[str, Any]) -> Iterator[rows_lib.Rows]:
     return
   if columns or options['by_value']:
     raise errors.DataError(
-      '--column and --by-value: expected a .jsonl file of your own with them,'
+      '--column and --by-value: expected a file of your own rows with them,'
       f' found DATA {data!r}.'
     )
   if data_set is None:
     raise errors.DataError(
       f'DATA {data!r}: expected --data-set with it, one of'
-      f' {", ".join(records.DATA_SETS)}, or a file of your own that ends in'
-      f' {" or ".join(rows_lib.OWN_ENDINGS)}.'
+      f' {", ".join(records.DATA_SETS)}, or rows of your own: a file that ends'
+      f' in {", ".join(row_files.ENDINGS)}, or a folder of such files.'
     )
   records.check_data_set(data_set)
   location = data
@@ -136,7 +149,9 @@ def _check_samples(options: dict[str, Any]) -> None:
 
 
 def _service(
-  options: dict[str, Any], parameters: dict[str, Any]
+  options: dict[str, Any],
+  parameters: dict[str, Any],
+  recorded: dict[str, Any],
 ) -> 'extraction.Service':
   from dss_jax.extract import extraction
 
@@ -158,6 +173,7 @@ def _service(
     connections=options['concurrency'],
     key_variable=options['api_key_env'],
     proxy=options['proxy'],
+    recorded=recorded,
   )
 
 
@@ -176,8 +192,37 @@ def _pace(options: dict[str, Any]) -> 'extraction.Pace':
 def _prompt(options: dict[str, Any]) -> prompts.Prompt:
   data_set = options['data_set']
   if options['prompt']:
-    return prompts.load(options['prompt'], data_set)
-  return prompts.packaged(data_set)
+    return prompt_files.load(options['prompt'], data_set)
+  return prompt_files.packaged(data_set)
+
+
+def _in_json(prompt: prompts.Prompt, options: dict[str, Any]) -> prompts.Prompt:
+  """Returns the prompt that asks for replies in JSON."""
+  if options['endpoint'] != 'chat':
+    raise errors.DataError(
+      '--structured: expected --endpoint chat with it, since completions have'
+      f' no response_format, found {options["endpoint"]!r}.'
+    )
+  return prompts.as_json(
+    prompt,
+    structured.of(options['data_set'], options['by_value'], options['class']),
+  )
+
+
+def _check_classes(options: dict[str, Any]) -> None:
+  classes = options['class']
+  if not classes:
+    return
+  if options['data_set'] or options['by_value'] or not options['structured']:
+    raise errors.DataError(
+      '--class: expected --structured and rows of your own whose labels are no'
+      ' equations with it, since it says which labels a reply may have.'
+    )
+  if len(set(map(str.lower, classes))) < len(classes) or len(classes) < 2:
+    raise errors.DataError(
+      f'--class: expected two labels or more that differ, found'
+      f' {neutral.names(classes)}.'
+    )
 
 
 @click.command()
@@ -198,7 +243,7 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
 @click.option('--model', help="The API's name for the model.")
 @click.option(
   '--api-key-env',
-  default='OPENAI_API_KEY',
+  default=DEFAULT_KEY,
   help='The environment variable that holds the key.',
 )
 @click.option(
@@ -207,6 +252,17 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
 @click.option(
   '--prompt',
   help='A YAML or JSON file with instruction, exemplars, answer format.',
+)
+@click.option(
+  '--structured',
+  is_flag=True,
+  help='Ask for JSON by a schema (response_format) where the server can.',
+)
+@click.option(
+  '--class',
+  multiple=True,
+  metavar='LABEL',
+  help='Own rows with --structured: one of the labels, if they are few.',
 )
 @click.option(
   '--samples',
@@ -296,39 +352,89 @@ def _prompt(options: dict[str, Any]) -> prompts.Prompt:
 def extract(data: str, **options: Any) -> None:
   """Asks a teacher for rationales and labels of DATA.
 
-  DATA is 'sample', 'release', a folder or zip in the published layout, or a
-  .jsonl file of your own. The teacher is any model behind an OpenAI-compatible
-  API. Every completion is kept as it comes: to go on after a stop, run the same
-  command again. The result is in runs/teachers/TEACHER, where TEACHER in every
-  gin file finds it.
+  DATA is 'sample', 'release', a folder or zip in the published layout, or rows
+  of your own: JSON, CSV or Parquet, a file, a folder or a glob. The teacher is
+  any model behind an OpenAI-compatible API. Every completion is kept as it
+  comes: to go on after a stop, run the same command again. The result is in
+  runs/teachers/TEACHER, where TEACHER in every gin file finds it.
+  """
+  _check_teacher(options['teacher'])
+  _check_samples(options)
+  _check_classes(options)
+  if options['api_key_env'] != DEFAULT_KEY:
+    secrets.check_variable(options['api_key_env'])
+  with _rows(data, options) as rows:
+    prompt = _prompt(options)
+    if options['structured']:
+      status = _extract_structured(data, rows, prompt, options)
+    else:
+      status = _extract(data, rows, prompt, options, {})
+  if status:
+    sys.exit(status)
+
+
+def _extract_structured(
+  data: str,
+  rows: rows_lib.Rows,
+  prompt: prompts.Prompt,
+  options: dict[str, Any],
+) -> int:
+  """Asks for JSON, or for text if the server says it does not know how."""
+  from dss_jax.extract import extraction, first_requests
+
+  try:
+    return _extract(data, rows, _in_json(prompt, options), options, {})
+  except first_requests.UnknownFormatError as error:
+    neutral.say(
+      f'{error}: replies are asked for in the text format instead, and the'
+      ' journal says so.',
+      err=True,
+    )
+  recorded = {'structured': extraction.AS_TEXT}
+  return _extract(data, rows, prompt, options, recorded)
+
+
+def _extract(
+  data: str,
+  rows: rows_lib.Rows,
+  prompt: prompts.Prompt,
+  options: dict[str, Any],
+  recorded: dict[str, Any],
+) -> int:
+  """Does what the options say, with one prompt.
+
+  Args:
+    data: the user's name for the rows.
+    rows: the rows.
+    prompt: the prompt of each row.
+    options: of the command.
+    recorded: what the journal keeps besides the parameters.
+
+  Returns:
+    The exit code.
   """
   from dss_jax.extract import extraction
 
-  _check_teacher(options['teacher'])
-  _check_samples(options)
-  with _rows(data, options) as rows:
-    prompt = _prompt(options)
-    survey = estimate.survey(
-      rows,
-      prompt,
-      options['endpoint'],
-      _splits(rows, options['split']),
-      options['limit'],
-    )
-    task = extraction.Extraction(
-      data=data,
-      teacher=options['teacher'],
-      rows=rows,
-      prompt=prompt,
-      survey=survey,
-      samples=options['samples'],
-      prices=estimate.Prices(options['price_in'], options['price_out']),
-      keep_thoughts=options['keep_thoughts'],
-    )
-    parameters = _parameters(prompt, options)
-    if options['dry_run']:
-      task.dry_run(options['endpoint'], parameters, options['show'])
-      return
-    status = task.run(_service(options, parameters), _pace(options))
-  if status:
-    sys.exit(status)
+  survey = estimate.survey(
+    rows,
+    prompt,
+    options['endpoint'],
+    _splits(rows, options['split']),
+    options['limit'],
+  )
+  task = extraction.Extraction(
+    data=data,
+    teacher=options['teacher'],
+    rows=rows,
+    prompt=prompt,
+    survey=survey,
+    samples=options['samples'],
+    prices=estimate.Prices(options['price_in'], options['price_out']),
+    keep_thoughts=options['keep_thoughts'],
+  )
+  parameters = _parameters(prompt, options)
+  if options['dry_run']:
+    task.dry_run(options['endpoint'], parameters, options['show'])
+    return 0
+  service = _service(options, parameters, recorded)
+  return task.run(service, _pace(options))

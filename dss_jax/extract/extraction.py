@@ -3,20 +3,17 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 import pathlib
 import shutil
 import signal
 from collections.abc import Iterator
 from typing import Any
 
-import click
-
 from dss_jax import errors
 from dss_jax.data import teacher_outputs
-from dss_jax.extract import client as client_lib
 from dss_jax.extract import (
   estimate,
-  failures,
   first_requests,
   journal,
   prompts,
@@ -24,13 +21,21 @@ from dss_jax.extract import (
   request_queue,
   results,
   screen,
-  thoughts,
 )
 from dss_jax.extract import rows as rows_lib
+from dss_jax.extract.api import bodies, failures
+from dss_jax.extract.api import client as client_lib
+from dss_jax.extract.replies import thoughts
+from t5x import neutral
 
 Service = client_lib.Service
 # Exit codes of a run that stopped by itself, and of one stopped by the user.
 STOPPED, INTERRUPTED = 1, 130
+# Differences of a journal in a message.
+_SHOWN = 6
+# What a journal keeps of replies that were asked for as text, since the server
+# does not know how to ask for JSON.
+AS_TEXT = 'text'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +98,9 @@ class Extraction:
           break
         name = f'{split} row {row.index}, id {row.id}'
         first.append((name, self.prompt.render(row.input, endpoint)))
+    if 'response_format' in parameters:
+      wanted = json.dumps(parameters['response_format'], ensure_ascii=False)
+      neutral.say(f'response_format  {wanted}')
     answers = [
       estimate.tokens(len(exemplar.rationale) + len(exemplar.label) + 20)
       for exemplar in self.prompt.exemplars
@@ -120,7 +128,8 @@ class Extraction:
       DataError: a mistake; if nothing was asked yet, nothing is left behind.
     """
     # A wrong address or key is reported before any file is made.
-    client_lib.Client(service)
+    if warning := client_lib.Client(service).warning:
+      neutral.say(f'Warning: {warning}', err=True)
     if '://' in str(teacher_outputs.root()):
       raise errors.DataError(
         f'{teacher_outputs.VARIABLE} is {teacher_outputs.root()}: expected a'
@@ -192,7 +201,7 @@ class _Run:
     done_before, lines = counts.done, contents.unreadable
     if done_before or lines:
       unreadable = f' ({lines} lines cannot be read)' if lines else ''
-      click.echo(
+      neutral.say(
         f'{done_before} completions are in {self.path} already{unreadable}'
       )
     if counts.done < counts.total:
@@ -203,6 +212,10 @@ class _Run:
         return self._stopped(queue, done_before)
     self._finish(contents)
     return 0
+
+  @property
+  def _asks_for_json(self) -> bool:
+    return self.extraction.prompt.json_format is not None
 
   def _contents(self) -> journal.JournalContents:
     """Reads the journal.
@@ -215,14 +228,21 @@ class _Run:
       self.path,
       journal.Index(survey.sizes, self.extraction.samples),
       self.service.model,
-      request_queue.parameters(self.service),
+      self.service.identity,
       survey.prompt,
     )
-    if contents.differences:
-      shown = '; '.join(
-        f'{count} with {name} {was}'
-        for (name, was), count in contents.differences.items()
+    as_text = ('structured', json.dumps(AS_TEXT))
+    if self._asks_for_json and as_text in contents.differences:
+      # An earlier call found out what the server knows.
+      raise first_requests.UnknownFormatError(
+        f'{self.path} was begun in the text format'
       )
+    if contents.differences:
+      found = list(contents.differences.items())
+      shown = '; '.join(
+        f'{count} with {neutral.line(name, 60)} {neutral.line(was, 200)}'
+        for (name, was), count in found[:_SHOWN]
+      ) + ('; …' if len(found) > _SHOWN else '')
       raise errors.DataError(
         f'{self.path}: expected completions of what is asked now, found others:'
         f' {shown}. Ask as before to go on; or choose another --teacher; or'
@@ -286,7 +306,13 @@ class _Run:
       )
       with _stopped_by_signals(queue):
         first = self._first_job(contents)
-        await first_requests.check(client, queue, first, pace.retries)
+        await first_requests.check(
+          client,
+          queue,
+          first,
+          pace.retries,
+          self._asks_for_json and not counts.done,
+        )
         if not queue.reason:
           await queue.run(self._jobs(contents, first), pace.concurrency)
         if not queue.reason and not counts.done:
@@ -294,8 +320,8 @@ class _Run:
             f'no row got a completion, the last error: {counts.last_error}',
             queue.last_failure,
           )
-      if isinstance(queue.failure, client_lib.FatalFailure):
-        click.echo(
+      if isinstance(queue.failure, failures.FatalFailure):
+        neutral.say(
           f'{counts.done} of {counts.total} completions are in {self.path}.'
           ' The same command goes on with the others.',
           err=True,
@@ -309,13 +335,18 @@ class _Run:
     """Returns how the queue tells whether a reply has an answer."""
     prompt = self.extraction.prompt
 
-    def is_cut_short(found: client_lib.Completion) -> bool:
-      if not thoughts.is_cut(found.finish):
-        return False
-      return not prompt.parse(prompt.reply(found.text, contents.opened)).label
+    def useless(found: bodies.Completion) -> str:
+      is_cut = thoughts.is_cut(found.finish)
+      if not is_cut and not self._asks_for_json:
+        return ''
+      if prompt.parse(prompt.reply(found.text, contents.opened)).label:
+        return ''
+      if is_cut:
+        return 'ended at the token limit, before a label'
+      return 'are no JSON object of a rationale and a label'
 
     return request_queue.Reading(
-      prompt.answer, is_cut_short, self.extraction.keep_thoughts
+      prompt.tags, useless, self.extraction.keep_thoughts
     )
 
   def _stopped(
@@ -324,7 +355,7 @@ class _Run:
     """Prints why a run stopped, and returns the exit code."""
     counts = queue.counts
     tokens = counts.prompt_tokens + counts.completion_tokens
-    click.echo(
+    neutral.say(
       f'Stopped: {queue.reason}. {counts.done} of {counts.total} completions'
       f' are in {self.path} ({counts.done - done_before} of them from this run,'
       f' {counts.failed} rows failed, {tokens} tokens).'
@@ -336,7 +367,7 @@ class _Run:
   def _way_on(self, queue: request_queue.RequestQueue) -> str:
     """Returns what to do after a run that stopped."""
     failure = queue.failure
-    if isinstance(failure, client_lib.EmptyReply):
+    if isinstance(failure, bodies.EmptyReply):
       fresh = ' and --fresh' if queue.counts.done else ''
       return first_requests.empty_advice(
         self.service.parameters, failure.completion, fresh
@@ -364,7 +395,7 @@ class _Run:
       data_set=self.rows.data_set,
       teacher=extraction.teacher,
       model=self.service.model,
-      parameters=request_queue.parameters(self.service),
+      parameters=self.service.identity,
       samples=extraction.samples,
       usage=contents.usage,
       cost=report.cost(contents.usage, extraction.prices),
@@ -375,17 +406,17 @@ class _Run:
 
   def _print_training_command(self) -> None:
     teacher, data = self.extraction.teacher, self.extraction.data
-    click.echo(f'\nin      {self.folder}')
+    neutral.say(f'\nin      {self.folder}')
     if self.rows.published:
       name = '' if data == 'sample' else f' --gin.DATA="\'{data}\'"'
-      click.echo(
+      neutral.say(
         'train   python -m t5x.train'
         f' --gin_file=gin/dss_{self.rows.data_set}.gin{name}'
         f' --gin.TEACHER="\'{teacher}\'"'
       )
     else:
       own = self.folder / 'rows' / f'{rows_lib.OWN_SPLIT}.jsonl'
-      click.echo(
+      neutral.say(
         'train   python -m t5x.train --gin_file=gin/dss_custom.gin'
         f' --gin.DATA="\'{own}\'" --gin.TEACHER="\'{teacher}\'"'
       )
@@ -397,7 +428,7 @@ def _stopped_by_signals(queue: request_queue.RequestQueue) -> Iterator[None]:
 
   def interrupt() -> None:
     if not queue.reason and queue.counts.in_flight:
-      click.echo(
+      neutral.say(
         f'Stopping: waiting for {queue.counts.in_flight} requests that are on'
         ' their way. Ctrl-C again gives them up.',
         err=True,

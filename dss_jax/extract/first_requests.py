@@ -11,8 +11,15 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from dss_jax import errors
-from dss_jax.extract import client as client_lib
-from dss_jax.extract import failures, request_queue, thoughts
+from dss_jax.extract import request_queue
+from dss_jax.extract.api import bodies, failures, secrets
+from dss_jax.extract.api import client as client_lib
+from dss_jax.extract.replies import thoughts
+from t5x import neutral
+
+
+class UnknownFormatError(errors.DataError):
+  """A server that does not know `response_format`: it can be asked for text."""
 
 
 async def check(
@@ -20,6 +27,7 @@ async def check(
   queue: request_queue.RequestQueue,
   first: request_queue.Job,
   retries: int,
+  may_ask_for_text: bool = False,
 ) -> None:
   """Checks that requests succeed; asks one row alone, and keeps its answer.
 
@@ -28,8 +36,11 @@ async def check(
     queue: asks for the row and keeps the answer.
     first: the job with the longest prompt, which shows whether prompts fit.
     retries: how often its request is sent again at most.
+    may_ask_for_text: whether replies are asked for in JSON, and may be asked
+      for as text if the server does not know how.
 
   Raises:
+    UnknownFormatError: the server says that it does not know how.
     DataError: the address, key, model or prompt cannot work.
   """
   models = await _models(client)
@@ -38,7 +49,11 @@ async def check(
   try:
     # A server may load a model that it does not list: it is asked, but once.
     await queue.run_first(first, retries if is_listed else 0)
-  except client_lib.Failure as failure:
+  except failures.Failure as failure:
+    if may_ask_for_text and failures.is_unknown_format(str(failure)):
+      raise UnknownFormatError(
+        f'{client.url}: the server does not know response_format ({failure})'
+      ) from None
     refuse(client, failure, models, f'{first.row.split} row {first.row.index}')
 
 
@@ -50,24 +65,24 @@ async def _models(client: client_lib.Client) -> list[str] | None:
   """
   try:
     return await client.models()
-  except client_lib.RetryableFailure as failure:
+  except failures.RetryableFailure as failure:
     if not failure.unreachable:
       return None
     raise errors.DataError(
       f'--url {client.url}: expected a server there, found none ({failure}).'
       ' Start it, or correct the address.'
     ) from None
-  except client_lib.FatalFailure as failure:
+  except failures.FatalFailure as failure:
     if failure.status in (401, 402, 403, 407):
       refuse(client, failure, None, '')
     return None
-  except client_lib.Failure:
+  except failures.Failure:
     return None
 
 
 def refuse(
   client: client_lib.Client,
-  failure: client_lib.Failure,
+  failure: failures.Failure,
   models: list[str] | None,
   rows: str,
 ) -> NoReturn:
@@ -81,60 +96,66 @@ def refuse(
   """
   service, url = client.service, client.url
   status = getattr(failure, 'status', 0)
-  if status in (401, 403):
-    held = (
-      'holds' if client_lib.read_key(service.key_variable) else 'does not hold'
+  place = f'{url}, model {service.model!r}'
+  why = _by_status(client, failure, status)
+  # A server may say 404 for a model, or refuse all of them to a wrong key.
+  is_known = not models or service.model in models or status in (401, 402, 403)
+  if not is_known and status != 429:
+    near = errors.did_you_mean(service.model, models or ())
+    why = (
+      f'--model {service.model!r}: expected one that {url} has (it lists'
+      f' {neutral.names(models or ())}), found: {failure}.{near}'
     )
-    raise errors.DataError(
+  if not why:
+    advice = failures.advice(str(failure)) or (
+      'Where --model is not known, correct it; where the prompt is too long for'
+      ' the model, use fewer exemplars (--prompt) or a smaller --max-tokens;'
+      ' where a parameter is not known, --param NAME=null leaves it out.'
+    )
+    why = f'{place}: the server did not answer {rows}: {failure}. {advice}'
+  raise errors.DataError(why)
+
+
+def _by_status(
+  client: client_lib.Client, failure: failures.Failure, status: int
+) -> str:
+  """Returns what a status means for the user, '' for one that tells little."""
+  service, url = client.service, client.url
+  if status in (401, 403):
+    variable = service.key_variable
+    held = 'holds' if secrets.read_key(variable) else 'does not hold'
+    return (
       f'{url}: the server refused the key ({failure}). The environment'
-      f' variable {service.key_variable} {held} one: set it to a key of this'
-      ' server (--api-key-env names another variable).'
+      f' variable {variable} {held} one: set it to a key of this server'
+      ' (--api-key-env names another variable).'
     )
   if status in (402, 429):
-    raise errors.DataError(
+    return (
       f'{url}: the server takes no more requests for now ({failure}).'
       " See to the account's credit or limits, then run the same command again."
     )
-  if models and service.model not in models:
-    near = errors.did_you_mean(service.model, models)
-    shown = ', '.join(models[:8]) + (', …' if len(models) > 8 else '')
-    raise errors.DataError(
-      f'--model {service.model!r}: expected one that {url} has (it lists'
-      f' {shown}), found: {failure}.{near}'
-    )
   if status in (404, 405):
-    raise errors.DataError(
+    return (
       f'{url}, model {service.model!r}: the server has no such address'
       f' or model ({failure}). Give the address with its /v1, and a model'
       ' that the server has; --endpoint chooses chat or completion.'
     )
   if status == 407:
-    raise errors.DataError(
+    return (
       f'{url}: {failure}. Put name and password into https_proxy'
       ' (http://NAME:PASSWORD@HOST:PORT) where the proxy asks for them; or name'
       " the API's host in no_proxy, or give --proxy none."
     )
   if 300 <= status < 400:
-    raise errors.DataError(
+    return (
       f'--url {url}: the server points elsewhere ({failure}), where the key is'
       ' not sent unasked. Give the address that it points to, up to /v1.'
     )
-  if found := failures.advice(str(failure)):
-    raise errors.DataError(
-      f'{url}, model {service.model!r}: the server did not answer'
-      f' {rows}: {failure}. {found}'
-    )
-  raise errors.DataError(
-    f'{url}, model {service.model!r}: the server did not answer'
-    f' {rows}: {failure}. Where --model is not known, correct it; where the'
-    ' prompt is too long for the model, use fewer exemplars (--prompt) or a'
-    ' smaller --max-tokens; where a parameter is not known, --param NAME=null'
-    ' leaves it out.'
-  )
+  return ''
 
 
 def empty_advice(
-  parameters: Mapping[str, Any], found: client_lib.Completion, fresh: str
+  parameters: Mapping[str, Any], found: bodies.Completion, fresh: str
 ) -> str:
   """Returns which parameter to change when replies have no answer.
 

@@ -17,12 +17,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 from dss_jax import errors
-from dss_jax.extract import thoughts
+from dss_jax.extract.replies import thoughts
+from t5x import neutral
 
 # Stands in an index for a missing offset.
 _MISSING = -1
 # Bytes; a longer line is not an entry.
 MAX_LINE = 64 * 2**20
+# Names of counts that are added up.
+_MAX_NAMES = 64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,15 +109,25 @@ def parse(line: bytes) -> Entry | None:
       value = fields[name]
       if not isinstance(value, kind) or isinstance(value, bool):
         return None
+      if isinstance(value, str):
+        fields[name] = neutral.unicode(value)
     fields['prompt'] = int(fields['prompt'], 16)
-    usage = fields['usage'].values()
-    are_counts = all(isinstance(count, int) and count >= 0 for count in usage)
     fits = 0 <= fields['prompt'] < 2**64
-    if not (are_counts and fits) or min(fields['index'], fields['sample']) < 0:
+    if not fits or min(fields['index'], fields['sample']) < 0:
       return None
+    fields['usage'] = _counts(fields['usage'])
     return Entry(**fields)
   except (ValueError, RecursionError):
     return None
+
+
+def _counts(usage: dict[str, Any]) -> dict[str, int]:
+  """Returns the counts among a server's; what is none costs no completion."""
+  return {
+    neutral.unicode(name): count
+    for name, count in usage.items()
+    if type(count) is int and 0 <= count <= neutral.MAX_COUNT
+  }
 
 
 def scan(path: pathlib.Path) -> Iterator[tuple[int, Entry | None]]:
@@ -271,7 +284,8 @@ class JournalContents:
   def add_usage(self, entry: Entry) -> None:
     """Adds the tokens of an entry that counts for nothing else."""
     for name, count in entry.usage.items():
-      self.usage[name] = self.usage.get(name, 0) + count
+      if name in self.usage or len(self.usage) < _MAX_NAMES:
+        self.usage[name] = self.usage.get(name, 0) + count
 
 
 def contents(
@@ -300,7 +314,7 @@ def contents(
     for name in sorted({*parameters, *entry.parameters}):
       value = entry.parameters.get(name)
       if value != parameters.get(name):
-        differences.append((name, json.dumps(value)))
+        differences.append((name, _shown(value)))
     fingerprint = prompt(entry.split, entry.index)
     if fingerprint not in (None, entry.prompt) and not entry.error:
       differences.append(('prompt', 'another'))
@@ -314,6 +328,13 @@ def contents(
     if not differences:
       result.add(offset, entry)
   return result
+
+
+def _shown(value: Any) -> str:
+  try:
+    return json.dumps(value)
+  except RecursionError:
+    return 'a value nested too deep'
 
 
 class Journal:

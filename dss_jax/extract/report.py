@@ -8,8 +8,9 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dss_jax.extract import estimate, results, thoughts
+from dss_jax.extract import estimate, results
 from dss_jax.extract import rows as rows_lib
+from dss_jax.extract.replies import thoughts
 from t5x import files
 
 PERCENTILES = (5, 25, 50, 75, 95, 99, 100)

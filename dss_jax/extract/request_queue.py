@@ -12,9 +12,11 @@ from typing import Any, cast
 import aiolimiter
 import tenacity
 
-from dss_jax.extract import bodies, estimate, journal, prompts
-from dss_jax.extract import client as client_lib
+from dss_jax.extract import estimate, journal, prompts
 from dss_jax.extract import rows as rows_lib
+from dss_jax.extract.api import bodies, failures
+from dss_jax.extract.api import client as client_lib
+from dss_jax.extract.replies import thoughts
 
 # After so many failed rows in a row, more is wrong than the rows; after fewer
 # if a run has got nothing but replies without an answer, which cost as much.
@@ -78,13 +80,13 @@ class Reading:
 
   Attributes:
     answer_format: the answer's template, whose own tags are no thoughts'.
-    is_cut_short: returns whether a reply ended at the token limit before its
-      label.
+    useless: returns why a reply cannot have a label, as a predicate of many
+      replies; '' if it may.
     keep_thoughts: whether the journal keeps what the model wrote for itself.
   """
 
   answer_format: str = ''
-  is_cut_short: Callable[[client_lib.Completion], bool] = lambda found: False
+  useless: Callable[[bodies.Completion], str] = lambda found: ''
   keep_thoughts: bool = False
 
 
@@ -174,8 +176,8 @@ class RequestQueue:
     """
     self.counts = counts
     self.reason = ''
-    self.failure: client_lib.Failure | None = None
-    self.last_failure: client_lib.Failure | None = None
+    self.failure: failures.Failure | None = None
+    self.last_failure: failures.Failure | None = None
     self._client = client
     self._log = log
     self._contents = contents
@@ -188,16 +190,14 @@ class RequestQueue:
     self._waiting: set[asyncio.Task[Any]] = set()
     self._tasks: list[asyncio.Task[Any]] = []
     self._failures_in_a_row = 0
-    # Of this run: replies without an answer, and replies that were cut without
-    # a label, while there is none with a label.
-    self._empty = self._cut = 0
+    # Of this run: replies without an answer, and replies without a label while
+    # there is none with one.
+    self._empty = self._useless = 0
     self._is_useful = False
 
   # Stopping.
 
-  def stop(
-    self, reason: str, failure: client_lib.Failure | None = None
-  ) -> None:
+  def stop(self, reason: str, failure: failures.Failure | None = None) -> None:
     """Sends no more requests, and waits for those in flight.
 
     Args:
@@ -258,18 +258,18 @@ class RequestQueue:
       retries: how often its request is sent again at most.
 
     Raises:
-      client.Failure: there was no completion, for a reason that other rows
+      failures.Failure: there was no completion, for a reason that other rows
         share.
     """
     task = asyncio.create_task(self._send(job, retries))
     self._tasks = [task]
     try:
       completion = await task
-    except client_lib.RowFailure as failure:
+    except failures.RowFailure as failure:
       self.counts.last_error = str(failure)
       self._record_failure(job, failure)
       self._on_change(self.counts)
-    except (asyncio.CancelledError, client_lib.Failure):
+    except (asyncio.CancelledError, failures.Failure):
       if not self._stopping:
         raise
     else:
@@ -297,9 +297,9 @@ class RequestQueue:
     """Does one job, and records what came of it."""
     try:
       completion = await self._send(job, self._retries)
-    except client_lib.FatalFailure as failure:
+    except failures.FatalFailure as failure:
       self.stop(str(failure), failure)
-    except client_lib.Failure as failure:
+    except failures.Failure as failure:
       self.counts.last_error = str(failure)
       if not self._stopping:
         self._record_failure(job, failure)
@@ -307,7 +307,7 @@ class RequestQueue:
       self._record_completion(job, completion)
     self._on_change(self.counts)
 
-  async def _send(self, job: Job, retries: int) -> client_lib.Completion:
+  async def _send(self, job: Job, retries: int) -> bodies.Completion:
     """Sends a job's request until it succeeds or cannot.
 
     Args:
@@ -315,19 +315,19 @@ class RequestQueue:
       retries: how often it is sent again at most.
 
     Raises:
-      client.Failure: see `client.Client.ask`.
+      failures.Failure: see `client.Client.ask`.
     """
     attempts = tenacity.AsyncRetrying(
       sleep=self._sleep,
       stop=lambda state: self._stopping or state.attempt_number > retries,
       wait=_pause,
-      retry=tenacity.retry_if_exception_type(client_lib.RetryableFailure),
+      retry=tenacity.retry_if_exception_type(failures.RetryableFailure),
       before_sleep=self._record_retry,
       reraise=True,
     )
     return await attempts(self._send_once, job)
 
-  async def _send_once(self, job: Job) -> client_lib.Completion:
+  async def _send_once(self, job: Job) -> bodies.Completion:
     most = self._client.service.parameters.get('max_tokens') or 0
     with self._cancelled_by_stop():
       await self._limits.take(job.tokens + most)
@@ -350,9 +350,9 @@ class RequestQueue:
     self.counts.last_error = str(_exception(state))
     self._on_change(self.counts)
 
-  def _record_failure(self, job: Job, failure: client_lib.Failure) -> None:
+  def _record_failure(self, job: Job, failure: failures.Failure) -> None:
     entry = dataclasses.replace(self._entry(job), error=str(failure))
-    if isinstance(failure, client_lib.EmptyReply):
+    if isinstance(failure, bodies.EmptyReply):
       entry = self._with_completion(entry, failure.completion)
       self._empty += 1
     self._contents.add(self._log.append(entry), entry)
@@ -371,32 +371,32 @@ class RequestQueue:
         failure,
       )
 
-  def _record_completion(
-    self, job: Job, completion: client_lib.Completion
-  ) -> None:
+  def _record_completion(self, job: Job, completion: bodies.Completion) -> None:
     entry = self._with_completion(self._entry(job), completion)
     self._contents.add(self._log.append(entry), entry)
     self.counts.done += 1
     self.counts.completions += 1
     self._failures_in_a_row = 0
-    self._count_cut(completion)
+    self._count_useless(completion)
 
-  def _count_cut(self, completion: client_lib.Completion) -> None:
-    """Stops a run in which every reply is cut before its label."""
+  def _count_useless(self, completion: bodies.Completion) -> None:
+    """Stops a run in which no reply can have a label."""
     if self._is_useful:
       return
-    if not self._reading.is_cut_short(completion):
+    why = self._reading.useless(completion)
+    if not why:
       self._is_useful = True
       return
-    self._cut += 1
-    if self._cut >= MAX_FAILURES_IN_A_ROW:
-      message = (
-        f'all of {self._cut} replies ended at the token limit, before a label'
-      )
-      self.stop(message, client_lib.EmptyReply(message, completion))
+    self._useless += 1
+    if self._useless >= MAX_FAILURES_IN_A_ROW:
+      message = f'all of {self._useless} replies {why}'
+      if thoughts.is_cut(completion.finish):
+        self.stop(message, bodies.EmptyReply(message, completion))
+      else:
+        self.stop(message, failures.Failure(message))
 
   def _with_completion(
-    self, entry: journal.Entry, completion: client_lib.Completion
+    self, entry: journal.Entry, completion: bodies.Completion
   ) -> journal.Entry:
     """Returns an entry with what came, and counts its tokens."""
     usage = completion.usage
@@ -420,7 +420,7 @@ class RequestQueue:
       sample=job.sample,
       prompt=prompts.fingerprint(job.prompt),
       model=service.model,
-      parameters=parameters(service),
+      parameters=service.identity,
     )
 
 
@@ -438,11 +438,6 @@ def _pause(state: tenacity.RetryCallState) -> float:
   """Returns the seconds to wait: at least what the server asks for."""
   failure = _exception(state)
   wait = None
-  if isinstance(failure, client_lib.RetryableFailure):
+  if isinstance(failure, failures.RetryableFailure):
     wait = failure.wait
   return (wait or 0.0) + _jitter(state)
-
-
-def parameters(service: client_lib.Service) -> dict[str, object]:
-  """Returns what a journal keeps of how a row was asked, besides the model."""
-  return {'endpoint': service.endpoint, **service.parameters}

@@ -18,8 +18,9 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import IO, Any, Self
 
 from dss_jax.data import completions, own_rows, records, teacher_outputs
-from dss_jax.extract import estimate, journal, prompts, thoughts
+from dss_jax.extract import estimate, journal, prompts
 from dss_jax.extract import rows as rows_lib
+from dss_jax.extract.replies import thoughts
 
 # As in the published files of CQA.
 COMPLETIONS_PER_FILE = 1000
@@ -147,8 +148,7 @@ def outcomes(
         vote=elect(parsed, rows.key),
         errors=tuple(entry.error for entry in failures),
         thoughts=tuple(
-          entry.thoughts
-          or thoughts.split(entry.text, prompt.answer, contents.opened).thoughts
+          entry.thoughts or prompt.split(entry.text, contents.opened).thoughts
           for entry in entries
         )
         if keep_thoughts

@@ -2,26 +2,33 @@
 
 Rows in the published layout are first copied into the extraction's folder, so
 that it is complete by itself and its completions stay paired with its rows. The
-user's own rows are JSON lines, read where they are.
+user's own rows are read where they are, as training reads them.
 """
 
 import dataclasses
 import filecmp
-import json
-import os
 import pathlib
 import shutil
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 from dss_jax import errors
-from dss_jax.data import archive, equations, records, row_formats, text_files
+from dss_jax.data import (
+  archive,
+  equations,
+  own_rows,
+  own_tables,
+  progress,
+  records,
+  row_files,
+  row_formats,
+  text_files,
+)
 from t5x import files as files_lib
 
 # The data set of the user's own rows, and their only split.
 CUSTOM = 'custom'
 OWN_SPLIT = 'train'
-OWN_ENDINGS = ('.jsonl', '.json')
 _COLUMNS = ('input', 'label', 'id')
 
 
@@ -55,12 +62,14 @@ class Rows:
     paths: the file of each split.
     by_value: whether labels are equations.
     columns: the names of input, label and id in a file of the user's own.
+    location: of the user's own rows, a file, folder or glob.
   """
 
   data_set: str
   paths: Mapping[str, pathlib.Path]
   by_value: bool = False
   columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  location: str = ''
 
   @property
   def published(self) -> bool:
@@ -73,10 +82,12 @@ class Rows:
     Raises:
       DataError: a line is malformed; the message names it.
     """
-    read = self._published if self.published else self._own
+    if not self.published:
+      yield from self._own(split)
+      return
     for index, (place, row) in enumerate(_objects(self.paths[split])):
       try:
-        yield read(split, index, row)
+        yield self._published(split, index, row)
       except row_formats.RowError as error:
         raise errors.DataError(f'{place}: {error}') from None
 
@@ -85,22 +96,24 @@ class Rows:
     name = f'{split}-{index}' if read.id is None else read.id
     return Row(split, index, name, read.input, read.label, read.possible)
 
-  def _own(self, split: str, index: int, row: dict[str, Any]) -> Row:
-    texts = {}
-    for name in _COLUMNS:
-      column = self.columns.get(name, name)
-      if column not in row and (name == 'input' or name in self.columns):
-        row_formats.column(row, column, str)
-      texts[name] = _as_text(column, row.get(column))
-    if not texts['input']:
-      column = self.columns.get('input', 'input')
-      raise row_formats.RowError(
-        f'expected a text in {column!r}, found none. Write one or remove the'
-        ' row.'
+  def _own(self, split: str) -> Iterator[Row]:
+    own = own_rows.OwnData(self.location, columns=self.columns)
+    for _, _, record in own_tables.records_of(
+      own,
+      self.location,
+      row_files.Columns(),
+      progress.silent(),
+      _COLUMNS,
+      none_is_text=True,
+    ):
+      yield Row(
+        split,
+        record.index,
+        record.id,
+        record.input,
+        record.label,
+        self._possible,
       )
-    stem = self.paths[split].stem
-    texts['id'] = texts['id'] or f'{stem}-{index}'
-    return Row(split, index, possible=self._possible, **texts)
 
   def _possible(self, label: str) -> bool:
     return not self.by_value or equations.evaluate(label) is not None
@@ -115,19 +128,6 @@ class Rows:
     """Returns what equal labels have in common: their value, or the text."""
     value = equations.evaluate(label) if self.by_value else None
     return label if value is None else value
-
-
-def _as_text(column: str, value: Any) -> str:
-  if value is None:
-    return ''
-  if isinstance(value, int | float) and not isinstance(value, bool):
-    return str(value)
-  if not isinstance(value, str):
-    raise row_formats.RowError(
-      f'expected {column!r} to be a text, found {json.dumps(value)[:60]}.'
-      ' Correct it.'
-    )
-  return value.strip()
 
 
 def _objects(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -149,33 +149,26 @@ def _objects(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
     raise errors.DataError(f'{path}: expected rows, found an empty file.')
 
 
-def own(path: str, columns: Mapping[str, str], by_value: bool) -> Rows:
+def own(location: str, columns: Mapping[str, str], by_value: bool) -> Rows:
   """Returns the user's own rows.
 
   Args:
-    path: the path of a file with a JSON object per line.
+    location: of their files, as in `own_rows.OwnData`.
     columns: maps 'input', 'label', 'id' to the file's names.
     by_value: whether labels are equations.
 
   Raises:
     DataError: there is no such file, or an unknown name in `columns`.
   """
-  where = pathlib.Path(path).expanduser()
-  if where.suffix.lower() not in OWN_ENDINGS or not where.is_file():
-    near = os.listdir(where.parent) if where.parent.is_dir() else []
-    raise errors.DataError(
-      f"{path}: expected 'sample', 'release', a folder or .zip in the published"
-      ' layout, or a file of your own with a JSON object a line that ends in'
-      f' {" or ".join(OWN_ENDINGS)}; found no such file.'
-      f'{errors.did_you_mean(where.name, near)}'
-    )
+  row_files.find(location)
   for name in columns:
     if name not in _COLUMNS:
       raise errors.DataError(
         f'--column {name}=…: expected one of {", ".join(_COLUMNS)}.'
         f'{errors.did_you_mean(name, _COLUMNS)}'
       )
-  return Rows(CUSTOM, {OWN_SPLIT: where}, by_value, dict(columns))
+  paths = {OWN_SPLIT: pathlib.Path(location)}
+  return Rows(CUSTOM, paths, by_value, dict(columns), location)
 
 
 def fetch(data_set: str, location: str, folder: pathlib.Path) -> Rows:

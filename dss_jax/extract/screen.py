@@ -1,17 +1,16 @@
 """Output on the screen: the dry run, the progress, the summary."""
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import rich.console
-import rich.markup
 import rich.progress
 import rich.table
 
 from dss_jax.extract import estimate, prompts, request_queue
+from t5x import neutral
 
 # Without a terminal, a line of progress is printed this often.
 _LINE_EVERY_S = 30.0
@@ -19,11 +18,7 @@ _LINE_EVERY_S = 30.0
 
 def console() -> rich.console.Console:
   """Returns a console that does not break long lines."""
-  return rich.console.Console(highlight=False, soft_wrap=True)
-
-
-def _count(number: float) -> str:
-  return f'{number:,.0f}'
+  return neutral.console(soft_wrap=True)
 
 
 def dry_run(
@@ -46,20 +41,20 @@ def dry_run(
   """
   out = console()
   for name, prompt in first:
-    out.rule(f'prompt of {rich.markup.escape(name)}')
-    out.print(prompts.readable(prompt), markup=False)
+    out.rule(f'prompt of {neutral.line(name, 80)}')
+    out.print(prompts.readable(prompt))
   out.rule()
   requests = survey.total * samples
   sent, likely = survey.tokens * samples, answer_tokens * requests
-  out.print(f'requests        {_count(requests)}')
+  out.print(f'requests        {neutral.count(requests)}')
   out.print(
-    f'prompt tokens   about {_count(sent)} (the longest prompt: about'
-    f' {_count(survey.most)})'
+    f'prompt tokens   about {neutral.count(sent)} (the longest prompt: about'
+    f' {neutral.count(survey.most)})'
   )
   most = None if max_tokens is None else max_tokens * requests
-  at_most = '' if most is None else f', at most {_count(most)}'
+  at_most = '' if most is None else f', at most {neutral.count(most)}'
   out.print(
-    f'answer tokens   about {_count(likely)}, if answers are as long as'
+    f'answer tokens   about {neutral.count(likely)}, if answers are as long as'
     f' those of the exemplars{at_most}'
   )
   cost = prices.cost(sent, likely)
@@ -85,12 +80,13 @@ class Progress:
     self._last_line = self._began
     text = rich.progress.TextColumn
     self._bar = rich.progress.Progress(
-      text('asking'),
+      text('asking', markup=False),
       rich.progress.BarColumn(bar_width=None),
       rich.progress.MofNCompleteColumn(),
-      text('{task.fields[rate]}'),
+      text('{task.fields[rate]}', markup=False),
       rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
-      text('{task.fields[more]}'),
+      text('{task.fields[more]}', markup=False),
+      console=neutral.console(),
       refresh_per_second=4,
     )
     self._terminal = self._bar.console.is_terminal
@@ -104,8 +100,8 @@ class Progress:
     rate = (counts.done - self._done_before) / max(now - self._began, 1e-3)
     more = (
       f'{counts.failed} failed, {counts.retries} sent again,'
-      f' {_count(counts.prompt_tokens)} + {_count(counts.completion_tokens)}'
-      ' tokens'
+      f' {neutral.count(counts.prompt_tokens)} +'
+      f' {neutral.count(counts.completion_tokens)} tokens'
     )
     if self._terminal:
       self._bar.update(
@@ -114,10 +110,10 @@ class Progress:
     elif now - self._last_line >= _LINE_EVERY_S:
       self._last_line = now
       left = (counts.total - counts.done) / rate if rate else float('inf')
-      print(
+      neutral.say(
         f'{counts.done} of {counts.total}, {rate:.1f}/s, {left:.0f} s left,'
         f' {more}',
-        file=sys.stderr,
+        err=True,
       )
 
   @contextlib.contextmanager
@@ -150,7 +146,9 @@ def summary(numbers: Mapping[str, Any], unusable: list[dict[str, Any]]) -> None:
     ('label not a possible answer', 'outside_labels'),
     ('cut at --max-tokens', 'cut'),
   ):
-    table.add_row(title, *(_count(split[key]) for split in splits.values()))
+    table.add_row(
+      title, *(neutral.count(split[key]) for split in splits.values())
+    )
   table.add_row('teacher accuracy', *map(_accuracy, splits.values()))
   if numbers['samples'] > 1:
     table.add_row(
@@ -165,13 +163,14 @@ def summary(numbers: Mapping[str, Any], unusable: list[dict[str, Any]]) -> None:
     out.print('No row has a rationale: there is nothing to learn from this.')
   usage = numbers['usage']
   if usage:
-    shown = ', '.join(f'{name} {_count(n)}' for name, n in usage.items())
+    shown = neutral.names(
+      (f'{k} {neutral.count(n)}' for k, n in usage.items()), 12
+    )
     out.print(f'tokens used  {shown}')
   if numbers['cost'] is not None:
     out.print(f'cost  ${numbers["cost"]:,.2f}')
   for row in unusable:
-    why = ' '.join(row['why'].split())
-    out.print(f'{row["split"]} {row["index"]}: {why}', markup=False)
+    out.print(f'{row["split"]} {row["index"]}: {neutral.line(row["why"], 500)}')
   if numbers['unusable_rows'] > len(unusable):
     out.print(
       f'… {numbers["unusable_rows"] - len(unusable)} more rows like these'

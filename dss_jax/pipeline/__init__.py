@@ -4,7 +4,7 @@
   experiment         what a run trains on: options, and what they come to
   names              what its tasks and mixtures are called
   preprocessors      a row to the inputs and targets of a task
-  metrics            what a prediction is scored with
+  scoring            predictions and labels, compared and scored
   sources            SeqIO data sources over the TFDS data sets
   cached_tasks       SeqIO tasks that keep a small set's finished examples
   registry           what is registered already, and what is not
@@ -15,6 +15,7 @@
   step_rows          how many rows a step needs
   feature_converter  examples to packed batches, with each token's task
   row_shapes         row lengths that suit a data set
+  lengths            what a run's lengths cut off its examples
 
 Importing the package loads none of them.
 """
@@ -22,7 +23,7 @@ Importing the package loads none of them.
 # fmt: off
 
 __all__ = (
-  'experiment', 'feature_converter', 'methods', 'names', 'packing',
-  'preprocessors', 'registration', 'row_shapes', 'sources', 'step_rows',
-  'steps',
+  'experiment', 'feature_converter', 'lengths', 'methods', 'names', 'packing',
+  'preprocessors', 'registration', 'row_shapes', 'scoring', 'sources',
+  'step_rows', 'steps',
 )

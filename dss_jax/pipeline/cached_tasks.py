@@ -20,6 +20,7 @@ from jaxtyping import Int64
 
 from dss_jax.data import own_rows
 from dss_jax.pipeline import preprocessors
+from dss_jax.pipeline.scoring import answers
 
 # Rows per shard. SeqIO keeps the rows of smaller data sets in memory, which
 # fixes their order for all epochs; this must be kept in the same cases.
@@ -106,7 +107,15 @@ class Task(seqio.Task):
       trim_output_features: whether longer features are cut.
       try_in_mem_cache: whether to keep anything in memory.
       features: those to keep; None keeps all.
+
+    Raises:
+      DataError: the task compares labels that cannot be told apart.
     """
+    # SeqIO's offline cache is there without the rows that it was made of.
+    if isinstance(self.postprocessor, answers.Answers) and not use_cached:
+      labels = sorted(set(self.source.columns(split)['label'].tolist()))
+      length = (sequence_length or {}).get('targets')
+      self.postprocessor.check([label.decode() for label in labels], length)
     once = num_epochs == 1 or use_cached or not try_in_mem_cache
     if once or not self.is_kept(split, shard_info):
       dataset = super().get_dataset(

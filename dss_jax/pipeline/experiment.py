@@ -9,7 +9,7 @@ import numbers
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import seqio
 
@@ -18,6 +18,7 @@ from dss_jax.data import (
   own_rows,
   records,
   release,
+  row_files,
   row_formats,
   tfds_builders,
 )
@@ -49,7 +50,8 @@ class Experiment:
     data_set: 'cqa', 'svamp', 'asdiv' (SVAMP with ASDiv's train rows), 'esnli',
       'anli1', or 'custom' for rows of the user's own.
     data: 'sample', 'release', or the path of a folder or zip in the published
-      layout. For 'custom' the path of a file, or an `own_data.OwnData`.
+      layout. For 'custom' the path of a file or folder, or an
+      `own_data.OwnData`.
     method: 'dss' (label task and rationale task), 'finetune' (label only, no
       prefix) or 'single_task' (rationale and label in one target).
     labels: 'gold' or 'teacher': which labels to train on. Evaluation is always
@@ -70,6 +72,9 @@ class Experiment:
       in the published code: a blank rationale stays in the rationale task, and
       a row with a blank teacher label in a task with the teacher's labels.
   """
+
+  # For `t5x.gin_utils`: making one reads nothing.
+  checked_by_dry_run: ClassVar[bool] = True
 
   data_set: str
   data: tfds_builders.Data = 'sample'
@@ -314,5 +319,6 @@ def _check_data(data_set: str, data: tfds_builders.Data) -> None:
   if data_set == 'custom' and str(data) in ('sample', 'release'):
     raise errors.DataError(
       f'DATA is {data!r}: expected the path of a file with rows of your'
-      f' own, which ends in {", ".join(own_rows.ENDINGS)}.'
+      f' own, which ends in {", ".join(row_files.ENDINGS)}, or of a folder of'
+      ' such files.'
     )

@@ -11,11 +11,11 @@ import seqio
 import tensorflow as tf
 
 from dss_jax.data import own_rows, row_formats
+from dss_jax.pipeline import methods
 
-LABEL_PREFIX = 'predict: '
-RATIONALE_PREFIX = 'explain: '
-# Between rationale and label in the single-task target.
-ANSWER_PHRASE = 'So the answer is'
+LABEL_PREFIX = methods.LABEL_PREFIX
+RATIONALE_PREFIX = methods.RATIONALE_PREFIX
+ANSWER_PHRASE = methods.ANSWER_PHRASE
 
 # What the published code has for the parts of a completion that it can't read.
 _BLANK = ' '
@@ -158,17 +158,19 @@ def single_task(label: str) -> _Preprocessor:
   return to_both
 
 
-def answer_of(text: str) -> str:
+def answer_of(text: str, phrase: str = ANSWER_PHRASE) -> str:
   """Returns the label in a single-task target, '' if it states none.
 
   >>> answer_of('Fish swim. So the answer is pond')
   'pond'
 
   Args:
-    text: a target, or what a model generated.
+    text: a target, or what a model generated. Of several answers the last
+      counts.
+    phrase: what comes before the label.
   """
-  _, phrase, answer = text.rpartition(ANSWER_PHRASE)
-  return answer.strip() if phrase else ''
+  _, found, answer = text.rpartition(phrase)
+  return answer.strip() if found else ''
 
 
 def paired_task(label: str) -> _Preprocessor:
@@ -287,8 +289,3 @@ def add_task_id(task_id: int) -> _Preprocessor:
 def stripped(text: str, **unused_kwargs) -> str:
   """Returns a target or prediction without surrounding whitespace."""
   return text.strip()
-
-
-def answer_only(text: str, **unused_kwargs) -> str:
-  """Returns the label in a single-task target or prediction."""
-  return answer_of(text)

@@ -8,7 +8,6 @@ import tensorflow as tf
 from dss_jax.data import completions, own_rows, records, tfds_builders
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import (
-  metrics,
   names,
   packing,
   preprocessors,
@@ -17,6 +16,7 @@ from dss_jax.pipeline import (
   step_rows,
   steps,
 )
+from dss_jax.pipeline.scoring import answers, metrics
 
 EVAL_SPLIT = 'eval'
 EVALUATED = ('validation', 'test')
@@ -65,7 +65,7 @@ def check_files(experiment: experiment_lib.Experiment) -> None:
   """
   rows = experiment.rows
   if isinstance(rows, own_rows.OwnData):
-    own_rows.read(rows, experiment.needs)
+    own_rows.check(rows, experiment.needs)
   elif rows != 'release':
     tfds_builders.content(experiment.data_set, rows, experiment.used_teacher)
 
@@ -150,7 +150,11 @@ def eval_tasks(
     rationales: as in `names.eval_name`.
   """
   needs = ('label',) if experiment.may_lack_labels else ()
-  accuracy = metrics.for_labels(experiment.by_value, experiment.classes)
+  vocabulary, classes = experiment.used_vocabulary, experiment.classes
+  accuracy = metrics.for_labels(experiment.by_value, classes, vocabulary)
+  labels = answers.Answers(
+    vocabulary, classes, in_single_targets=experiment.method == 'single_task'
+  )
   found = []
   for split in EVALUATED:
     if experiment.method == 'single_task':
@@ -161,9 +165,9 @@ def eval_tasks(
           split,
           preprocessors.single_task('label'),
           accuracy,
+          labels,
           teacher=True,
           needs=needs,
-          postprocess=preprocessors.answer_only,
         )
       )
       continue
@@ -172,7 +176,7 @@ def eval_tasks(
       kind, prefix = 'finetune', ''
     made = preprocessors.label_task('label', prefix)
     found.append(
-      _eval_task(experiment, [kind], split, made, accuracy, needs=needs)
+      _eval_task(experiment, [kind], split, made, accuracy, labels, needs=needs)
     )
     if rationales and experiment.method == 'dss':
       found.append(
@@ -182,6 +186,7 @@ def eval_tasks(
           split,
           preprocessors.rationale_task(),
           metrics.rationale_overlap,
+          answers.Rationales(vocabulary),
           teacher=True,
           needs=('rationale',),
           task_id=packing.RATIONALE_TASK,
@@ -275,10 +280,10 @@ def _eval_task(
   split: str,
   preprocessor: _Preprocessor,
   metric: Callable[..., Mapping[str, float]],
+  postprocess: Callable[..., str],
   teacher: bool = False,
   needs: tuple[str, ...] = (),
   task_id: int = packing.LABEL_TASK,
-  postprocess: Callable[..., str] = preprocessors.stripped,
 ) -> str:
   """Registers the task that shows one split as `eval`; returns its name."""
   drawn = split != 'test'

@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Bool, Int64
 
 from dss_jax import errors
-from dss_jax.data import equations, tfds_builders
+from dss_jax.data import equations, own_rows, tfds_builders
 from dss_jax.data import splits as splits_lib
 
 SPLITS = {'train': 'train', 'validation': 'validation', 'test': 'test'}
@@ -196,12 +196,19 @@ class DssSource(seqio.TfdsDataSource):
     columns = self.columns(split)
     if not len(columns['input']):
       raise errors.DataError(
-        f'{self.tfds_dataset.name}, {split}: expected rows whose'
+        f'{self._place(split)}, {split}: expected rows whose'
         f' {" and ".join(self.draw.needs) or "input"} is not blank, found none'
-        f' among {self.num_drawn(split)}. Use more rows, or a METHOD and LABELS'
-        ' that do not need it.'
+        f' among {self.num_drawn(split)}. Use more rows, or choose what needs'
+        ' none: another METHOD or LABELS; to evaluate, EVAL_RATIONALES = False.'
       )
     return columns
+
+  def _place(self, split: str) -> str:
+    """Returns where the rows of a split are, for messages."""
+    data = self._config.data
+    if isinstance(data, own_rows.OwnData):
+      return data.paths().get(self._split_map[split], data.train)
+    return self.tfds_dataset.name
 
   def _table(self, released: str) -> dict[str, np.ndarray]:
     """Returns the rows of a released split, with wrong rationales blanked."""

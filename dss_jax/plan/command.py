@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from dss_jax.errors import DataError
+from t5x import neutral
 
 
 def _default_cache() -> str:
@@ -104,18 +105,18 @@ def plan(
     choices = search.candidates(workload, rows)
 
     def compile_step(candidate):
-      click.echo(f'Compiling {candidate} …', err=True)
+      neutral.say(f'Compiling {candidate} …', err=True)
       return worker.call('plan', candidate=vars(candidate), decode=decode)
 
     if chips.is_tpu:
       outcomes = search.search(workload, choices, compile_step, limit)
     else:
       outcomes = search.count_only(workload, choices)
-  click.echo(table.Report(workload, example_tokens).text(outcomes))
+  neutral.say(table.Report(workload, example_tokens).text(outcomes))
   if write and outcomes[0].fits:
     with open(write, 'w', encoding='utf-8') as f:
       f.write(outcomes[0].candidate.gin(decode))
-    click.echo(f'\nWritten to {write}.')
+    neutral.say(f'\nWritten to {write}.')
 
 
 def _macros(context: click.Context) -> list[str]:

@@ -1,12 +1,18 @@
 """Checkpoints: saving them, choosing one, and restoring it onto any mesh."""
 
 # fmt: off
+from jax.sharding import PartitionSpec
+from jax.tree_util import PyTreeDef
+
 from t5x.checkpoints import formats
 from t5x.checkpoints.config import (
   CheckpointConfig, RestoreCheckpointConfig, SaveCheckpointConfig,
+  transformations,
 )
 from t5x.checkpoints.data_position import DatasetIterator
 from t5x.checkpoints.formats.lazy_array import LazyArray
+from t5x.checkpoints.integrity import digest
+from t5x.checkpoints.legacy_manager import LegacyCheckpointManager
 from t5x.checkpoints.locate import (
   all_steps, check_network, find_checkpoint, get_checkpoint_dir, latest_step,
   open_checkpoint,
@@ -27,10 +33,13 @@ from t5x.checkpoints.selection import (
 __all__ = (
   'CheckpointConfig', 'CheckpointManagerConstructor', 'Checkpointer',
   'CheckpointerConstructor', 'DatasetIterator', 'LazyArray',
-  'OrbaxCheckpointManagerInterface', 'PathLike', 'RestoreCheckpointConfig',
+  'LegacyCheckpointManager',
+  'OrbaxCheckpointManagerInterface', 'PartitionSpec', 'PathLike', 'PyTreeDef',
+  'RestoreCheckpointConfig',
   'RestoreConfigs', 'RestoreStateTransformationFn', 'SaveBestCheckpointer',
   'SaveCheckpointConfig', 'SaveStateTransformationFn', 'StateDict', 'all_steps',
-  'check_network', 'find_checkpoint', 'formats', 'get_checkpoint_dir',
+  'check_network', 'digest', 'find_checkpoint', 'formats', 'get_checkpoint_dir',
   'get_first_valid_restore_config_and_paths', 'last_before', 'latest_step',
   'load_t5x_checkpoint', 'open_checkpoint', 'set_incomplete_aside',
+  'transformations',
 )

@@ -1,9 +1,11 @@
 """Configuration of saving and restoring; T5X's names and defaults."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
+from t5x import state_utils
 from t5x.checkpoints import manager, restore
 from t5x.checkpoints.data_position import DatasetIterator
 from t5x.errors import UserError, did_you_mean
@@ -161,6 +163,36 @@ class RestoreCheckpointConfig:
     if _is_legacy(self, use_orbax):
       return self.checkpointer_cls(checkpoints_dir=directory, **shared)
     return self.checkpoint_manager_cls(directory=directory, **shared)
+
+
+def transformations(
+  cfg: RestoreCheckpointConfig,
+) -> list[restore.RestoreStateTransformationFn]:
+  """Returns what a configuration does to an opened checkpoint, in order."""
+  found = list(cfg.state_transformation_fns)
+  if cfg.assignment_map:
+    found.append(
+      functools.partial(
+        state_utils.apply_assignment_map,
+        assignment_map=cfg.assignment_map,
+        require_all_rules_match=cfg.strict,
+      )
+    )
+    # Whoever gives rules says what of the checkpoint is used.
+    found.append(_only_the_models)
+  return found
+
+
+def _only_the_models(
+  state_dict: restore.StateDict,
+  target_state_dict: restore.StateDict,
+  *,
+  is_resuming: bool,
+) -> restore.StateDict:
+  """Leaves out what the model lacks, with a line in the log."""
+  if is_resuming:
+    return state_dict
+  return state_utils.intersect_state(state_dict, target_state_dict)
 
 
 def _is_legacy(

@@ -6,12 +6,14 @@ checkpoint is restored, so that a changed byte is found and named rather than
 trained on; Orbax itself finds few of them. `gs://` verifies its own bytes.
 """
 
+import hashlib
 import json
 import os
 import zlib
 from collections.abc import Iterator
 
 import jax
+from etils import epath
 
 from t5x import errors, files
 
@@ -70,6 +72,30 @@ def check(folder: str) -> None:
         f'{file}: its bytes are not those that were written (their CRC-32'
         f' differs). {_COPY}'
       )
+
+
+def digest(path: str) -> str:
+  """Returns what tells a checkpoint's weights from others of the same name.
+
+  That is a digest of its checksums. A checkpoint without them, such as a remote
+  one, is told by the names, sizes and times of its files.
+
+  Args:
+    path: a checkpoint: a folder, or a file.
+  """
+  checksums = os.path.join(path, CHECKSUMS_FILE)
+  described = hashlib.sha256()
+  if not files.is_remote(path) and os.path.isfile(checksums):
+    described.update(json.dumps(_read_checksums(checksums)).encode())
+  else:
+    root = epath.Path(path)
+    found = sorted(root.rglob('*')) if root.is_dir() else [root]
+    for file in found:
+      if file.is_file():
+        stat = file.stat()
+        name = os.path.relpath(file, root)
+        described.update(f'{name} {stat.length} {stat.mtime}\n'.encode())
+  return described.hexdigest()[:16]
 
 
 def _read_checksums(path: str) -> dict[str, tuple[int, int]]:

@@ -1,6 +1,7 @@
 """Commands that gin files configure: how they run, and what they share."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,8 +9,16 @@ from absl import flags
 from etils import epath
 
 import gin
-from t5x import checkpoints, errors, files, gin_utils
+from t5x import (
+  checkpoints,
+  distributed,
+  errors,
+  files,
+  gin_utils,
+  neutral,
+)
 from t5x.cli import flags as flags_lib
+from t5x.cli import streams
 
 SummarizeConfigFn = Callable[[str, Any, int], None]
 
@@ -44,28 +53,65 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
     gin_utils.parse_gin_flags(
       values.gin_search_paths, values.gin_file or [], values.gin_bindings
     )
+    distributed.check_agreement('configuration', gin.config_str())
+    distributed.check_agreement('software', distributed.versions())
     if values.dry_run:
-      print(gin.config_str())
+      neutral.say(gin.config_str())
+      gin_utils.check_values()
     else:
       with_gin()
 
+  streams.forgive_closed()
   flags_lib.define_flags()
   gin_utils.run(main)
 
 
 def prepare_folder(
-  folder: str, summarize_config_fn: SummarizeConfigFn | None = None
+  folder: str,
+  summarize_config_fn: SummarizeConfigFn | None = None,
+  name: str = 'MODEL_DIR',
 ) -> None:
   """Makes the folder of a run or of results, and keeps the configuration there.
 
   Args:
     folder: what to make.
     summarize_config_fn: writes the configuration.
+    name: what the user calls the folder.
   """
-  with files.naming_path_in_errors(folder):
+  with files.naming_path_in_errors(folder, name=name):
     epath.Path(folder).mkdir(parents=True, exist_ok=True)
     if summarize_config_fn is not None:
       summarize_config_fn(folder, None, 0)
+
+
+@contextlib.contextmanager
+def writing_folder(
+  folder: str,
+  summarize_config_fn: SummarizeConfigFn | None = None,
+  lock_file: str = files.folder_lock.FILE,
+  name: str = 'MODEL_DIR',
+) -> Iterator[None]:
+  """As `prepare_folder`, and for as long as it is written to.
+
+  Other processes are kept from writing there, and errors of storage name it.
+
+  Args:
+    folder: what to make.
+    summarize_config_fn: writes the configuration, once the folder is held.
+    lock_file: see `folder_lock.writing`.
+    name: what the user calls the folder.
+
+  Raises:
+    errors.UserError: another process writes there.
+  """
+  prepare_folder(folder, name=name)
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(files.naming_path_in_errors(folder, name=name))
+    # The first process of a run writes for all of them.
+    if jax.process_index() == 0:
+      stack.enter_context(files.folder_lock.writing(folder, lock_file))
+    prepare_folder(folder, summarize_config_fn, name)
+    yield
 
 
 def init_key(seed: int | None) -> jax.Array | None:

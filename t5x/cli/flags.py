@@ -47,7 +47,10 @@ def define_flags() -> None:
     'gin_search_paths', [], 'Comma-separated folders to look gin files up in.'
   )
   flags.DEFINE_bool(
-    'dry_run', False, 'Print the whole configuration and do nothing.'
+    'dry_run',
+    False,
+    'Print the whole configuration, check what can be checked without data, and'
+    ' do nothing.',
   )
   flags.DEFINE_enum(
     'run_mode',

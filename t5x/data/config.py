@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import seqio
 
 from t5x import errors
+from t5x.data import vocabularies
 
 
 @dataclasses.dataclass
@@ -90,7 +91,7 @@ def mixture_or_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
     errors.UserError: if the registry has no such name.
   """
   if cfg.module:
-    importlib.import_module(cfg.module)
+    _import_module(cfg.module)
   name = cfg.mixture_or_task_name
   if not isinstance(name, str):
     return name
@@ -103,6 +104,23 @@ def mixture_or_task(cfg: DatasetConfig) -> seqio.Task | seqio.Mixture:
       ' gin file)?'
     )
   return seqio.get_mixture_or_task(name)
+
+
+def _import_module(name: str) -> None:
+  """Imports the module that registers a task."""
+  try:
+    importlib.import_module(name)
+  except ModuleNotFoundError as e:
+    # One that the module itself lacks is no mistake in its name.
+    if e.name is None or not f'{name}.'.startswith(f'{e.name}.'):
+      raise
+    hint = '`pip install --no-deps t5` brings it; '
+    raise errors.UserError(
+      f'DatasetConfig.module: there is no module {name!r} (macro'
+      f' MIXTURE_OR_TASK_MODULE): {e.name!r} is not found.'
+      f' {hint * (e.name == "t5")}modules are looked for in the working folder,'
+      ' in PYTHONPATH and among the installed packages.'
+    ) from e
 
 
 def get_vocabulary(
@@ -172,22 +190,21 @@ class ModelWithVocabularies(Protocol):
 def verify_matching_vocabs(
   cfg: DatasetConfig, model: ModelWithVocabularies
 ) -> None:
-  """Checks that data and model have one vocabulary, and the network its rows.
+  """Checks that data and model have one vocabulary that the network can take.
 
   Args:
     cfg: a dataset config.
     model: a model.
 
   Raises:
-    errors.UserError: if a vocabulary of the task is not the model's, or has
-      more ids than the network has rows.
+    errors.UserError: if a vocabulary of the task is not the model's, has more
+      ids than the network has rows, or lacks the engine's special ids.
   """
-  network = getattr(getattr(model, 'module', None), 'config', None)
-  rows = getattr(network, 'vocab_size', None)
   inputs, targets = get_vocabulary(cfg)
-  for side, of_model, of_data in (
-    ('input', model.input_vocabulary, inputs),
-    ('output', model.output_vocabulary, targets),
+  features = mixture_or_task(cfg).output_features
+  for side, feature, of_model, of_data in (
+    ('input', 'inputs', model.input_vocabulary, inputs),
+    ('output', 'targets', model.output_vocabulary, targets),
   ):
     if of_model != of_data:
       raise errors.UserError(
@@ -195,14 +212,12 @@ def verify_matching_vocabs(
         f' {cfg.mixture_or_task_name!r} is {of_data}. Give both the same one'
         ' (macro VOCABULARY).'
       )
-    if rows is not None and of_data.vocab_size > rows:
-      raise errors.UserError(
-        f'The {side} vocabulary of {cfg.mixture_or_task_name!r} has'
-        f' {of_data.vocab_size} ids, and the network {rows} rows: expected a'
-        ' row for each id. Set network.T5Config.vocab_size to'
-        f' {of_data.vocab_size} or more; pretrained weights need the vocabulary'
-        ' that they were trained with.'
-      )
+    vocabularies.check_vocabulary(
+      of_data,
+      model,
+      f'The {side} vocabulary of {cfg.mixture_or_task_name!r}',
+      needs_end=feature in features and features[feature].add_eos,
+    )
 
 
 def tasks_with_split(cfg: DatasetConfig) -> list[seqio.Task]:

@@ -89,6 +89,42 @@ def get_dataset(
   return dataset.prefetch(tf.data.AUTOTUNE)
 
 
+def get_dataset_inner(
+  cfg: config.DatasetConfig,
+  shard_info: seqio.ShardInfo,
+  feature_converter_cls: Callable[..., seqio.FeatureConverter],
+  seed: int | None = None,
+  num_epochs: int | None = None,
+) -> tf.data.Dataset:
+  """Returns the batches of one shard of a dataset.
+
+  Unlike `get_dataset`, each shard reads its own part of the examples, whatever
+  `cfg.data_shards` says, and no two shards the same.
+
+  Args:
+    cfg: what to read; its seed does not count.
+    shard_info: which shard of how many.
+    feature_converter_cls: the model's feature converter.
+    seed: of shuffling and mixing; None draws one.
+    num_epochs: passes over the data; None never ends.
+
+  Returns:
+    A dataset of batches of `cfg.batch_size // shard_info.num_shards` rows.
+
+  Raises:
+    errors.UserError: if the shards don't divide the batch, or lengths are
+      missing.
+  """
+  rows = _rows_of_host(cfg, shard_info.index, shard_info.num_shards)
+  return _examples(
+    dataclasses.replace(cfg, seed=seed),
+    shard_info.index,
+    shard_info.num_shards,
+    feature_converter_cls,
+    num_epochs,
+  ).batch(rows.stop - rows.start, drop_remainder=True)
+
+
 def data_parts(cfg: config.DatasetConfig) -> int:
   """Returns in how many parts a dataset is read, for any number of hosts.
 

@@ -11,7 +11,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from t5x.decoding import beam_dims
 from t5x.decoding import cache as cache_lib
+
+# The score of a place without a sequence, unless a caller names another one.
+NEG_INF = -1.0e7
 
 
 @flax.struct.dataclass
@@ -38,11 +42,6 @@ class BeamState:
   finished_flags: Bool[Array, 'B N']
   cache: cache_lib.Cache
   initial_index: jax.Array | None
-
-
-def _length_penalty(alpha: float, length: jax.Array) -> jax.Array:
-  """Returns ((5 + length) / 6) ** alpha, as in Wu et al. 2016 and T5."""
-  return jnp.power((5.0 + length) / 6.0, alpha)
 
 
 def _best(count: int, scores: jax.Array, *arrays: jax.Array):
@@ -78,7 +77,7 @@ class _Search:
     lengths = jnp.stack([state.cur_index + 1, self.end]) - self.prompt_len
     # A live sequence only loses log probability, so its score can't exceed
     # this bound, at whichever length the penalty is weakest.
-    penalty = jnp.max(_length_penalty(self.alpha, lengths), axis=0)
+    penalty = jnp.max(beam_dims.brevity_penalty(self.alpha, lengths), axis=0)
     bound = jnp.max(state.live_logprobs, axis=1) / penalty
     worst = jnp.min(state.finished_scores, axis=1)
     settled = jnp.all(state.finished_flags, axis=1) & (worst > bound)
@@ -113,7 +112,9 @@ class _Search:
     )
     scores = (
       logprobs
-      / _length_penalty(self.alpha, index + 1 - self.prompt_len)[:, None]
+      / beam_dims.brevity_penalty(self.alpha, index + 1 - self.prompt_len)[
+        :, None
+      ]
     )
     scores = jnp.where(ended, scores, -jnp.inf)
     finished = _best(
@@ -170,7 +171,13 @@ class _Search:
     flat = (live_beam + jnp.arange(rows)[:, None] * beams).reshape(-1)
     return cache_lib.same_kind(
       cache_lib.cache_map(
-        lambda x: jnp.take(x, flat, axis=self.cache_offset), cache
+        # A counter may be one number for all rows.
+        lambda x: (
+          x
+          if x.ndim <= self.cache_offset
+          else jnp.take(x, flat, axis=self.cache_offset)
+        ),
+        cache,
       ),
       old,
     )
@@ -185,7 +192,7 @@ def beam_search(
   alpha: float = 0.6,
   max_decode_len: int | None = None,
   max_decode_step: int = -1,
-  min_log_prob: float = -1.0e7,
+  min_log_prob: float = NEG_INF,
   decode_rng: jax.Array | None = None,
   cache_offset: int = 0,
   initial_index: jax.Array | None = None,

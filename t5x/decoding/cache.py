@@ -17,8 +17,8 @@ from jaxtyping import Array, Int
 
 Cache = frozen_dict.FrozenDict[str, Any] | dict[str, Any]
 
-# Cache entries that count positions, the same for all rows in most models.
-_INDICES = ('cache_index', 'position_embedder_index')
+# The cache entry that counts positions, the same for all rows in most models.
+_INDICES = ('cache_index',)
 # Cache entries that have no batch axis.
 _WITHOUT_BATCH = ('cached_bias',)
 
@@ -81,13 +81,13 @@ def flat_batch_beam_expand(
 def cache_map(fn, cache: Cache, apply_to_index: bool = False) -> Cache:
   """Applies `fn` to the entries of a cache that have a batch axis.
 
-  Entries named `cached_bias` stay as they are, and so do the position counters
-  (`cache_index`, `position_embedder_index`) unless `apply_to_index`.
+  Entries named `cached_bias` stay as they are, and so does the position counter
+  `cache_index` unless `apply_to_index`.
 
   Args:
     fn: array -> array.
     cache: a nested (frozen) dict of arrays.
-    apply_to_index: whether counters have a batch axis too.
+    apply_to_index: whether the counter has a batch axis too.
 
   Returns:
     A cache of the same structure and type.

@@ -44,6 +44,14 @@ class SamplingLoopState:
   log_prob: Float[Array, 'BN']
 
 
+LogitCallbackFn = Callable[[jax.Array, SamplingLoopState], jax.Array]
+StateCallbackFn = Callable[[SamplingLoopState], SamplingLoopState]
+
+# T5X's name for the temperature below which it decodes greedily. Here exactly 0
+# is greedy, and any other temperature counts as it is.
+MIN_TEMPERATURE = 1e-4
+
+
 def _take(x: jax.Array, index: jax.Array) -> jax.Array:
   """Returns x[i, index[i]] for each row i."""
   return jnp.take_along_axis(x, index[:, None], axis=-1)[:, 0]
@@ -62,7 +70,12 @@ def _argmax(logits: jax.Array) -> jax.Array:
   return jnp.min(jnp.where(logits == greatest, places, last), axis=-1)
 
 
-def _sampler(temperature, topk: int, topp: float, rescale_log_probs: bool):
+def _is_traced(x: float | jax.Array) -> bool:
+  """Whether a value is not known when a program is made."""
+  return isinstance(x, jax.Array)
+
+
+def _sampler(temperature, topk, topp, rescale_log_probs: bool):
   """Returns (logits [R, V], rng) -> (token [R], log probability [R])."""
 
   def greedy(logits, _):
@@ -78,11 +91,13 @@ def _sampler(temperature, topk: int, topp: float, rescale_log_probs: bool):
     if topk:
       # Everything happens among the k candidates, not in the vocabulary.
       candidates, ids = lax.top_k(scaled, min(topk, scaled.shape[-1]))
-    elif topp:
+    elif _is_traced(topp) or topp:
       candidates, ids = lax.top_k(scaled, scaled.shape[-1])
       probs = jax.nn.softmax(candidates)
       before = jnp.cumsum(probs, axis=-1) - probs
-      candidates = jnp.where(before < topp, candidates, -jnp.inf)
+      # 0 leaves nothing out, as without topp.
+      inside = before < jnp.where(jnp.asarray(topp) == 0, jnp.inf, topp)
+      candidates = jnp.where(inside, candidates, -jnp.inf)
     else:
       candidates, ids = scaled, None
     chosen = jax.random.categorical(rng, candidates).astype(jnp.int32)
@@ -109,12 +124,13 @@ def _check_options(num_decodes, temperature, topk, topp):
     raise ValueError(f'num_decodes: expected at least 1, found {num_decodes}.')
   if isinstance(temperature, float | int) and temperature < 0:
     raise ValueError(f'temperature: expected at least 0, found {temperature}.')
-  if topk < 0 or not 0.0 <= topp <= 1.0:
+  # What a traced value is, nobody knows yet.
+  if topk < 0 or not (_is_traced(topp) or 0.0 <= topp <= 1.0):
     raise ValueError(
       f'temperature_sample: expected topk >= 0 and topp in [0, 1], found'
       f' topk={topk}, topp={topp}.'
     )
-  if topk and topp:
+  if topk and (_is_traced(topp) or topp):
     raise ValueError(
       f'temperature_sample: expected at most one of topk and topp, found'
       f' topk={topk}, topp={topp}; set topk=0 to sample by topp.'
@@ -130,18 +146,14 @@ def temperature_sample(
   num_decodes: int = 1,
   temperature: float | jax.Array = 1.0,
   topk: int = 1,
-  topp: float = 0.0,
+  topp: float | jax.Array = 0.0,
   cache_offset: int = 0,
   initial_index: jax.Array | None = None,
   max_decode_steps: int | jax.Array | None = None,
   max_decode_steps_hard_limit: int | None = None,
   rescale_log_probs: bool = True,
-  state_callback_fn: (
-    Callable[[SamplingLoopState], SamplingLoopState] | None
-  ) = None,
-  logit_callback_fn: (
-    Callable[[jax.Array, SamplingLoopState], jax.Array] | None
-  ) = None,
+  state_callback_fn: StateCallbackFn | None = None,
+  logit_callback_fn: LogitCallbackFn | None = None,
 ) -> tuple[Int[Array, 'B N T'], Float[Array, 'B N']]:
   """Generates token by token, greedily or by sampling.
 
@@ -161,7 +173,9 @@ def temperature_sample(
     num_decodes: N, the number of sequences for each row.
     temperature: divides the logits; a number, or [B] with one for each row.
     topk: see above.
-    topp: see above; the probabilities are those after the temperature.
+    topp: see above; the probabilities are those after the temperature. May be
+      an array [], which a compiled program takes as an argument; then topk has
+      to be 0, and 0 samples among all.
     cache_offset: batch axis of the cache's entries (1 where layers are
       stacked in axis 0).
     initial_index: [B], position to start from, where the cache already holds

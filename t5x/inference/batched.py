@@ -1,5 +1,7 @@
 """Batched inference over a whole dataset, on all hosts together."""
 
+import functools
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -34,9 +36,7 @@ def infer_step(
       `predict_batch_with_aux` predicts, and its scores are left out.
   """
   if mode == 'score':
-    return lambda params, batch, rng: model.score_batch(
-      params, batch, **options
-    )
+    return functools.partial(model.score_batch, **options)
   if mode == 'predict' and not options:
     return model.predict_batch
 
@@ -46,6 +46,17 @@ def infer_step(
   if mode == 'predict_with_aux':
     return with_aux
   return lambda params, batch, rng: with_aux(params, batch, rng)[0]
+
+
+def _takes_key(infer_step: InferStepCallable) -> bool:
+  """Whether a step's third argument is a key."""
+  third = [
+    parameter
+    for parameter in inspect.signature(infer_step).parameters.values()
+    if parameter.kind
+    in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+  ][2:3]
+  return any(p.name == 'rng' or p.default is p.empty for p in third)
 
 
 def get_infer_fn(
@@ -59,8 +70,11 @@ def get_infer_fn(
   """Returns a function that infers over an enumerated, unbatched dataset.
 
   Args:
-    infer_step: `(params, batch, rng) -> outputs`, a tree of arrays [B, …]; for
-      a pair (outputs, aux), both are returned separately.
+    infer_step: `(params, batch, rng) -> outputs` or `(params, batch) ->
+      outputs`, such as a model's `predict_batch` and `score_batch`. The outputs
+      are a tree of arrays [B, …]; for a pair (outputs, aux), both are returned
+      separately. A key is passed to a step whose third argument is called `rng`
+      or has no default.
     batch_size: rows of a global batch.
     train_state_axes: mesh axes of the train state.
     partitioner: compiles the step for its mesh.
@@ -75,9 +89,11 @@ def get_infer_fn(
     `(index, output)` in the dataset's order or, for a pair, that list and a
     mapping of name to a value for each row. All hosts get all results.
   """
+  takes_key = _takes_key(infer_step)
 
   def indexed_step(params, indices, batch, rng):
-    return indices, infer_step(params, batch, rng)
+    key = (rng,) if takes_key else ()
+    return indices, infer_step(params, batch, *key)
 
   data = partitioner.data_partition_spec
   partitioned_step = partitioner.partition(

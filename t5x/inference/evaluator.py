@@ -43,6 +43,8 @@ class InferenceEvaluator:
     """
     cfg = infer_eval_dataset_cfg
     provider = data.mixture_or_task(cfg)
+    # Without a task, an evaluation would score nothing and say nothing.
+    data.check_split(cfg)
     # Raises for a batch that the mesh doesn't divide.
     partitioner.get_data_layout(cfg.batch_size)
     if verify_matching_vocabs_fn is not None:

@@ -24,6 +24,8 @@ from t5x import errors, files
 Inferences = tuple[Sequence[Any], Mapping[str, Any]]
 
 _SUFFIX = '_pretokenized'
+# Differences that a message lists.
+_MAX_LISTED = 8
 
 
 def write_inferences_to_file(
@@ -209,6 +211,17 @@ def finished_chunks(tmp_dir: str, output_fname: str) -> int:
   return next(i for i in range(len(done) + 1) if i not in done)
 
 
+def _flat(tree: Any, name: str = '') -> dict[str, Any]:
+  """`{'a': {'b': 1}}` is `{'a/b': 1}`."""
+  if not isinstance(tree, dict) or not tree:
+    return {name: tree}
+  return {
+    key: leaf
+    for part, subtree in tree.items()
+    for key, leaf in _flat(subtree, f'{name}/{part}' if name else part).items()
+  }
+
+
 def open_tmp_dir(
   tmp_dir: str, identity: Mapping[str, Any], resume: bool
 ) -> None:
@@ -226,12 +239,15 @@ def open_tmp_dir(
   identity = json.loads(json.dumps(identity))
   if tf.io.gfile.exists(path) and resume:
     with tf.io.gfile.GFile(path) as f:
-      stored = json.load(f)
+      there, now = _flat(json.load(f)), _flat(identity)
     differing = [
-      f'{k}: {stored.get(k)!r} there, {v!r} now'
-      for k, v in identity.items()
-      if stored.get(k) != v
+      f'{name}: {there.get(name)!r} there, {now.get(name)!r} now'
+      for name in dict.fromkeys([*now, *there])
+      if there.get(name) != now.get(name)
     ]
+    if len(differing) > _MAX_LISTED:
+      more = len(differing) - _MAX_LISTED
+      differing = [*differing[:_MAX_LISTED], f'and {more} more']
     if differing:
       raise errors.UserError(
         f'{tmp_dir} holds an unfinished inference of another configuration'

@@ -154,18 +154,9 @@ class TrainStateInitializer:
     if cfg is None:
       return
     logging.info('Restoring %s.', ', '.join(paths))
-    transformations = list(cfg.state_transformation_fns)
-    if cfg.assignment_map:
-      transformations.append(
-        functools.partial(
-          state_utils.apply_assignment_map,
-          assignment_map=cfg.assignment_map,
-          require_all_rules_match=cfg.strict,
-        )
-      )
     options = {
       'fallback_state': self._fallback_state(cfg, init_rng),
-      'state_transformation_fns': transformations,
+      'state_transformation_fns': checkpoints.transformations(cfg),
     }
     for path in paths:
       checkpoints.check_network(path, self._network)

@@ -9,11 +9,13 @@ import tensorflow as tf
 from t5x import errors
 
 Example = str | Mapping[str, Any]
+# T5X's names of the two texts of an example, and the task's features.
+_TEXTS = {'input': 'inputs', 'target': 'targets'}
 Preprocessors = Sequence[Callable[..., tf.data.Dataset]]
 Batches = Sequence[Example] | Sequence[Sequence[Example]]
 MetricFns = Sequence[Callable[..., Mapping[str, Any]]]
 
-# The one split of the tasks made here.
+# The one split of the tasks made here, unless they get others.
 SPLIT = 'examples'
 
 
@@ -23,6 +25,8 @@ def task(
   output_features: Mapping[str, seqio.Feature],
   postprocess_fn: Callable[..., Any] | None = None,
   metric_fns: MetricFns | None = None,
+  name: str = 'interactive_model',
+  splits: Sequence[str] = (SPLIT,),
 ) -> seqio.Task:
   """Returns an unregistered task of these examples.
 
@@ -32,6 +36,8 @@ def task(
     output_features: these features.
     postprocess_fn: see `seqio.Task`.
     metric_fns: see `seqio.Task`.
+    name: of the task.
+    splits: each of them has all examples.
 
   Raises:
     errors.UserError: if these are no examples.
@@ -41,10 +47,11 @@ def task(
     lambda split, shuffle_files, seed=None: tf.data.Dataset.from_tensor_slices(
       columns
     ),
-    splits=[SPLIT],
+    splits=list(splits),
+    num_input_examples=dict.fromkeys(splits, len(examples)),
   )
   return seqio.Task(
-    'interactive_model',
+    name,
     source=source,
     preprocessors=list(preprocessors),
     output_features=output_features,
@@ -61,10 +68,10 @@ def _columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
   if isinstance(examples, (str, Mapping)) or not examples:
     raise errors.UserError(
       'InteractiveModel: expected a list of examples, each a text or a mapping'
-      f' such as {{"inputs": …, "targets": …}}, found {examples!r}.'
+      f' such as {{"input": …, "target": …}}, found {examples!r}.'
     )
   rows = [
-    {'inputs': e, 'targets': ''} if isinstance(e, str) else dict(e)
+    {'inputs': e, 'targets': ''} if isinstance(e, str) else _features(e)
     for e in examples
   ]
   for row in rows:
@@ -74,6 +81,20 @@ def _columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
         f' found {sorted(rows[0])} and {sorted(row)}.'
       )
   return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def _features(example: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns an example under the names of its features.
+
+  `{'input': 'a', 'target': 'b'}` is `{'inputs': 'a', 'targets': 'b'}`.
+  """
+  both = [n for n, feature in _TEXTS.items() if {n, feature} <= set(example)]
+  if both:
+    raise errors.UserError(
+      f'InteractiveModel: found {both[0]!r} and {_TEXTS[both[0]]!r} in one'
+      f' example, {dict(example)!r}. Give one of them.'
+    )
+  return {_TEXTS.get(name, name): text for name, text in example.items()}
 
 
 def as_batches(batches: Batches) -> Sequence[Sequence[Example]]:

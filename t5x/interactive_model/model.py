@@ -1,7 +1,7 @@
 """Interactive model: trains, predicts and evaluates on a few examples.
 
 model = InteractiveModel(batch_size=8, …)
-model.train_step([{'inputs': 'predict: 2 + 3', 'targets': '5'}])
+model.train_step([{'input': 'predict: 2 + 3', 'target': '5'}])
 [(example, answer)], aux = model.predict_with_aux(['predict: 2 + 3'])
 """
 
@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from t5x import (
   checkpoints,
+  data,
   errors,
   inference,
   initialization,
@@ -53,9 +54,9 @@ class InferenceType(enum.Enum):
 class InteractiveModel:
   """Holds a model and its state; every call takes a list of examples.
 
-  An example is a mapping of feature name to text, or a text, which is its
-  inputs with empty targets. Methods without preprocessors tokenize, and add the
-  end of sequence where `add_eos` says so.
+  An example is a mapping of `input` and `target` to text, or of feature name to
+  text, or a text, which is its input with an empty target. Methods without
+  preprocessors tokenize, and add the end of sequence where `add_eos` says so.
 
   Args:
     batch_size: rows of a batch. Calls may have fewer examples; inference may
@@ -77,7 +78,8 @@ class InteractiveModel:
     eval_names: tasks that the trainer's `eval` may be given.
 
   Raises:
-    errors.UserError: if `checkpoint_path` has no checkpoint.
+    errors.UserError: if `checkpoint_path` has no checkpoint, or a vocabulary
+      that the network cannot take.
   """
 
   def __init__(
@@ -102,6 +104,12 @@ class InteractiveModel:
         ' Use t5x.train, t5x.eval and t5x.infer on several hosts.'
       )
     partitioner.check_batch_size(batch_size)
+    for side, vocabulary in (
+      ('input', model.input_vocabulary),
+      ('output', model.output_vocabulary),
+    ):
+      place = f'The {side} vocabulary of the model'
+      data.check_vocabulary(vocabulary, model, place, needs_end=add_eos)
     self._batch_size = batch_size
     self._lengths = dict(task_feature_lengths)
     self._model = model
@@ -115,6 +123,7 @@ class InteractiveModel:
       )
       for name in task_feature_lengths
     }
+    self._output_dir = output_dir
     self._infer_fns: dict[InferenceType, Callable[..., Any]] = {}
     self._train_summary: trainer_lib.MetricValues | None = None
 
@@ -130,6 +139,8 @@ class InteractiveModel:
     own = checkpoints.RestoreCheckpointConfig(
       path=output_dir, mode='latest', dtype=dtype
     )
+    _, paths = checkpoints.get_first_valid_restore_config_and_paths([given])
+    self._given_checkpoint = paths[-1] if paths else None
     state = initializer.from_checkpoint([own, given], init_rng=init_rng)
     if state is None and checkpoint_path:
       raise commands.no_checkpoint(given)
@@ -174,6 +185,31 @@ class InteractiveModel:
   @property
   def train_state_axes(self) -> train_state_lib.TrainState:
     return self._train_state_axes
+
+  @property
+  def batch_size(self) -> int:
+    return self._batch_size
+
+  @property
+  def task_feature_lengths(self) -> Mapping[str, int]:
+    return self._lengths
+
+  @property
+  def output_features(self) -> Mapping[str, seqio.Feature]:
+    """The features of its examples, as a task names them."""
+    return self._output_features
+
+  @property
+  def output_dir(self) -> str:
+    return self._output_dir
+
+  @property
+  def last_checkpoint(self) -> str | None:
+    """The last one that was saved, else the one it began with, or None."""
+    steps = checkpoints.all_steps(self._output_dir)
+    if steps:
+      return str(checkpoints.get_checkpoint_dir(self._output_dir, steps[-1]))
+    return self._given_checkpoint
 
   @property
   def train_summary(self) -> trainer_lib.MetricValues | None:

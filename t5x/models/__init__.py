@@ -3,7 +3,8 @@
 # fmt: off
 from t5x.models.base import (
   BaseModel, BaseTransformerModel, Batch, DecodeFnCallable, DecoderParams,
-  LazySeqioConverter, Params, Vocabulary, compute_base_metrics,
+  LazySeqioConverter, MetricsMap, Params, PyTree, PyTreeDef, Vocabulary,
+  compute_base_metrics,
 )
 from t5x.models.encoder_decoder import (
   DecoderOnlyModel, EncoderDecoderModel, get_input_vocabulary,
@@ -13,6 +14,7 @@ from t5x.models.encoder_decoder import (
 __all__ = (
   'BaseModel', 'BaseTransformerModel', 'Batch', 'DecodeFnCallable',
   'DecoderOnlyModel', 'DecoderParams', 'EncoderDecoderModel',
-  'LazySeqioConverter', 'Params', 'Vocabulary', 'compute_base_metrics',
-  'get_input_vocabulary', 'get_output_vocabulary',
+  'LazySeqioConverter', 'MetricsMap', 'Params', 'PyTree', 'PyTreeDef',
+  'Vocabulary', 'compute_base_metrics', 'get_input_vocabulary',
+  'get_output_vocabulary',
 )

@@ -8,7 +8,7 @@ Axes: B batch, L encoder length, T decoder length, V vocabulary.
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -21,7 +21,9 @@ from t5x import losses, optimizers
 from t5x import metrics as metrics_lib
 
 Batch = Mapping[str, jax.Array]
-MetricsMap = MutableMapping[str, clu_metrics.Metric]
+MetricsMap = metrics_lib.MetricsMap
+PyTree = Any
+PyTreeDef = jax.tree_util.PyTreeDef
 Params = Mapping[str, Any]
 Vocabulary = Any  # `seqio.Vocabulary`; this module doesn't import seqio.
 
@@ -119,10 +121,24 @@ class BaseModel(abc.ABC):
     """
 
   def eval_fn(
-    self, params: Params, batch: Batch
+    self,
+    params: Params,
+    batch: Batch,
+    flax_mutables: Mapping[str, Any] | None = None,
   ) -> tuple[jax.Array, MetricsMap]:
-    """Returns loss and metrics without dropout."""
-    return self.loss_fn(params, batch, dropout_rng=None)
+    """Returns loss and metrics without dropout.
+
+    Args:
+      params: the parameters.
+      batch: features [B, ...], from `prepare_batch`.
+      flax_mutables: other variables of a model that has any, whose `loss_fn`
+        takes them as a fourth argument. What becomes of them is left out.
+    """
+    if flax_mutables is None:
+      return self.loss_fn(params, batch, dropout_rng=None)
+    with_mutables: Any = self.loss_fn
+    loss, (metrics, _) = with_mutables(params, batch, None, flax_mutables)
+    return loss, metrics
 
   def predict_batch(
     self, params: Params, batch: Batch, rng: jax.Array | None = None

@@ -1,7 +1,9 @@
 """Optimizers and learning rates."""
 
 # fmt: off
-from t5x.optimizers.definition import Optimizer, OptimizerDef, OptimizerState
+from t5x.optimizers.definition import (
+  Optimizer, OptimizerDef, OptimizerDefType, OptimizerState,
+)
 from t5x.optimizers.multi import MultiOptimizer
 from t5x.optimizers.optax_wrapper import (
   OptaxWrapper, adabelief, adadelta, adafactor_optax, adagrad, adam, adamax,
@@ -14,9 +16,9 @@ from t5x.optimizers.schedules import (
 
 __all__ = (
   'LearningRateCallable', 'MultiOptimizer', 'OptaxWrapper', 'Optimizer',
-  'OptimizerDef', 'OptimizerState', 'adabelief', 'adadelta', 'adafactor_optax',
-  'adagrad', 'adam', 'adamax', 'adamaxw', 'adamw', 'adan', 'amsgrad', 'chain',
-  'create_learning_rate_scheduler', 'fromage', 'lamb', 'lars', 'lion', 'nadam',
-  'nadamw', 'novograd', 'radam', 'rmsprop', 'sgd', 'wrap_optax_optimizer',
-  'yogi',
+  'OptimizerDef', 'OptimizerDefType', 'OptimizerState', 'adabelief', 'adadelta',
+  'adafactor_optax', 'adagrad', 'adam', 'adamax', 'adamaxw', 'adamw', 'adan',
+  'amsgrad', 'chain', 'create_learning_rate_scheduler', 'fromage', 'lamb',
+  'lars', 'lion', 'nadam', 'nadamw', 'novograd', 'radam', 'rmsprop', 'sgd',
+  'wrap_optax_optimizer', 'yogi',
 )

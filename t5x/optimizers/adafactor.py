@@ -281,6 +281,12 @@ class Adafactor(OptimizerDef):
     least = hyper.min_dim_size_to_factor
     if rule is HEURISTIC_RULE:
       # The row is the second largest dimension, the column the largest.
+      if hyper.factored and len(own) > 2:
+        raise errors.UserError(
+          f'Adafactor: {path} has the shape {shape}, and no rule says which of'
+          ' its dimensions are rows and columns. Give its axes names and'
+          ' logical_factor_rules, or give a factor_map.'
+        )
       by_size = sorted(own, key=lambda i: shape[i])
       if not hyper.factored or len(own) < 2 or shape[by_size[-2]] < least:
         return _Roles((), (), own)

@@ -173,3 +173,6 @@ class Optimizer(struct.PyTreeNode):
   def restore_state(self, state: Any) -> 'Optimizer':
     """Returns the optimizer that the nested dicts `state` were made from."""
     return self.optimizer_def.restore_state(self.target, self.state, state)
+
+
+OptimizerDefType = OptimizerDef

@@ -104,7 +104,7 @@ def get_mesh(
       'get_mesh: input_local_devices and tile_by_host_if_needed=False are not'
       ' supported. Leave them at their defaults.'
     )
-  devices = list(input_devices) or jax.devices(backend)
+  devices = list(input_devices) or _devices_of(backend)
   places = tile_places(hardware_coordinates(devices), model_parallel_submesh)
   return _make_mesh(np.array(devices, dtype=object)[places])
 
@@ -139,6 +139,25 @@ def _mesh_from_shapes(
   )
 
 
+def has_backend(name: str | None) -> bool:
+  """Whether JAX has devices of a backend here; None is the default one."""
+  try:
+    jax.devices(name)
+  except RuntimeError:
+    return False
+  return True
+
+
+def _devices_of(backend: str | None) -> list[jax.Device]:
+  if backend is not None and not has_backend(backend):
+    raise errors.UserError(
+      f'PjitPartitioner.backend: expected a backend that JAX has here, found'
+      f' {backend!r}; the devices are of {jax.default_backend()!r}. Bind it to'
+      ' None for these.'
+    )
+  return jax.devices(backend)
+
+
 def default_mesh(
   num_partitions: int,
   model_parallel_submesh: HardwareMesh | None = None,
@@ -163,7 +182,7 @@ def default_mesh(
   Raises:
     errors.UserError: if the devices can't be laid out so.
   """
-  devices = list(devices) if devices is not None else jax.devices(backend)
+  devices = list(devices) if devices is not None else _devices_of(backend)
   if ici_mesh_shape is not None or dcn_mesh_shape is not None:
     return _mesh_from_shapes(ici_mesh_shape, dcn_mesh_shape, devices)
   if model_parallel_submesh is not None:

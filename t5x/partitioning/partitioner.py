@@ -138,14 +138,14 @@ class BasePartitioner:
           f' {mesh_lib.MESH_AXES} or None.'
           + errors.did_you_mean(str(axis), mesh_lib.MESH_AXES)
         )
+    self._backend = None if devices is not None else backend
     self._make_mesh = functools.partial(
       mesh_lib.default_mesh,
       num_partitions or 1,
       model_parallel_submesh,
-      backend,
-      ici_mesh_shape,
-      dcn_mesh_shape,
-      devices,
+      ici_mesh_shape=ici_mesh_shape,
+      dcn_mesh_shape=dcn_mesh_shape,
+      devices=devices,
     )
 
   @property
@@ -154,9 +154,24 @@ class BasePartitioner:
 
   @functools.cached_property
   def mesh(self) -> Mesh:
-    mesh = self._make_mesh()
+    mesh = self._make_mesh(backend=self._backend)
     logging.info('Mesh: %s', dict(mesh.shape))
     return mesh
+
+  def leave_missing_backend(self) -> str | None:
+    """Turns to the default backend if the configured one is not here.
+
+    Only before `mesh` is asked for. Compiling for devices that are not here is
+    no use, but to see that a configuration compiles is.
+
+    Returns:
+      The name of the backend that is missing, or None if it is here.
+    """
+    missing = self._backend
+    if mesh_lib.has_backend(missing):
+      return None
+    self._backend = None
+    return missing
 
   @property
   def use_shardy_partitioner(self) -> bool:

@@ -11,7 +11,7 @@ def standard_logical_axis_rules(
   activation_partitioning_dims: int = 1,
   parameter_partitioning_dims: int = 1,
   additional_rules: LogicalAxisRules | None = None,
-) -> LogicalAxisRules:
+) -> list[tuple[str, str | None]]:
   """Returns T5X's table from logical axis names to mesh axes.
 
   The first rule for a name whose mesh axis the array doesn't use yet applies,
@@ -63,4 +63,4 @@ def standard_logical_axis_rules(
       'mlp_activations',
     )
   ]
-  return (*rules, *(additional_rules or ()))
+  return [*rules, *(additional_rules or ())]

@@ -20,6 +20,8 @@ from t5x import train_state as train_state_lib
 
 FILE = 'run.json'
 EVALUATED_FILE = 'evaluated_step'
+# What runs of earlier versions did not store, and so can't be asked about.
+_ADDED = ('data/content', 'data/vocabularies')
 # Differences that a message lists; a model of another size has hundreds.
 _MAX_LISTED = 8
 
@@ -52,6 +54,8 @@ def describe(
         task.name: _count(task, cfg.split)
         for task in data.tasks_with_split(cfg)
       },
+      'content': data.content_digests(cfg),
+      'vocabularies': data.vocabulary_digests(cfg),
       'task_feature_lengths': dict(cfg.task_feature_lengths or {}),
       'batch_size': cfg.batch_size,
       'shuffle': cfg.shuffle,
@@ -153,6 +157,8 @@ def _differences(
     for tree in (stored, identity)
   )
   for name in dict.fromkeys([*now, *before]):
+    if name in _ADDED and name not in before:
+      continue
     if before.get(name) != now.get(name):
       yield (
         f'{name}: {before.get(name, "nothing")} there,'

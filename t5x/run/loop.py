@@ -66,6 +66,19 @@ def run_actions(
   )
 
 
+@dataclasses.dataclass(frozen=True)
+class _PendingEvaluation:
+  """An evaluation whose metrics may still be computed.
+
+  Attributes:
+    step: what is evaluated.
+    metrics: gives the metrics, or raises what computing them raised.
+  """
+
+  step: int
+  metrics: seqio.evaluation.AllMetricsFuture
+
+
 @dataclasses.dataclass(kw_only=True)
 class TrainLoop:
   """Trains from the state's step to the last one.
@@ -97,7 +110,7 @@ class TrainLoop:
   progress: progress_lib.Progress
   signals: preemption.StopSignals
   evaluated: identity.Evaluated
-  _pending_metrics: seqio.evaluation.AllMetricsFuture | None = None
+  _pending: '_PendingEvaluation | None' = None
 
   def __post_init__(self) -> None:
     self.trainer.stop_when = self.signals.reached
@@ -124,8 +137,7 @@ class TrainLoop:
       except trainer_lib.NonFiniteError as error:
         self._save_from_before(error.last_good_step, start, position)
         raise
-    if self._pending_metrics is not None:
-      self._pending_metrics.result()
+    self._complete_evaluation()
     return step
 
   def _run(self, start: int, end: int, evaluate_first: bool) -> int:
@@ -152,7 +164,9 @@ class TrainLoop:
     except preemption.Interrupted:
       self.signals.reached(step)
     if self.signals.stopped_at is not None:
-      raise self.signals.stopped(self._save() if step > start else None)
+      saved = self._save() if step > start else None
+      self._complete_evaluation()
+      raise self.signals.stopped(saved)
     return step
 
   def _save_from_before(
@@ -184,6 +198,8 @@ class TrainLoop:
     """Saves the state, by default the trainer's; returns the folder."""
     if self.checkpoint_manager is None:
       return None
+    # A run that resumes here would never evaluate the steps before.
+    self._complete_evaluation()
     self.progress.phase('saving')
     state = self.trainer.train_state if train_state is None else train_state
     self.checkpoint_manager.save(
@@ -195,10 +211,20 @@ class TrainLoop:
 
   def _evaluate(self) -> bool:
     """Measures the loss and the metrics; returns whether to stop."""
+    self._complete_evaluation()
+    step = int(self.trainer.train_state.step)
     with self.signals.interruptible():
       stopped = self._evaluate_all()
-    self.evaluated.remember(int(self.trainer.train_state.step))
+    if self._pending is None:
+      self.evaluated.remember(step)
     return stopped
+
+  def _complete_evaluation(self) -> None:
+    """Waits for the last evaluation's metrics; only then it counts as done."""
+    pending, self._pending = self._pending, None
+    if pending is not None:
+      pending.metrics.result()
+      self.evaluated.remember(pending.step)
 
   def _evaluate_all(self) -> bool:
     stopped = False
@@ -209,12 +235,13 @@ class TrainLoop:
       )
       stopped = self._act(trainer_lib.ActionMode.TRAIN_EVAL, by_task)
     if self.evaluator is not None and self.evaluator.eval_tasks:
-      self._pending_metrics = self.evaluator.evaluate(
-        self.trainer.train_state, self.train_state_axes
-      )
+      state = self.trainer.train_state
+      future = self.evaluator.evaluate(state, self.train_state_axes)
       if self.actions.get(trainer_lib.ActionMode.INFER_EVAL):
-        metrics = self._pending_metrics.result() or {}
+        metrics = future.result() or {}
         stopped |= self._act(trainer_lib.ActionMode.INFER_EVAL, metrics)
+      else:
+        self._pending = _PendingEvaluation(int(state.step), future)
     return stopped
 
   def _act(

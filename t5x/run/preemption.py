@@ -22,8 +22,10 @@ import jax
 from absl import logging
 from jax.experimental import multihost_utils
 
+from t5x import trainer
 
-class Stopped(Exception):
+
+class Stopped(trainer.PreemptionError):
   """A run that ended early and was saved.
 
   Attributes:

@@ -8,6 +8,8 @@ import jax
 from rich import console as rich_console
 from rich import progress as rich_progress
 
+from t5x import neutral
+
 # Shown behind the bar, in this order, where a run reports them.
 _SHOWN = ('loss', 'label_loss', 'rationale_loss', 'accuracy', 'learning_rate')
 
@@ -29,11 +31,11 @@ def _bar(
 ) -> rich_progress.Progress:
   """Returns a bar with the work done, the time it took and the time left."""
   return rich_progress.Progress(
-    rich_progress.TextColumn('{task.description:<10}'),
+    rich_progress.TextColumn('{task.description:<10}', markup=False),
     rich_progress.BarColumn(),
     rich_progress.MofNCompleteColumn(),
     rich_progress.TimeElapsedColumn(),
-    rich_progress.TextColumn('eta'),
+    rich_progress.TextColumn('eta', markup=False),
     rich_progress.TimeRemainingColumn(),
     *columns,
     console=console,
@@ -54,10 +56,10 @@ class Progress:
 
   def __init__(self, total_steps: int, start_step: int, visible: bool = True):
     self._total = total_steps
-    self._console = rich_console.Console(stderr=True, quiet=not visible)
+    self._console = neutral.console(stderr=True, quiet=not visible)
     self._bar = _bar(
       self._console,
-      rich_progress.TextColumn('{task.fields[report]}'),
+      rich_progress.TextColumn('{task.fields[report]}', markup=False),
       transient=True,
     )
     self._task = self._bar.add_task(
@@ -83,7 +85,7 @@ class Progress:
 
   def say(self, text: str) -> None:
     """Prints a line of its own."""
-    self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+    self._console.print(text, soft_wrap=True)
 
   def report(self, step: int, values: Mapping[str, float]) -> None:
     """Shows the metrics of the steps up to `step`."""
@@ -96,7 +98,7 @@ class Progress:
     self._bar.update(self._task, completed=step, report='  '.join(parts))
     if not self._console.is_terminal:
       line = f'step {step}/{self._total}  ' + '  '.join(parts)
-      self._console.print(line, highlight=False, soft_wrap=True)
+      self._console.print(line, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -111,9 +113,7 @@ def rows(name: str, total: int, done: int) -> Iterator[Callable[[int], None]]:
   Yields:
     A function to call with the number of further rows that are done.
   """
-  console = rich_console.Console(
-    stderr=True, quiet=jax.process_index() != 0, highlight=False
-  )
+  console = neutral.console(stderr=True, quiet=jax.process_index() != 0)
   bar = _bar(console)
   task = bar.add_task(name, total=total if total >= 0 else None, completed=done)
 

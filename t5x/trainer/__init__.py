@@ -2,7 +2,7 @@
 
 # fmt: off
 from t5x.trainer.actions import (
-  ActionMapType, ActionMode, BaseAction, EarlyStoppingAction,
+  ActionMapType, ActionMode, BaseAction, EarlyStoppingAction, PreemptionError,
   TerminateOnNanAction,
 )
 from t5x.trainer.compile_ahead import CompileAhead
@@ -21,7 +21,7 @@ __all__ = (
   'SKIPPED', 'ActionMapType', 'ActionMode', 'ArrayMapFuture', 'BaseAction',
   'BaseTrainer', 'BaseTrainerConstructor', 'BatchType', 'CompileAhead',
   'EarlyStoppingAction', 'LearningRateCallable', 'MetricValues',
-  'MetricsManager', 'NonFiniteError', 'NonFiniteGuard', 'TerminateOnNanAction',
-  'Trainer', 'WeightMetricsComputer', 'accumulate_grads_microbatched',
-  'apply_grads', 'eval_step', 'train_with_lr',
+  'MetricsManager', 'NonFiniteError', 'NonFiniteGuard', 'PreemptionError',
+  'TerminateOnNanAction', 'Trainer', 'WeightMetricsComputer',
+  'accumulate_grads_microbatched', 'apply_grads', 'eval_step', 'train_with_lr',
 )

@@ -1,7 +1,9 @@
 """Actions of a run on its metrics: stop early, stop on a NaN."""
 
 import abc
+import collections
 import enum
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +22,13 @@ class ActionMode(enum.Enum):
   TRAIN = 1
   TRAIN_EVAL = 2
   INFER_EVAL = 3
+
+
+class PreemptionError(Exception):
+  """Raised by `train` when the run was told to stop and has saved.
+
+  Programs that call `train` may catch it, and end in order.
+  """
 
 
 class BaseAction(abc.ABC):
@@ -58,15 +67,17 @@ def _metric(
 
 
 class EarlyStoppingAction(BaseAction):
-  """Stops a run whose metric has not improved for a while.
+  """Stops a run whose metric does not improve any more.
 
-  An improvement is a change in the right direction by more than
-  `atol + rtol * |best|`.
+  It stops when, of the last `patience` values, none improves upon the one
+  before it among them: with a patience of 3 at the third equal loss. A patience
+  of 1 compares two values, as 2 does. An improvement is a change in the right
+  direction by more than `atol + rtol * |value before|`.
 
   Args:
     metric: (task, metric name).
     mode: 'min' if less is better, 'max' if more is.
-    patience: how many values in a row without an improvement stop the run.
+    patience: how many values are looked at.
     atol: absolute tolerance.
     rtol: relative tolerance.
 
@@ -92,26 +103,25 @@ class EarlyStoppingAction(BaseAction):
     self._patience = patience
     self._atol = atol
     self._rtol = rtol
-    self._best: float | None = None
-    self._without_improvement = 0
+    self._scores: collections.deque[float] = collections.deque(
+      maxlen=max(patience, 2)
+    )
 
   def run(
     self, train_state: train_state.TrainState, metrics_by_task: MetricsByTask
   ) -> bool:
-    """Returns whether the metric has not improved for `patience` values."""
+    """Returns whether none of the last `patience` values is better."""
     value = _metric(self, metrics_by_task, self._task, self._metric)
     if value is None:
       return False
-    score = self._sign * value
-    best = self._best
-    if best is None or score - best > self._atol + self._rtol * abs(best):
-      self._best, self._without_improvement = score, 0
-      return False
-    self._without_improvement += 1
-    if self._without_improvement < self._patience:
+    self._scores.append(self._sign * value)
+    if len(self._scores) < max(self._patience, 2) or any(
+      score - before > self._atol + self._rtol * abs(before)
+      for before, score in itertools.pairwise(self._scores)
+    ):
       return False
     logging.info(
-      'Stopping early at step %d: %s/%s has not improved for %d values.',
+      'Stopping early at step %d: %s/%s has not improved over %d values.',
       int(train_state.step),
       self._task,
       self._metric,

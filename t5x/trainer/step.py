@@ -299,6 +299,13 @@ def train_with_lr(
 def eval_step(
   model: models.BaseModel, train_state: train_state.TrainState, batch: Batch
 ) -> MetricsMap:
-  """Returns the metrics of a batch without dropout."""
-  _, metrics = model.eval_fn(train_state.params, model.prepare_batch(batch))
+  """Returns the metrics of a batch without dropout.
+
+  A state with `flax_mutables` is passed on as a third argument of `eval_fn`.
+  """
+  mutables = train_state.flax_mutables
+  others = (mutables,) if mutables else ()
+  _, metrics = model.eval_fn(
+    train_state.params, model.prepare_batch(batch), *others
+  )
   return dict(metrics)

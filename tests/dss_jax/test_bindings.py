@@ -48,7 +48,9 @@ def _made(function):
 def _evaluated(file, capsys, **macros):
   """The names of both mixtures, and what the screen says first."""
   with entry_points.main_module(t5x.train):
-    entry_points.parse([file], MODEL_DIR='runs/mine', **macros)
+    # Without lengths, the screen reads no data.
+    more = {'MODEL_DIR': 'runs/mine', 'TASK_FEATURE_LENGTHS': None}
+    entry_points.parse([file], **more, **macros)
     names = _made(mixtures.train_mixture), _made(mixtures.eval_mixture)
     _made(screen.Screen)
   return *names, capsys.readouterr().out

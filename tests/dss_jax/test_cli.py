@@ -40,6 +40,40 @@ def test_inspect_shows_what_training_sees(rows, tfds_dir, capsys):
   assert not tfds_dir.exists()
 
 
+def test_inspect_cuts_at_the_lengths_of_the_run(tmp_path, capsys):
+  """Those of its size, not those of fine-tuning a T5."""
+  path = tmp_path / 'rows.csv'
+  # A piece for each letter: 148 to 156 input tokens, 82 to 90 target tokens.
+  lines = [f'{"x" * (140 + n)},yes,{"y" * (80 + n)}' for n in range(9)]
+  path.write_text('\n'.join([' input , label ,rationale', *lines]))
+  options = ['--validation', '0.01', '--test', '0.01']
+  cli.main(['data', 'inspect', str(path), *options])
+  shown = capsys.readouterr().out
+  assert 'Longer than 112 input or 76 target tokens' in shown
+  assert 'of 7 examples of custom_local_' in shown
+  assert "To keep all: --gin.TASK_FEATURE_LENGTHS=\"{'inputs': " in shown
+  cli.main(['data', 'inspect', str(path), *options, '--size', 'base'])
+  shown = capsys.readouterr().out
+  assert 'Longer than' not in shown
+  (tmp_path / 'mine.gin').write_text(
+    "PACKED_ROW = {'inputs': 64, 'targets': 9}"
+  )
+  files = ['--gin_file', str(tmp_path / 'mine.gin'), '--targets', '8']
+  cli.main(['data', 'inspect', str(path), *options, '--size', 'base', *files])
+  shown = capsys.readouterr().out
+  assert 'Longer than 64 input or 8 target tokens' in shown
+
+
+def test_inspect_reads_a_folder_of_shards(tmp_path, capsys):
+  for number in range(2):
+    rows = [{'input': f'case {n} of {number}', 'label': 'a'} for n in range(9)]
+    (tmp_path / f'part-{number}.json').write_text(json.dumps(rows))
+  cli.main(['data', 'inspect', str(tmp_path), '--method', 'finetune'])
+  shown = ' '.join(capsys.readouterr().out.split())
+  assert 'train 14 0' in shown
+  assert 'train, no rationale: ' in shown and 'part-1.json, line 1' in shown
+
+
 def test_inspect_counts_the_sample(tfds_dir, capsys):
   cli.main(['data', 'inspect', 'sample', '--data-set', 'svamp'])
   shown = capsys.readouterr().out
@@ -62,6 +96,8 @@ def test_prepare_writes_what_training_reads(rows, tfds_dir, capsys):
   ('arguments', 'message'),
   [
     (['inspect', 'nowhere'], 'found nothing there'),
+    (['inspect', 'sample', '--size', 'bsae'], 'gin/sizes/bsae.gin'),
+    (['inspect', 'sample', '--inputs', '0'], '0 is not in the range'),
     (['inspect', 'rows.jsonl'], 'expected a file with rows'),
     (['inspect', 'sample', '--data-set', 'svmap'], "Did you mean 'svamp'?"),
     (['inspect', 'release'], 'expected files to look at'),

@@ -6,6 +6,8 @@ catch them. `python -m tests.fuzz.run` tries inputs by the million.
 """
 
 import fractions
+import functools
+import gzip
 import io
 import json
 import os
@@ -13,6 +15,7 @@ import pathlib
 import tempfile
 import zipfile
 from collections.abc import Callable
+from typing import Any
 
 # A file system in memory where there is one: targets write a file each time.
 _MEMORY = '/dev/shm'
@@ -44,6 +47,103 @@ def journal(content: bytes) -> None:
       assert 0 <= offset < max(len(content), 1)
       if entry is not None:
         assert journal_lib.parse(entry.line()) is not None
+
+
+# Stands in the environment of whoever asks; servers repeat it.
+_KEY = 'sk-0123456789abcdef-secret'
+
+
+def server_reply(content: bytes) -> None:
+  """An API's answer: a completion that can be kept and read, or a failure.
+
+  The first byte says which status it has, and what was asked.
+  """
+  from dss_jax.extract.api import bodies, failures
+  from dss_jax.extract.api import secrets as secrets_lib
+
+  statuses = (200, 200, 200, 200, 400, 401, 429, 500)
+  kind = content[0] if content else 0
+  status, is_chat, data = statuses[kind % 8], bool(kind & 8), content[1:]
+  secrets = secrets_lib.Secrets(_KEY)
+  try:
+    if status != 200:
+      location = data[:99].decode(errors='replace') if kind & 16 else ''
+      raise bodies.failure(status, data, secrets, None, location)
+    found = bodies.completion(
+      bodies.json_object(data, secrets), is_chat, secrets
+    )
+    bodies.check_answer(found, '')
+  except bodies.EmptyReply as failure:
+    _check_message(failure)
+    _check_kept(failure.completion)
+  except failures.Failure as failure:
+    _check_message(failure)
+  else:
+    _check_kept(found)
+    _check_read(found.text, bool(kind & 32), bool(kind & 64))
+
+
+def _check_message(failure: Exception) -> None:
+  message = str(failure)
+  assert len(message) < 1000 and _KEY not in message, message
+  bare = message.replace('\u200c', '').replace('\u200d', '')
+  assert bare.isprintable(), message
+
+
+def _check_kept(found: Any) -> None:
+  """A completion is kept as it came, but for the key."""
+  from dss_jax.extract import journal as journal_lib
+
+  entry = journal_lib.Entry(
+    'train', 0, 'a', 0, 1, 'm', {}, found.text, found.finish, found.usage,
+    found.refusal, 1.0, found.thoughts,
+  )  # fmt: skip
+  line = entry.line()
+  assert _KEY.encode() not in line and journal_lib.parse(line) == entry
+
+
+@functools.cache
+def _prompts() -> list[Any]:
+  from dss_jax.extract import prompt_files, prompts
+  from dss_jax.extract.replies import structured
+
+  own = prompts.Prompt('', 'Q: {input}', '{rationale} So: {label}', (), ())
+  asked = {
+    name: prompt_files.packaged(name) for name in ('cqa', 'svamp', 'esnli')
+  }
+  in_json = [
+    prompts.as_json(prompt, structured.of(name))
+    for name, prompt in asked.items()
+  ]
+  return [own, *asked.values(), *in_json]
+
+
+def _check_read(text: str, opened: bool, cut: bool) -> None:
+  """Neither rationale nor label has a tag, in any format."""
+  from dss_jax.extract.replies import thoughts
+
+  for prompt in _prompts():
+    parsed = prompt.parse(prompt.reply(text, opened), cut)
+    both = f'{parsed.rationale}\n{parsed.label}'
+    assert not thoughts.has_tag(both), both
+    both.encode()
+
+
+def neutral_text(content: bytes) -> None:
+  """Any text, as it is shown: on a terminal, in HTML, and in a table file."""
+  from t5x import neutral
+
+  text = content.decode('utf-8', 'surrogateescape')
+  for shown in (neutral.text(text), neutral.line(text, 50)):
+    assert not {'\x1b', '\x07', '\x9b', '\u202e', '\r'} & set(shown), shown
+    shown.encode()
+  assert not set('<>"') & set(neutral.markup(text))
+  cell = neutral.cell(text)
+  assert not cell.lstrip(' ').startswith(('=', '@', '\t'))
+  file = io.StringIO()
+  console = neutral.console(file=file, width=80)
+  console.print(text)
+  assert '\x1b' not in file.getvalue()
 
 
 def release(content: bytes) -> None:
@@ -81,14 +181,18 @@ def release_zip(content: bytes) -> None:
 
 
 def own_data(content: bytes) -> None:
-  """Rows of the user's own, as JSON lines and as separated values."""
+  """Rows of the user's own, in every form that they may have."""
   from dss_jax import errors
   from dss_jax.data import own_rows
 
   with _folder() as folder:
-    for name in ('rows.jsonl', 'rows.csv', 'rows.tsv'):
+    for name in (
+      'rows.jsonl', 'rows.json', 'rows.csv', 'rows.tsv', 'rows.parquet',
+      'rows.jsonl.gz', 'packed.json.gz',
+    ):  # fmt: skip
       path = pathlib.Path(folder, name)
-      path.write_bytes(content)
+      packed = name.startswith('packed')
+      path.write_bytes(gzip.compress(content) if packed else content)
       try:
         own_rows.read_one(str(path))
       except errors.DataError as error:
@@ -198,6 +302,19 @@ _ROW = {
   'error': '',
   'time': 1.5,
 }
+_REPLY = {
+  'choices': [
+    {
+      'message': {
+        'content': '<think>Hm?</think> It is. So the answer is (a) tin.',
+        'reasoning': 'Hm.',
+      },
+      'text': '{"rationale": "It is.", "label": "neutral"}',
+      'finish_reason': 'stop',
+    }
+  ],
+  'usage': {'prompt_tokens': 3},
+}
 _TREE = {
   'use_ocdbt': True,
   'tree_metadata': {
@@ -219,9 +336,36 @@ def _zip() -> bytes:
   return packed.getvalue()
 
 
+def _gzip_rows() -> bytes:
+  """A small packed file of own rows."""
+  return gzip.compress(b'{"input": "a", "label": "b"}\n', mtime=0)
+
+
+def _parquet_rows() -> bytes:
+  """A small Parquet file of own rows."""
+  import pyarrow
+  from pyarrow import parquet
+
+  packed = io.BytesIO()
+  rows = {'input': ['a', 'b'], 'rationale': [['c', 'd'], None]}
+  parquet.write_table(pyarrow.table(rows), packed)
+  return packed.getvalue()
+
+
 # What each target starts from.
 SEEDS: dict[Callable[[bytes], None], list[bytes]] = {
   equation: [b'( 10.0 * 45.0 )', b'-2 ** 3 and (4 - 1) / .5', b'((((1))))'],
+  server_reply: [
+    kind + json.dumps(_REPLY).encode() for kind in (b'\0', b'\x08', b'\x68')
+  ]
+  + [
+    b'\x04{"error": {"message": "Bad key '
+    + _KEY.encode()
+    + b'", "code": "x"}}',
+    b'\x17<html><p>Bearer abcdef123456</p></html>',
+    b'\x08data: {"error": {"message": "no"}}\n\n',
+  ],
+  neutral_text: [b'[red]a[/red]\x1b[2J', '=cmd()\u202e'.encode()],
   journal: [json.dumps(_ROW).encode() + b'\n' + json.dumps(_ROW).encode()],
   release: [json.dumps(_PROBLEM).encode() + b'\n\0["The answer is (1 + 2)."]'],
   release_zip: [_zip()],
@@ -229,6 +373,10 @@ SEEDS: dict[Callable[[bytes], None], list[bytes]] = {
     b'{"input": "a", "label": "b", "rationale": ["c", "d"]}\n',
     b'input,label,rationale\na,b,"c\nd"\n',
     b'input\tlabel\na\tb\n',
+    b'[{"input": "a", "label": 1.0},\n {"input": "b", "label": NaN}]',
+    b'{\n "input": "a",\n "label": true\n}\n{"input": "b"}',
+    _gzip_rows(),
+    _parquet_rows(),
   ],
   torch_pickle: [
     # {} ; a dict of one tensor of six numbers in rows of three.

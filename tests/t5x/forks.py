@@ -102,6 +102,8 @@ def _become(mode: str, argv: list[str], env: dict, output: str) -> None:
   for standard in (1, 2):
     os.dup2(descriptor, standard)
   os.environ.update(env)
+  # What a new process reads when it starts.
+  sys.path[:0] = filter(None, env.get('PYTHONPATH', '').split(os.pathsep))
   sys.argv = [f't5x.{mode}', *argv]
   code = 1
   try:

@@ -73,6 +73,7 @@ def call(
   max_skipped_steps=5,
   accept_other_run=False,
   restore=None,
+  logger_cls=(seqio.JSONLogger,),
   train_cfg=None,
   **options,
 ):
@@ -108,9 +109,9 @@ def call(
     eval_period=eval_period,
     stats_period=1,
     random_seed=options.pop('random_seed', 0),
-    summarize_config_fn=lambda *_: None,
+    summarize_config_fn=options.pop('summarize_config_fn', lambda *_: None),
     inference_evaluator_cls=functools.partial(
-      seqio.Evaluator, logger_cls=[seqio.JSONLogger]
+      seqio.Evaluator, logger_cls=list(logger_cls)
     ),
     **options,
   )
@@ -161,12 +162,17 @@ def _run(options):
 
   `module` names one whose `call` is run instead.
 
-  `snapshot_period` are the seconds between snapshots of the input.
+  `snapshot_period` are the seconds between snapshots of the input;
+  `other_rows` changes the texts of the rows, and nothing else about them.
   """
   distributed = options.pop('distributed', None)
   if distributed:
     distributed_lib.start(*distributed)
   snapshots.PERIOD_SECONDS = options.pop('snapshot_period', 30)
+  if options.pop('other_rows', False):
+    # As many, and of the same lengths.
+    texts = toy_task.texts
+    toy_task.texts = lambda split: [(i[::-1], t) for i, t in texts(split)]
   breaks = options.pop('breaks', None)
   if options.pop('slow_steps', False):
     # Long enough for signals to meet a run that is under way.

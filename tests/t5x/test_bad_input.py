@@ -107,6 +107,42 @@ _MISTAKES = {
     lambda folder: _train(folder, BATCH_SIZ=8),
     "--gin.BATCH_SIZ: .*Did you mean 'BATCH_SIZE'",
   ),
+  'a name that a module lacks': (
+    'train',
+    lambda folder: [*_train(folder), '--gin.utils.DatasetConfg.seed=1'],
+    "matching 'utils.DatasetConfg'.*mean 'utils.DatasetConfig'",
+  ),
+  'a path without quotes of its own': (
+    'train',
+    lambda folder: [*_train(folder), '--gin.MODEL_DIR=runs/mine'],
+    r"""--gin.MODEL_DIR=runs/mine: .*--gin\.MODEL_DIR="'runs/mine'"\.""",
+  ),
+  'an argument that nothing binds': (
+    'train',
+    lambda folder: [
+      *_train(folder),
+      '--gin.train_script.train.trainer_cls=@trainer.Trainer()',
+    ],
+    "Trainer needs 'model', .* which nothing binds.*Bind Trainer.model, ",
+  ),
+  'a value of an experiment, in a dry run': (
+    'train',
+    lambda _: [
+      '--gin_file=gin/dss_cqa.gin',
+      '--dry_run',
+      '--gin.METHOD=finetun',
+    ],
+    "METHOD is 'finetun': .*Did you mean 'finetune'",
+  ),
+  'a fraction of an experiment, in a dry run': (
+    'train',
+    lambda _: [
+      '--gin_file=gin/dss_cqa.gin',
+      '--dry_run',
+      '--gin.FRACTION=1.5',
+    ],
+    'FRACTION is 1.5',
+  ),
   'a missing macro': (
     'train',
     lambda folder: _train(folder, 'finetune'),

@@ -122,3 +122,127 @@ def test_other_errors_pass():
     gin_utils.user_errors_end_the_process(),
   ):
     _ = 1 / 0
+
+
+@pytest.mark.parametrize('value', ['finetune', 'gpt-neox', 'x1'])
+def test_a_bare_word_is_a_string(gin_file, value):
+  gin_utils.parse_gin_flags([], [gin_file], [f'measure.unit = {value}'])
+  assert measure() == f'3 {value}'
+
+
+@pytest.mark.parametrize(
+  ('value', 'found'),
+  [
+    ('5', '5'),
+    ('1e-3', '0.001'),
+    ('-2', '-2'),
+    ('True', 'True'),
+    ('None', 'None'),
+    ("'a b'", 'a b'),
+    ('(1, 2)', '(1, 2)'),
+    ('@gin.singleton', None),
+  ],
+)
+def test_what_gin_can_read_is_what_it_is(gin_file, value, found):
+  gin_utils.parse_gin_flags(
+    [], [gin_file], [f'LENGTH = {value}', "measure.unit = 'm'"]
+  )
+  assert found is None or measure() == f'{found} m'
+
+
+@pytest.mark.parametrize(
+  ('value', 'message'),
+  [
+    ('runs/mine', r"""--gin\.LENGTH="'runs/mine'"\.$"""),
+    ('gs://a/b', r"""--gin\.LENGTH="'gs://a/b'"\.$"""),
+    ('two words', r"""--gin\.LENGTH="'two words'"\.$"""),
+    ('true', r"""Give --gin\.LENGTH=True, or --gin\.LENGTH="'true'" for"""),
+    ('NONE', r'Give --gin\.LENGTH=None, or'),
+    ('{1: ', 'opened in a file or a'),
+  ],
+)
+def test_a_value_that_gin_cannot_read_is_corrected(gin_file, value, message):
+  with pytest.raises(errors.UserError, match=message):
+    gin_utils.parse_gin_flags([], [gin_file], [f'LENGTH = {value}'])
+
+
+_IMPORTS = 'from __gin__ import dynamic_registration\nfrom t5x import utils\n'
+
+
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [
+    (
+      "utils.DatasetConfg.split = 'x'",
+      r"(?s)utils\.DatasetConfg: the module t5x\.utils has no 'DatasetConfg'\."
+      r" Did you mean 'DatasetConfig'\?.*mine\.gin.*line 3",
+    ),
+    (
+      'LENGTH = @utils.get_datset()',
+      r"get_datset: the module t5x\.utils has no .*mean 'get_dataset'\?",
+    ),
+    (
+      'trainer.Trainer.num_microbatches = 1',
+      r"(?s)'trainer' was not provided by an import.*Add the import to the",
+    ),
+  ],
+)
+def test_a_name_that_a_module_lacks_is_refused(tmp_path, line, message):
+  mine = tmp_path / 'mine.gin'
+  mine.write_text(_IMPORTS + line + '\n')
+  with pytest.raises(errors.UserError, match=message):
+    gin_utils.parse_gin_flags([], [str(mine)], [])
+
+
+def test_a_mistake_within_an_imported_module_passes(tmp_path, monkeypatch):
+  (tmp_path / 'has_a_mistake.py').write_text('import os\nos.no_such\n')
+  monkeypatch.syspath_prepend(tmp_path)
+  mine = tmp_path / 'mine.gin'
+  mine.write_text(
+    'from __gin__ import dynamic_registration\nimport has_a_mistake\n'
+  )
+  with pytest.raises(AttributeError, match="'os' has no attribute 'no_such'"):
+    gin_utils.parse_gin_flags([], [str(mine)], [])
+
+
+@gin.configurable
+def uses_a_function_wrongly():
+  return _needs_two(1)
+
+
+def _needs_two(first, second):
+  return first, second
+
+
+@gin.configurable
+class Ruler:
+  def __init__(self, length, *, unit):
+    self.length, self.unit = length, unit
+
+
+@pytest.mark.parametrize(
+  ('function', 'message'),
+  [
+    (
+      measure,
+      "measure needs 'length', which nothing binds. Bind measure.length",
+    ),
+    (Ruler, "Ruler needs 'length', which nothing binds. Bind Ruler.length in"),
+  ],
+)
+def test_an_argument_that_nothing_binds_is_named(function, message, capsys):
+  with (
+    pytest.raises(SystemExit) as stop,
+    gin_utils.user_errors_end_the_process(),
+  ):
+    function()
+  assert stop.value.code == 2
+  assert message in capsys.readouterr().err
+
+
+def test_a_call_in_the_code_that_lacks_arguments_passes():
+  with (
+    pytest.raises(TypeError, match='_needs_two'),
+    gin_utils.user_errors_end_the_process(),
+  ):
+    uses_a_function_wrongly()

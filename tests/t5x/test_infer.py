@@ -3,11 +3,15 @@
 import functools
 import json
 import re
+import shutil
 
+import jax
 import pytest
 
+import gin
 from t5x import checkpoints, errors, infer
 from t5x import data as data_lib
+from t5x.files import folder_lock
 from t5x.inference import results
 from tests.t5x import small_models, toy_task
 
@@ -163,3 +167,93 @@ def test_chunks_after_a_gap_do_not_count(tmp_path):
 def test_a_row_of_nested_aux_values():
   aux = {'scores': [1, 2], 'deep': {'tokens': [[3, 4], [5, 6]]}}
   assert results.row_of(aux, 1) == {'scores': 2, 'deep': {'tokens': [5, 6]}}
+
+
+class _Killed(Exception):
+  """Stands for a kill in a chunk that is not complete."""
+
+
+def _unfinished(run_folder, output_dir):
+  """Infers on two chunks, and stops within the third."""
+  written = []
+
+  def write(*args, **options):
+    if len(written) == 2:
+      raise _Killed
+    written.append(args[0])
+    infer.write_inferences_to_file(*args, **options)
+
+  with pytest.raises(_Killed):
+    _infer(run_folder, output_dir, write_fn=write)
+  assert len(list(output_dir.glob('tmp-*/*-chunk?????'))) == 2
+
+
+def test_an_inference_goes_on_with_its_own_weights_alone(run_folder, tmp_path):
+  """Other ones under the same name would make a file of two models."""
+  copy, out = tmp_path / 'run', tmp_path / 'out'
+  shutil.copytree(run_folder, copy)
+  _unfinished(copy, out)
+  shutil.rmtree(copy)
+  small_models.save(_Other(), copy, [3])
+  with pytest.raises(
+    errors.UserError, match=r'weights: \'\w+\' there'
+  ) as raised:
+    _infer(copy, out)
+  assert 'content' not in str(raised.value)
+  # The same bytes, copied again at another time, are the same weights.
+  shutil.rmtree(copy)
+  shutil.copytree(run_folder, copy)
+  _infer(copy, out)
+  assert len(_lines(out / _MERGED.format('predict'))) == toy_task.ROWS['test']
+
+
+class _Other(small_models.EchoModel):
+  """Starts from another number."""
+
+  def get_initial_variables(self, rng, *args, **options):
+    return super().get_initial_variables(
+      jax.random.fold_in(rng, 1), *args, **options
+    )
+
+
+def test_an_inference_goes_on_with_its_own_rows_alone(
+  run_folder, tmp_path, monkeypatch
+):
+  _unfinished(run_folder, tmp_path)
+  texts = toy_task.texts
+  monkeypatch.setattr(
+    toy_task, 'texts', lambda split: [(i[::-1], t) for i, t in texts(split)]
+  )
+  with pytest.raises(errors.UserError, match='content/toy_backwards: '):
+    _infer(run_folder, tmp_path)
+
+
+def test_an_inference_goes_on_with_its_own_configuration_alone(
+  run_folder, tmp_path
+):
+  try:
+    gin.clear_config()
+    gin.parse_config('TEMPERATURE = 0.0')
+    _unfinished(run_folder, tmp_path)
+    gin.parse_config('TEMPERATURE = 1.0')
+    with pytest.raises(
+      errors.UserError,
+      match=r"configuration/TEMPERATURE: '0\.0' there, '1\.0' now",
+    ):
+      _infer(run_folder, tmp_path)
+    gin.parse_config('TEMPERATURE = 0.0')
+    _infer(run_folder, tmp_path)
+  finally:
+    gin.clear_config()
+
+
+def test_a_folder_that_another_process_infers_into_is_refused(
+  run_folder, tmp_path
+):
+  with (
+    folder_lock.writing(str(tmp_path), 'writer-jsonl-00000-of-00001.json'),
+    pytest.raises(errors.UserError, match='no other process writes to'),
+  ):
+    _infer(run_folder, tmp_path)
+  with folder_lock.writing(str(tmp_path), 'writer-jsonl-00001-of-00002.json'):
+    _infer(run_folder, tmp_path)

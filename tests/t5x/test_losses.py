@@ -226,3 +226,15 @@ def test_is_argmax_agrees_with_argmax_also_on_ties_and_nan():
   found = losses.is_argmax(jnp.asarray(logits), jnp.asarray(targets))
   np.testing.assert_array_equal(found, expected)
   assert 0 < expected.sum() < len(expected)
+
+
+def test_padding_is_no_sequence_even_if_it_has_weight():
+  batch = {
+    'decoder_target_tokens': jnp.array([[5, 6, 7, 8]]),
+    'decoder_loss_weights': jnp.ones((1, 4)),
+    'decoder_segment_ids': jnp.array([[1, 1, 0, 0]]),
+  }
+  factor, weights = losses.get_loss_normalizing_factor_and_weights(
+    'AVERAGE_PER_SEQUENCE', batch
+  )
+  assert factor == 1 and weights.tolist() == [[0.5, 0.5, 0, 0]]

@@ -25,8 +25,11 @@ def _port():
     return s.getsockname()[1]
 
 
-def _start(folder, count=2, devices=2, **options):
-  """Starts `count` processes of a small run; each logs to a file."""
+def _start(folder, count=2, devices=2, last=None, **options):
+  """Starts `count` processes of a small run; each logs to a file.
+
+  `last` are options of the last process alone.
+  """
   port = _port()
   started = []
   for i in range(count):
@@ -35,6 +38,7 @@ def _start(folder, count=2, devices=2, **options):
       'slow_steps': True,
       'snapshot_period': 0,
       **options,
+      **((last or {}) if i == count - 1 else {}),
     }
     if count > 1:
       given['distributed'] = [f'localhost:{port}', count, i]
@@ -97,6 +101,22 @@ def test_two_processes_stop_together_and_one_goes_on_as_if_alone(tmp_path):
   np.testing.assert_allclose(
     _parameters(folder, 60), _parameters(straight, 60), rtol=1e-5, atol=1e-6
   )
+
+
+def test_two_processes_that_read_other_rows_end_before_the_first_step(tmp_path):
+  """Equal in their number and lengths; the data's digests tell them apart."""
+  folder = tmp_path / 'run'
+  started = _start(folder, total_steps=4, last={'other_rows': True})
+  assert _codes(started) == [2, 2], _log(folder) + _log(folder, 1)
+  for i in range(2):
+    assert 'The experiment of process 1 is not that of process 0' in (
+      _log(folder, i)
+    )
+    assert re.search(
+      r'process 1: "toy_backwards": "[0-9a-f]{16}"', _log(folder, i)
+    )
+    assert 'step 1\n' not in _log(folder, i)
+  assert not checkpoints.all_steps(folder)
 
 
 def _predictions(folder):

@@ -60,7 +60,8 @@ def test_a_rule_that_matches_nothing_is_an_error_if_strict():
   loose = state_utils.apply_assignment_map(
     CHECKPOINT, MODEL, rules, require_all_rules_match=False
   )
-  assert loose == {'target': {'head': 3}}
+  # Nothing names these leaves, so they stay.
+  assert loose == CHECKPOINT
 
 
 def test_a_misspelt_source_gets_a_suggestion():

@@ -10,6 +10,7 @@ import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import gin
 import t5x.eval
@@ -25,6 +26,7 @@ _FUNCTIONS = {
   'eval': t5x.eval.evaluate,
   'finetune': t5x.train.train,
   'infer': t5x.infer.infer,
+  'infer_from_tfexample_file': t5x.infer.infer,
   'precompile': t5x.precompile.precompile,
   'pretrain': t5x.train.train,
 }
@@ -133,6 +135,7 @@ from t5x.examples.t5 import network
 
 include 't5x/configs/runs/eval.gin'
 
+SPLIT = 'validation'
 utils.RestoreCheckpointConfig.mode = 'all'
 network.T5Config.float32_attention_logits = True
 models.EncoderDecoderModel.predict_batch_with_aux.num_decodes = 2
@@ -153,6 +156,10 @@ models.EncoderDecoderModel.predict_batch_with_aux:
   num_decodes = 4
   return_all_decodes = True
 """
+_OWN_TFEXAMPLES = """
+include 't5x/configs/runs/infer_from_tfexample_file.gin'
+FEATURE_LENGTHS = {'inputs': 10, 'targets': 6}
+"""
 _OWN_PRECOMPILE = """
 from __gin__ import dynamic_registration
 
@@ -171,6 +178,7 @@ _OWN = {
   'finetune': _OWN_FINETUNE,
   'eval': _OWN_EVAL,
   'infer': _OWN_INFER,
+  'infer_from_tfexample_file': _OWN_TFEXAMPLES,
   'precompile': _OWN_PRECOMPILE,
 }
 
@@ -305,6 +313,37 @@ def test_infer_writes_all_beams_and_their_scores(
     assert row['aux']['scores'] == sorted(row['aux']['scores'])
 
 
+def test_texts_of_tfexamples_are_answered(workplace, pretrained, tmp_path):
+  file = tmp_path / 'part-0.tfrecord'
+  asked = ['one', 'two', 'three']
+  with tf.io.TFRecordWriter(str(file)) as writer:
+    for text in asked:
+      value = tf.train.Feature(
+        bytes_list=tf.train.BytesList(value=[text.encode()])
+      )
+      features = tf.train.Features(feature={'question': value})
+      example = tf.train.Example(features=features)
+      writer.write(example.SerializeToString())
+  options = {
+    'TF_EXAMPLE_FILE_PATHS': [str(tmp_path / 'part-*.tfrecord')],
+    'TF_EXAMPLE_FILE_TYPE': 'tfrecord',
+    'INPUTS_KEY': 'question',
+    'CHECKPOINT_PATH': str(pretrained),
+    'INFER_OUTPUT_DIR': str(tmp_path / 'i'),
+  }
+  _run('infer_from_tfexample_file', workplace, **options)
+  (answers,) = (tmp_path / 'i').glob('infer_*-predict.jsonl-00000-of-00001')
+  assert [
+    row['inputs']['inputs_pretokenized'] for row in _lines(answers)
+  ] == asked
+  for option, value, message in (
+    ('TF_EXAMPLE_FILE_TYPE', 'recordio', "expected 'tfrecord'"),
+    ('TF_EXAMPLE_FILE_PATHS', ['no-such-*'], "'no-such-\\*' matches no file"),
+  ):
+    with pytest.raises(errors.UserError, match=message):
+      _run('infer_from_tfexample_file', workplace, **options | {option: value})
+
+
 def test_precompile_compiles_the_step_of_the_run(
   workplace, pretrained, tmp_path
 ):
@@ -317,3 +356,30 @@ def test_precompile_compiles_the_step_of_the_run(
   assert costs['argument_bytes'] > 0
   assert 'stablehlo' in (tmp_path / 'lowered_hlo.txt').read_text()
   assert programs() == before
+
+
+_EXAMPLES = sorted(
+  path.relative_to(_ROOT)
+  for path in (_ROOT / 't5x/examples/t5/t5_1_1/examples').glob('*.gin')
+)
+
+
+@pytest.mark.parametrize('file', _EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_asks_for_a_folder_alone(file):
+  with entry_points.main_module(t5x.train):
+    entry_points.parse([file], MODEL_DIR='there')
+    module = gin.query_parameter('MIXTURE_OR_TASK_MODULE/macro.value')
+    layers = gin.query_parameter('network.T5Config.num_encoder_layers')
+    for name in ('train', 'train_eval'):
+      cfg = gin.get_configurable(f'{name}/utils.DatasetConfig')()
+      assert cfg.module == module == 't5.data.mixtures'
+  assert layers == 12
+
+
+def test_the_local_tiny_model_is_the_tiny_one():
+  def text(file):
+    with entry_points.main_module(t5x.train):
+      entry_points.parse([file])
+      return re.sub(r'(?m)^#.*\n', '', gin.config_str())
+
+  assert text('t5x/examples/t5/local_tiny.gin') == text(entry_points.TINY)

@@ -1,11 +1,14 @@
-"""Tests of t5x.train: runs that have no steps left."""
+"""Tests of t5x.train: no steps left, evaluations that fail, one writer."""
 
+import json
 import re
 
 import pytest
+import seqio
 
 from t5x import checkpoints
 from t5x.errors import UserError
+from t5x.files import folder_lock
 from tests.t5x import small_run
 
 
@@ -68,3 +71,56 @@ def test_a_finished_run_says_that_it_is_done(finished, capsys):
     r' steps; to train again, give another MODEL_DIR\.',
     capsys.readouterr().err,
   )
+
+
+class _FailsOnce(seqio.JSONLogger):
+  """Fails where the metrics of a step are computed, the first time."""
+
+  failed = False
+
+  def __call__(self, *, step, **results):
+    if step == 4 and not type(self).failed:
+      type(self).failed = True
+      raise RuntimeError('a prediction that no one expected')
+    super().__call__(step=step, **results)
+
+
+@pytest.mark.parametrize('total_steps', [4, 8])
+def test_an_evaluation_whose_metrics_fail_is_repeated(
+  total_steps, tmp_path, monkeypatch
+):
+  """At the end of a run, and in the middle, where training went on."""
+  monkeypatch.setattr(_FailsOnce, 'failed', False)
+  options = {
+    'total_steps': total_steps,
+    'eval_period': 4,
+    'evaluate': True,
+    'devices': 1,
+    'logger_cls': [_FailsOnce],
+  }
+  with pytest.raises(ValueError, match='a prediction that no one expected'):
+    small_run.call(tmp_path, **options)
+  # A later checkpoint would be one that never evaluates step 4.
+  assert max(checkpoints.all_steps(tmp_path)) == 4
+  assert not (tmp_path / 'evaluated_step').exists()
+  small_run.call(tmp_path, **options)
+  path = tmp_path / 'inference_eval' / 'toy_backwards-metrics.jsonl'
+  lines = path.read_text(encoding='utf-8').splitlines()
+  steps = [json.loads(line)['step'] for line in lines]
+  assert steps == list(range(4, total_steps + 1, 4))
+  assert (tmp_path / 'evaluated_step').read_text().strip() == str(total_steps)
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(tmp_path):
+  (tmp_path / 'config.gin').write_text('# of the other run')
+  with (
+    folder_lock.writing(str(tmp_path)),
+    pytest.raises(UserError, match='no other process writes to'),
+  ):
+    small_run.call(
+      tmp_path,
+      total_steps=4,
+      devices=1,
+      summarize_config_fn=lambda *_: pytest.fail('wrote its configuration'),
+    )
+  assert [path.name for path in tmp_path.iterdir()] == ['config.gin']

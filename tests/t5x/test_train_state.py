@@ -8,7 +8,7 @@ from flax.core import FrozenDict
 from flax.linen import partitioning as flax_partitioning
 from jax.sharding import PartitionSpec
 
-from t5x import adafactor, optimizers, train_state
+from t5x import adafactor, errors, optimizers, train_state
 
 P = PartitionSpec
 
@@ -111,3 +111,18 @@ def test_an_inference_state_has_no_optimizer():
   assert set(state.state_dict()['state']) == {'step'}
   fresh = train_state.InferenceState.create(variables())
   same(fresh.restore_state(state.state_dict()), state)
+
+
+@pytest.mark.parametrize('what', ['one', 'all'])
+def test_a_parameter_without_names_of_axes_is_named(what):
+  made = variables()
+  made['params']['bias'] = np.zeros(3, np.float32)
+  if what == 'all':
+    del made['params_axes']
+  for state in (
+    train_state.FlaxOptimTrainState.create(adafactor.Adafactor(), made),
+    train_state.InferenceState.create(made),
+  ):
+    name = 'bias' if what == 'one' else 'mlp/kernel'
+    with pytest.raises(errors.UserError, match=f'parameter {name} has no name'):
+      state.as_logical_axes()

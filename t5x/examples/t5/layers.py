@@ -4,6 +4,7 @@ from t5x.examples.t5.attention import (
   MultiHeadDotProductAttention,
   dot_product_attention,
 )
+from t5x.examples.t5.cache_slices import dynamic_vector_slice_in_dim
 from t5x.examples.t5.dense import DenseGeneral, Embed, LayerNorm, MlpBlock
 from t5x.examples.t5.masks import (
   combine_biases,
@@ -27,6 +28,7 @@ __all__ = [
   'combine_biases',
   'combine_masks',
   'dot_product_attention',
+  'dynamic_vector_slice_in_dim',
   'make_attention_mask',
   'make_causal_mask',
   'make_decoder_mask',

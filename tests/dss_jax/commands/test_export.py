@@ -1,11 +1,14 @@
 """What `dss export` refuses. What it writes is in tests/test_commands.py."""
 
+import json
 import pathlib
 
 import pytest
+import tokenizers
 
-from dss_jax import cli
-from tests import golden_data
+from dss_jax import cli, mixtures
+from dss_jax.commands import export
+from tests import golden_data, small_vocabularies
 
 _CHECKPOINT = pathlib.Path(golden_data.__file__).parent / 'golden/hf_1_1/model'
 _GIN = '--gin_file=gin/dss_cqa.gin'
@@ -63,3 +66,49 @@ def test_a_vocabulary_that_is_no_sentencepiece_is_refused(tmp_path, capsys):
   said = _refused(capsys, _CHECKPOINT, out, f'--gin_file={letters}')
   assert 'found ByteVocabulary' in said
   assert not out.exists()
+
+
+@pytest.mark.parametrize(
+  ('ids', 'expected'),
+  [
+    ({'pad_id': -1, 'unk_id': 0}, 'padding is not 0'),
+    ({'eos_id': 3}, 'expected the end piece with id 1'),
+  ],
+)
+def test_a_vocabulary_with_other_ids_is_refused(
+  ids, expected, tmp_path, capsys
+):
+  vocabulary = small_vocabularies.made(vocab_size=400, **ids)
+  other = tmp_path / 'other.gin'
+  other.write_text(
+    'from __gin__ import dynamic_registration\n'
+    "include 'gin/dss_cqa.gin'\n"
+    'import seqio\n'
+    'VOCABULARY = @seqio.SentencePieceVocabulary()\n'
+    'seqio.SentencePieceVocabulary.sentencepiece_model_file ='
+    f" '{vocabulary.sentencepiece_model_file}'\n"
+  )
+  out = tmp_path / 'out'
+  said = ' '.join(
+    _refused(capsys, _CHECKPOINT, out, f'--gin_file={other}').split()
+  )
+  assert expected in said and vocabulary.sentencepiece_model_file in said
+  assert not out.exists()
+
+
+def test_the_tokenizer_is_told_how_the_data_set_was_tokenized(tmp_path):
+  vocabulary = mixtures.sample_vocabulary()
+  ids = {}
+  for data_set in ('cqa', 'esnli', 'custom', None):
+    folder = tmp_path / str(data_set)
+    folder.mkdir()
+    export._write_tokenizer(vocabulary, folder, data_set)
+    there = json.loads((folder / 'tokenizer_config.json').read_text())
+    assert there['split_special_tokens']
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / 'tokenizer.json'))
+    tokenizer.encode_special_tokens = there['split_special_tokens']
+    ids[data_set] = tokenizer.encode('A dog.</s>A <pad>').ids
+  spelled_out = [*vocabulary.encode('A dog.</s>A <pad>'), 1]
+  assert ids['cqa'] == ids[None] == spelled_out
+  in_parts = [vocabulary.encode(part) for part in ('A dog.', 'A <pad>')]
+  assert ids['esnli'] == ids['custom'] == [*in_parts[0], 1, *in_parts[1], 1]

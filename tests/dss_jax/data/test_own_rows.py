@@ -7,7 +7,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from dss_jax import errors
+from dss_jax import errors, sample
 from dss_jax.data import own_rows
 
 
@@ -111,9 +111,9 @@ def test_parquet_is_read_with_lists_and_missing_values(tmp_path):
      r"row 1: expected the column 'input' \(input\), found only inputs, label\."
      r" Did you mean 'inputs'\? Add it, or say with COLUMNS"),
     ({'input': ['a'] * 9, 'label': [{'x': 1}] * 9},
-     "row 1: expected 'label' to be a text, found {'x': 1}. Correct it"),
+     "row 1: expected 'label' to be a text, found struct<x: int64>. Correct"),
     ({'input': [b'a'] * 9, 'label': ['b'] * 9},
-     "row 1: expected 'input' to be a text, found b'a'"),
+     "row 1: expected 'input' to be a text, found binary"),
     ({'input': ['a', '  ', 'b'], 'label': ['b'] * 3},
      "row 2: expected a text in 'input', found none. Write one or remove"),
     ({'input': [], 'label': []}, 'expected rows, found none. Write at least'),
@@ -183,8 +183,9 @@ ROWS = [row(n) for n in range(20)]
     (edited(ROWS, 16, '{"input": '), {}, r'rows\.jsonl, line 17: .*JSON'),
     (edited(ROWS, 2, '[1]'), {}, 'line 3: expected a JSON object'),
     (edited(ROWS, 3, '{"label": "3"}'), {}, "line 4: .*'input', found none"),
-    (edited(ROWS, 3, json.dumps(row(3, label=True))), {}, 'line 4: .*True'),
-    (b'', {}, 'found an empty file'),
+    (edited(ROWS, 3, json.dumps(row(3, label={'a': 1}))), {},
+     "line 4: expected 'label' to be a text, found {'a': 1}"),
+    (b'', {}, 'expected rows, found none'),
     (b'{"input": "a"}\n{"input": "\xe9"}', {}, 'line 2: expected UTF-8'),
     (edited(ROWS, 0, json.dumps(ROWS[0])), {'columns': {'input': 'inputs'}},
      "expected the column 'inputs'.*Did you mean 'input'?"),
@@ -233,3 +234,203 @@ def test_names_follow_content_and_options_not_the_place(write):
   assert own_rows.fingerprint(one) != own_rows.fingerprint(
     own_rows.OwnData(write(ROWS[1:], 'fewer.jsonl'))
   )
+
+
+def all_rows(release):
+  return sorted(
+    (row for rows in release.splits.values() for row in rows),
+    key=lambda row: int(row.input.split()[1]),
+  )
+
+
+def missing_values(rows, form):
+  """Writes rows with holes as people's tools write them."""
+  nan = float('nan')
+  if form == 'jsonl':
+    return '\n'.join(map(json.dumps, rows))
+  if form == 'json':
+    return json.dumps(rows)
+  if form == 'default=str':
+    return '\n'.join(
+      json.dumps({k: '<NA>' if v is nan or v != v else v for k, v in r.items()})
+      for r in rows
+    )
+  names = list(rows[0])
+  lines = [','.join(str(row[name]) for name in names) for row in rows]
+  return '\n'.join([','.join(names), *lines])
+
+
+@pytest.mark.parametrize('form', ['jsonl', 'json', 'default=str', 'csv'])
+def test_what_is_missing_is_no_word(tmp_path, form):
+  nan = float('nan')
+  rows = [
+    {'input': f'case {n}', 'label': nan if n == 1 else n,
+     'rationale': nan if n < 6 else f'since {n}', 'id': nan}
+    for n in range(12)
+  ]  # fmt: skip
+  path = tmp_path / f'rows.{form if form in ("csv", "json") else "jsonl"}'
+  path.write_text(missing_values(rows, form))
+  found = all_rows(own_rows.read(own_rows.OwnData(str(path))))
+  assert [row.label for row in found] == ['0', '', *map(str, range(2, 12))]
+  assert [row.rationale for row in found[:7]] == [''] * 6 + ['since 6']
+  assert {row.id for row in found} == {f'rows-{n}' for n in range(12)}
+
+
+def test_what_is_missing_in_parquet_is_no_word(tmp_path):
+  path = write_parquet(
+    tmp_path / 'rows.parquet',
+    {
+      'input': [f'case {n}' for n in range(12)],
+      'label': pyarrow.array([1.0, None, float('nan'), *[2.0] * 9]),
+      'rationale': [['nan', 'since'], ['None'], *[None] * 10],
+    },
+  )
+  found = all_rows(own_rows.read(own_rows.OwnData(path)))
+  assert [row.label for row in found[:4]] == ['1', '', '', '2']
+  assert [row.rationale for row in found[:3]] == ['since', '', '']
+
+
+def test_a_label_none_must_be_said_to_be_a_class(write):
+  path = write([{'input': f'case {n}', 'label': 'None'} for n in range(9)])
+  with pytest.raises(errors.DataError, match='list it in CLASSES'):
+    own_rows.read(own_rows.OwnData(path))
+  own = own_rows.OwnData(path, classes=['None', 'nan'])
+  assert {row.label for row in all_rows(own_rows.read(own))} == {'None'}
+
+
+@pytest.mark.parametrize(
+  ('classes', 'labels', 'expected'),
+  [
+    ([0, 1], [0, 1.0, '1', '1.0'], ['0', '1', '1', '1']),
+    (['0', '1'], [0, 1.0, '1', '01'], ['0', '1', '1', '1']),
+    ([True, False], [True, 'True', 'FALSE', False],
+     ['true', 'true', 'false', 'false']),
+    (['True', 'False'], [True, 'true', 'False', False],
+     ['True', 'True', 'False', 'False']),
+    (['1.50', 'nan'], [1.5, 'nan', '1.5', ''], ['1.50', 'nan', '1.50', '']),
+  ],
+)  # fmt: skip
+def test_labels_and_classes_may_be_numbers_and_truth_values(
+  write, classes, labels, expected
+):
+  rows = [
+    {'input': f'case {n}', 'label': label, 'teacher_label': label}
+    for n, label in enumerate(labels * 3)
+  ]
+  own = own_rows.OwnData(write(rows), classes=classes)
+  found = all_rows(own_rows.read(own))
+  assert [row.label for row in found] == expected * 3
+  assert [row.teacher_label for row in found] == expected * 3
+
+
+@pytest.mark.parametrize(
+  ('classes', 'message'),
+  [
+    ('yes', "CLASSES is 'yes': expected a list"),
+    ([1, '1.0'], "1 and '1.0': expected each class once"),
+    (['a', ''], "CLASSES has ''"),
+    ([None], 'CLASSES has None'),
+    ([['a']], 'CLASSES has .*expected a text, a number'),
+  ],
+)
+def test_classes_that_are_none_are_refused(classes, message):
+  with pytest.raises(errors.DataError, match=message):
+    own_rows.OwnData('rows.jsonl', classes=classes)
+
+
+def test_a_label_of_no_class_is_refused(write):
+  path = write([{'input': 'case 1', 'label': True}])
+  with pytest.raises(errors.DataError, match="one of 1, 0, found 'true'"):
+    own_rows.OwnData(path, classes=[1, 0])
+    own_rows.read(own_rows.OwnData(path, classes=[1, 0]))
+
+
+def test_shards_are_one_table_whose_name_is_their_content(write, tmp_path):
+  folder = tmp_path / 'shards'
+  folder.mkdir()
+  one = write(ROWS[:9], 'shards/part-0.jsonl')
+  two = write(ROWS[9:], 'shards/part-1.jsonl')
+  (folder / 'part-2.jsonl').touch()
+  for location in (folder, f'{folder}/part-*.jsonl'):
+    own = own_rows.OwnData(str(location))
+    release = own_rows.read(own)
+    found = {
+      row.input: row.id for rows in release.splits.values() for row in rows
+    }
+    assert found[ROWS[8]['input']] == 'part-0-8'
+    assert found[ROWS[9]['input']] == 'part-1-9'
+    assert len(found) == len(ROWS)
+    places = {place for where in release.places.values() for place in where}
+    assert {f'{one}, line 9', f'{two}, line 1'} < places
+  before = own_rows.fingerprint(own), own_rows.state(own)
+  write([row(9, label='other'), *ROWS[10:]], 'shards/part-1.jsonl')
+  assert own_rows.fingerprint(own) != before[0]
+  assert own_rows.state(own) != before[1]
+
+
+def test_the_columns_of_all_shards_are_looked_at(write, tmp_path):
+  (tmp_path / 'shards').mkdir()
+  write([{'input': 'a'}], 'shards/a.jsonl')
+  write([{'input': 'b', 'answer': 'x'}], 'shards/b.jsonl')
+  options = {'columns': {'label': 'answer'}}
+  assert len(own_rows.read_one(str(tmp_path / 'shards'), **options)) == 2
+  with pytest.raises(errors.DataError, match='found only input, answer'):
+    own_rows.read_one(str(tmp_path / 'shards'), {'label': 'answers'})
+
+
+@pytest.mark.parametrize('name', ['rows.csv', 'rows.tsv'])
+def test_another_delimiter_is_hinted_at(tmp_path, name):
+  path = tmp_path / name
+  path.write_text('input;label\na;b\n')
+  with pytest.raises(errors.DataError, match="has ';' between names, where a"):
+    own_rows.read(own_rows.OwnData(str(path)))
+
+
+def test_a_missing_column_is_told_with_those_that_are_there(write):
+  path = write([{'input': f'{n}', 'lable': 'a', 'why': 'b'} for n in range(9)])
+  with pytest.raises(
+    errors.DataError,
+    match=r"with a label, .* are input, lable, why\. Did you mean 'lable'",
+  ):
+    own_rows.read(own_rows.OwnData(path), ('label',))
+  with pytest.raises(errors.DataError, match="Did you mean 'input'"):
+    own_rows.read(own_rows.OwnData(path, columns={'input': 'inpt'}))
+
+
+@pytest.mark.parametrize('split', ['validation', 'test'])
+def test_a_split_that_evaluation_could_not_use_is_named(write, tmp_path, split):
+  train = write(ROWS)
+  copied = write(ROWS, 'copied.jsonl')
+  blank = write([{'input': 'a'}, {'input': 'b'}], 'blank.jsonl')
+  empty = tmp_path / 'empty.jsonl'
+  empty.touch()
+  for path, message in (
+    (train, f'{split.upper()} is .* expected other rows than those of DATA'),
+    (copied, f'{split.upper()} is .* expected other rows than those of DATA'),
+    (str(empty), 'empty.jsonl: expected rows, found none'),
+    (blank, f'blank.jsonl: expected {split} rows with a label, found none'),
+  ):
+    own = own_rows.OwnData(train, **{split: path})
+    with pytest.raises(errors.DataError, match=message):
+      own_rows.read(own, ('label',))
+
+
+def test_a_check_reads_what_changed_and_nothing_else(write, monkeypatch):
+  own = own_rows.OwnData(write(ROWS))
+  own_rows.check(own, ('label',))
+  with monkeypatch.context() as patched:
+    patched.setattr(own_rows, 'read', None)
+    own_rows.check(own, ('label',))
+  write([*ROWS, {'input': ''}])
+  with pytest.raises(errors.DataError, match='line 21: expected a text'):
+    own_rows.check(own, ('label',))
+
+
+def test_own_rows_are_told_from_the_published_layout(tmp_path, write):
+  assert own_rows.is_own(write(ROWS))
+  assert own_rows.is_own(str(tmp_path))
+  assert own_rows.is_own(f'{tmp_path}/*.jsonl')
+  assert own_rows.is_own('gone.csv.gz')
+  assert not own_rows.is_own('gone.zip')
+  assert not own_rows.is_own(f'{sample.DATA_DIR}')
+  assert not own_rows.is_own(f'{sample.DATA_DIR}/cqa')

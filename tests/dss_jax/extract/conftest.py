@@ -9,7 +9,7 @@ from dss_jax import cli
 
 # Without the extra `extract` there is nothing to test but its absence.
 collect_ignore_glob = (
-  [] if importlib.util.find_spec('aiohttp') else ['test_*.py']
+  [] if importlib.util.find_spec('aiohttp') else ['*test_*.py']
 )
 
 KEY = 'sk-0123456789abcdef-secret'

@@ -1,5 +1,6 @@
 """Tests of `dss extract` from its command line to its files."""
 
+import gzip
 import json
 import pathlib
 import re
@@ -8,7 +9,9 @@ import subprocess
 import sys
 import time
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from dss_jax import errors
 from dss_jax.data import own_rows, records
@@ -18,6 +21,7 @@ from tests.dss_jax.extract.conftest import KEY
 
 _ROOT = pathlib.Path(__file__).parents[3]
 FOLDER = pathlib.Path('runs/teachers/mine/cqa')
+OWN = pathlib.Path('runs/teachers/mine/custom/rows/train.jsonl')
 CQA = ('--data-set', 'cqa')
 
 
@@ -176,6 +180,58 @@ def test_rows_of_ones_own_need_no_labels(serve, extract, tmp_path, capsys):
   assert {r.id for r in records_read} == {f'mine-{n}' for n in range(10)}
 
 
+@pytest.mark.parametrize('form', ['csv', 'parquet', 'json', 'shards', 'gz'])
+def test_rows_of_ones_own_are_asked_about_in_every_form(
+  serve, extract, tmp_path, form
+):
+  _, url = serve()
+  nan = float('nan')
+  rows = [
+    {'input': f'Is it {n}?', 'label': nan if n == 1 else 2.0, 'more': [n]}
+    for n in range(6)
+  ]
+  name = {'shards': 'parts/*.jsonl', 'gz': 'a.jsonl.gz'}.get(form, f'a.{form}')
+  if form == 'csv':
+    lines = [f'{r["input"]},{r["label"]}' for r in rows]
+    (tmp_path / name).write_text('\n'.join(['input,label', *lines]))
+  elif form == 'parquet':
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / name)
+  elif form == 'json':
+    (tmp_path / name).write_text(json.dumps(rows, indent=1))
+  elif form == 'gz':
+    text = '\n'.join(map(json.dumps, rows))
+    (tmp_path / name).write_bytes(gzip.compress(text.encode()))
+  else:
+    (tmp_path / 'parts').mkdir()
+    rows_lib.write_json_lines(tmp_path / 'parts/a.jsonl', rows[:4])
+    rows_lib.write_json_lines(tmp_path / 'parts/b.jsonl', rows[4:])
+  prompt = _prompt_file(
+    tmp_path,
+    exemplars=[{'input': 'Ice?', 'rationale': 'It is.', 'label': 'no'}],
+  )
+  assert extract(name, '--prompt', prompt, url=url) == 0
+  found = _json_lines(OWN)
+  assert [row['input'] for row in found] == [row['input'] for row in rows]
+  # CSV has texts alone.
+  two = '2.0' if form == 'csv' else '2'
+  assert [row['label'] for row in found] == [two, '', *[two] * 4]
+  if form == 'shards':
+    assert [row['id'] for row in found][3:5] == ['a-3', 'b-4']
+
+
+def test_a_label_none_is_passed_on(serve, extract, tmp_path):
+  _, url = serve()
+  rows = [{'input': f'Is it {n}?', 'label': 'None'} for n in range(3)]
+  rows_lib.write_json_lines(tmp_path / 'mine.jsonl', rows)
+  prompt = _prompt_file(
+    tmp_path,
+    exemplars=[{'input': 'Ice?', 'rationale': 'It is.', 'label': 'no'}],
+  )
+  assert extract('mine.jsonl', '--prompt', prompt, url=url) == 0
+  found = _json_lines(OWN)
+  assert {row['label'] for row in found} == {'None'}
+
+
 def test_a_row_that_is_refused_is_reported_and_asked_again(
   serve, extract, write_release, capsys
 ):
@@ -287,11 +343,11 @@ def test_mistakes_of_the_service_are_told_at_once(
     (('sample', *CQA, '--samples', 2), 'expected a --temperature above 0'),
     (('sample', *CQA, '--param', 'n=2'), 'set by the command itself'),
     (('sample', *CQA, '--param', 'top_p'), 'expected NAME=VALUE'),
-    (('sample', *CQA, '--column', 'input=x'), 'a .jsonl file of your own'),
+    (('sample', *CQA, '--column', 'input=x'), 'a file of your own rows'),
     (('sample', *CQA, '--prompt', 'no.yaml'), 'Correct the path of --prompt'),
     (('sample', *CQA, '--prompt', 'half.json'), "expected the field 'rational"),
     (('rows.jsonl',), 'expected --prompt with a file'),
-    (('rows.jsonl', '--prompt', 'prompt.json'), 'found no such file'),
+    (('rows.jsonl', '--prompt', 'prompt.json'), "Did you mean 'own.jsonl'"),
     (('bad.jsonl', '--prompt', 'prompt.json'), 'bad.jsonl, line 2: expected'),
     (('own.jsonl', '--prompt', 'prompt.json'), "the column 'input'"),
     (('sample', *CQA, '--samples', 0), '0 is not in the range'),

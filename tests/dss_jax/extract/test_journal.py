@@ -28,7 +28,7 @@ ENTRY = journal.Entry(
 )
 
 _texts = st.text(max_size=20)
-_counts = st.integers(0, 2**70)
+_counts = st.integers(0, 2**53)
 _entries = st.builds(
   journal.Entry,
   split=_texts,

@@ -248,7 +248,10 @@ def _transformers_serve(folder):
 
 
 def test_a_real_server_answers(tmp_path):
-  """`transformers serve`: both endpoints, votes, resuming, a wrong model."""
+  """`transformers serve`: both endpoints, votes, resuming, a wrong model.
+
+  It takes a `response_format`, and passes over it: nothing is guessed then.
+  """
   arguments = ('sample', '--data-set', 'cqa', '--max-tokens', '16')
   with _transformers_serve(tmp_path) as (address, model):
     more = {'chat': (), 'completion': ('--samples', '2', '--temperature', '1')}
@@ -260,6 +263,11 @@ def test_a_real_server_answers(tmp_path):
         )  # fmt: skip
         shown = _finish(process)
       print(shown)
+    process = _start(
+      tmp_path, address, *arguments, '--structured', '--limit', '5',
+      teacher='json', model=model,
+    )  # fmt: skip
+    print(_finish(process))
     process = _start(tmp_path, address, *arguments, teacher='no', model='x')
     shown = process.communicate()[0]
     print(shown)
@@ -275,6 +283,11 @@ def test_a_real_server_answers(tmp_path):
     report = json.loads((folder / 'report.json').read_text())
     assert report['splits']['train']['completed'] == 10
     assert report['splits']['train']['cut'] == 10
+  folder = tmp_path / 'runs/teachers/json/cqa'
+  report = json.loads((folder / 'report.json').read_text())
+  for split in report['splits'].values():
+    assert split['completed'] == split['blank_labels'] == 5
+    assert split['blank_rationales'] == 5
 
 
 def test_training_finds_an_extraction_by_its_name(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dss_jax import errors
 from dss_jax.data import completions, row_formats
-from dss_jax.extract import prompts
+from dss_jax.extract import prompt_files, prompts
 
 PROMPT = {
   'instruction': 'Reason first.',
@@ -33,9 +33,9 @@ def write(tmp_path):
   return write
 
 
-@pytest.mark.parametrize('data_set', prompts.FILES)
+@pytest.mark.parametrize('data_set', prompt_files.FILES)
 def test_the_published_rule_reads_the_exemplars_answers(data_set):
-  prompt = prompts.packaged(data_set)
+  prompt = prompt_files.packaged(data_set)
   assert len(prompt.exemplars) >= 6
   labels = set()
   for exemplar, said in zip(
@@ -52,7 +52,7 @@ def test_the_published_rule_reads_the_exemplars_answers(data_set):
 
 
 def test_both_endpoints_are_asked_the_same(write):
-  prompt = prompts.load(write(PROMPT))
+  prompt = prompt_files.load(write(PROMPT))
   assert prompt.render('Is fire cold?', 'completion') == (
     'Reason first.\n\nQ: Is ice cold?\nA: It is frozen. So the answer is yes.'
     '\n\nQ: Is fire cold?\nA:'
@@ -67,16 +67,18 @@ def test_both_endpoints_are_asked_the_same(write):
 
 
 def test_braces_in_an_input_stay_as_they_are(write):
-  prompt = prompts.load(write(PROMPT))
+  prompt = prompt_files.load(write(PROMPT))
   asked = prompt.render('What is {label} and {x}?', 'chat')
   assert asked[-1]['content'] == 'Q: What is {label} and {x}?'
 
 
 def test_two_texts_are_shown_apart():
-  asked = prompts.packaged('esnli').render('A cat.</s>A dog.', 'completion')
+  asked = prompt_files.packaged('esnli').render(
+    'A cat.</s>A dog.', 'completion'
+  )
   assert asked.endswith('Premise: A cat.\nHypothesis: A dog.\nReasoning:')
   with pytest.raises(errors.DataError, match='expected an input of two texts'):
-    prompts.packaged('esnli').render('A cat.', 'chat')
+    prompt_files.packaged('esnli').render('A cat.', 'chat')
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,7 @@ def test_two_texts_are_shown_apart():
 def test_a_reply_is_read_by_the_files_own_format(
   write, reply, rationale, label
 ):
-  prompt = prompts.load(write(PROMPT))
+  prompt = prompt_files.load(write(PROMPT))
   assert prompt.parse(prompt.reply(reply)) == completions.Parsed(
     rationale, label
   )
@@ -119,12 +121,12 @@ def test_an_answer_in_the_format_is_read_back(rationale, label):
 @hypothesis.settings(max_examples=50, deadline=None)
 def test_any_reply_can_be_read(text):
   prompt = prompts.Prompt('', 'Q: {input}', PROMPT['answer'], (), ())
-  for found in (prompt, prompts.packaged('cqa')):
+  for found in (prompt, prompt_files.packaged('cqa')):
     found.parse(found.reply(text))
 
 
 def test_yaml_words_stay_texts(write):
-  prompt = prompts.load(
+  prompt = prompt_files.load(
     write(
       'question: "Q: {input}"\nanswer: "{rationale} Answer: {label}"\n'
       'exemplars:\n- input: Is it?\n  rationale: It is.\n  label: yes\n'
@@ -169,14 +171,14 @@ def _exemplar(**changes):
 )
 def test_a_mistake_in_a_prompt_file_is_named(write, found, message):
   with pytest.raises(errors.DataError, match=message):
-    prompts.load(write(found))
+    prompt_files.load(write(found))
 
 
 def test_a_missing_prompt_file_is_named(tmp_path):
   with pytest.raises(errors.DataError, match='Correct the path of --prompt'):
-    prompts.load(str(tmp_path / 'none.yaml'))
+    prompt_files.load(str(tmp_path / 'none.yaml'))
 
 
 def test_a_prompt_for_published_rows_must_follow_their_rule(write):
   with pytest.raises(errors.DataError, match='the rule of cqa finds again'):
-    prompts.load(write(PROMPT), 'cqa')
+    prompt_files.load(write(PROMPT), 'cqa')

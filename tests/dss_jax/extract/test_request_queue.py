@@ -4,14 +4,15 @@ import asyncio
 
 import tenacity
 
-from dss_jax.extract import client, request_queue
+from dss_jax.extract import request_queue
+from dss_jax.extract.api import failures
 
 
 def test_the_wait_is_what_the_server_asks_for_and_more():
   state = tenacity.RetryCallState(None, None, (), {})
   for wait, least in ((None, 0.0), (5.0, 5.0)):
     outcome = tenacity.Future(1)
-    outcome.set_exception(client.RetryableFailure('busy', wait))
+    outcome.set_exception(failures.RetryableFailure('busy', wait))
     state.outcome = outcome
     found = [request_queue._pause(state) for _ in range(20)]
     assert min(found) >= least

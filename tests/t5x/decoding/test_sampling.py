@@ -370,6 +370,38 @@ def test_a_frozen_cache_stays_frozen_and_counters_are_left_alone():
   assert by_default['a']['cache_index'].tolist() == [1, 1, 1]
   assert with_index['a']['cache_index'].tolist() == [2, 2, 2]
   assert with_index['a']['cached_bias'].tolist() == [1, 1, 1]
+  # This counter has a row for each sequence.
+  positions = {'a': {'position_embedder_index': jnp.ones(3)}}
+  mapped = decoding.cache_map(lambda x: x * 2, positions)
+  assert mapped['a']['position_embedder_index'].tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize('topp', [0.0, 0.3, 0.65, 1.0])
+def test_a_traced_topp_samples_what_a_number_does(topp):
+  model = HistoryModel()
+  prompts = jnp.zeros((2, 4), jnp.int32)
+
+  def sample(topp):
+    return temperature_sample(
+      prompts,
+      model.cache,
+      model,
+      EOS,
+      decode_rng=jax.random.key(3),
+      num_decodes=8,
+      topk=0,
+      topp=topp,
+    )
+
+  sequences, log_probs = sample(topp)
+  traced, traced_log_probs = jax.jit(sample)(jnp.float32(topp))
+  if topp in (0.3, 0.65):
+    np.testing.assert_array_equal(traced, sequences)
+    np.testing.assert_allclose(traced_log_probs, log_probs, rtol=1e-5)
+  # All tokens compete: ties between equal draws aside, the same spread.
+  assert np.isfinite(np.asarray(traced_log_probs)).all()
+  with pytest.raises(ValueError, match='at most one of topk and topp'):
+    temperature_sample(prompts, model.cache, model, EOS, topp=jnp.float32(0.5))
 
 
 def test_expansion_keeps_the_copies_of_a_row_side_by_side():

@@ -5,6 +5,7 @@ import pytest
 import seqio
 
 from t5x import errors, interactive_model
+from tests import small_vocabularies
 from tests.t5x import small_models, toy_task
 
 _EXAMPLE = {'inputs': 'ab', 'targets': 'xyz'}
@@ -129,3 +130,12 @@ def test_an_absent_checkpoint_is_refused(tmp_path):
     _model(
       tmp_path, checkpoint_path=str(tmp_path / 'nothing'), restore_mode='latest'
     )
+
+
+def test_a_vocabulary_without_the_engines_ids_is_refused(tmp_path):
+  table = small_models.TableModel()
+  table.output_vocabulary = small_vocabularies.made(eos_id=-1, bos_id=1)
+  with pytest.raises(errors.UserError, match=r'output vocabulary .* no end'):
+    _model(tmp_path, model=table)
+  # Texts without an end need none.
+  _model(tmp_path, model=table, add_eos=False)

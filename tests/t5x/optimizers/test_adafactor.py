@@ -242,7 +242,6 @@ def test_a_missing_learning_rate_is_reported():
     ((4, 6), HEURISTIC_RULE, (4,), (6,), (1,)),
     ((6, 4), HEURISTIC_RULE, (4,), (6,), (1,)),
     ((3, 6), HEURISTIC_RULE, (1,), (1,), (3, 6)),
-    ((2, 4, 6), HEURISTIC_RULE, (2, 4), (2, 6), (1,)),
     ((6,), HEURISTIC_RULE, (1,), (1,), (6,)),
     ((4, 6), None, (1,), (1,), (4, 6)),
     ((6, 4), (R, C), (6,), (4,), (1,)),
@@ -260,6 +259,18 @@ def test_what_is_kept_follows_the_rule(shape, rule, v_row, v_col, v):
   assert kept.v_col.shape == v_col
   assert kept.v.shape == v
   assert kept.m.shape == (1,)
+
+
+def test_three_dimensions_need_a_rule():
+  param = jnp.zeros((2, 4, 6))
+  with pytest.raises(errors.UserError, match=r'attention/w has .*\(2, 4, 6\)'):
+    adafactor.Adafactor().init_param_state(param, 'attention/w')
+  # Whole moments need none, and a stack of matrices has two of its own.
+  whole = adafactor.Adafactor(factored=False).init_param_state(param, 'w')
+  assert whole.v.shape == (2, 4, 6)
+  stacked = adafactor.Adafactor(min_dim_size_to_factor=4)
+  stacked.set_param_axes({'w': P('layers', 'embed', 'mlp')})
+  assert stacked.init_param_state(param, 'w').v_row.shape == (2, 4)
 
 
 def test_factored_false_keeps_whole_moments():

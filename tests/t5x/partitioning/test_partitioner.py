@@ -269,3 +269,20 @@ def test_a_misspelt_mesh_axis_is_refused():
     partitioning.PjitPartitioner(
       num_partitions=1, logical_axis_rules=[('mlp', 'modle')]
     )
+
+
+def test_a_backend_that_is_not_here_is_an_error_or_left():
+  partitioner = partitioning.PjitPartitioner(num_partitions=1, backend='tpu')
+  with pytest.raises(errors.UserError, match=r"backend: .*'tpu'.*'cpu'.*None"):
+    _ = partitioner.mesh
+  assert partitioner.leave_missing_backend() == 'tpu'
+  assert partitioner.mesh.devices.size == jax.device_count()
+  assert partitioner.leave_missing_backend() is None
+
+
+def test_the_standard_rules_are_a_list_of_pairs():
+  rules = partitioning.standard_logical_axis_rules(
+    additional_rules=(('expert', 'data'),)
+  )
+  assert isinstance(rules, list) and rules[-1] == ('expert', 'data')
+  assert ('mlp', 'model') in rules

@@ -19,20 +19,31 @@ def run(action, *series, task='task', metric='loss'):
   ]
 
 
-def test_a_run_stops_after_patience_without_improvement():
-  action = actions.EarlyStoppingAction(('task', 'loss'), 'min', patience=2)
-  assert run(action, 3.0, 2.0, 2.0, 1.0, 1.5, 1.0) == [False] * 5 + [True]
-  action = actions.EarlyStoppingAction(('task', 'loss'), 'max', patience=1)
-  assert run(action, 1.0, 2.0, 1.0) == [False, False, True]
+@pytest.mark.parametrize(
+  ('mode', 'patience', 'series', 'stops'),
+  [
+    # A flat loss stops at the third value.
+    ('min', 3, [1.0, 1.0, 1.0], [False, False, True]),
+    ('min', 2, [1.0, 3.0], [False, True]),
+    ('min', 3, [3.0, 2.0, 2.5, 2.4, 2.4, 2.5], [False] * 5 + [True]),
+    # Each value is compared with the one before it, not with the best.
+    ('min', 2, [1.0, 0.5, 0.4, 0.3], [False] * 4),
+    ('max', 3, [1.0, 2.0, 1.0, 1.5, 1.5, 1.5], [False] * 5 + [True]),
+    ('max', 1, [1.0, 2.0, 1.0], [False, False, True]),
+  ],
+)
+def test_a_run_stops_when_no_value_improves(mode, patience, series, stops):
+  action = actions.EarlyStoppingAction(('task', 'loss'), mode, patience)
+  assert run(action, *series) == stops
 
 
 def test_a_small_change_is_no_improvement():
   action = actions.EarlyStoppingAction(
-    ('task', 'loss'), 'min', patience=1, atol=0.5
+    ('task', 'loss'), 'min', patience=2, atol=0.5
   )
   assert run(action, 3.0, 2.6) == [False, True]
   action = actions.EarlyStoppingAction(
-    ('task', 'loss'), 'min', patience=1, rtol=0.5
+    ('task', 'loss'), 'min', patience=2, rtol=0.5
   )
   assert run(action, 4.0, 1.5, 1.0) == [False, False, True]
 

@@ -95,6 +95,23 @@ def test_other_variables_go_from_microbatch_to_microbatch():
       state, toy_model.batch(), 0.1, jax.random.key(0), model, microbatches
     )
     assert int(new.flax_mutables['counts']['n']) == 8
+  # An evaluation has them, too, and leaves them as they are.
+  found = step.eval_step(model, state, toy_model.batch())
+  assert np.isfinite(float(found['loss'].compute()))
+
+
+def test_own_evaluations_get_the_other_variables():
+  class Offset(toy_model.ToyModel):
+    def eval_fn(self, params, batch, flax_mutables):
+      loss, found = self.loss_fn(params, batch, None)
+      offset = metrics.Sum.from_model_output(flax_mutables['counts']['n'])
+      return loss, {**found, 'offset': offset}
+
+  model = Offset()
+  variables = {'params': {'w': jnp.ones((3, 2))}, 'counts': {'n': jnp.int32(7)}}
+  state = train_state.FlaxOptimTrainState.create(model.optimizer_def, variables)
+  found = step.eval_step(model, state, toy_model.batch())
+  assert found['offset'].compute() == 7
 
 
 def test_the_norm_is_reported_before_clipping_and_the_rate_is_optax_own():

@@ -25,6 +25,7 @@ from tests.t5x import entry_points
 _SIZES = pathlib.Path(network.__file__).parent
 _NUMBERS = {
   't5_1_1/tiny': (518_240, None),
+  'byt5/tiny': (10_336, None),
   't5_1_1/small': (76_961_152, None),
   't5_1_1/base': (247_577_856, None),
   't5_1_1/large': (783_150_080, None),
@@ -50,7 +51,7 @@ _NUMBERS = {
 
 def config_of(size) -> network.T5Config:
   with entry_points.main_module(network):
-    entry_points.parse([_SIZES / f'{size}.gin'])
+    entry_points.parse([_SIZES / f'{size}.gin'], DROPOUT_RATE=0.0)
     return gin.get_configurable(network.T5Config)()
 
 

@@ -43,6 +43,7 @@ USE_CACHED_TASKS = False
 BATCH_SIZE = 2
 TRAIN_STEPS = 2
 RANDOM_SEED = 0
+DROPOUT_RATE = 0.0
 MODEL_DIR = 'the same'
 train_script.train.get_dataset_fn = @entry_points.shared_dataset
 train_script.train.train_eval_dataset_cfg = None

@@ -1,0 +1,127 @@
+"""Command lines of runs: as one types them, and those that go on from them."""
+
+import os
+import re
+import shlex
+from collections.abc import Sequence
+
+# Bindings that another run of a comparison has of its own.
+_OWN = ('METHOD', 'MODEL_DIR')
+# Bindings that `dss study` makes itself, or has an option for.
+_STUDY = (*_OWN, 'RANDOM_SEED', 'FRACTION', 'LABELS', 'SHUFFLE_RATIONALES')
+# In double quotes, a shell would look at these.
+_SPECIAL = frozenset('"$`\\!')
+
+
+def quoted(argument: str) -> str:
+  r"""Returns an argument in the quotes that a shell needs, which are few.
+
+  >>> quoted("--gin.DATA='release'")
+  '--gin.DATA="\'release\'"'
+
+  Args:
+    argument: of a command.
+  """
+  option = re.match(r'--[\w./]+=', argument)
+  if option and option.end() < len(argument):
+    return f'{option[0]}{quoted(argument[option.end() :])}'
+  if "'" in argument and not _SPECIAL.intersection(argument):
+    return f'"{argument}"'
+  return shlex.quote(argument)
+
+
+def typed(arguments: Sequence[str], indent: str = '') -> str:
+  """Returns a command as one types it, with a line for every two options.
+
+  Args:
+    arguments: the command's words.
+    indent: before every line.
+  """
+  lines: list[list[str]] = [[]]
+  for argument in arguments:
+    line = lines[-1]
+    if argument.startswith('--') and len(' '.join([*line, argument])) > 72:
+      lines.append([])
+    lines[-1].append(quoted(argument))
+  joined = f' \\\n{indent}    '.join(' '.join(line) for line in lines if line)
+  return f'{indent}{joined}'
+
+
+def _binding(argument: str) -> tuple[str, str] | None:
+  """Returns name and value of `--gin.NAME=VALUE`, in both its forms."""
+  found = re.fullmatch(
+    r'--(?:gin\.|gin_bindings=)([\w./]+?)\s*=\s*(.*)', argument, re.DOTALL
+  )
+  return (found[1], found[2]) if found else None
+
+
+def _is_training(argv: Sequence[str]) -> bool:
+  """Whether a process was started as `python -m t5x.train`, or t5x.main."""
+  folder, name = os.path.split(argv[0]) if argv else ('', '')
+  return os.path.basename(folder) == 't5x' and name in ('train.py', 'main.py')
+
+
+def with_method(
+  argv: Sequence[str], method: str, model_dir: str
+) -> list[str] | None:
+  """Returns the command of the same run with another method.
+
+  Args:
+    argv: `sys.argv` of the run.
+    method: METHOD of the other one.
+    model_dir: its folder.
+
+  Returns:
+    The command's words; None if the run was started in another way, as in a
+    notebook.
+  """
+  if not _is_training(argv):
+    return None
+  module = os.path.basename(argv[0]).removesuffix('.py')
+  kept = [
+    argument
+    for argument in argv[1:]
+    if (_binding(argument) or ('', ''))[0] not in _OWN
+  ]
+  return [
+    *('python', '-m', f't5x.{module}', *kept),
+    *(f"--gin.METHOD='{method}'", f'--gin.MODEL_DIR={model_dir!r}'),
+  ]
+
+
+def study(argv: Sequence[str], data_set: str, data: str) -> list[str]:
+  """Returns the command `dss study` that compares methods on a run's terms.
+
+  Args:
+    argv: `sys.argv` of the run; of another program, nothing is taken from it.
+    data_set: of the run.
+    data: of the run: 'sample', 'release' or a path.
+  """
+  arguments = argv[1:] if _is_training(argv) else []
+  files = [
+    a.removeprefix('--gin_file=') for a in arguments if '--gin_file=' in a
+  ]
+  experiment, sizes, others, options = data_set, [], [], []
+  if data_set == 'custom':
+    experiment = data
+  for path in files:
+    size = re.fullmatch(r'gin/sizes/(.+)\.gin', path)
+    packaged = re.fullmatch(r'gin/dss_\w+\.gin', path)
+    if size:
+      sizes = [size[1]]
+    elif path == files[0] and not packaged:
+      experiment = path
+    elif not packaged:
+      others.append(f'--gin_file={path}')
+  for name, value in filter(None, map(_binding, arguments)):
+    if name == 'DATA' and data_set == 'custom':
+      continue
+    if name in ('DATA', 'LABELS'):
+      options += [f'--{name.lower()}', value.strip('\'"')]
+    elif name not in _STUDY:
+      options += ['--set', f'{name}={value}']
+  return [
+    *('dss', 'study', experiment, '--methods', 'finetune,dss'),
+    *('--seeds', '5', *(['--sizes', *sizes] if sizes else [])),
+    *(*others, *options, '--out', f'studies/{data_set}'),
+  ]

@@ -1,0 +1,132 @@
+"""Options for rows of the user's own: which files, and how to read them."""
+
+import dataclasses
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dss_jax import errors
+from dss_jax.data import row_files
+
+COLUMNS = ('input', 'label', 'rationale', 'teacher_label', 'id')
+_SPLITS = ('train', 'validation', 'test')
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnData:
+  """Files with rows, and how to read them.
+
+  Attributes:
+    train: path of the file with the train rows, local or `gs://`; or of a
+      folder of such files or a glob, which are read as one table.
+    validation: likewise for other rows, or the fraction of the train rows'
+      inputs to set apart, in (0, 1).
+    test: likewise.
+    columns: maps names in `COLUMNS` to the file's; other names are the same.
+      `rationale` may be mapped to several columns.
+    by_value: whether labels are equations, scored by their value.
+    classes: the possible labels; with them, each class is scored too. A label
+      is a class if their texts are equal, or are numbers of one value, or both
+      true or both false in any case; it is then the class's text.
+    seed: of setting rows apart.
+  """
+
+  train: str
+  validation: str | float = 0.1
+  test: str | float = 0.1
+  columns: Any = None
+  by_value: bool = False
+  classes: Sequence[Any] | None = None
+  seed: int = 0
+
+  def __post_init__(self):
+    """Checks the options.
+
+    Raises:
+      DataError: one is out of its range.
+    """
+    parts = 0.0
+    for name in ('validation', 'test'):
+      value = getattr(self, name)
+      if isinstance(value, str) and value:
+        continue
+      if not _is_number(value) or not 0.0 < value < 1.0:
+        raise errors.DataError(
+          f'{name.upper()} is {value!r}: expected the path of a file, or the'
+          ' part of the rows to set apart, a number between 0 and 1.'
+        )
+      parts += value
+    if parts >= 1.0:
+      raise errors.DataError(
+        f'VALIDATION and TEST set {parts:g} of the rows apart, which leaves'
+        ' none to train on: expected less than 1 together.'
+      )
+    # As tuples, so that this is hashable.
+    set_field = object.__setattr__
+    set_field(self, 'train', str(self.train))
+    set_field(self, 'columns', _pairs(self.columns))
+    if self.classes is not None:
+      set_field(self, 'classes', _classes(self.classes))
+
+  def paths(self) -> dict[str, str]:
+    """Returns the locations of files by split."""
+    values = {split: getattr(self, split) for split in _SPLITS}
+    return {split: v for split, v in values.items() if isinstance(v, str)}
+
+  def file_columns(self, name: str) -> tuple[str, ...]:
+    """Returns the file's names of a column; only rationale has several."""
+    return dict(self.columns).get(name, (name,))
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _pairs(columns: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
+  """Checks a mapping of columns and returns it as pairs."""
+  result = []
+  given = columns.items() if isinstance(columns, Mapping) else columns or ()
+  for name, mapped in given:
+    if name not in COLUMNS:
+      raise errors.DataError(
+        f'COLUMNS maps {name!r}: expected one of {", ".join(COLUMNS)}.'
+        f'{errors.did_you_mean(name, COLUMNS)}'
+      )
+    names = (mapped,) if isinstance(mapped, str) else tuple(mapped)
+    if not names or (len(names) > 1 and name != 'rationale'):
+      raise errors.DataError(
+        f'COLUMNS maps {name!r} to {mapped!r}: expected the name of a column'
+        ' (several for rationale only).'
+      )
+    result.append((name, names))
+  return tuple(result)
+
+
+def _classes(given: Any) -> tuple[str, ...]:
+  """Checks a list of classes and returns their texts."""
+  if isinstance(given, str) or not isinstance(given, Sequence):
+    raise errors.DataError(
+      f"CLASSES is {given!r}: expected a list of labels, such as ['yes', 'no']."
+    )
+  result: dict[str, Any] = {}
+  texts = []
+  for label in given:
+    try:
+      # A word such as 'nan' that is named here is a class, not a missing value.
+      text = label if isinstance(label, str) else row_files.text(label)
+    except row_files.ValueProblem:
+      text = ''
+    text = text.strip()
+    if not text:
+      raise errors.DataError(
+        f'CLASSES has {label!r}: expected a text, a number, True or False.'
+      )
+    key = row_files.label_key(text)
+    if key in result:
+      raise errors.DataError(
+        f'CLASSES has {result[key]!r} and {label!r}: expected each class once.'
+        ' Numbers of one value are the same class.'
+      )
+    result[key] = label
+    texts.append(text)
+  return tuple(texts)

@@ -1,0 +1,202 @@
+"""Rows in Parquet, of which only the needed columns are read.
+
+Thirteen kilobytes can stand for forty gigabytes: a text that is stored once for
+a million rows. So texts stay encoded by a dictionary until they are handed out,
+each of them once, and what is handed out is counted.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from dss_jax import errors
+from dss_jax.data.row_files import finding, opening
+
+# How many rows are decoded at once.
+_BATCH = 4096
+# What a row or an item of a list takes at least, however it is stored.
+_ITEM_BYTES = 8
+# The most that the needed columns of a row group may unpack to, beyond the
+# proportion that `opening` allows.
+_GROUP = 2**26
+
+
+class Reader:
+  """Reader of one file, which knows its columns before its rows.
+
+  Attributes:
+    header: the columns' names.
+  """
+
+  def __init__(self, file: finding.File, stream, meter: opening.Meter):
+    """Reads the metadata at the file's end.
+
+    Args:
+      file: the file.
+      stream: its bytes.
+      meter: counts what is read.
+
+    Raises:
+      DataError: it is not Parquet, or a column is there twice.
+    """
+    # Imported here, since few need it. It comes with TFDS.
+    from pyarrow import parquet
+
+    self._place = file.place
+    self._stream = stream
+    self._meter = meter
+    with self._faults():
+      self._schema = parquet.read_schema(stream)
+      stream.seek(0)
+      self._metadata = parquet.read_metadata(stream)
+      stream.seek(0)
+    self.header = tuple(self._schema.names)
+    for name in self.header:
+      if self.header.count(name) > 1:
+        raise errors.DataError(
+          f'{self._place}: expected each column once, found {name!r}'
+          f' {self.header.count(name)} times. Remove all but one, or give them'
+          ' other names.'
+        )
+
+  @contextlib.contextmanager
+  def _faults(self) -> Iterator[None]:
+    """Turns Arrow's errors into a DataError."""
+    import pyarrow
+
+    try:
+      yield
+    except (pyarrow.ArrowException, OSError, MemoryError, ValueError) as error:
+      raise errors.DataError(
+        f'{self._place}: expected a Parquet file, found: {error!s:.120}. Write'
+        ' it again, or give JSON lines.'
+      ) from error
+
+  def rows(self, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (number, row), with the wanted columns only.
+
+    Args:
+      wanted: their names; those that are not there are left out.
+
+    Raises:
+      DataError: a column holds neither texts nor numbers, or unpacks to too
+        much.
+    """
+    from pyarrow import parquet
+
+    names = [name for name in wanted if name in self.header]
+    for name in names:
+      self._check_type(name)
+    leaves = self._leaves(names)
+    self._check_size(leaves)
+    with self._faults():
+      table = parquet.ParquetFile(
+        self._stream, read_dictionary=leaves, pre_buffer=False
+      )
+      batches = table.iter_batches(_BATCH, columns=leaves)
+    number = 0
+    while True:
+      with self._faults():
+        batch = next(batches, None)
+      if batch is None:
+        return
+      with self._faults():
+        # A text that is no UTF-8 is found here.
+        columns = [self._values(batch.column(name), name) for name in names]
+      self._meter.read(self._stream.tell())
+      if not names:
+        columns = [[] for _ in range(batch.num_rows)]
+      for values in zip(*columns, strict=True):
+        number += 1
+        self._meter.unpacked(_ITEM_BYTES + sum(map(_size, values)))
+        yield number, dict(zip(names, values, strict=True))
+
+  def _check_type(self, name: str) -> None:
+    from pyarrow import types
+
+    kind = self._schema.field(name).type
+    inner = kind
+    while types.is_list(inner) or types.is_large_list(inner):
+      inner = inner.value_type
+    if types.is_dictionary(inner):
+      inner = inner.value_type
+    if not any(
+      is_one(inner)
+      for is_one in (
+        types.is_string, types.is_large_string, types.is_string_view,
+        types.is_integer, types.is_floating, types.is_boolean,
+        types.is_decimal, types.is_null,
+      )
+    ):  # fmt: skip
+      raise errors.DataError(
+        f'{self._place}, row 1: expected {name!r} to be a text, found {kind}.'
+        ' Correct it.'
+      )
+
+  def _leaves(self, names: Sequence[str]) -> list[str]:
+    """Returns the paths of the stored columns that columns consist of."""
+    schema = self._metadata.schema
+    paths = [schema.column(i).path for i in range(len(schema))]
+    return [
+      path
+      for path in paths
+      if any(path == n or path.startswith(f'{n}.') for n in names)
+    ]
+
+  def _check_size(self, leaves: Sequence[str]) -> None:
+    """Raises a DataError if a row group would take too much memory."""
+    limit = max(_GROUP, opening.MAX_EXPANSION * self._meter.size)
+    for number in range(self._metadata.num_row_groups):
+      group = self._metadata.row_group(number)
+      chunks = (group.column(i) for i in range(group.num_columns))
+      size = sum(
+        max(chunk.total_uncompressed_size, _ITEM_BYTES * chunk.num_values)
+        for chunk in chunks
+        if chunk.path_in_schema in leaves
+      )
+      if size > limit:
+        raise errors.DataError(
+          f'{self._place}: expected at most {limit} bytes of'
+          f' {", ".join(leaves)} in a row group of a file of'
+          f' {self._meter.size} bytes, found {size}. If you'
+          ' trust it, write it without compression.'
+        )
+
+  def _values(self, column: Any, name: str) -> list[Any]:
+    """Returns the Python values of a column; equal texts are one object."""
+    from pyarrow import types
+
+    kind = column.type
+    if types.is_dictionary(kind):
+      known = [*column.dictionary.to_pylist(), None]
+      indices = column.indices.to_pylist()
+      return [known[-1 if i is None else i] for i in indices]
+    if types.is_list(kind) or types.is_large_list(kind):
+      items = self._values(column.values, name)
+      offsets = column.offsets.to_pylist()
+      valid = column.is_valid().to_pylist()
+      return [
+        items[begin:end] if there else None
+        for begin, end, there in zip(
+          offsets[:-1], offsets[1:], valid, strict=True
+        )
+      ]
+    if types.is_float16(kind) or types.is_float32(kind):
+      # The shortest digits that are this number, not those of a longer one.
+      return [None if v is None else float(str(v)) for v in _short(column)]
+    return column.to_pylist()
+
+
+def _short(column: Any) -> Iterator[Any]:
+  valid = column.is_valid().to_pylist()
+  values = column.to_numpy(zero_copy_only=False)
+  return (v if there else None for v, there in zip(values, valid, strict=True))
+
+
+def _size(value: Any) -> int:
+  """Returns what a value adds to the texts that are handed out."""
+  if isinstance(value, str):
+    return len(value)
+  if isinstance(value, list):
+    return sum(map(_size, value)) + _ITEM_BYTES * len(value)
+  return 0

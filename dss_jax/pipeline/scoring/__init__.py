@@ -1,0 +1,10 @@
+"""Scores: predictions and labels compared as a student can write them.
+
+  spelling  what a vocabulary makes of texts, and what it lacks
+  answers   predictions and labels, as they are compared
+  metrics   what a prediction is scored with
+
+Importing the package loads none of them.
+"""
+
+__all__ = ('answers', 'metrics', 'spelling')

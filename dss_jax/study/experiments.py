@@ -1,0 +1,72 @@
+"""First argument of `dss study`: a data set, a gin file, or a file of rows."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+
+from dss_jax import errors
+
+# Data sets that have an experiment of their own in gin/.
+DATA_SETS = ('cqa', 'svamp', 'asdiv', 'esnli', 'anli1')
+# Files of rows, as `data.own_rows` reads them.
+_ROWS = ('.jsonl', '.json', '.csv', '.tsv', '.parquet')
+_SIZES = 'gin/sizes/'
+# What names no file, even if there is one.
+_WORDS = (*DATA_SETS, 'sample', 'release')
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """What the first argument stands for.
+
+  Attributes:
+    gin_files: of the experiment.
+    bindings: what they leave open, by name, each value as gin reads it.
+    size: what the model's size is called unless the grid gives sizes.
+  """
+
+  gin_files: tuple[str, ...]
+  bindings: Mapping[str, str]
+  size: str
+
+
+def find(argument: str, gin_files: Sequence[str] = ()) -> Source:
+  """Returns what the first argument of `dss study` stands for.
+
+  Args:
+    argument: 'cqa', 'my.gin', 'my_rows.jsonl'; as `absolute` returns it.
+    gin_files: further ones, which may have a size.
+
+  Raises:
+    DataError: it stands for nothing.
+  """
+  sizes = [f for f in gin_files if f.startswith(_SIZES)]
+  size = sizes[-1].removeprefix(_SIZES).removesuffix('.gin') if sizes else ''
+  ending = os.path.splitext(argument)[1].lower()
+  if argument in DATA_SETS:
+    return Source((f'gin/dss_{argument}.gin',), {}, size or 'tiny')
+  if ending == '.gin':
+    name = os.path.basename(argument).removesuffix('.gin')
+    return Source((argument,), {}, size or name)
+  if ending in _ROWS:
+    data = {'DATA': repr(argument)}
+    return Source(('gin/dss_custom.gin',), data, size or 'tiny')
+  raise errors.DataError(
+    f'{argument!r}: expected a data set ({", ".join(DATA_SETS)}), a gin file,'
+    f' a study file (.yaml), or a file of rows ({", ".join(_ROWS)}).'
+    f'{errors.did_you_mean(argument, DATA_SETS)}'
+  )
+
+
+def absolute(path: str) -> str:
+  """Returns the path of a file here as it holds in every folder.
+
+  The gin files of the package keep their names, which are looked up.
+
+  Args:
+    path: or a name, which is returned as it is.
+  """
+  packaged = path.startswith('gin/') and path.endswith('.gin')
+  if packaged or path in _WORDS or not os.path.exists(path):
+    return path
+  return os.path.abspath(path)

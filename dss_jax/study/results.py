@@ -1,0 +1,420 @@
+"""Results of finished runs: one JSON line a run in a study's `results.jsonl`.
+
+`record` reads a run's folder, in which `t5x.train` has left its configuration,
+an accuracy for each evaluation, and what the model answered.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import pathlib
+import platform
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import dss_jax
+from dss_jax import errors
+from t5x import files
+
+NAME = 'results.jsonl'
+RUNS = 'runs'
+PREDICTIONS = 'predictions'
+SPLITS = ('validation', 'test')
+_METRICS = '-metrics.jsonl'
+# The last one in a task's name: a teacher may be called `test`, too.
+_SPLIT = re.compile(r'_(validation|test)(?=_|$)')
+_PARAMETERS = re.compile(r'^Parameters: ([\d,]+)$', re.MULTILINE)
+_MACRO = re.compile(r'([A-Z][A-Z0-9_]*) = ?(.*)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+  """What a run of a study is: a point of its grid, and what that comes to.
+
+  Attributes:
+    name: of the run and its folder below OUT/runs.
+    data_set: 'cqa', …, 'custom'.
+    data: 'sample', 'release' or a path.
+    method: 'finetune', 'distill', 'dss', 'single_task' or 'shuffled'.
+    labels: 'gold' or 'teacher'.
+    teacher: whose rationales and labels; None where the method uses none.
+    alpha: weight of the label loss; None where there is no other.
+    size: such as 'tiny' or 'base'.
+    fraction: the part of the training rows.
+    seed: RANDOM_SEED.
+    steps: TRAIN_STEPS.
+    label_examples: label examples a step; None where steps are counted in rows.
+    train_rows: rows that are trained on; None where nobody has counted.
+    teacher_accuracy: of the teacher itself, by split, in percent; of the data,
+      so it may be there where the method uses no teacher.
+    by_value: whether labels are equations, compared by their value.
+  """
+
+  name: str
+  data_set: str
+  data: str
+  method: str
+  labels: str
+  teacher: str | None
+  alpha: float | None
+  size: str
+  fraction: float
+  seed: int
+  steps: int
+  label_examples: int | None = None
+  train_rows: int | None = None
+  teacher_accuracy: Mapping[str, float] = dataclasses.field(
+    default_factory=dict
+  )
+  by_value: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+  """Accuracies after one step.
+
+  Attributes:
+    step: the step.
+    accuracy: percent by split: 'validation', 'test'.
+    interval: ends of its 95% interval over questions, likewise.
+  """
+
+  step: int
+  accuracy: Mapping[str, float]
+  interval: Mapping[str, Sequence[float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+  """What a finished run has come to.
+
+  Attributes:
+    spec: what it is.
+    settings: the macros of its configuration, as gin writes them, such as
+      {'LEARNING_RATE': '0.002'}; without MODEL_DIR, which is a place.
+    parameters: of its model.
+    versions: of Python, JAX, Flax and this package, by name.
+    commit: of the source tree; None for an installed package.
+    device: what it ran on, in words.
+    seconds: how long it took, all its starts together.
+    rows: number of questions by split.
+    last: at its last step.
+    best_validation: at the first of the steps with the best accuracy on
+      validation; None without that split.
+    best_test: likewise on test. Chosen by what it is measured with, so it is
+      not comparable with anything but the same choice elsewhere.
+    predictions: the file of its answers, relative to the study's folder.
+  """
+
+  spec: Spec
+  settings: Mapping[str, str]
+  parameters: int
+  versions: Mapping[str, str]
+  commit: str | None
+  device: str
+  seconds: float
+  rows: Mapping[str, int]
+  last: Evaluation
+  best_validation: Evaluation | None
+  best_test: Evaluation
+  predictions: str
+
+  @property
+  def short_commit(self) -> str:
+    """Twelve digits of the commit, and its `+`; `none` for no commit."""
+    if self.commit is None:
+      return 'none'
+    return self.commit[:12] + ('+' if self.commit.endswith('+') else '')
+
+  def to_json(self) -> str:
+    """Returns a line for `results.jsonl`, without the end of the line.
+
+    The fields of `spec` stand beside the others, with no level of their own.
+    """
+    row = dataclasses.asdict(self)
+    return json.dumps(row.pop('spec') | row, ensure_ascii=False)
+
+  @classmethod
+  def from_json(cls, line: str, place: str) -> 'RunResult':
+    """Returns the result that a line holds.
+
+    Args:
+      line: from `to_json`.
+      place: file and number of the line, for messages.
+
+    Raises:
+      DataError: the line is none of ours.
+    """
+    try:
+      row = json.loads(line)
+      spec = {f.name: row.pop(f.name) for f in dataclasses.fields(Spec)}
+      for name in ('last', 'best_validation', 'best_test'):
+        row[name] = row[name] and Evaluation(**row[name])
+      return cls(spec=Spec(**spec), **row)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+      raise errors.DataError(
+        f'{place}: expected the result of a run as a JSON object, found'
+        f' {line[:60]!r} ({error!r}). Remove the line, and the study runs'
+        ' again what it stood for.'
+      ) from error
+
+
+def record(
+  spec: Spec,
+  run_dir: pathlib.Path,
+  *,
+  seconds: float,
+  device: str,
+  versions: Mapping[str, str] | None = None,
+  commit: str | None = None,
+) -> RunResult:
+  """Reads the folder of a finished run.
+
+  Args:
+    spec: what was run.
+    run_dir: its MODEL_DIR.
+    seconds: how long it took.
+    device: what it ran on, in words.
+    versions: where it ran; None if that was in this installation.
+    commit: likewise.
+
+  Raises:
+    DataError: the folder lacks an evaluation of the last step, or has a file
+      that can't be read.
+  """
+  metrics = evaluations(run_dir)
+  tested = [m for m in metrics if 'test' in m.accuracy]
+  if not tested or metrics[-1].step != spec.steps or tested[-1] != metrics[-1]:
+    found = f'the last one at {tested[-1].step}' if tested else 'none'
+    raise errors.DataError(
+      f'{run_dir / "inference_eval"}: expected an evaluation of the labels of'
+      f' test at step {spec.steps}, found {found}. Run the study again: it goes'
+      " on from the run's checkpoint."
+    )
+  last = metrics[-1]
+  if versions is None:
+    versions, commit = installed_versions(), source_commit()
+  settings = macros(run_dir / 'config.gin')
+  settings.pop('MODEL_DIR', None)
+  return RunResult(
+    spec=spec,
+    settings=settings,
+    parameters=parameters(run_dir / 'model-info.txt'),
+    versions=versions,
+    commit=commit,
+    device=device,
+    seconds=seconds,
+    rows={
+      split: _count_lines(path)
+      for split, path in answer_files(run_dir, 'accuracy', last.step).items()
+    },
+    last=last,
+    best_validation=max(
+      (m for m in tested if 'validation' in m.accuracy),
+      key=lambda m: m.accuracy['validation'],
+      default=None,
+    ),
+    best_test=max(tested, key=lambda m: m.accuracy['test']),
+    predictions=f'{PREDICTIONS}/{spec.name}.jsonl',
+  )
+
+
+def evaluations(run_dir: pathlib.Path) -> list[Evaluation]:
+  """Returns the accuracies of labels at each evaluated step, in order.
+
+  Args:
+    run_dir: the MODEL_DIR of a run, which need not be finished.
+
+  Raises:
+    DataError: a line can't be read.
+  """
+  by_step: dict[int, Evaluation] = {}
+  for split, path in _metric_files(run_dir, 'accuracy').items():
+    for row in read_lines(path):
+      step = row['step']
+      found = by_step.setdefault(step, Evaluation(step, {}, {}))
+      ends = [row[f'accuracy_{end}'] for end in ('low', 'high')]
+      # A step that was evaluated again after a kill: the later line counts.
+      by_step[step] = Evaluation(
+        step,
+        {**found.accuracy, split: row['accuracy']},
+        {**found.interval, split: ends},
+      )
+  return [by_step[step] for step in sorted(by_step)]
+
+
+def answer_files(
+  run_dir: pathlib.Path, metric: str, step: int
+) -> dict[str, pathlib.Path]:
+  """Returns the files of what a model answered, by split.
+
+  Args:
+    run_dir: the MODEL_DIR of a run.
+    metric: 'accuracy' for labels, 'bleu' for rationales.
+    step: which evaluation.
+  """
+  return {
+    split: path.with_name(f'{path.name.removesuffix(_METRICS)}-{step:06}.jsonl')
+    for split, path in _metric_files(run_dir, metric).items()
+  }
+
+
+def _metric_files(
+  run_dir: pathlib.Path, metric: str
+) -> dict[str, pathlib.Path]:
+  """Returns the files of tasks that are measured by a metric, by split."""
+  found = {}
+  for path in sorted((run_dir / 'inference_eval').glob(f'*{_METRICS}')):
+    named = _SPLIT.findall(path.name.removesuffix(_METRICS))
+    first = next(iter(read_lines(path)), {})
+    if named and metric in first:
+      found[named[-1]] = path
+  return dict(sorted(found.items(), key=lambda item: SPLITS.index(item[0])))
+
+
+def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns the objects of a file of JSON lines.
+
+  Args:
+    path: the file. A last line without an end is what a kill has left of it,
+      and is passed over.
+
+  Raises:
+    DataError: another line is no JSON object, or the file can't be read.
+  """
+  rows = []
+  for number, line in enumerate(_text(path).split('\n')[:-1], 1):
+    try:
+      row = json.loads(line)
+      if not isinstance(row, dict):
+        raise ValueError('no object')
+    except ValueError as error:
+      raise errors.DataError(
+        f'{path}, line {number}: expected a JSON object, found'
+        f' {line[:60]!r} ({error}).'
+      ) from error
+    rows.append(row)
+  return rows
+
+
+def _text(path: pathlib.Path) -> str:
+  try:
+    return path.read_text(encoding='utf-8')
+  except (OSError, UnicodeDecodeError) as error:
+    raise errors.DataError(f'{path}: cannot be read ({error}).') from error
+
+
+def _count_lines(path: pathlib.Path) -> int:
+  with path.open('rb') as f:
+    return sum(1 for _ in f)
+
+
+def macros(config: pathlib.Path) -> dict[str, str]:
+  """Returns the macros of a run's `config.gin`, each value as gin writes it.
+
+  Args:
+    config: the file.
+
+  Raises:
+    DataError: it can't be read.
+  """
+  text = _text(config)
+  found: dict[str, str] = {}
+  name = None
+  for line in text.split('\n'):
+    start = _MACRO.fullmatch(line)
+    if start:
+      name = start.group(1)
+      found[name] = start.group(2).strip(' \\')
+    elif name and line.startswith(' '):
+      # A long value goes on in lines that are indented.
+      found[name] = f'{found[name]} {line.strip()}'.strip()
+    else:
+      name = None
+  return found
+
+
+def parameters(model_info: pathlib.Path) -> int:
+  """Returns the number of parameters that a run's `model-info.txt` states.
+
+  Args:
+    model_info: the file.
+
+  Raises:
+    DataError: it can't be read, or states none.
+  """
+  found = _PARAMETERS.search(_text(model_info))
+  if not found:
+    raise errors.DataError(
+      f"{model_info}: expected a line such as 'Parameters: 345,088', found"
+      ' none.'
+    )
+  return int(found.group(1).replace(',', ''))
+
+
+def installed_versions() -> dict[str, str]:
+  """Returns the versions of what a run is computed with, by name."""
+  return {
+    'dss_jax': dss_jax.__version__,
+    'python': platform.python_version(),
+    **{name: importlib.metadata.version(name) for name in ('jax', 'flax')},
+  }
+
+
+def source_commit() -> str | None:
+  """Returns the commit of the source tree, with `+` if files differ from it.
+
+  None where the package is installed, or there is no git.
+  """
+  root = pathlib.Path(__file__).parents[2]
+  if not (root / '.git').exists():
+    return None
+  try:
+    texts = [
+      subprocess.run(
+        ['git', '-C', str(root), *command],
+        capture_output=True,
+        text=True,
+        check=True,
+      ).stdout.strip()
+      for command in (
+        ('rev-parse', 'HEAD'),
+        ('status', '--porcelain', '--untracked-files=no'),
+      )
+    ]
+  except (OSError, subprocess.CalledProcessError):
+    return None
+  return texts[0] + ('+' if texts[1] else '')
+
+
+def read(out_dir: pathlib.Path) -> list[RunResult]:
+  """Returns the results of a study, those of a run's last line.
+
+  Args:
+    out_dir: the study's folder; without results it has none.
+
+  Raises:
+    DataError: a line is none of ours.
+  """
+  path = out_dir / NAME
+  if not path.exists():
+    return []
+  lines = _text(path).split('\n')[:-1]
+  found = [
+    RunResult.from_json(line, f'{path}, line {number}')
+    for number, line in enumerate(lines, 1)
+  ]
+  return list({result.spec.name: result for result in found}.values())
+
+
+def write(out_dir: pathlib.Path, found: Iterable[RunResult]) -> None:
+  """Replaces a study's `results.jsonl`, at once.
+
+  Args:
+    out_dir: the study's folder.
+    found: all results, in the order of their lines.
+  """
+  with files.replacing(out_dir / NAME) as work:
+    work.write_text(''.join(f'{result.to_json()}\n' for result in found))

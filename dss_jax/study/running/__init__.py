@@ -1,0 +1,1 @@
+"""Runs of a study as processes: where, when, and how they end."""

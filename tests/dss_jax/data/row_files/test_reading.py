@@ -1,0 +1,313 @@
+"""Tests of files of all forms: what one form says, all of them say."""
+
+import csv
+import gzip
+import io
+import json
+import tracemalloc
+
+import numpy as np
+import pyarrow
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from dss_jax import errors
+from dss_jax.data import progress, row_files
+from dss_jax.data.row_files import opening
+
+
+def read(path, wanted=('input', 'label')):
+  """Returns (numbers, rows) of a file."""
+  (file,) = row_files.find(str(path))
+  columns = row_files.Columns()
+  found = list(row_files.rows(file, wanted, columns, progress.silent()))
+  return [number for number, _ in found], [row for _, row in found]
+
+
+def to_csv(rows, delimiter=','):
+  text = io.StringIO(newline='')
+  writer = csv.writer(text, delimiter=delimiter, lineterminator='\r\n')
+  writer.writerow(rows[0])
+  writer.writerows([row[name] for name in rows[0]] for row in rows)
+  return text.getvalue().encode()
+
+
+def to_parquet(rows):
+  data = io.BytesIO()
+  parquet.write_table(pyarrow.Table.from_pylist(rows), data)
+  return data.getvalue()
+
+
+FORMS = {
+  'a.jsonl': lambda rows: '\n'.join(map(json.dumps, rows)).encode(),
+  'b.jsonl': lambda rows: '\r\n\n'.join(
+    json.dumps(row, ensure_ascii=False) for row in rows
+  ).encode('utf-8-sig'),
+  'c.json': lambda rows: json.dumps(rows).encode(),
+  'd.json': lambda rows: json.dumps(rows, indent=2).encode(),
+  'e.json': lambda rows: '\n'.join(
+    json.dumps(row, indent=1, ensure_ascii=False) for row in rows
+  ).encode(),
+  'f.json.gz': lambda rows: gzip.compress(json.dumps(rows).encode()),
+  'g.jsonl.gz': lambda rows: gzip.compress(
+    '\n'.join(map(json.dumps, rows)).encode()
+  ),
+  'h.csv': to_csv,
+  'i.tsv': lambda rows: to_csv(rows, '\t'),
+  'j.csv.gz': lambda rows: gzip.compress(to_csv(rows)),
+  'k.parquet': to_parquet,
+}
+# Text of any kind, and the pieces that forms put around texts.
+TEXTS = st.text(st.characters(exclude_categories=['Cs']), max_size=20) | (
+  st.lists(
+    st.sampled_from(
+      ['"', "'", ',', '\t', '\n', '\r', '\r\n', '\\', '{', ']', '\u2028', ' ',
+       '\ufeff', '\x00', '\x1e', '""', 'é', '\U0001f600', 'null', 'x' * 70_000]
+    ),
+    max_size=6,
+  ).map(''.join)
+)  # fmt: skip
+TABLES = st.lists(
+  st.fixed_dictionaries({'input': TEXTS, 'label': TEXTS}), min_size=1,
+  max_size=8,
+)  # fmt: skip
+
+
+@given(rows=TABLES)
+@settings(
+  max_examples=15,
+  deadline=None,
+  suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@pytest.mark.parametrize('name', FORMS)
+def test_every_table_of_texts_is_read_back(tmp_path, name, rows):
+  path = tmp_path / name
+  path.write_bytes(FORMS[name](rows))
+  assert read(path)[1] == rows
+
+
+ROWS = [{'input': f'case {n}', 'label': 'yes'} for n in range(3)]
+
+
+@pytest.mark.parametrize(
+  ('name', 'numbers'),
+  [
+    ('a.jsonl', [1, 2, 3]), ('b.jsonl', [1, 3, 5]), ('c.json', [1, 1, 1]),
+    ('d.json', [2, 6, 10]), ('e.json', [1, 5, 9]), ('f.json.gz', [1, 1, 1]),
+    ('h.csv', [2, 3, 4]), ('k.parquet', [1, 2, 3]),
+  ],
+)  # fmt: skip
+def test_a_row_is_numbered_by_the_line_where_it_begins(tmp_path, name, numbers):
+  path = tmp_path / name
+  path.write_bytes(FORMS[name](ROWS))
+  assert read(path) == (numbers, ROWS)
+
+
+def test_a_row_after_a_field_of_several_lines_has_its_own_number(tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text('input,label\n"a\nb\nc",x\n\nd,y\n')
+  assert read(path)[0] == [2, 6]
+
+
+@pytest.mark.parametrize(
+  ('name', 'data', 'message'),
+  [
+    # JSON.
+    ('a.jsonl', '{"input": "a"}\n{"input": \n{"input": "b"}\n',
+     'line 2: expected JSON'),
+    ('a.jsonl', '{"input": \n{"input": "b"}\n{"input": "c"}\n',
+     'line 1: expected JSON'),
+    ('a.jsonl', '{"input": "a", "label": 1, "label": 2}\n',
+     "line 1: expected each column once, found 'label' twice"),
+    ('a.json', '[{"input": "a"},\n {"input": "b", "input": "c"}]',
+     "line 2: expected each column once, found 'input' twice"),
+    ('a.json', '[\n{"input": "a"}\n{"input": "b"}\n]',
+     "line 3: expected a comma or ] after a row, found '{'"),
+    ('a.json', '[\n{"input": "a"},\n]', 'line 3: expected JSON'),
+    ('a.json', '[\n{"input": "a"},\n{"input" "b"}]',
+     'line 3: expected JSON, found .* in the row that begins in line 3'),
+    ('a.json', '[\n{"input": "a"}\n', 'expected ] at the end of the rows'),
+    ('a.json', '[\n{"input": "a"}, {"inp', 'line 2: expected JSON'),
+    ('a.json', '[{"input": "a"}] x', "nothing after the closing ], found 'x'"),
+    ('a.json', '[1, 2]', 'line 1: expected a JSON object, found 1'),
+    ('a.json', '"text"', 'line 1: expected a JSON object'),
+    ('a.json', '{\n "input": "\\ud800"\n}', 'line 1: expected JSON with text'),
+    ('a.json', '[' * 100_000, 'line 1: expected JSON with text'),
+    # CSV.
+    ('a.csv', 'input,label\na,b\n"c\nd",e\n"f" g,h\n', 'line 5: expected CSV'),
+    ('a.csv', 'input,label\na,b\n"c\nd",e,f\n',
+     'line 3: expected 2 columns as in the first line, found 3'),
+    ('a.csv', 'input,label\na,b\n"c,d\ne,f\n',
+     'line 3: expected a closing quotation mark in the row that begins here'),
+    ('a.csv', 'input,label,label\na,b,c\n',
+     "line 1: expected each column once, found 'label' as columns 2 and 3"),
+    ('a.csv', 'input,label, input \na,b,c\n', "found 'input' as columns 1"),
+    # Packed.
+    ('a.jsonl.gz', 'no gzip', 'expected a whole gzip file, found'),
+    ('a.csv.gz', gzip.compress(b'input\na\nb\n' * 9)[:-9], 'a whole gzip file'),
+  ],
+)  # fmt: skip
+def test_a_fault_is_named_with_its_line(tmp_path, name, data, message):
+  path = tmp_path / name
+  path.write_bytes(data if isinstance(data, bytes) else data.encode())
+  with pytest.raises(errors.DataError, match=message):
+    read(path)
+
+
+def test_a_byte_that_is_no_text_is_named_with_its_line(tmp_path):
+  for name, start in (('a.json', b'[\n'), ('a.jsonl', b''), ('a.csv', b'')):
+    path = tmp_path / name
+    path.write_bytes(start + b'{"input": "a"}\n\xff\n')
+    line = 3 if start else 2
+    with pytest.raises(errors.DataError, match=f'line {line}: expected UTF-8'):
+      read(path)
+
+
+def test_blanks_around_the_names_of_csv_columns_are_no_part_of_them(tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text(' input , label,,\na,b,,\n', encoding='utf-8-sig')
+  assert read(path)[1] == [{'input': 'a', 'label': 'b'}]
+
+
+def test_a_long_field_is_read_and_an_endless_one_refused(tmp_path):
+  path = tmp_path / 'a.csv'
+  path.write_text(f'input,label\n{"x" * 500_000},b\n')
+  assert len(read(path)[1][0]['input']) == 500_000
+
+
+@pytest.mark.parametrize(
+  ('name', 'before', 'after'),
+  [
+    ('a.jsonl', b'{"input": "', b'"}\n'),
+    ('a.json', b'[{"input": "', b'"}]\n'),
+    ('a.json', b'{\n"input": "', b'"\n}\n'),
+    ('a.csv', b'input\n"', b'"\n'),
+    ('a.csv', b'input\n"a\n', b'"\n'),
+  ],
+)
+def test_fifty_megabytes_in_a_row_are_refused_in_bounded_memory(
+  tmp_path, name, before, after
+):
+  path = tmp_path / name
+  with path.open('wb') as file:
+    file.write(before)
+    for _ in range(50):
+      file.write(b'word ' * 209_715)
+    file.write(after)
+  tracemalloc.start()
+  try:
+    with pytest.raises(errors.DataError, match='a row of at most 16 MiB'):
+      read(path)
+    assert tracemalloc.get_traced_memory()[1] < 200 * 2**20
+  finally:
+    tracemalloc.stop()
+
+
+def test_what_unpacks_without_end_is_refused(tmp_path, monkeypatch):
+  monkeypatch.setattr(opening, '_FREE', 2**16)
+  path = tmp_path / 'a.jsonl.gz'
+  path.write_bytes(gzip.compress(b'{"input": "aaaa"}\n' * 100_000))
+  with pytest.raises(errors.DataError, match='bytes of rows in a file of'):
+    read(path)
+  # A dull file that is not as dull is read whole.
+  lines = [f'{{"input": "case {n}"}}\n' for n in range(20_000)]
+  path.write_bytes(gzip.compress(''.join(lines).encode()))
+  assert len(read(path)[1]) == 20_000
+
+
+def bomb(path, lists=False):
+  """Writes a few kilobytes of Parquet that stand for gigabytes of texts."""
+  text = 'word ' * 8000
+  index = pyarrow.array([0] * 300_000, pyarrow.int32())
+  texts = pyarrow.DictionaryArray.from_arrays(index, pyarrow.array([text]))
+  if lists:
+    offsets = pyarrow.array(range(300_001), pyarrow.int32())
+    texts = pyarrow.ListArray.from_arrays(offsets, texts)
+  count = pyarrow.array([1] * 300_000)
+  parquet.write_table(pyarrow.table({'input': texts, 'label': count}), path)
+  assert path.stat().st_size < 100_000
+
+
+@pytest.mark.parametrize('lists', [False, True])
+def test_parquet_that_stands_for_gigabytes_is_refused(tmp_path, lists):
+  path = tmp_path / 'a.parquet'
+  bomb(path, lists)
+  before = pyarrow.total_allocated_bytes()
+  with pytest.raises(errors.DataError, match='without compression'):
+    read(path)
+  assert pyarrow.total_allocated_bytes() - before < 2**26
+  assert pyarrow.default_memory_pool().max_memory() < 2**30
+
+
+def test_columns_of_parquet_that_nobody_asked_for_do_no_harm(tmp_path):
+  path = tmp_path / 'a.parquet'
+  stamps = pyarrow.array([1_700_000_000_000_000_001], pyarrow.timestamp('ns'))
+  parquet.write_table(
+    pyarrow.table(
+      {'when': stamps, 'input': ['a'], 'input.b': [b'x'], 'label': [[1.5]]}
+    ),
+    path,
+  )
+  assert read(path)[1] == [{'input': 'a', 'label': [1.5]}]
+  with pytest.raises(errors.DataError, match=r"'when' to be a text, .*stamp"):
+    read(path, ('when',))
+
+
+def test_a_column_of_parquet_twice_is_refused(tmp_path):
+  path = tmp_path / 'a.parquet'
+  both = pyarrow.Table.from_arrays(
+    [pyarrow.array(['a']), pyarrow.array(['b'])], names=['input', 'input']
+  )
+  parquet.write_table(both, path)
+  with pytest.raises(errors.DataError, match="column once, found 'input' 2"):
+    read(path)
+
+
+def test_values_of_parquet_are_what_was_written(tmp_path):
+  path = tmp_path / 'a.parquet'
+  columns = {
+    'dictionary': pyarrow.array(['a', None, 'a']).dictionary_encode(),
+    'short': pyarrow.array([0.1, None, 2.5], pyarrow.float32()),
+    'half': pyarrow.array(np.array([0.1, 2.0, 3.0], np.float16)),
+    'lists': pyarrow.array([['x', None], None, []]),
+    'large': pyarrow.array(['p', 'q', None], pyarrow.large_string()),
+    'truth': pyarrow.array([True, None, False]),
+    'nothing': pyarrow.nulls(3),
+  }
+  parquet.write_table(pyarrow.table(columns), path, row_group_size=2)
+  assert read(path, tuple(columns))[1] == [
+    {'dictionary': 'a', 'short': 0.1, 'half': 0.1,
+      'lists': ['x', None], 'large': 'p',
+     'truth': True, 'nothing': None},
+    {'dictionary': None, 'short': None, 'half': 2.0,
+      'lists': None, 'large': 'q',
+     'truth': None, 'nothing': None},
+    {'dictionary': 'a', 'short': 2.5, 'half': 3.0,
+      'lists': [], 'large': None,
+     'truth': False, 'nothing': None},
+  ]  # fmt: skip
+
+
+def test_parquet_texts_that_are_no_utf_8_are_refused(tmp_path):
+  path = tmp_path / 'a.parquet'
+  data = pyarrow.array([b'\xff\xfe'])
+  texts = pyarrow.StringArray.from_buffers(1, *data.buffers()[1:])
+  parquet.write_table(pyarrow.table({'input': texts}), path)
+  with pytest.raises(errors.DataError, match='a Parquet file, found: '):
+    read(path)
+
+
+def test_work_that_takes_long_says_how_far_it_is():
+  stream = io.StringIO()
+  report = progress.Progress('Reading a', 4096, stream, seconds=0.0)
+  for number in range(2048):
+    report.at(number + 1)
+    report.row()
+  report.done()
+  assert stream.getvalue().splitlines() == [
+    'Reading a: 1,024 rows, 25% …',
+    'Reading a: 2,048 rows, 50% …',
+    'Reading a: 2,048 rows, done',
+  ]

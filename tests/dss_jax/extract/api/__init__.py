@@ -1,0 +1,1 @@
+"""Tests of one request: its address, its secrets, and what its answer means."""

@@ -1,0 +1,1 @@
+"""Tests of how replies are read: without a server."""

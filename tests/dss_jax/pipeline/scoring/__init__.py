@@ -1,0 +1,1 @@
+"""Tests of dss_jax.pipeline.scoring."""

@@ -1,0 +1,43 @@
+"""What a vocabulary makes of texts, and what it does not know."""
+
+import seqio
+
+from dss_jax import mixtures
+from dss_jax.pipeline.scoring import spelling
+from tests import small_vocabularies
+
+
+def test_unknown_characters_are_those_that_become_the_unknown_piece():
+  alphabet = spelling.Alphabet(small_vocabularies.made())
+  assert alphabet.unknown('a {pond} <b> 1^2 é') == set('{}<>^1é2')
+  assert alphabet.unknown('a pond') == set()
+  assert alphabet.unknown('') == set()
+
+
+def test_a_character_may_be_known_next_to_another():
+  vocabulary = small_vocabularies.made(user_defined_symbols='é,{{')
+  alphabet = spelling.Alphabet(vocabulary)
+  assert alphabet.unknown('\u0301') == {'\u0301'}
+  assert alphabet.unknown('caf' + 'e\u0301') == set()
+  assert alphabet.unknown('{{a') == set()
+  assert alphabet.unknown('{{{ \u0301') == {'{', '\u0301'}
+
+
+def test_dropped_characters_are_read_as_blanks_or_not_at_all():
+  alphabet = spelling.Alphabet(small_vocabularies.made())
+  assert alphabet.dropped('a\nb\tc\u200b d') == {'\n', '\t', '\u200b'}
+  assert alphabet.unknown('a\nb\tc\u200b d') == set()
+  assert alphabet.dropped('a pond {') == set()
+
+
+def test_bytes_know_everything():
+  text = 'a\n{<^\x00日本😀'
+  for vocabulary in (seqio.ByteVocabulary(), small_vocabularies.made(
+    byte_fallback=True, normalization_rule_name='identity'
+  )):  # fmt: skip
+    alphabet = spelling.Alphabet(vocabulary)
+    assert alphabet.unknown(text) == alphabet.dropped(text) == set()
+  # The sample's normalization reads a newline as a blank.
+  alphabet = spelling.Alphabet(mixtures.sample_vocabulary())
+  assert alphabet.unknown(text) == set()
+  assert alphabet.dropped(text) == {'\n'}

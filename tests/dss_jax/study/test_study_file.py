@@ -1,0 +1,68 @@
+"""Tests of study files."""
+
+import pytest
+from hypothesis import given
+
+from dss_jax import errors
+from dss_jax.study import grid as grid_lib
+from dss_jax.study import study_file
+from tests.dss_jax.study import test_grid
+
+
+@given(test_grid._GRIDS)
+def test_what_is_written_is_read(tmp_path_factory, grid):
+  folder = tmp_path_factory.mktemp('study')
+  study_file.dump(grid, folder)
+  assert study_file.stored(folder) == grid
+
+
+def test_settings_keep_their_values(tmp_path):
+  grid = grid_lib.Grid(
+    'cqa',
+    data='release',
+    steps=20,
+    rationales=True,
+    gin_file=('a.gin',),
+    set={'X': "'a b'", 'Y': '@f.g()', 'Z': '1e-4', 'W': 'None'},
+  )
+  study_file.dump(grid, tmp_path)
+  assert study_file.stored(tmp_path) == grid
+
+
+def test_a_file_has_the_options_of_the_command(tmp_path):
+  path = tmp_path / 'study.yaml'
+  path.write_text(
+    'experiment: cqa\nmethods: dss\nfractions: [0.5, 1]\nseeds: 2\n'
+    'set:\n  LEARNING_RATE: 1e-4\n  DATA: release\n  PAIRED: true\n'
+    'out: studies/x\n'
+  )
+  options = study_file.load(path)
+  assert options['out'] == 'studies/x'
+  assert study_file.grid_of(options) == grid_lib.Grid(
+    'cqa',
+    methods=('dss',),
+    fractions=(0.5, 1.0),
+    seeds=2,
+    set={'LEARNING_RATE': '1e-4', 'DATA': "'release'", 'PAIRED': 'True'},
+  )
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('metods: [dss]', "'metods' is no option.*Did you mean 'methods'"),
+    ('- dss', 'expected options such as'),
+    ('seeds: many', 'seeds: expected a whole number'),
+    ('seeds: true', 'seeds: expected a whole number'),
+    ('fractions: [a]', 'fractions: expected a number'),
+    ('set: [a]', 'set: expected lines'),
+    ('rationales: 1', 'rationales: expected true or false'),
+    ('a: [', 'expected YAML'),
+    ('a: !!python/object/apply:os.system [true]', 'expected YAML'),
+  ],
+)
+def test_a_mistake_is_named(tmp_path, text, message):
+  path = tmp_path / 'study.yaml'
+  path.write_text(text)
+  with pytest.raises(errors.DataError, match=f'(?s){path}.*{message}'):
+    study_file.load(path)

@@ -1,0 +1,133 @@
+"""Digests tell rows and vocabularies that differ, and no others."""
+
+import dataclasses
+import os
+import pathlib
+
+import pytest
+import seqio
+
+from t5x import data
+from t5x.data import content
+from tests.t5x import small_run, toy_task
+
+_PIECES = pathlib.Path(toy_task.PIECES)
+
+
+@pytest.fixture
+def register():
+  """Registers tasks of text files, and removes them at the end."""
+  names = []
+
+  def add(name, pattern):
+    seqio.TaskRegistry.add(
+      name,
+      source=seqio.TextLineDataSource({'train': str(pattern)}),
+      preprocessors=[],
+      output_features={'targets': seqio.Feature(toy_task.VOCABULARY)},
+    )
+    names.append(name)
+    return dataclasses.replace(
+      small_run.data_config('train'), mixture_or_task_name=name
+    )
+
+  yield add
+  for name in names:
+    seqio.TaskRegistry.remove(name)
+
+
+def _write(folder, *texts):
+  folder.mkdir()
+  for i, text in enumerate(texts):
+    (folder / f'rows-{i}.txt').write_text(text)
+  return folder / 'rows-*.txt'
+
+
+def test_files_are_told_by_their_names_and_bytes(register, tmp_path):
+  first = register('content_a', _write(tmp_path / 'a', '1\n2\n', '3\n'))
+  again = register('content_b', _write(tmp_path / 'b', '1\n2\n', '3\n'))
+  edited = register('content_c', _write(tmp_path / 'c', '1\n2\n', '4\n'))
+  split = register('content_d', _write(tmp_path / 'd', '1\n', '2\n3\n'))
+  (one,), (two,), (three,), (four,) = (
+    data.content_digests(cfg).values() for cfg in (first, again, edited, split)
+  )
+  assert one == two
+  assert len({one, three, four}) == 3
+  # Neither when nor where they were written counts.
+  os.utime(tmp_path / 'a' / 'rows-0.txt', (1, 1))
+  assert list(data.content_digests(first).values()) == [one]
+
+
+def test_one_changed_byte_of_a_file_of_a_few_blocks_is_found(
+  register, tmp_path
+):
+  cfg = register('content_e', _write(tmp_path / 'e', 'x' * 300_000))
+  path = tmp_path / 'e' / 'rows-0.txt'
+  found = {tuple(data.content_digests(cfg).values())}
+  for place in (0, 65_536, 150_000, 299_999):
+    text = bytearray(b'x' * 300_000)
+    text[place] = ord('y')
+    path.write_bytes(text)
+    found.add(tuple(data.content_digests(cfg).values()))
+  assert len(found) == 5
+
+
+def test_large_files_are_sampled_from_their_start_to_their_end(
+  register, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(content, '_BLOCKS_OF_FILE', 4)
+  cfg = register('content_f', _write(tmp_path / 'f', 'x' * 1_000_000))
+  path = tmp_path / 'f' / 'rows-0.txt'
+  before = data.content_digests(cfg)
+  for place in (0, 999_999):
+    with open(path, 'r+b') as file:
+      file.seek(place)
+      file.write(b'y')
+    after = data.content_digests(cfg)
+    assert after != before
+    before = after
+
+
+def test_rows_of_a_function_are_told_by_their_texts(monkeypatch):
+  cfg = small_run.data_config('train')
+  before = data.content_digests(cfg)
+  assert before == data.content_digests(cfg)
+  assert list(before) == [toy_task.NAME]
+  texts = toy_task.texts
+  monkeypatch.setattr(
+    toy_task, 'texts', lambda split: [(i[::-1], t) for i, t in texts(split)]
+  )
+  assert data.content_digests(cfg) != before
+
+
+def test_splits_differ():
+  digests = {
+    split: data.content_digests(small_run.data_config(split))[toy_task.NAME]
+    for split in toy_task.ROWS
+  }
+  assert len(set(digests.values())) == 3
+
+
+def _vocabularies(vocabulary, monkeypatch):
+  features = {'targets': seqio.Feature(vocabulary)}
+  task = seqio.TaskRegistry.get(toy_task.NAME)
+  monkeypatch.setattr(type(task), 'output_features', features)
+  return data.vocabulary_digests(small_run.data_config('train'))['targets']
+
+
+def test_vocabularies_are_told_by_their_pieces_not_by_their_path(
+  tmp_path, monkeypatch
+):
+  copy = tmp_path / 'copy.model'
+  copy.write_bytes(_PIECES.read_bytes())
+  same, copied, extra, bytes_ = (
+    _vocabularies(vocabulary, monkeypatch)
+    for vocabulary in (
+      seqio.SentencePieceVocabulary(str(_PIECES)),
+      seqio.SentencePieceVocabulary(str(copy)),
+      seqio.SentencePieceVocabulary(str(_PIECES), extra_ids=100),
+      seqio.ByteVocabulary(),
+    )
+  )
+  assert same == copied
+  assert len({same, extra, bytes_}) == 3

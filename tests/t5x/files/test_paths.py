@@ -1,0 +1,69 @@
+"""Errors of storage say what is true, and what to do."""
+
+import errno
+import os
+
+import pytest
+import tensorflow as tf
+
+from t5x import errors, files
+
+
+def _told(error, folder='/runs/a', name='MODEL_DIR'):
+  return str(files.storage_error(error, folder, name))
+
+
+@pytest.mark.parametrize(
+  ('number', 'fix'),
+  [
+    (errno.ENOSPC, 'The disk is full: free some space.'),
+    (errno.EDQUOT, 'Your quota is used up: free some space.'),
+    (errno.EROFS, 'That place is read-only: choose another MODEL_DIR.'),
+    (errno.EACCES, 'You may not write there: choose another MODEL_DIR.'),
+  ],
+)
+def test_a_file_in_the_folder_cannot_be_written(number, fix):
+  error = OSError(number, os.strerror(number), '/runs/a/checkpoint_3/x')
+  assert _told(error) == (
+    f'/runs/a/checkpoint_3/x: cannot be written ({error}). {fix}'
+  )
+
+
+@pytest.mark.parametrize('path', ['/data/rows.jsonl', '/runs/ab/rows.jsonl'])
+def test_a_data_file_that_may_not_be_read_is_no_matter_of_the_folder(path):
+  told = _told(PermissionError(errno.EACCES, 'Permission denied', path))
+  assert told.startswith(f'{path}: cannot be opened (')
+  assert 'that you may read it' in told
+  assert 'MODEL_DIR' not in told
+
+
+def test_tensorflow_s_errors_are_told_by_their_text():
+  def denied(path):
+    return tf.errors.PermissionDeniedError(
+      None, None, f'{path}; Permission denied'
+    )
+
+  assert 'choose another OUT' in _told(denied('/runs/a/x'), name='OUT')
+  told = _told(denied('/data/train.tfrecord'))
+  assert '/data/train.tfrecord' in told
+  assert 'may read it' in told
+  full = tf.errors.ResourceExhaustedError(None, None, 'x; No space left on')
+  assert _told(full).endswith('The disk is full: free some space.')
+
+
+def test_other_errors_are_not_the_user_s():
+  assert files.storage_error(ValueError('x')) is None
+  assert files.storage_error(FileNotFoundError(errno.ENOENT, 'x', 'y')) is None
+  with (
+    pytest.raises(ValueError, match=r'^x$'),
+    files.naming_path_in_errors('a'),
+  ):
+    raise ValueError('x')
+
+
+def test_an_error_is_told_with_its_consequence():
+  with (
+    pytest.raises(errors.UserError, match=r'free some space\. It was /runs/a$'),
+    files.naming_path_in_errors('/runs/a', lambda folder: f' It was {folder}'),
+  ):
+    raise OSError(errno.ENOSPC, 'No space left on device')
