@@ -173,5 +173,7 @@ def test_a_preset_trains_two_steps_and_generates_its_tokens(
     EVAL_BATCH_SIZE=2,
   )
   assert [step['step'] for step in found] == [1, 2]
-  (metrics,) = (tmp_path / 'run/inference_eval').glob('*_test-metrics.jsonl')
+  (metrics,) = (tmp_path / 'run/inference_eval').glob(
+    '*_label_test*-metrics.jsonl'
+  )
   assert 'accuracy_low' in json.loads(metrics.read_text().splitlines()[-1])
