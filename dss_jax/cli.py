@@ -18,8 +18,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 import dss_jax
-from dss_jax import errors
-from t5x import neutral
+from dss_jax import errors, neutral
 from t5x.cli import streams
 
 

@@ -18,11 +18,11 @@ import tensorflow as tf
 from rich import box, panel, table
 from rich import text as rich_text
 
-from dss_jax import command_lines, mixtures
+from dss_jax import command_lines, mixtures, neutral
 from dss_jax.data import equations
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import lengths
-from t5x import neutral, trainer
+from t5x import trainer
 
 _EXAMPLES = 3
 _METHOD_NAMES = {

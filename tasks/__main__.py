@@ -3,8 +3,7 @@
 import seqio
 
 import tasks
-from dss_jax import mixtures
-from t5x import neutral
+from dss_jax import mixtures, neutral
 
 _METHODS = {
   ('dss', False): 'labels and rationales',

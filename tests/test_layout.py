@@ -37,7 +37,8 @@ FLOORS = {
     ('main',),
   ),
   'dss_jax': (
-    ('errors', 'command_lines', 'sample', 'optimization'),
+    ('errors', 'neutral'),
+    ('command_lines', 'sample', 'optimization'),
     ('config_filter', 'data', 'pretrained', 'run_config'),
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),

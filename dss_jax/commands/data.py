@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dss_jax import errors
-from t5x import neutral
+from dss_jax import errors, neutral
 from t5x.cli import quiet_tensorflow
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from etils import epath
 
+from dss_jax import neutral
 from dss_jax.commands import hf_tokenizer
 from dss_jax.errors import DataError
-from t5x import neutral
 from t5x.cli import quiet_tensorflow
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 import rich.console
 from rich import box, table, text
 
+from dss_jax import neutral
 from dss_jax.commands import inspection, unknown_text
 from dss_jax.data import own_rows, places, records
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import lengths, names, row_shapes
-from t5x import neutral
 
 _PLACES = 10
 _LABELS = 5

@@ -4,7 +4,7 @@ import sys
 import time
 from typing import IO
 
-from t5x import neutral
+from dss_jax import neutral
 
 # Seconds before the first line, and between lines.
 _PATIENCE = 3.0

@@ -14,9 +14,8 @@ import zlib
 
 from etils import epath
 
-from dss_jax import errors
+from dss_jax import errors, neutral
 from dss_jax.data import records
-from t5x import neutral
 
 URL = (
   'https://github.com/google-research/distilling-step-by-step/raw/main/'

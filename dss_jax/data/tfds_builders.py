@@ -9,6 +9,7 @@ Each stores every released row; `pipeline.sources` draws from them on reading.
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
 import io
 import os
@@ -22,9 +23,8 @@ import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
-from dss_jax import errors, sample
+from dss_jax import errors, neutral, sample
 from dss_jax.data import own_rows, progress, records, release
-from t5x import files, neutral
 
 # Increased when the same files give different rows.
 VERSION = '1.1.0'
@@ -321,17 +321,41 @@ def _stale(builder: tfds.core.DatasetBuilder) -> bool:
 def _alone(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
   """Waits until no other process prepares a data set, and keeps others out.
 
-  What a process that was killed left half-made is removed.
+  What a process that was killed left half-made is removed. Where folders have
+  no locks, as on remote storage, nothing is removed and nobody waits.
   """
   folder = builder.data_path.parent
   folder.mkdir(parents=True, exist_ok=True)
-  with files.folder_lock.writing(
-    os.fspath(folder), f'{builder.data_path.name}.writer.json', patient=True
-  ):
-    # Names that TFDS gives to what is not complete.
-    for path in folder.glob(f'incomplete.*_{builder.data_path.name}'):
-      path.rmtree()
+  try:
+    # The system lets go of it when this process ends, however it does.
+    descriptor = os.open(folder, os.O_RDONLY)
+  except OSError:
     yield
+    return
+  try:
+    if _locked(descriptor, builder):
+      # Names that TFDS gives to what is not complete.
+      for path in folder.glob(f'incomplete.*_{builder.data_path.name}'):
+        path.rmtree()
+    yield
+  finally:
+    os.close(descriptor)
+
+
+def _locked(descriptor: int, builder: tfds.core.DatasetBuilder) -> bool:
+  """Locks an open folder for this process; whether that is possible there."""
+  try:
+    try:
+      fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      _say(
+        builder.builder_config,
+        f'Another process prepares {builder.name}; waiting for it …',
+      )
+      fcntl.flock(descriptor, fcntl.LOCK_EX)
+  except OSError:
+    return False
+  return True
 
 
 def _prepare(

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from etils import epath
 
-from dss_jax import errors, sample
+from dss_jax import errors, neutral, sample
 from dss_jax.data import own_rows, records, release, row_files
 from dss_jax.extract import estimate, prompt_files, prompts
 from dss_jax.extract import rows as rows_lib
 from dss_jax.extract.api import secrets
 from dss_jax.extract.replies import structured
-from t5x import neutral
 
 if TYPE_CHECKING:
   from dss_jax.extract import extraction

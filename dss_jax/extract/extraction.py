@@ -10,7 +10,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-from dss_jax import errors
+from dss_jax import errors, neutral
 from dss_jax.data import teacher_outputs
 from dss_jax.extract import (
   estimate,
@@ -26,7 +26,6 @@ from dss_jax.extract import rows as rows_lib
 from dss_jax.extract.api import bodies, failures
 from dss_jax.extract.api import client as client_lib
 from dss_jax.extract.replies import thoughts
-from t5x import neutral
 
 Service = client_lib.Service
 # Exit codes of a run that stopped by itself, and of one stopped by the user.

@@ -10,12 +10,11 @@ others go on.
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from dss_jax import errors
+from dss_jax import errors, neutral
 from dss_jax.extract import request_queue
 from dss_jax.extract.api import bodies, failures, secrets
 from dss_jax.extract.api import client as client_lib
 from dss_jax.extract.replies import thoughts
-from t5x import neutral
 
 
 class UnknownFormatError(errors.DataError):

@@ -16,9 +16,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
-from dss_jax import errors
+from dss_jax import errors, neutral
 from dss_jax.extract.replies import thoughts
-from t5x import neutral
 
 # Stands in an index for a missing offset.
 _MISSING = -1

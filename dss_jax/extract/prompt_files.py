@@ -21,9 +21,8 @@ from typing import Any
 
 from etils import epath
 
-from dss_jax import errors
+from dss_jax import errors, neutral
 from dss_jax.extract import prompts
-from t5x import neutral
 
 # The file with the prompt of each data set.
 FILES = {

@@ -6,10 +6,9 @@ import json
 import re
 from collections.abc import Mapping
 
-from dss_jax import errors
+from dss_jax import errors, neutral
 from dss_jax.data import completions, row_formats
 from dss_jax.extract.replies import answers, structured, thoughts
-from t5x import neutral
 
 ENDPOINTS = ('chat', 'completion')
 # A field of a template.

@@ -9,8 +9,8 @@ import rich.console
 import rich.progress
 import rich.table
 
+from dss_jax import neutral
 from dss_jax.extract import estimate, prompts, request_queue
-from t5x import neutral
 
 # Without a terminal, a line of progress is printed this often.
 _LINE_EVERY_S = 30.0

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import click
 
+from dss_jax import neutral
 from dss_jax.errors import DataError
-from t5x import neutral
 
 
 def _default_cache() -> str:

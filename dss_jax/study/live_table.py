@@ -10,9 +10,9 @@ import rich.live
 import rich.table
 import rich.text
 
+from dss_jax import neutral
 from dss_jax.study import planned, results
 from dss_jax.study.running import execution, run_folder
-from t5x import neutral
 
 # Failed runs that the table lists; the command names all of them at its end.
 _MOST_FAILED = 10

@@ -8,9 +8,9 @@ import rich.console
 import rich.table
 import rich.text
 
+from dss_jax import neutral
 from dss_jax.study import live_table, planned, results
 from dss_jax.study.running import execution
-from t5x import neutral
 
 
 def show(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from dss_jax import errors
+from dss_jax import errors, neutral
 from dss_jax.study import (
   driver,
   live_table,
@@ -18,7 +18,6 @@ from dss_jax.study import (
 )
 from dss_jax.study import grid as grid_lib
 from dss_jax.study.running import places, pools, run_folder
-from t5x import neutral
 
 
 class Session:

@@ -95,27 +95,20 @@ class Writer:
     return f'process {self.pid} on {self.host!r}, since {self.since}'
 
 
-class HeldError(errors.UserError):
-  """Another process writes into a folder."""
-
-
 @contextlib.contextmanager
-def writing(
-  folder: str, file: str = FILE, patient: bool = False
-) -> Iterator[None]:
+def writing(folder: str, file: str = FILE) -> Iterator[None]:
   """Keeps others from writing into a folder.
 
   Args:
     folder: local or remote; it exists.
     file: name of the record, for folders with several parts that are written
       apart.
-    patient: whether to wait until nobody else writes there.
 
   Raises:
-    HeldError: another process writes there, and `patient` is False.
+    errors.UserError: another process writes there.
   """
   path = epath.Path(folder) / file
-  own = _take_in_turn(path, folder) if patient else _take(path, folder)
+  own = _take(path, folder)
   stop = threading.Event()
   beats = threading.Thread(
     target=_beat, args=(path, folder, own, stop), daemon=True
@@ -129,19 +122,6 @@ def writing(
     with contextlib.suppress(OSError):
       if _writer(_read(path)) == own:
         path.unlink(missing_ok=True)
-
-
-def _take_in_turn(path: epath.Path, folder: str) -> Writer:
-  """Writes this process's record once no other process writes there."""
-  told = False
-  while True:
-    try:
-      return _take(path, folder)
-    except HeldError as error:
-      if not told:
-        neutral.say(f'{neutral.message(error)} Waiting for it.', err=True)
-        told = True
-      time.sleep(_POLL_SECONDS)
 
 
 def _take(path: epath.Path, folder: str) -> Writer:
@@ -186,8 +166,8 @@ def _wait_for_silence(
       raise _refused(folder, _writer(now) or other)
 
 
-def _refused(folder: str, other: Writer) -> HeldError:
-  return HeldError(
+def _refused(folder: str, other: Writer) -> errors.UserError:
+  return errors.UserError(
     f'{folder}: expected a folder that no other process writes to; {other},'
     ' does. Wait for it, end it, or choose another folder.'
   )

@@ -131,7 +131,7 @@ def _check_read(text: str, opened: bool, cut: bool) -> None:
 
 def neutral_text(content: bytes) -> None:
   """Any text, as it is shown: on a terminal, in HTML, and in a table file."""
-  from t5x import neutral
+  from dss_jax import neutral
 
   text = content.decode('utf-8', 'surrogateescape')
   for shown in (neutral.text(text), neutral.line(text, 50)):

@@ -3,8 +3,7 @@
 import ipaddress
 from urllib import parse, request
 
-from dss_jax import errors
-from t5x import neutral
+from dss_jax import errors, neutral
 
 # Where an API's endpoints are, below its address.
 PATHS = {'chat': 'chat/completions', 'completion': 'completions'}

@@ -12,10 +12,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from dss_jax import neutral
 from dss_jax.extract.api import failures
 from dss_jax.extract.api import secrets as secrets_lib
 from dss_jax.extract.replies import thoughts
-from t5x import neutral
 
 # Bytes; a larger body is not a completion.
 MAX_BYTES = 64 * 2**20

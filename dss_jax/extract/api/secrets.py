@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterable
 from urllib import parse
 
-from dss_jax import errors
-from t5x import neutral
+from dss_jax import errors, neutral
 
 # Shorter keys are not secrets, but words for servers that ask for any key.
 _MIN_LENGTH = 8

@@ -9,9 +9,9 @@ import dataclasses
 import json
 from typing import Any
 
+from dss_jax import neutral
 from dss_jax.data import completions, records, row_formats
 from dss_jax.extract.replies import answers, thoughts
-from t5x import neutral
 
 # In this order, since a reason given after the answer is no reason for it.
 _FIELDS = ('rationale', 'label')

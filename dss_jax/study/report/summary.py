@@ -4,9 +4,9 @@ import csv
 import io
 from collections.abc import Sequence
 
+from dss_jax import neutral
 from dss_jax.study import results
 from dss_jax.study.report import cells, comparison, findings
-from t5x import neutral
 
 _COLUMNS = (
   'trained on',

@@ -1,6 +1,8 @@
 """Tests of the TFDS data sets."""
 
 import concurrent.futures
+import fcntl
+import os
 import shutil
 
 import numpy as np
@@ -10,7 +12,6 @@ import tensorflow_datasets as tfds
 
 from dss_jax import errors
 from dss_jax.data import records, tfds_builders
-from t5x.files import folder_lock
 
 
 def prepare(data, data_set='cqa', teacher='palm'):
@@ -79,22 +80,24 @@ def test_what_a_killed_process_left_half_made_is_removed(
 
 
 def test_another_process_that_prepares_the_same_is_waited_for(
-  write_release, tfds_dir, monkeypatch, capfd
+  write_release, tfds_dir, capfd
 ):
   data = write_release()
   config = tfds_builders.find_config('cqa', str(data), 'palm')
   folder = tfds_dir / 'dss_cqa' / config.name
   folder.mkdir(parents=True)
-  monkeypatch.setattr(folder_lock, '_POLL_SECONDS', 0.05)
-  lock = f'{tfds_builders.VERSION}.writer.json'
   with concurrent.futures.ThreadPoolExecutor(1) as pool:
-    with folder_lock.writing(str(folder), lock):
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+      fcntl.flock(lock, fcntl.LOCK_EX)
       waiting = pool.submit(prepare, data)
       with pytest.raises(concurrent.futures.TimeoutError):
         waiting.result(timeout=0.5)
       assert not (folder / tfds_builders.VERSION).exists()
+    finally:
+      os.close(lock)
     assert waiting.result(timeout=60).is_prepared()
-  assert 'does. Wait for it' in capfd.readouterr().err
+  assert 'prepares dss_cqa; waiting' in capfd.readouterr().err
 
 
 @pytest.mark.parametrize('other_is_first', [False, True])

@@ -14,7 +14,8 @@ import rich.table
 import rich.text
 from hypothesis import strategies as st
 
-from t5x import neutral
+from dss_jax import neutral
+from t5x import neutral as engine
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _HOSTILE = (
@@ -26,6 +27,21 @@ _HOSTILE = (
 def test_the_examples_in_the_docstrings_hold():
   result = doctest.testmod(neutral)
   assert result.attempted and not result.failed
+
+
+@hypothesis.given(
+  st.text(st.characters(exclude_categories=()), max_size=60)
+  | st.sampled_from(['http://a:b@c/d?key=e', _HOSTILE])
+)
+def test_the_engine_s_own_part_says_the_same(text):
+  for name in ('text', 'message', 'without_logins'):
+    assert getattr(engine, name)(text) == getattr(neutral, name)(text)
+  shown = []
+  for module in (engine, neutral):
+    file = io.StringIO()
+    module.console(file=file, width=40).print(text)
+    shown.append(file.getvalue())
+  assert shown[0] == shown[1]
 
 
 def _is_harmless(text, more=''):
@@ -189,6 +205,7 @@ _PATHS = [
 # Our own words alone: the flags' help, numbers, the names of packaged files.
 _EXCEPT = (
   't5x/neutral.py',
+  'dss_jax/neutral.py',
   't5x/cli/flags.py',
   't5x/distributed.py',
   'dss_jax/sample/files.py',
