@@ -5,7 +5,8 @@ terminal escapes, characters that turn the direction of a line, rich's markup, a
 spreadsheet's formula, or a million characters. Whatever shows such a text takes
 it from here: `console` makes every console of rich, `say` prints a text, `line`
 puts one into a message, which `message` shows, `markup` puts one into HTML, and
-`cell` into a table file. tests/dss_jax/test_neutral.py finds what does otherwise.
+`cell` into a table file. tests/dss_jax/test_neutral.py finds what does
+otherwise.
 
 The engine has what it needs of it in `t5x.neutral`, since the method must run
 on upstream T5X as well, which has no such module.
