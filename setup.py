@@ -53,7 +53,7 @@ EXTRACT_REQUIRES = [
 
 # What `dss study` needs.
 STUDY_REQUIRES = [
-  'distributed>=2025.1.0',
+  'distributed>=2026.8.0',
   'Jinja2>=3.1.5',
   'matplotlib>=3.9',
   'PyYAML>=6.0.3',
