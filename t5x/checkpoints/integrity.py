@@ -77,8 +77,9 @@ def check(folder: str) -> None:
 def digest(path: str) -> str:
   """Returns what tells a checkpoint's weights from others of the same name.
 
-  That is a digest of its checksums. A checkpoint without them, such as a remote
-  one, is told by the names, sizes and times of its files.
+  That is a digest of its checksums. A checkpoint without them is told by the
+  names, sizes and times of its files; of a remote one only those directly in
+  its folder, since each file is a request.
 
   Args:
     path: a checkpoint: a folder, or a file.
@@ -88,14 +89,24 @@ def digest(path: str) -> str:
   if not files.is_remote(path) and os.path.isfile(checksums):
     described.update(json.dumps(_read_checksums(checksums)).encode())
   else:
-    root = epath.Path(path)
-    found = sorted(root.rglob('*')) if root.is_dir() else [root]
-    for file in found:
-      if file.is_file():
-        stat = file.stat()
-        name = os.path.relpath(file, root)
-        described.update(f'{name} {stat.length} {stat.mtime}\n'.encode())
+    for name, size, changed in sorted(_stats(path)):
+      described.update(f'{name} {size} {changed}\n'.encode())
   return described.hexdigest()[:16]
+
+
+def _stats(path: str) -> Iterator[tuple[str, int, float]]:
+  """Yields name, bytes and time of each file of a checkpoint."""
+  if files.is_remote(path) or os.path.isfile(path):
+    root = epath.Path(path)
+    for file in root.iterdir() if root.is_dir() else [root]:
+      stat = file.stat()
+      yield file.name, stat.length, stat.mtime
+    return
+  for parent, _, names in os.walk(path):
+    for name in names:
+      file = os.path.join(parent, name)
+      status = os.stat(file)
+      yield os.path.relpath(file, path), status.st_size, status.st_mtime
 
 
 def _read_checksums(path: str) -> dict[str, tuple[int, int]]:

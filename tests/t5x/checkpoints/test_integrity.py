@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 import signal
 import zlib
 
@@ -278,3 +279,34 @@ def test_the_checksums_name_no_file_outside(tmp_path):
   with pytest.raises(errors.DamagedError, match='outside'):
     integrity.check(str(tmp_path))
   assert jax.process_count() == 1
+
+
+def test_weights_are_told_by_their_checksums_wherever_they_lie(tmp_path):
+  folder = tmp_path / 'checkpoint_1'
+  (folder / 'state').mkdir(parents=True)
+  (folder / 'state' / 'a').write_bytes(b'one')
+  integrity.write_checksums(str(folder))
+  first = integrity.digest(str(folder))
+  copy = shutil.copytree(folder, tmp_path / 'copy' / 'checkpoint_1')
+  os.utime(copy / 'state' / 'a', (1, 1))
+  assert integrity.digest(str(copy)) == first
+  (copy / 'state' / 'a').write_bytes(b'two')  # As many bytes.
+  integrity.write_checksums(str(copy))
+  assert integrity.digest(str(copy)) != first
+
+
+def test_weights_without_checksums_are_told_by_their_files(tmp_path):
+  folder = tmp_path / 'published'
+  (folder / 'more').mkdir(parents=True)
+  (folder / 'config.json').write_text('{}')
+  weights = folder / 'more' / 'model.safetensors'
+  weights.write_bytes(b'one')
+  first = integrity.digest(str(folder))
+  assert integrity.digest(str(folder)) == first
+  os.utime(weights, (1, 1))
+  changed = integrity.digest(str(folder))
+  weights.write_bytes(b'longer')
+  os.utime(weights, (1, 1))
+  assert len({first, changed, integrity.digest(str(folder))}) == 3
+  # A single file, as T5's own checkpoints are.
+  assert integrity.digest(str(folder / 'config.json'))
