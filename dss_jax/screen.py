@@ -50,9 +50,9 @@ class Screen(trainer.BaseAction):
     model_dir: str,
     total_steps: int,
     initial_checkpoint_path: str | None = None,
-    task_feature_lengths: Mapping[str, int] | None = None,
     experiment: experiment_lib.Experiment | None = None,
     step: mixtures.Step | None = None,
+    task_feature_lengths: Mapping[str, int] | None = None,
     **options: Any,
   ):
     """Prints the first lines.
@@ -62,10 +62,10 @@ class Screen(trainer.BaseAction):
       model_dir: the run's folder.
       total_steps: the last step, at which the last screen is shown.
       initial_checkpoint_path: where the weights come from, None from scratch.
-      task_feature_lengths: to which training cuts examples; with them, the
-        screen says how many it cuts.
       experiment: what the run trains on.
       step: what a step holds; None says nothing about it.
+      task_feature_lengths: to which training cuts examples; with them, the
+        screen says how many it cuts.
       **options: those of an `Experiment`, in place of one.
 
     Raises:

@@ -152,15 +152,15 @@ def train(
   init_rng, trainer_rng = jax.random.split(
     jax.random.key(seed, impl=_RNG_KINDS[use_hardware_rng])
   )
-  train_cfg = _seeded(train_dataset_cfg, seed)
-  loss_cfg = train_eval_dataset_cfg and _seeded(train_eval_dataset_cfg, seed)
-  infer_cfg = infer_eval_dataset_cfg and _seeded(infer_eval_dataset_cfg, seed)
-  configs = (train_cfg, loss_cfg, infer_cfg)
-  for cfg in (train_cfg, loss_cfg):
-    if cfg is not None and verify_matching_vocabs_fn is not None:
-      verify_matching_vocabs_fn(cfg, model)
   with contextlib.ExitStack() as stack:
     stack.enter_context(commands.writing_folder(model_dir, summarize_config_fn))
+    train_cfg = _seeded(train_dataset_cfg, seed)
+    loss_cfg = train_eval_dataset_cfg and _seeded(train_eval_dataset_cfg, seed)
+    infer_cfg = infer_eval_dataset_cfg and _seeded(infer_eval_dataset_cfg, seed)
+    configs = (train_cfg, loss_cfg, infer_cfg)
+    for cfg in (train_cfg, loss_cfg):
+      if cfg is not None and verify_matching_vocabs_fn is not None:
+        verify_matching_vocabs_fn(cfg, model)
     stack.enter_context(data.naming_damage_in_errors(configs))
     data.check_files(configs)
     signals = stack.enter_context(preemption.StopSignals())

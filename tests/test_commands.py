@@ -194,7 +194,7 @@ def test_the_exported_folder_says_how_to_ask(exported):
   assert "tokenizer('predict: ' + question" in text
   assert 'trained on cqa (checkpoint_30)' in text
   generation = json.loads((exported / 'generation_config.json').read_text())
-  assert generation['max_new_tokens'] == 76
+  assert generation['max_new_tokens'] == 80
 
 
 @pytest.mark.slow  # Needs PyTorch and transformers: the extra `bench`.

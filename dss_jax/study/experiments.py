@@ -1,15 +1,15 @@
 """First argument of `dss study`: a data set, a gin file, or a file of rows."""
 
 import dataclasses
+import glob
 import os
 from collections.abc import Mapping, Sequence
 
 from dss_jax import errors
+from dss_jax.data import row_files
 
 # Data sets that have an experiment of their own in gin/.
 DATA_SETS = ('cqa', 'svamp', 'asdiv', 'esnli', 'anli1')
-# Files of rows, as `data.own_rows` reads them.
-_ROWS = ('.jsonl', '.json', '.csv', '.tsv', '.parquet')
 _SIZES = 'gin/sizes/'
 # What names no file, even if there is one.
 _WORDS = (*DATA_SETS, 'sample', 'release')
@@ -48,12 +48,13 @@ def find(argument: str, gin_files: Sequence[str] = ()) -> Source:
   if ending == '.gin':
     name = os.path.basename(argument).removesuffix('.gin')
     return Source((argument,), {}, size or name)
-  if ending in _ROWS:
+  if row_files.has_ending(argument) or row_files.holds_files(argument):
     data = {'DATA': repr(argument)}
     return Source(('gin/dss_custom.gin',), data, size or 'tiny')
   raise errors.DataError(
     f'{argument!r}: expected a data set ({", ".join(DATA_SETS)}), a gin file,'
-    f' a study file (.yaml), or a file of rows ({", ".join(_ROWS)}).'
+    f' a study file (.yaml), or a file of rows'
+    f' ({", ".join(row_files.ENDINGS)}), a folder or a glob of them.'
     f'{errors.did_you_mean(argument, DATA_SETS)}'
   )
 
@@ -67,6 +68,8 @@ def absolute(path: str) -> str:
     path: or a name, which is returned as it is.
   """
   packaged = path.startswith('gin/') and path.endswith('.gin')
-  if packaged or path in _WORDS or not os.path.exists(path):
+  if packaged or path in _WORDS:
+    return path
+  if not os.path.exists(path) and not glob.glob(path):
     return path
   return os.path.abspath(path)

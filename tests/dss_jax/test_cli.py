@@ -49,7 +49,7 @@ def test_inspect_cuts_at_the_lengths_of_the_run(tmp_path, capsys):
   options = ['--validation', '0.01', '--test', '0.01']
   cli.main(['data', 'inspect', str(path), *options])
   shown = capsys.readouterr().out
-  assert 'Longer than 112 input or 76 target tokens' in shown
+  assert 'Longer than 120 input or 80 target tokens' in shown
   assert 'of 7 examples of custom_local_' in shown
   assert "To keep all: --gin.TASK_FEATURE_LENGTHS=\"{'inputs': " in shown
   cli.main(['data', 'inspect', str(path), *options, '--size', 'base'])

@@ -53,7 +53,8 @@ def _finish(folder):
   place.mkdir(parents=True)
   for split in results.SPLITS:
     (place / f'cqa_label_{split}-metrics.jsonl').write_text(
-      '{"step": 100, "accuracy": 50.0}\n'
+      '{"step": 100, "accuracy": 50.0, "accuracy_low": 9.5,'
+      ' "accuracy_high": 90.5}\n'
     )
     (place / f'cqa_label_{split}-000100.jsonl').write_text('{}\n{}\n')
   (folder.path / 'config.gin').write_text('A = 1\n')
@@ -140,7 +141,7 @@ def test_a_run_without_its_evaluation_has_failed(tmp_path):
     folder.end('a', 0)
   ending, started, _ = _drive(tmp_path, _RUNS, end)
   assert started == [] and list(ending.failed) == _NAMES
-  assert 'expected an evaluation of labels' in ending.failed['dss_f1_s0']
+  assert 'expected an evaluation of the labels' in ending.failed['dss_f1_s0']
 
 
 def test_a_second_driver_is_told_who_holds_the_folder(tmp_path):
