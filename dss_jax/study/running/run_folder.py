@@ -13,14 +13,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from dss_jax import errors
+from dss_jax import errors, neutral
 from dss_jax.study import results
 
 # Bytes at the end of a log in which the last step is looked for.
 _TAIL = 16384
 _STEP = re.compile(rb'^step (\d+)/\d+', re.MULTILINE)
+_COLOR = re.compile(r'\x1b\[[0-?]*[ -/]*[@-~]')
 _MODEL_DIR = re.compile(r'^MODEL_DIR = .*(?:\n[ \t]+.*)*\n', re.MULTILINE)
-_REASON_LENGTH = 300
 # Differences that a message lists.
 _MOST_LISTED = 6
 
@@ -151,7 +151,7 @@ class RunFolder:
     _, error, message = text.rpartition('\nerror: ')
     lines = [line for line in (message if error else text).split('\n') if line]
     line = ' '.join(lines[:3]) if error else (lines or ['no word of it'])[-1]
-    return printable(line)[:_REASON_LENGTH]
+    return printable(line)
 
   def check(self, configuration: str, mixture: str) -> None:
     """Raises a DataError if the folder holds a run of another kind.
@@ -215,10 +215,9 @@ def _bindings(text: str) -> dict[str, str]:
 
 
 def printable(text: str) -> str:
-  """Returns a text without what a terminal would obey.
+  """Returns a text as one bounded line, without the colors of a terminal.
 
   Args:
     text: of a log.
   """
-  text = re.sub(r'\x1b\[[0-?]*[ -/]*[@-~]', '', text)
-  return ''.join(c if c.isprintable() else ' ' for c in text).strip()
+  return neutral.line(_COLOR.sub('', text))

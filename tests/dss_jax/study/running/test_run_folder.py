@@ -81,7 +81,7 @@ def test_the_last_step_of_the_log_is_found(folder):
     ('a\n\nerror: no such file\nmore\n', 'no such file more'),
     ('Traceback\nValueError: wrong\n\n', 'ValueError: wrong'),
     ('', 'no word of it'),
-    ('a\n\x1b[31mred\x1b[0m \x07[bold]\n', 'red  [bold]'),
+    ('a\n\x1b[31mred\x1b[0m \x07[bold]\n', 'red [bold]'),
     ('old\nerror: old\n', 'old'),
   ],
 )
