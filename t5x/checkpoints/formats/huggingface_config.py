@@ -105,16 +105,7 @@ def check_network(
   """
   activations = network.mlp_activations
   ours = tuple(_ACTIVATIONS.get(str(name), name) for name in activations)
-  key, attribute = 'model_type', 'relative_bias_per_layer'
-  if (per_layer := bias_per_layer(config)) != (
-    value := bool(getattr(network, attribute, False))
-  ):
-    raise UserError(
-      f'{path}/{CONFIG_FILE}: {key} is {config.get(key)!r}, whose relative'
-      f' biases are those of each {"layer" if per_layer else "stack"}, but the'
-      f' network has {attribute} = {value}. Set'
-      f' network.T5Config.{attribute} = {per_layer}.'
-    )
+  _check_biases(path, config, network)
   key, found, wanted = _feed_forward(config)
   same_form = len(ours) == (2 if gated else 1)
   if same_form and ours != wanted and not any(map(callable, ours)):
@@ -123,6 +114,19 @@ def check_network(
     found = usual if config.get(key) is None else config[key]
     if found != (value := getattr(network, key, usual)):
       raise _differs(path, key, found, key, value, found)
+
+
+def _check_biases(path: str, config: Mapping[str, Any], network: Any) -> None:
+  attribute = 'relative_bias_per_layer'
+  ours = bool(getattr(network, attribute, False))
+  per_layer = bias_per_layer(config)
+  if ours != per_layer:
+    raise UserError(
+      f'{path}/{CONFIG_FILE}: model_type is {config.get("model_type")!r}, whose'
+      f' relative biases are those of each {"layer" if per_layer else "stack"},'
+      f' but the network has {attribute} = {ours}. Set'
+      f' network.T5Config.{attribute} = {per_layer}.'
+    )
 
 
 def check_scale(path: str, network: Any, own_head: bool, scaled: bool) -> None:

@@ -155,7 +155,7 @@ class DenseGeneral(nn.Module):
       )
     fan_in = math.prod(inputs.shape[len(kept) :])
     matrix = (fan_in, math.prod(features))
-    stored = matrix
+    stored: tuple[int, ...] = matrix
     if len(self.kernel_axes) > 2:
       stored = (*inputs.shape[len(kept) :], *features)
     kernel = partitioning.param_with_axes(
