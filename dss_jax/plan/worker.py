@@ -114,7 +114,8 @@ class Worker:
     with run_config.configured(*self._config) as bound:
       model = run_config.resolve(bound, 'model')
       config = getattr(model.module, 'config', None)
-      if not isinstance(config, network.T5Config):
+      # A subclass has bindings of its own, which a plan does not set.
+      if type(config) is not network.T5Config:
         raise DataError(
           'dss plan expects the network t5x.examples.t5.network.Transformer;'
           f' found {type(model.module).__name__}.'

@@ -29,7 +29,8 @@ _MARKS = {
 }
 _LOGITS = re.compile(r'.*/logits_dense/kernel')
 _LAYER = re.compile(r'(.*/layers)_\d+/.*')
-_STACK = re.compile(r'.*/(\w+)/layers/.*')
+_STACK = re.compile(r'.*/(\w+)/(?:layers|\1)/.*')
+_RELATIVE_BIASES = re.compile(r'.*/relpos_bias/rel_embedding')
 
 
 def _shape(leaf: Any) -> tuple[int, ...]:
@@ -113,6 +114,21 @@ def _cause_of_names(missing: Sequence[str], extra: Sequence[str]) -> str | None:
       ' through the embedding. Set logits_via_embedding = False in the network'
       ' configuration.'
     )
+  if any(map(_RELATIVE_BIASES.fullmatch, missing)) and any(
+    map(_RELATIVE_BIASES.fullmatch, extra)
+  ):
+    # A table of each layer is inside of it.
+    per_layer = any(
+      _RELATIVE_BIASES.fullmatch(name)
+      and (_LAYER.fullmatch(name) or _STACK.fullmatch(name))
+      for name in extra
+    )
+    there, here = ('each layer', 'each stack')[:: 1 if per_layer else -1]
+    return (
+      'Likely cause: the checkpoint has a table of relative biases for'
+      f' {there} (umT5 and scalable_t5 have one for each layer), the model for'
+      f' {here}. Set network.T5Config.relative_bias_per_layer = {per_layer}.'
+    )
   only_layers = all(map(_LAYER.fullmatch, [*missing, *extra]))
   if only_layers and bool(missing) != bool(extra):
     more = 'more' if missing else 'fewer'
@@ -130,11 +146,16 @@ def _shapes_differ(
   name = next((n for n in names if n.endswith('/embedding')), names[0])
   shape, wanted = _shape(stored[name]), _shape(expected[name])
   stack = _STACK.fullmatch(name)
-  if stack and all(_only_layers_differ(n, stored, expected) for n in names):
+  axis = _differing_layers(name, stored, expected)
+  if (
+    stack
+    and axis is not None
+    and all(_differing_layers(n, stored, expected) is not None for n in names)
+  ):
     cause = (
-      f'the {stack[1]} has {shape[0]} layers in the checkpoint and {wanted[0]}'
-      ' in the model. Choose the size file that the checkpoint was trained'
-      ' with.'
+      f'the {stack[1]} has {shape[axis]} layers in the checkpoint and'
+      f' {wanted[axis]} in the model. Choose the size file that the'
+      ' checkpoint was trained with.'
     )
   elif name.endswith('/embedding') and all(
     n.endswith('/embedding') or _LOGITS.fullmatch(n) for n in names
@@ -155,9 +176,16 @@ def _shapes_differ(
   )
 
 
-def _only_layers_differ(name: str, stored: Leaves, expected: Leaves) -> bool:
-  same = _shape(stored[name])[1:] == _shape(expected[name])[1:]
-  return same and _STACK.fullmatch(name) is not None
+def _differing_layers(
+  name: str, stored: Leaves, expected: Leaves
+) -> int | None:
+  """Returns the axis of layers of a stack, if nothing else differs."""
+  shape, wanted = _shape(stored[name]), _shape(expected[name])
+  # It is the first, or with the names of scalable_t5 the second.
+  axis = 0 if '/layers/' in name or shape[0] != wanted[0] else 1
+  without = (*shape[:axis], *shape[axis + 1 :])
+  same = without == (*wanted[:axis], *wanted[axis + 1 :])
+  return axis if same and _STACK.fullmatch(name) else None
 
 
 def check_optimizer(

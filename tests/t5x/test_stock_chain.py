@@ -40,6 +40,7 @@ _MODELS = (
   't5/t5_1_1/small',
   't5/mt5/small',
   't5/byt5/tiny',
+  'scalable_t5/t5_1_1/small',
 )
 _MODULE = """
 import seqio

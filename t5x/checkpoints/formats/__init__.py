@@ -5,6 +5,7 @@
   huggingface   folders of Hugging Face transformers
   torch_pickle  pytorch_model.bin, read without torch and without pickle
   layer_stacks  one array per layer, or all layers in one array
+  attention_heads  heads on an axis of their own, or joined
   lazy_array    an array that is not read yet
 
 Each is a door: what writes a Hugging Face folder says so by its import.

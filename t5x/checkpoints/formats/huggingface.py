@@ -4,7 +4,8 @@ Both hold the same numbers under different names. Hugging Face stores a
 projection as [out, in] and T5X as [in, out]; Hugging Face numbers a layer's
 parts (`block.0.layer.1`) and T5X names them (`layers_0/mlp`); the relative
 position biases are [buckets, heads] in Hugging Face's first block, and
-[heads, buckets] in T5X's stack.
+[heads, buckets] in T5X's stack. umT5 has them in every block, and so in every
+layer of a network with `relative_bias_per_layer`.
 
 T5 1.1 has `wi_0`, `wi_1` and its own `logits_dense`; T5 1.0 has `wi` and takes
 its logits through the embedding.
@@ -24,6 +25,7 @@ import safetensors.numpy
 
 from t5x import files as files_lib
 from t5x.checkpoints.formats import (
+  attention_heads,
   huggingface_config,
   layer_stacks,
   lazy_array,
@@ -86,7 +88,11 @@ def explain(path: str) -> UserError:
 
 
 def _name_map(
-  num_encoder: int, num_decoder: int, gated: bool, head: str | None
+  num_encoder: int,
+  num_decoder: int,
+  gated: bool,
+  head: str | None,
+  bias_per_layer: bool,
 ) -> Iterator[tuple[str, str, bool]]:
   """Yields (T5X name, Hugging Face name, whether to transpose).
 
@@ -96,6 +102,7 @@ def _name_map(
     gated: whether the feed-forward blocks have two matrices before the last.
     head: what Hugging Face calls the matrix of the logits; None where the
       logits are taken through the embedding.
+    bias_per_layer: whether each layer has relative biases, as in umT5.
   """
   wi = ('wi_0', 'wi_1') if gated else ('wi',)
   yield 'token_embedder/embedding', _EMBEDDING, False
@@ -107,10 +114,13 @@ def _name_map(
   ):
     norm_name = f'{stack}.final_layer_norm.weight'
     yield f'{stack}/{stack}_norm/scale', norm_name, False
-    bias = 'block.0.layer.0.SelfAttention.relative_attention_bias.weight'
-    yield f'{stack}/relpos_bias/rel_embedding', f'{stack}.{bias}', True
+    bias = 'layer.0.SelfAttention.relative_attention_bias.weight'
     for layer in range(count):
       ours = f'{stack}/layers_{layer}'
+      if layer == 0 or bias_per_layer:
+        owner = ours if bias_per_layer else stack
+        table = f'{owner}/relpos_bias/rel_embedding'
+        yield table, f'{stack}.block.{layer}.{bias}', True
       for i, (norm, part, hf_part) in enumerate(parts):
         theirs = f'{stack}.block.{layer}.layer.{i}'
         yield f'{ours}/{norm}/scale', f'{theirs}.layer_norm.weight', False
@@ -163,7 +173,8 @@ def open_folder(path: str) -> dict[str, Any]:
   layers = huggingface_config.layers(path, config)
   names: list[tuple[str, str, bool]] = []
   missing: list[str] = []
-  for entry in _name_map(*layers, gated, head):
+  per_layer = huggingface_config.bias_per_layer(config)
+  for entry in _name_map(*layers, gated, head, per_layer):
     names.append(entry)
     if entry[1] not in stored:
       missing.append(entry[1])
@@ -380,6 +391,7 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
     config.num_decoder_layers,
     gated=len(config.mlp_activations) == 2,
     head=None if config.logits_via_embedding else _HEAD,
+    bias_per_layer=getattr(config, 'relative_bias_per_layer', False),
   )
   expected = {name: (hf_name, flip) for name, hf_name, flip in names}
   wanted = flax.traverse_util.unflatten_dict(expected, sep='/')
@@ -393,10 +405,13 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
       f' {sorted(set(flat) - set(expected))[:4] or "none"}. Give the'
       ' configuration that they were trained with.'
     )
+  flat = {name: attention_heads.joined(name, x) for name, x in flat.items()}
   description = huggingface_config.describe(
     config,
     embedding=flat['token_embedder/embedding'],
-    relative_biases=flat['encoder/relpos_bias/rel_embedding'],
+    relative_biases=next(
+      flat[name] for name in flat if name.endswith('/rel_embedding')
+    ),
   )
   folder.mkdir(parents=True, exist_ok=True)
   with files_lib.replacing(folder / CONFIG_FILE) as work:

@@ -44,7 +44,7 @@ _NUMBERS = {
 
 
 def read(path: str) -> dict[str, Any]:
-  """Reads `config.json` and checks that it is an encoder-decoder T5.
+  """Reads `config.json` and checks that it is a T5's, an mT5's or a umT5's.
 
   Raises:
     UserError: it is another kind of model, or no JSON object.
@@ -58,12 +58,17 @@ def read(path: str) -> dict[str, Any]:
       f'{file}: expected the configuration of a Hugging Face T5 model; it can'
       f' not be read ({error}). Download the folder again.'
     ) from error
-  if kind not in ('t5', 'mt5'):
+  if kind not in ('t5', 'mt5', 'umt5'):
     raise UserError(
-      f"{file}: expected model_type 't5' or 'mt5', found {kind!r}. Only T5"
-      ' encoder-decoder models can be loaded.'
+      f"{file}: expected model_type 't5', 'mt5' or 'umt5', found {kind!r}."
+      ' Only T5 encoder-decoder models can be loaded.'
     )
   return config
+
+
+def bias_per_layer(config: Mapping[str, Any]) -> bool:
+  """Whether each layer has a table of relative biases, as in umT5."""
+  return config.get('model_type') == 'umt5'
 
 
 def layers(path: str, config: Mapping[str, Any]) -> tuple[int, int]:
@@ -100,6 +105,7 @@ def check_network(
   """
   activations = network.mlp_activations
   ours = tuple(_ACTIVATIONS.get(str(name), name) for name in activations)
+  _check_biases(path, config, network)
   key, found, wanted = _feed_forward(config)
   same_form = len(ours) == (2 if gated else 1)
   if same_form and ours != wanted and not any(map(callable, ours)):
@@ -108,6 +114,19 @@ def check_network(
     found = usual if config.get(key) is None else config[key]
     if found != (value := getattr(network, key, usual)):
       raise _differs(path, key, found, key, value, found)
+
+
+def _check_biases(path: str, config: Mapping[str, Any], network: Any) -> None:
+  attribute = 'relative_bias_per_layer'
+  ours = bool(getattr(network, attribute, False))
+  per_layer = bias_per_layer(config)
+  if ours != per_layer:
+    raise UserError(
+      f'{path}/{CONFIG_FILE}: model_type is {config.get("model_type")!r}, whose'
+      f' relative biases are those of each {"layer" if per_layer else "stack"},'
+      f' but the network has {attribute} = {ours}. Set'
+      f' network.T5Config.{attribute} = {per_layer}.'
+    )
 
 
 def check_scale(path: str, network: Any, own_head: bool, scaled: bool) -> None:
@@ -170,7 +189,7 @@ def describe(
   Args:
     config: the network's `T5Config`, or an object with the same attributes.
     embedding: the token embedding [V, D]; only shape and type count.
-    relative_biases: those of the encoder [H, buckets].
+    relative_biases: a table of them [H, buckets].
 
   Raises:
     UserError: transformers has no name for the activations.
@@ -183,9 +202,12 @@ def describe(
     )
   numbers = {k: getattr(config, k, usual) for k, usual in _NUMBERS.items()}
   numbers['relative_attention_num_buckets'] = int(relative_biases.shape[1])
+  per_layer = getattr(config, 'relative_bias_per_layer', False)
   return {
-    'architectures': ['T5ForConditionalGeneration'],
-    'model_type': 't5',
+    'architectures': [
+      f'{"UMT5" if per_layer else "T5"}ForConditionalGeneration'
+    ],
+    'model_type': 'umt5' if per_layer else 't5',
     'is_encoder_decoder': True,
     'vocab_size': int(embedding.shape[0]),
     'd_model': config.emb_dim,

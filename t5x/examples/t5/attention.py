@@ -163,6 +163,8 @@ class MultiHeadDotProductAttention(nn.Module):
     kernel_init: initializer of the projections; the query's is divided by
       sqrt(K).
     float32_logits: see `dot_product_attention`.
+    joined_kernels: whether kernels are matrices, [D, H * K] and [H * K, D], or
+      keep an axis each, [D, H, K] and [H, K, D].
   """
 
   num_heads: int
@@ -171,13 +173,18 @@ class MultiHeadDotProductAttention(nn.Module):
   dropout_rate: float = 0.0
   kernel_init: dense.Initializer = dense.default_kernel_init
   float32_logits: bool = False
+  joined_kernels: bool = True
+
+  @property
+  def _head_axes(self) -> tuple[str, ...]:
+    return ('joined_kv',) if self.joined_kernels else ('heads', 'kv')
 
   def setup(self):
     project = functools.partial(
       dense.DenseGeneral,
       features=(self.num_heads, self.head_dim),
       dtype=self.dtype,
-      kernel_axes=('embed', 'joined_kv'),
+      kernel_axes=('embed', *self._head_axes),
     )
     self.query = project(
       kernel_init=_scaled_query_init(self.kernel_init, self.head_dim)
@@ -238,7 +245,7 @@ class MultiHeadDotProductAttention(nn.Module):
       axis=(-2, -1),
       dtype=self.dtype,
       kernel_init=self.kernel_init,
-      kernel_axes=('joined_kv', 'embed'),
+      kernel_axes=(*self._head_axes, 'embed'),
       name='out',
     )(x)
 

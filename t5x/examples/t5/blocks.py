@@ -52,6 +52,7 @@ def _attention(config: T5Config) -> layers.MultiHeadDotProductAttention:
     dtype=config.dtype,
     dropout_rate=config.dropout_rate,
     float32_logits=config.float32_attention_logits,
+    joined_kernels=not config.scalable_names,
   )
 
 
@@ -111,6 +112,14 @@ def decoder_position_bias(
   return relative_embedding(length, capacity, False, position)
 
 
+def _biases_of(layer: 'EncoderLayer | DecoderLayer') -> nn.Module:
+  """Returns the relative biases of a layer: its own, or those it was given."""
+  if layer.config.relative_bias_per_layer:
+    return layer.relpos_bias
+  assert layer.relative_embedding is not None
+  return layer.relative_embedding
+
+
 class EncoderLayer(nn.Module):
   """Self-attention and feed-forward block, each with norm and residual."""
 
@@ -118,6 +127,8 @@ class EncoderLayer(nn.Module):
   relative_embedding: nn.Module | None
 
   def setup(self):
+    if self.config.relative_bias_per_layer:
+      self.relpos_bias = relative_biases(self.config)
     self.pre_attention_layer_norm = layer_norm(self.config)
     self.attention = _attention(self.config)
     self.pre_mlp_layer_norm = layer_norm(self.config)
@@ -139,13 +150,13 @@ class EncoderLayer(nn.Module):
       encoder_mask: [B, 1, L, L].
       deterministic: True turns dropout off.
       position_bias: the result of `relative_embedding` for this length, which
-        a stack computes once for all layers; None computes it here.
+        a stack computes once for all layers; None computes it here, with the
+        layer's own biases where it has some.
       dropout_groups: the result of the function of that name.
     """
     if position_bias is None:
-      assert self.relative_embedding is not None
       length = inputs.shape[-2]
-      position_bias = self.relative_embedding(length, length, True)
+      position_bias = _biases_of(self)(length, length, True)
     inputs = constrain(inputs)
     x = self.pre_attention_layer_norm(inputs)
     x = self.attention(
@@ -165,6 +176,8 @@ class DecoderLayer(nn.Module):
   relative_embedding: nn.Module | None
 
   def setup(self):
+    if self.config.relative_bias_per_layer:
+      self.relpos_bias = relative_biases(self.config)
     self.pre_self_attention_layer_norm = layer_norm(self.config)
     self.self_attention = _attention(self.config)
     self.pre_cross_attention_layer_norm = layer_norm(self.config)
@@ -197,16 +210,16 @@ class DecoderLayer(nn.Module):
       decode: reads and writes the cache.
       max_decode_length: see `decoder_position_bias`.
       position_bias: the result of `decoder_position_bias`, which a stack
-        computes once for all layers; None computes it here.
+        computes once for all layers; None computes it here, with the layer's
+        own biases where it has some.
       dropout_groups: the result of the function of that name.
 
     Returns:
       The residual stream with the three blocks added.
     """
     if position_bias is None:
-      assert self.relative_embedding is not None
       position_bias = decoder_position_bias(
-        self.relative_embedding,
+        _biases_of(self),
         inputs.shape[-2],
         self.self_attention.cache_position() if decode else None,
         max_decode_length,

@@ -1,6 +1,7 @@
 """T5Config: the dimensions and options of a T5."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,15 @@ class T5Config:
       The parameters of all layers of a stack are in one array (`layers/…` with
       a first axis 'layers', in place of `layers_0/…`, `layers_1/…`).
       Checkpoints of either kind restore into the other. Not in T5X's config.
+    param_scan_axis: which axis of the parameters of a stack is the layer: 0 or
+      1, as in T5X's scalable_t5.
+    scalable_names: names and shapes of parameters as in T5X's scalable_t5: a
+      stack is `encoder/encoder/…` in place of `encoder/layers/…`, and kernels
+      of attention keep their axes of heads ([D, H, K] in place of [D, H * K]).
+      The numbers stay the same.
+    relative_bias_per_layer: gives each layer a table of relative position
+      biases, as in scalable_t5 and umT5, and not all layers of a stack one.
+      Neither this nor the two before are in T5X's config of this network.
     remat_policy: what the backward pass computes again to save memory: 'none',
       'minimal' (all but products with parameters) or 'full' (everything inside
       a layer). The numbers stay the same. Not in T5X's config.
@@ -80,19 +90,24 @@ class T5Config:
   scan_layers: bool = False
   remat_policy: str = 'none'
   dropout_masks: str = 'row'
+  param_scan_axis: int = 0
+  scalable_names: bool = False
+  relative_bias_per_layer: bool = False
 
   def __post_init__(self):
     for name, known in (
       ('remat_policy', REMAT_POLICIES),
       ('dropout_masks', dropout_lib.MASKS),
+      # Norms have no more axes.
+      ('param_scan_axis', (0, 1)),
     ):
       self._check(name, known)
 
-  def _check(self, name: str, known: Collection[str]) -> None:
+  def _check(self, name: str, known: Collection[Any]) -> None:
     """Raises a UserError unless an attribute has one of the known values."""
     value = getattr(self, name)
     if value not in known:
       raise errors.UserError(
         f'T5Config.{name}: expected one of {", ".join(map(repr, known))}, found'
-        f' {value!r}.' + errors.did_you_mean(str(value), known)
+        f' {value!r}.' + errors.did_you_mean(str(value), map(str, known))
       )

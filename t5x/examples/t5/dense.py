@@ -114,7 +114,9 @@ class DenseGeneral(nn.Module):
   """Linear map of the axes `axis` to the axes `features`, without a bias.
 
   The kernel is stored as a matrix [prod(axis sizes), prod(features)], which is
-  T5X's layout and lets an optimizer factor it.
+  T5X's layout and lets an optimizer factor it. With more than two names in
+  `kernel_axes` it is stored with all of its axes; its first values are the
+  matrix's.
 
   Attributes:
     features: sizes of the output axes.
@@ -122,7 +124,8 @@ class DenseGeneral(nn.Module):
     dtype: type of the product; `float32` results of lower-precision inputs are
       available through `float32_output`.
     kernel_init: initializer of the matrix.
-    kernel_axes: logical names of the matrix's two axes.
+    kernel_axes: logical names of the kernel's axes: the matrix's two, or one
+      for each of `axis` and of `features`.
     float32_output: sums and returns the product of `dtype` operands in float32
       (for logits; one input and one output axis).
   """
@@ -151,13 +154,16 @@ class DenseGeneral(nn.Module):
         ' contracted axes to the end.'
       )
     fan_in = math.prod(inputs.shape[len(kept) :])
+    matrix = (fan_in, math.prod(features))
+    stored: tuple[int, ...] = matrix
+    if len(self.kernel_axes) > 2:
+      stored = (*inputs.shape[len(kept) :], *features)
     kernel = partitioning.param_with_axes(
       'kernel',
-      self.kernel_init,
-      (fan_in, math.prod(features)),
+      lambda key, dtype: self.kernel_init(key, matrix, dtype).reshape(stored),
       jnp.float32,
       axes=self.kernel_axes or None,
-    )
+    ).reshape(matrix)
     x = inputs.astype(self.dtype).reshape(kept + (fan_in,))
     kernel = kernel.astype(self.dtype)
     multiply = float32_product if self.float32_output else product

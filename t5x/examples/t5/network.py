@@ -24,10 +24,11 @@ class Encoder(nn.Module):
   shared_embedding: nn.Module
 
   def setup(self):
-    self.relpos_bias = blocks.relative_biases(self.config)
-    self.layers = stack.make(
-      EncoderLayer, self.config, self.config.num_encoder_layers
-    )
+    if not self.config.relative_bias_per_layer:
+      self.relpos_bias = blocks.relative_biases(self.config)
+    layers_name = stack.name(self.config, 'encoder')
+    count = self.config.num_encoder_layers
+    setattr(self, layers_name, stack.make(EncoderLayer, self.config, count))
     self.encoder_norm = blocks.layer_norm(self.config)
     self.dropout = blocks.dropout(self.config)
 
@@ -45,10 +46,11 @@ class Encoder(nn.Module):
     length = encoder_input_tokens.shape[-1]
     x = self.shared_embedding(encoder_input_tokens)
     x = blocks.constrain(self.dropout(x, deterministic, groups=groups))
-    position_bias = self.relpos_bias(length, length, True)
-    x = stack.run(
-      self.layers, x, encoder_mask, deterministic, position_bias, groups
-    )
+    position_bias = None
+    if not self.config.relative_bias_per_layer:
+      position_bias = self.relpos_bias(length, length, True)
+    layers = getattr(self, stack.name(self.config, 'encoder'))
+    x = stack.run(layers, x, encoder_mask, deterministic, position_bias, groups)
     x = self.encoder_norm(x)
     return self.dropout(x, deterministic, groups=groups)
 
@@ -60,9 +62,11 @@ class Decoder(nn.Module):
   shared_embedding: nn.Module
 
   def setup(self):
-    self.relpos_bias = blocks.relative_biases(self.config)
-    self.layers = stack.make(
-      DecoderLayer, self.config, self.config.num_decoder_layers
+    if not self.config.relative_bias_per_layer:
+      self.relpos_bias = blocks.relative_biases(self.config)
+    count = self.config.num_decoder_layers
+    setattr(
+      self, self._layers_name, stack.make(DecoderLayer, self.config, count)
     )
     self.decoder_norm = blocks.layer_norm(self.config)
     self.dropout = blocks.dropout(self.config)
@@ -73,6 +77,10 @@ class Decoder(nn.Module):
         kernel_axes=('embed', 'vocab'),
         float32_output=True,
       )
+
+  @property
+  def _layers_name(self) -> str:
+    return stack.name(self.config, 'decoder')
 
   def __call__(
     self,
@@ -94,14 +102,16 @@ class Decoder(nn.Module):
     del decoder_positions
     y = self.shared_embedding(decoder_input_tokens)
     y = blocks.constrain(self.dropout(y, deterministic, groups=groups))
-    position_bias = blocks.decoder_position_bias(
-      self.relpos_bias,
-      decoder_input_tokens.shape[-1],
-      self._cache_position() if decode else None,
-      max_decode_length,
-    )
+    position_bias = None
+    if not self.config.relative_bias_per_layer:
+      position_bias = blocks.decoder_position_bias(
+        self.relpos_bias,
+        decoder_input_tokens.shape[-1],
+        self._cache_position() if decode else None,
+        max_decode_length,
+      )
     y = stack.run(
-      self.layers,
+      getattr(self, self._layers_name),
       y,
       encoded,
       decoder_mask,
@@ -141,16 +151,20 @@ class Decoder(nn.Module):
       )
       return made['encoded_cache']
 
-    made = jax.lax.map(project, self.get_variable('params', 'layers'))
-    self.put_variable('encoded_cache', 'layers', made)
+    params = jax.tree.map(
+      lambda x: jnp.moveaxis(x, self.config.param_scan_axis, 0),
+      self.get_variable('params', self._layers_name),
+    )
+    made = jax.lax.map(project, params)
+    self.put_variable('encoded_cache', self._layers_name, made)
 
   def _cache_position(self) -> blocks.CachePosition | None:
     """Returns the position of decoding, from the first layer: all agree."""
     if not self.config.scan_layers:
       return self.layers[0].self_attention.cache_position()
-    if not self.has_variable('cache', 'layers'):
+    if not self.has_variable('cache', self._layers_name):
       return None
-    layers_cache: dict[str, Any] = self.get_variable('cache', 'layers')
+    layers_cache: dict[str, Any] = self.get_variable('cache', self._layers_name)
     cache = layers_cache['self_attention']
     return cache['cache_index'][0], cache['cached_key'].shape[-1]
 
@@ -167,7 +181,7 @@ class Transformer(nn.Module):
 
   @property
   def scan_layers(self) -> bool:
-    """Whether axis 0 of what the layers keep is the layer (T5X's name)."""
+    """Whether axis 0 of the cache is the layer (T5X's name)."""
     return self.config.scan_layers
 
   def setup(self):

@@ -21,17 +21,27 @@ _STATIC = ('deterministic', 'decode', 'max_decode_length')
 Layers = list[nn.Module] | nn.Module
 
 
+def name(config: T5Config, of: str) -> str:
+  """Returns the attribute that the layers of a stack are to be bound to.
+
+  Args:
+    config: its `scan_layers` and `scalable_names` matter.
+    of: the stack, 'encoder' or 'decoder'.
+  """
+  return of if config.scan_layers and config.scalable_names else 'layers'
+
+
 def make(layer_cls: type[nn.Module], config: T5Config, count: int) -> Layers:
   """Returns `count` layers, to be bound to an attribute in `setup`.
 
   Args:
     layer_cls: class of a layer.
-    config: its `scan_layers` and `remat_policy` matter.
+    config: its `scan_layers`, `param_scan_axis` and `remat_policy` matter.
     count: how many.
 
   Returns:
     A list of modules; or one module that is all of them, whose variables have
-    a first axis, named 'layers'.
+    an axis more, named 'layers': the first, but for parameters.
   """
   # Not cached: flax checks during this call whether axes are being recorded.
   if config.scan_layers:
@@ -49,7 +59,7 @@ def make(layer_cls: type[nn.Module], config: T5Config, count: int) -> Layers:
     layer_cls = partitioning.scan_with_axes(
       layer_cls,
       variable_axes={
-        'params': 0,
+        'params': config.param_scan_axis,
         'cache': 0,
         'encoded_cache': 0,
         'intermediates': 0,
