@@ -67,13 +67,12 @@ def _restored(module):
 
 def _scores(module, params):
   inputs, targets = np.array(_KNOWN['inputs']), np.array(_KNOWN['targets'])
-  logits = module.apply(
-    {'params': params},
-    jnp.array(inputs),
-    jnp.array(np.pad(targets, ((0, 0), (1, 0)))[:, :-1]),
-    jnp.array(targets),
-    enable_dropout=False,
-  )
+  shifted = np.pad(targets, ((0, 0), (1, 0)))[:, :-1]
+  logits = jax.jit(
+    lambda params: module.apply(
+      {'params': params}, inputs, shifted, targets, enable_dropout=False
+    )
+  )(params)
   loss, *_ = losses.cross_entropy_with_logits(
     logits, np.eye(module.config.vocab_size)[targets], z_loss=0.0
   )
