@@ -103,6 +103,7 @@ EXTRAS_REQUIRE = {
 GIN_PACKAGES = {
   'dss_jax.gin': 'gin',
   'dss_jax.gin.engine': 'gin/engine',
+  'dss_jax.gin.paper': 'gin/paper',
   'dss_jax.gin.sizes': 'gin/sizes',
   'dss_jax.gin.sizes.flan_t5': 'gin/sizes/flan_t5',
   'dss_jax.gin.sizes.t5_1_0': 'gin/sizes/t5_1_0',

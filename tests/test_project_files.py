@@ -47,6 +47,21 @@ def test_the_citation_and_the_changelog_have_this_version():
   assert heading in headings
 
 
+def test_every_folder_of_gin_travels_in_the_package():
+  packages = dict(
+    re.findall(r"'(dss_jax\.gin[\w.]*)': '([\w/]+)'", _text('setup.py'))
+  )
+  folders = {
+    path.parent.relative_to(_ROOT).as_posix()
+    for path in (_ROOT / 'gin').rglob('*.gin')
+  }
+  assert set(packages.values()) == folders
+  assert all(
+    name == f'dss_jax.{folder.replace("/", ".")}'
+    for name, folder in packages.items()
+  )
+
+
 def test_hooks_are_local_and_run_what_the_extra_dev_installs():
   hooks = []
   for repo in _yaml('.pre-commit-config.yaml')['repos']:
