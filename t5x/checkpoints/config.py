@@ -107,6 +107,9 @@ class RestoreCheckpointConfig:
     fallback_to_scratch: whether leaves that the checkpoint lacks start from
       scratch, and leaves that only it has are dropped, instead of an error.
     dtype: type that floating-point parameters get; None is the model's own.
+      Those of a Hugging Face folder always get the model's own, since whoever
+      saved it chose its precision: T5X's run files ask for bfloat16 because
+      checkpoints of T5X are in float32.
     restore_dataset: whether to continue at the saved position in the data. This
       resumes the run that saved: its optimizer's state must then fit exactly.
       Otherwise a state that does not fit is replaced by a fresh one.

@@ -19,7 +19,7 @@ from etils import epath
 
 from t5x import files, partitioning, state_utils
 from t5x.checkpoints import data_position, integrity, locate, matching
-from t5x.checkpoints.formats import layer_stacks, lazy_array
+from t5x.checkpoints.formats import huggingface, layer_stacks, lazy_array
 from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.checkpoints.locate import PathLike
 from t5x.checkpoints.matching import PARAM_STATES, TARGET
@@ -169,8 +169,11 @@ class Restorer:
     fresh = not matching.check_optimizer(path, stored, expected, resuming)
     matching.check_rest(path, stored, expected)
 
+    # Of a Hugging Face folder, whoever saved it chose the precision.
+    foreign = huggingface.is_huggingface_folder(path)
+    parameter_dtype = None if foreign else self._restore_dtype
     chosen = {
-      name: self._converted(name, stored[name], leaf.dtype)
+      name: _converted(name, stored[name], leaf.dtype, parameter_dtype)
       for name, leaf in expected.items()
       if not (fresh and name.startswith(PARAM_STATES))
     }
@@ -184,14 +187,6 @@ class Restorer:
       flax.traverse_util.unflatten_dict({**tree, **chosen, **values}, sep='/')
     )
     return restored.restart_optimizer() if fresh else restored
-
-  def _converted(self, name: str, leaf: Any, dtype: np.dtype) -> Any:
-    """Returns a leaf of a checkpoint in the type that the state is to have."""
-    if name.startswith(TARGET) and jnp.issubdtype(dtype, jnp.floating):
-      dtype = self._restore_dtype or dtype
-    if not isinstance(leaf, jax.Array):
-      leaf = lazy_array.as_lazy(name, leaf)
-    return leaf.astype(dtype)
 
   def restore_from_tf_checkpoint(
     self, path_or_dir: str, strict: bool = True, translator: Any = None
@@ -272,6 +267,17 @@ def _position(path: str) -> dict[str, Any]:
       ' restore_dataset = False.'
     )
   return position
+
+
+def _converted(
+  name: str, leaf: Any, dtype: np.dtype, parameter_dtype: np.dtype | None
+) -> Any:
+  """Returns a leaf of a checkpoint in the type that the state is to have."""
+  if name.startswith(TARGET) and jnp.issubdtype(dtype, jnp.floating):
+    dtype = parameter_dtype or dtype
+  if not isinstance(leaf, jax.Array):
+    leaf = lazy_array.as_lazy(name, leaf)
+  return leaf.astype(dtype)
 
 
 def as_dtype(dtype: Any) -> np.dtype | None:

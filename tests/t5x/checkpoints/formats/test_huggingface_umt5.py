@@ -47,7 +47,7 @@ _MODULES = {
 }
 
 
-def _restored(module):
+def _restored(module, **options):
   def init_fn(rng, input_shapes, input_types=None):
     del input_types
     tokens = jnp.ones(input_shapes['tokens'], jnp.int32)
@@ -61,7 +61,7 @@ def _restored(module):
     {'tokens': (2, 4)},
     partitioning.PjitPartitioner(num_partitions=1, devices=jax.devices()[:1]),
   )
-  cfg = config_lib.RestoreCheckpointConfig(_FOLDER, mode='specific')
+  cfg = config_lib.RestoreCheckpointConfig(_FOLDER, mode='specific', **options)
   return initializer.from_checkpoint([cfg]).params
 
 
@@ -84,6 +84,15 @@ def test_scores_are_those_of_transformers(form):
   module = _MODULES[form]
   huggingface.check_network(_FOLDER, module.config)
   found = _scores(module, _restored(module))
+  np.testing.assert_allclose(found, _KNOWN['scores'], rtol=1e-6, atol=1e-5)
+
+
+def test_a_type_for_checkpoints_of_t5x_rounds_no_weight_of_a_folder():
+  """T5X's infer.gin restores in bfloat16, which would move every score."""
+  module = _MODULES['scalable']
+  params = _restored(module, dtype='bfloat16')
+  assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.float32}
+  found = _scores(module, params)
   np.testing.assert_allclose(found, _KNOWN['scores'], rtol=1e-6, atol=1e-5)
 
 
