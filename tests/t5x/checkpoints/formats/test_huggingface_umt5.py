@@ -91,7 +91,7 @@ def test_a_type_for_checkpoints_of_t5x_rounds_no_weight_of_a_folder():
   """T5X's infer.gin restores in bfloat16, which would move every score."""
   module = _MODULES['scalable']
   params = _restored(module, dtype='bfloat16')
-  assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.float32}
+  assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
   found = _scores(module, params)
   np.testing.assert_allclose(found, _KNOWN['scores'], rtol=1e-6, atol=1e-5)
 
