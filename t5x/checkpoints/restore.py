@@ -172,6 +172,14 @@ class Restorer:
     # Of a Hugging Face folder, whoever saved it chose the precision.
     foreign = huggingface.is_huggingface_folder(path)
     parameter_dtype = None if foreign else self._restore_dtype
+    if foreign and self._restore_dtype is not None:
+      logging.warning(
+        '%s: a Hugging Face folder, whose weights get the types of the model;'
+        ' RestoreCheckpointConfig.dtype = %r is for checkpoints of T5X. To have'
+        ' them rounded, save the folder in that type.',
+        path,
+        str(self._restore_dtype),
+      )
     chosen = {
       name: _converted(name, stored[name], leaf.dtype, parameter_dtype)
       for name, leaf in expected.items()

@@ -87,10 +87,12 @@ def test_scores_are_those_of_transformers(form):
   np.testing.assert_allclose(found, _KNOWN['scores'], rtol=1e-6, atol=1e-5)
 
 
-def test_a_type_for_checkpoints_of_t5x_rounds_no_weight_of_a_folder():
+def test_a_type_for_checkpoints_of_t5x_rounds_no_weight_of_a_folder(caplog):
   """T5X's infer.gin restores in bfloat16, which would move every score."""
   module = _MODULES['scalable']
-  params = _restored(module, dtype='bfloat16')
+  with caplog.at_level('WARNING', 'absl'):
+    params = _restored(module, dtype='bfloat16')
+  assert "RestoreCheckpointConfig.dtype = 'bfloat16' is for" in caplog.text
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
   found = _scores(module, params)
   np.testing.assert_allclose(found, _KNOWN['scores'], rtol=1e-6, atol=1e-5)
