@@ -145,7 +145,7 @@ def test_a_preset_parses_on_any_experiment_and_size(preset):
         name: gin.query_parameter(f'{name}/macro.value')
         for name in ('LABELS_PER_STEP', 'TRAIN_STEPS', 'LEARNING_RATE')
       }
-      dtype = gin.query_parameter('network.T5Config.dtype')
+      dtype = gin.query_parameter('t5x.examples.t5.network.T5Config.dtype')
     counts = (32, 4000) if preset.stem == 'xxl' else (64, 10000)
     assert tuple(macros.values()) == (*counts, 5e-5)
     assert dtype == 'float32'

@@ -369,7 +369,9 @@ def test_an_example_asks_for_a_folder_alone(file):
   with entry_points.main_module(t5x.train):
     entry_points.parse([file], MODEL_DIR='there')
     module = gin.query_parameter('MIXTURE_OR_TASK_MODULE/macro.value')
-    layers = gin.query_parameter('network.T5Config.num_encoder_layers')
+    layers = gin.query_parameter(
+      't5x.examples.t5.network.T5Config.num_encoder_layers'
+    )
     for name in ('train', 'train_eval'):
       cfg = gin.get_configurable(f'{name}/utils.DatasetConfig')()
       assert cfg.module == module == 't5.data.mixtures'
