@@ -313,7 +313,10 @@ def _close_parameter(message: str) -> str:
   if not match:
     return ''
   selector, parameter = match.groups()
-  configurable = gin.get_configurable(selector)
+  try:
+    configurable = gin.get_configurable(selector)
+  except KeyError:
+    return ''  # Two modules have the name, and gin's message is of either.
   # Gin's wrapper of a class takes anything; its __init__ has the parameters.
   if inspect.isclass(configurable):
     configurable = configurable.__init__

@@ -64,6 +64,20 @@ def test_a_misspelt_parameter_is_refused(gin_file):
     gin_utils.parse_gin_flags([], [gin_file], ['measure.lenght = 5'])
 
 
+def test_a_misspelt_parameter_of_a_name_that_two_modules_have(tmp_path):
+  files = []
+  for module, name in (('scalable_t5', 'rate'), ('t5', 'rat')):
+    path = tmp_path / f'{module}.gin'
+    path.write_text(
+      'from __gin__ import dynamic_registration\n'
+      f'from t5x.examples.{module} import network\n'
+      f'network.T5Config.dropout_{name} = 0.1\n'
+    )
+    files.append(str(path))
+  with pytest.raises(errors.UserError, match="named 'dropout_rat'"):
+    gin_utils.parse_gin_flags([], files, [])
+
+
 def test_an_absent_file_names_where_it_was_looked_for():
   with pytest.raises(errors.UserError, match=r'not found: gin/none\.gin'):
     gin_utils.parse_gin_flags([], ['gin/none.gin'], [])
