@@ -7,6 +7,7 @@
   scoring            predictions and labels, compared and scored
   sources            SeqIO data sources over the TFDS data sets
   cached_tasks       SeqIO tasks that keep a small set's finished examples
+  grading            gold labels or a teacher's: what answers are compared with
   registry           what is registered already, and what is not
   registration       the tasks and mixtures of an experiment
   packing            several examples in a row
