@@ -58,6 +58,23 @@ def typed(
   return f'{indent}{joined}'
 
 
+def macro(name: str, value: Any) -> str:
+  r"""Returns the option that sets a macro, as one types it.
+
+  >>> macro('TASK_FEATURE_LENGTHS', {'inputs': 8})
+  '--gin.TASK_FEATURE_LENGTHS="{\'inputs\': 8}"'
+
+  Args:
+    name: of the macro.
+    value: as Python has it.
+  """
+  return quoted(_set(name, value))
+
+
+def _set(name: str, value: Any) -> str:
+  return f'--gin.{name}={value!r}'
+
+
 def train(gin_files: Sequence[str], macros: Mapping[str, Any]) -> list[str]:
   """Returns the command of a run.
 
@@ -68,7 +85,7 @@ def train(gin_files: Sequence[str], macros: Mapping[str, Any]) -> list[str]:
   return [
     *('python', '-m', 't5x.train'),
     *(f'--gin_file={path}' for path in gin_files),
-    *(f'--gin.{name}={value!r}' for name, value in macros.items()),
+    *(_set(name, value) for name, value in macros.items()),
   ]
 
 
@@ -110,7 +127,7 @@ def with_method(
   ]
   return [
     *('python', '-m', f't5x.{module}', *kept),
-    *(f"--gin.METHOD='{method}'", f'--gin.MODEL_DIR={model_dir!r}'),
+    *(_set('METHOD', method), _set('MODEL_DIR', model_dir)),
   ]
 
 

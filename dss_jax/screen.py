@@ -221,7 +221,7 @@ class Screen(trainer.BaseAction):
           str(len(self._results(task, step))),
         )
     self._console.print(scores)
-    if 'agreement' in kinds:
+    if kinds == ['agreement']:
       self._console.print(
         'Agreement is with the labels of the teacher, which errs. A file with'
         ' gold labels as TEST_DATA says how often the student is right.'
@@ -285,9 +285,13 @@ class Screen(trainer.BaseAction):
       ('configuration', 'config.gin, model-info.txt'),
     ):
       self._console.print(f'{name:<14} {where}')
+    curves = command_lines.typed(
+      ['tensorboard', f'--logdir={self._model_dir}'], one_line=True
+    )
     self._console.print(
-      f'in             {self._model_dir}\n'
-      f'curves         tensorboard --logdir={self._model_dir}',
+      rich_text.Text(
+        f'in             {self._model_dir}\ncurves         {curves}'
+      ),
       soft_wrap=True,
     )
 

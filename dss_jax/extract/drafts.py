@@ -130,9 +130,8 @@ def _text(
   said = f' The answer is one of: {", ".join(classes)}.' if classes else ''
   lines = [
     f'# A prompt for the rows of {neutral.line(location)}, to be completed:',
-    f'# write what stands between {prompt_files.TO_EDIT} and >>, and take the'
-    ' marks away.',
-    '# `dss extract … --prompt THIS_FILE --dry-run` shows what is then asked.',
+    f'# write what each {_EDIT.format("…")} asks for in its place. Then, with',
+    '# --prompt and this file, `dss extract --dry-run` shows what is asked.',
     '',
     '# What the teacher is told before anything else.',
     f'instruction: {_quoted(_EDIT.format(asked) + said)}',

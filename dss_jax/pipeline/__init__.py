@@ -24,7 +24,7 @@ Importing the package loads none of them.
 # fmt: off
 
 __all__ = (
-  'experiment', 'feature_converter', 'lengths', 'methods', 'names', 'packing',
-  'preprocessors', 'registration', 'row_shapes', 'scoring', 'sources',
-  'step_rows', 'steps',
+  'experiment', 'feature_converter', 'grading', 'lengths', 'methods', 'names',
+  'packing', 'preprocessors', 'registration', 'row_shapes', 'scoring',
+  'sources', 'step_rows', 'steps',
 )
