@@ -43,7 +43,7 @@ _COMMANDS = {
     'dss_jax.commands.data', 'Looks at data, or prepares it for training.'
   ),
   'export': _Command(
-    'dss_jax.commands.export', 'Writes a student for Hugging Face transformers.'
+    'dss_jax.export.command', 'Writes a student for Hugging Face transformers.'
   ),
   'extract': _Command(
     'dss_jax.extract.command',

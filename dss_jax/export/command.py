@@ -19,7 +19,7 @@ import click
 from etils import epath
 
 from dss_jax import neutral
-from dss_jax.commands import hf_tokenizer
+from dss_jax.export import hf_tokenizer
 from dss_jax.errors import DataError
 from t5x.cli import quiet_tensorflow
 
