@@ -154,6 +154,7 @@ setuptools.setup(
     'dss_jax': [
       'sample/data/**/*',
       'extract/exemplars/*.yaml',
+      'report/templates/*',
       'study/report/templates/*',
     ],
     **{package: ['*.gin'] for package in GIN_PACKAGES},
