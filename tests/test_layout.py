@@ -43,6 +43,7 @@ FLOORS = {
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),
     ('screen', 'commands', 'extract', 'plan', 'study'),
+    ('training',),
     ('cli',),
   ),
 }

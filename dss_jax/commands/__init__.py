@@ -11,4 +11,4 @@
 loads none of them.
 """
 
-__all__ = ('data', 'export', 'inspection')
+__all__ = ('data', 'export', 'inspection', 'unknown_text')
