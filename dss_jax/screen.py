@@ -224,7 +224,7 @@ class Screen(trainer.BaseAction):
     if kinds == ['agreement']:
       self._console.print(
         'Agreement is with the labels of the teacher, which errs. A file with'
-        ' gold labels as TEST_DATA says how often the student is right.'
+        ' gold labels as TEST says how often the student is right.'
       )
 
   def _results(self, task: str, step: int) -> list[Mapping[str, Any]]:

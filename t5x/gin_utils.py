@@ -14,13 +14,12 @@ import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 from absl import app, flags, logging
 from etils import epath
 
 import gin
 from gin import config_parser
-from t5x import distributed, errors, files, neutral
+from t5x import errors, files, neutral
 
 _SEARCH_PATH_GROUP = 't5x.gin_search_paths'
 # What Python says of a call that lacks arguments, and gin of a name that a
@@ -395,6 +394,8 @@ def summarize_gin_config(
     summary_writer: a `clu` metric writer, or None.
     step: the step that the summary belongs to.
   """
+  import jax  # Late, since flags and gin files are checked before it is loaded.
+
   if jax.process_index() != 0:
     return
   config = gin.config_str()
@@ -416,6 +417,7 @@ def run(main: Callable[[list[str]], Any]) -> None:
   Args:
     main: called with the arguments that are not flags.
   """
+  from t5x import distributed
 
   def guarded(argv: list[str]) -> Any:
     with distributed.failures_end_all(), user_errors_end_the_process():

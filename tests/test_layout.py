@@ -44,6 +44,7 @@ FLOORS = {
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),
     ('report',),
     ('screen', 'commands', 'export', 'extract', 'plan', 'study'),
+    ('training',),
     ('cli',),
   ),
 }

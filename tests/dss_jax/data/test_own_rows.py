@@ -437,13 +437,13 @@ def test_own_rows_are_told_from_the_published_layout(tmp_path, write):
   assert not own_rows.is_own(f'{sample.DATA_DIR}/cqa')
 
 
-def test_test_data_is_another_file_with_columns_of_its_own(write):
+def test_test_rows_are_another_file_with_columns_of_its_own(write):
   rows = [row(n, why='b') for n in range(20)]
   gold = write([{'q': 'New?', 'answer': 5}], 'gold.jsonl')
   own = own_rows.OwnData(
     write(rows),
     columns={'rationale': 'why'},
-    test_data=gold,
+    test=gold,
     test_columns={'input': 'q', 'label': 'answer'},
   )
   splits = own_rows.read(own, ('label', 'rationale')).splits
@@ -458,14 +458,12 @@ def test_test_data_is_another_file_with_columns_of_its_own(write):
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'test_data': 'a.csv', 'test': 'b.csv'}, "TEST_DATA is 'a.csv': e"),
-    ({'test_data': 3}, 'TEST_DATA is 3: expected the path of a file'),
-    ({'test_columns': {'input': 'q'}}, 'TEST_COLUMNS: expected TEST_DATA with'),
-    ({'test_data': 'a.csv', 'test_columns': {'inputs': 'q'}},
+    ({'test_columns': {'input': 'q'}}, 'TEST_COLUMNS: expected TEST to be a f'),
+    ({'test': 'a.csv', 'test_columns': {'inputs': 'q'}},
      "TEST_COLUMNS maps 'inputs'"),
   ],
 )  # fmt: skip
-def test_mistakes_about_test_data_are_explained(options, message):
+def test_mistakes_about_a_test_file_are_explained(options, message):
   with pytest.raises(errors.DataError, match=message):
     own_rows.OwnData('rows.jsonl', **options)
 
@@ -473,7 +471,7 @@ def test_mistakes_about_test_data_are_explained(options, message):
 def test_a_test_file_needs_its_own_input_and_label(write):
   own = own_rows.OwnData(
     write(ROWS),
-    test_data=write([{'q': 'New?', 'answer': 5}], 'gold.jsonl'),
+    test=write([{'q': 'New?', 'answer': 5}], 'gold.jsonl'),
     test_columns={'input': 'q', 'label': 'anser'},
   )
   with pytest.raises(errors.DataError, match=r"gold.*'anser'.*mean 'answer'"):
