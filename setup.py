@@ -63,6 +63,8 @@ TEST_REQUIRES = [
   *EXTRACT_REQUIRES,
   *STUDY_REQUIRES,
   'hypothesis>=6.100',
+  # Reads the pages whose code blocks are tested.
+  'markdown-it-py>=3.0',
   'mypy>=2.4',
   'pytest>=8.0',
   'pytest-xdist>=3.8',

@@ -164,8 +164,7 @@ class Folder:
       raise errors.DataError(
         f'--out {self.out}: expected a new folder, or that of a run of this'
         f' command; found checkpoint_{step} and no {NAME}. Give another --out,'
-        f' or go on with that run: python -m t5x.train'
-        f' --gin_file={self.out}/config.gin'
+        f' or go on with that run: {_going_on(f"{self.out}/config.gin")}'
       )
     there = parse(epath.Path(self.path).read_text(), self.path)
     lines = list(_differences(there, asked))
@@ -177,8 +176,7 @@ class Folder:
         ' is asked for:'
         + ''.join(f'\n  {line}' for line in listed)
         + '\nGive another --out, or the options of that run. To go on with it'
-        f' all the same: python -m t5x.train --gin_file={self.path}'
-        ' --gin.NAME=VALUE'
+        f' all the same, with --gin.NAME=VALUE after {_going_on(self.path)}'
       )
     return there
 
@@ -192,6 +190,11 @@ class Folder:
       epath.Path(self.out).mkdir(parents=True, exist_ok=True)
       with files.replacing(self.path) as work:
         work.write_text(run.text)
+
+
+def _going_on(gin_file: str) -> str:
+  command = command_lines.train([gin_file], {})
+  return command_lines.typed(command, one_line=True)
 
 
 def _differences(there: RunFile, asked: options_lib.Options) -> Iterator[str]:
