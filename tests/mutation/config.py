@@ -20,7 +20,7 @@ class Config:
     tests: `modules`, `near` and `far` of each kind of module.
     excluded_operators: patterns of names.
     unread: what a statement begins with that no mutant is planted in.
-    extra_cpu_seconds: beyond what tests take without a fault.
+    cpu_seconds: of the processor, for one run of tests.
     wall_seconds: of the clock, for one run of tests.
   """
 
@@ -28,7 +28,7 @@ class Config:
   tests: Sequence[Mapping]
   excluded_operators: Sequence[str]
   unread: re.Pattern[str]
-  extra_cpu_seconds: int
+  cpu_seconds: int
   wall_seconds: int
 
 
@@ -41,7 +41,7 @@ def load() -> Config:
     tests=read['tests'],
     excluded_operators=read['excluded-operators'],
     unread=re.compile(read['unread']),
-    extra_cpu_seconds=read['extra-cpu-seconds'],
+    cpu_seconds=read['cpu-seconds'],
     wall_seconds=read['wall-seconds'],
   )
 

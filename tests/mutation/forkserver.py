@@ -51,13 +51,19 @@ class Outcome:
 
   Attributes:
     status: PASSED, FAILED or TIMEOUT.
-    seconds: of the clock.
+    cpu: seconds of processor time.
     output: what pytest printed.
   """
 
   status: str
-  seconds: float
+  cpu: float
   output: str
+
+  def failed_tests(self) -> list[str]:
+    """Returns the tests that failed, and files that could not be loaded."""
+    lines = self.output.splitlines()
+    ends = [x for x in lines if x.startswith(('FAILED ', 'ERROR '))]
+    return [x.partition(' ')[2].partition(' - ')[0] for x in ends]
 
 
 def prepare(root: pathlib.Path, cache: pathlib.Path) -> None:
@@ -126,17 +132,17 @@ def run(
   status = None
   try:
     while status is None and time.monotonic() - begin < wall:
-      done, code = os.waitpid(pid, os.WNOHANG)
+      done, code, usage = os.wait4(pid, os.WNOHANG)
       status = code if done else None
       time.sleep(0.05)
   finally:
     with contextlib.suppress(ProcessLookupError):
       os.killpg(pid, signal.SIGKILL)  # What tests left running, too.
     if status is None:
-      os.waitpid(pid, 0)
-  seconds = time.monotonic() - begin
+      _, _, usage = os.wait4(pid, 0)
+  cpu_used = usage.ru_utime + usage.ru_stime
   output = log.read_text(encoding='utf-8', errors='replace')
   ended = None if status is None else os.waitstatus_to_exitcode(status)
   if ended in (None, -signal.SIGXCPU, -signal.SIGKILL):
-    return Outcome(TIMEOUT, seconds, output)
-  return Outcome(PASSED if ended == 0 else FAILED, seconds, output)
+    return Outcome(TIMEOUT, cpu_used, output)
+  return Outcome(PASSED if ended == 0 else FAILED, cpu_used, output)

@@ -124,52 +124,69 @@ class Runner:
     self._config = config_lib.load()
     self._folder = folder
     self._tree = folder / 'tree'
-    self._kept = folder / 'baselines.json'
-    self._baselines: dict[str, tuple[float, list[str]]] = {}
-    if self._kept.exists():
-      self._baselines = json.loads(self._kept.read_text(encoding='utf-8'))
+    self._known_file = folder / 'known.json'
+    # Processor time of a group of files; whether a test passes by itself.
+    self._known: dict[str, dict] = {'cpu': {}, 'passes': {}}
+    if self._known_file.exists():
+      self._known = json.loads(self._known_file.read_text(encoding='utf-8'))
 
-  def baseline(self, file: str) -> tuple[float, list[str]]:
-    """Returns what a test file takes without a fault, and what fails in it.
+  def _remember(self, kind: str, key: str, value: float | bool) -> None:
+    self._known[kind][key] = value
+    text = json.dumps(self._known, indent=1)
+    self._known_file.write_text(text, encoding='utf-8')
 
-    A test that fails already sees no fault; it is left out, and said.
-    """
-    content = hashlib.sha256((self._tree / file).read_bytes()).hexdigest()
-    key = f'{file} {content[:16]}'
-    if key not in self._baselines:
-      log = self._folder / 'baseline.txt'
-      failing: list[str] = []
-      while True:
-        outcome = self._pytest([file], failing, cpu=900, wall=1800, log=log)
-        lines = outcome.output.splitlines()
-        failed = [x.split()[1] for x in lines if x.startswith('FAILED ')]
-        if outcome.status == forkserver.PASSED or not failed:
-          break
-        failing += failed
-      print(f'  {file}: {outcome.seconds:.0f} s', *failing, flush=True)
-      if outcome.status != forkserver.PASSED:
-        failing = [file]
-      self._baselines[key] = outcome.seconds, failing
-      self._kept.write_text(json.dumps(self._baselines), encoding='utf-8')
-    return self._baselines[key]
+  def _key(self, test: str) -> str:
+    """The name of a test with what its file holds."""
+    content = (self._tree / test.partition('::')[0]).read_bytes()
+    return f'{test} {hashlib.sha256(content).hexdigest()[:12]}'
 
-  def _pytest(self, files, left_out, *, cpu, wall, log):
-    options = [f'--deselect={name}' for name in left_out]
-    return forkserver.run([*files, *options], log, cpu=cpu, wall=wall)
+  def _passes(self, test: str) -> bool:
+    """Whether a test passes without a fault; for a file, whether it loads."""
+    key = self._key(test)
+    if key not in self._known['passes']:
+      options = [test] if '::' in test else [test, '--collect-only']
+      outcome = forkserver.run(
+        options,
+        self._folder / 'alone.txt',
+        cpu=self._config.cpu_seconds,
+        wall=self._config.wall_seconds,
+      )
+      passed = outcome.status == forkserver.PASSED
+      self._remember('passes', key, passed)
+      if not passed:
+        print(f'  {test} fails by itself; left out', flush=True)
+    return self._known['passes'][key]
 
   def _tests(self, files: list[str]) -> forkserver.Outcome:
     """Runs those tests of some files that pass without a fault."""
-    known = [self.baseline(file) for file in files]
-    left_out = [name for _, failing in known for name in failing]
-    seconds = sum(taken for taken, _ in known)
-    return self._pytest(
-      [file for file in files if file not in left_out],
-      [name for name in left_out if '::' in name],
-      # Several threads compute at once.
-      cpu=int(2 * seconds) + self._config.extra_cpu_seconds,
-      wall=int(3 * seconds) + self._config.wall_seconds,
-      log=self._folder / 'output.txt',
+    known, group = self._known, ' '.join(files)
+    left_out = [
+      f'--deselect={test}'
+      for test in (key.partition(' ')[0] for key in known['passes'])
+      if test.partition('::')[0] in files and not self._passes(test)
+    ]
+    limit = self._config.cpu_seconds
+    if group in known['cpu']:
+      limit = min(limit, int(3 * known['cpu'][group]) + 30)
+    outcome = forkserver.run(
+      [*files, *left_out],
+      self._folder / 'output.txt',
+      cpu=limit,
+      wall=self._config.wall_seconds,
     )
+    if outcome.status == forkserver.PASSED:
+      most = max(outcome.cpu, known['cpu'].get(group, 0.0))
+      self._remember('cpu', group, most)
+    return outcome
+
+  def _sees(self, files: list[str], path, before, after) -> forkserver.Outcome:
+    """Runs tests with a mutant until one fails that passes without it."""
+    while True:
+      with self._planted(path, before, after):
+        outcome = self._tests(files)
+      failed = outcome.failed_tests()
+      if not failed or all(self._passes(test) for test in failed):
+        return outcome
 
   @contextlib.contextmanager
   def _planted(self, path: pathlib.Path, before: str, after: str):
@@ -199,10 +216,7 @@ class Runner:
     if after is None:
       raise LookupError(f'{name}: no longer has the mutant {item.job_id}')
     for files in filter(None, groups):
-      for file in files:
-        self.baseline(file)
-      with self._planted(path, before, after):
-        outcome = self._tests(files)
+      outcome = self._sees(files, path, before, after)
       if outcome.status != forkserver.PASSED:
         break
     seen = outcome.status != forkserver.PASSED
@@ -210,7 +224,7 @@ class Runner:
     return work_item.WorkResult(
       worker_outcome=work_item.WorkerOutcome.NORMAL,
       test_outcome=_KILLED if seen else _SURVIVED,
-      output=f'{outcome.status} {outcome.seconds:.0f} s\n{end}',
+      output=f'{outcome.status} {outcome.cpu:.0f} s\n{end}',
       diff=survivors.changed(before, after),
     )
 
