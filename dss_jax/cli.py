@@ -63,6 +63,11 @@ _COMMANDS = {
     'dss_jax.plan.command',
     'Estimates what a run needs: memory, time, a mesh that fits.',
   ),
+  'report': _Command(
+    'dss_jax.report.command',
+    'Writes a page on runs: scores, curves, mistakes.',
+    'report',
+  ),
   'study': _Command(
     'dss_jax.study.command',
     'Compares methods by a grid of runs, with a report.',

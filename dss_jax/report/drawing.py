@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+  from matplotlib import axes as axes_lib
   from matplotlib import figure as figure_lib
 
 # On white, each has a contrast of at least 3 to 1; people with any one kind of
@@ -67,6 +68,21 @@ def style(salt: str = '') -> contextlib.AbstractContextManager[None]:
       'lines.markersize': 5.5,
     }
   )
+
+
+def count_ticks(axes: 'axes_lib.Axes') -> None:
+  """Gives the horizontal axis few ticks, whole numbers with their thousands.
+
+  Args:
+    axes: whose horizontal axis counts steps.
+  """
+  from matplotlib import ticker
+
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+  axes.xaxis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))
+  low, high = axes.get_ylim()
+  if high >= 1000 > high / 10_000 and low >= 0:
+    axes.yaxis.set_major_formatter(ticker.StrMethodFormatter('{x:,.0f}'))
 
 
 def styled(number: int) -> dict[str, Any]:

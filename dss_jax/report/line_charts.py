@@ -39,13 +39,16 @@ def thinned(points: dict[int, float]) -> tuple[tuple[int, float], ...]:
   return tuple(ordered[::-1][::stride][::-1])
 
 
-def inline(what: str, curves: Sequence[Curve], salt: str) -> str:
+def inline(
+  what: str, curves: Sequence[Curve], salt: str, label: bool = True
+) -> str:
   """Returns curves as an `<svg>` for a page, which has the legend.
 
   Args:
     what: the values are.
     curves: of runs.
     salt: as in `drawing.style`.
+    label: whether the axis says so, too.
   """
   with drawing.style(salt):
     figure = drawing.new_figure(1, 1)
@@ -71,7 +74,9 @@ def inline(what: str, curves: Sequence[Curve], salt: str) -> str:
         linewidth=1.4,
         **style,
       )
+    drawing.count_ticks(axes)
     axes.set_xlabel('step')
-    axes.set_ylabel(what)
+    if label:
+      axes.set_ylabel(what)
     ends = ', '.join(f'{c.run} {c.points[-1][1]:.3g}' for c in curves)
     return drawing.to_page(figure, f'{what} by step; at the end {ends}')

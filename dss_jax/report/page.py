@@ -82,7 +82,13 @@ def _environment(package: str) -> Any:
     lstrip_blocks=True,
   )
   environment.filters['data'] = _data
+  environment.globals['flat'] = _flat
   return environment
+
+
+def _flat(rows: Any) -> list[list[Any]]:
+  """Returns rows of a name and values as rows of texts."""
+  return [[name, *values] for name, values in rows]
 
 
 def _data(value: Any) -> Any:

@@ -60,6 +60,16 @@ def evaluations(run_dir: pathlib.Path) -> list[Evaluation]:
   return [by_step[step] for step in sorted(by_step)]
 
 
+def split_of(task: str) -> str:
+  """Returns the split that a task's name ends in; '' for none.
+
+  Args:
+    task: its name.
+  """
+  named = _SPLIT.findall(task)
+  return named[-1] if named else ''
+
+
 def answer_files(
   run_dir: pathlib.Path, metric: str, step: int
 ) -> dict[str, pathlib.Path]:
@@ -82,13 +92,13 @@ def _metric_files(
   """Returns the files of tasks that are measured by a metric, by split."""
   found = {}
   for path in sorted((run_dir / 'inference_eval').glob(f'*{METRICS}')):
-    named = _SPLIT.findall(path.name.removesuffix(METRICS))
+    split = split_of(path.name.removesuffix(METRICS))
     first = next(iter(read_lines(path)), {})
     # Labels that are sentences have the metrics of rationales, too.
     if metric != 'accuracy' and 'accuracy' in first:
       continue
-    if named and metric in first:
-      found[named[-1]] = path
+    if split and metric in first:
+      found[split] = path
   return dict(sorted(found.items(), key=lambda item: SPLITS.index(item[0])))
 
 

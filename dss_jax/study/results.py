@@ -9,13 +9,13 @@ import importlib.metadata
 import json
 import pathlib
 import platform
-import subprocess
 from collections.abc import Iterable, Mapping
 
 import dss_jax
 from dss_jax import errors
 from dss_jax.report import run_files
 from t5x import files
+from t5x.run import provenance
 
 NAME = 'results.jsonl'
 RUNS = 'runs'
@@ -174,7 +174,7 @@ def record(
   last = metrics[-1]
   answers = run_files.answer_files(run_dir, 'accuracy', last.step)
   if versions is None:
-    versions, commit = installed_versions(), source_commit()
+    versions, commit = installed_versions(), provenance.source_commit()
   settings = run_files.macros(run_dir / 'config.gin')
   settings.pop('MODEL_DIR', None)
   return RunResult(
@@ -206,32 +206,6 @@ def installed_versions() -> dict[str, str]:
     'python': platform.python_version(),
     **{name: importlib.metadata.version(name) for name in ('jax', 'flax')},
   }
-
-
-def source_commit() -> str | None:
-  """Returns the commit of the source tree, with `+` if files differ from it.
-
-  None where the package is installed, or there is no git.
-  """
-  root = pathlib.Path(__file__).parents[2]
-  if not (root / '.git').exists():
-    return None
-  try:
-    texts = [
-      subprocess.run(
-        ['git', '-C', str(root), *command],
-        capture_output=True,
-        text=True,
-        check=True,
-      ).stdout.strip()
-      for command in (
-        ('rev-parse', 'HEAD'),
-        ('status', '--porcelain', '--untracked-files=no'),
-      )
-    ]
-  except (OSError, subprocess.CalledProcessError):
-    return None
-  return texts[0] + ('+' if texts[1] else '')
 
 
 def read(out_dir: pathlib.Path) -> list[RunResult]:
