@@ -9,6 +9,7 @@ import logging as std_logging
 import os
 import pathlib
 import re
+import signal
 import sys
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
@@ -425,7 +426,15 @@ def run(main: Callable[[list[str]], Any]) -> None:
 
   with user_errors_end_the_process():
     args = rewrite_gin_args(sys.argv)
-  app.run(guarded, argv=args, flags_parser=_parse_flags)
+  try:
+    app.run(guarded, argv=args, flags_parser=_parse_flags)
+  except KeyboardInterrupt:
+    # During training it is a run's own business; see `t5x.run.preemption`.
+    neutral.say(
+      '\nSIGINT: ended. What is complete stays; the same command goes on.',
+      err=True,
+    )
+    sys.exit(128 + signal.SIGINT)
 
 
 def _parse_flags(args: list[str]) -> list[str]:
@@ -450,12 +459,14 @@ def user_errors_end_the_process() -> Iterator[None]:
     yield
   except Exception as e:
     code = getattr(e, 'exit_code', None)
-    missing = _about_missing_arguments(e)
-    if missing or str(e).startswith('Required bindings for'):
+    said: object = _about_missing_arguments(e)
+    if code is None and not said:
+      said = errors.memory_error(e)
+    if said or str(e).startswith('Required bindings for'):
       code = errors.UserError.exit_code
     if code is None:
       raise
     logging.debug('A user error, raised here:', exc_info=True)
-    shown = neutral.message(missing or _GIN_TRAIL.sub('', str(e)))
+    shown = neutral.message(said or _GIN_TRAIL.sub('', str(e)))
     neutral.say(f'\nerror: {shown}', err=True)
     sys.exit(code)
