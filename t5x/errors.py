@@ -4,8 +4,8 @@ import difflib
 import itertools
 from collections.abc import Iterable
 
-# Of names that are compared with a misspelled one, and how many: a file may hold
-# any number of any length.
+# Of names that are compared with a misspelled one, and how many: a file may
+# hold any number of any length.
 _MAX_NAME, _MAX_NAMES = 200, 1000
 
 

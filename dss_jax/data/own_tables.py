@@ -159,8 +159,8 @@ def _check(
   if own.by_value and label and equations.evaluate(label) is None:
     raise errors.DataError(
       f'{place}: expected {own.file_columns("label")[0]!r} to be an equation'
-      f" with a value, such as '( 3.0 + 9.0 )', found {label!r:.120}. Correct the"
-      ' label.'
+      f" with a value, such as '( 3.0 + 9.0 )', found {label!r:.120}."
+      ' Correct the label.'
     )
 
 

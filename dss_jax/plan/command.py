@@ -117,9 +117,11 @@ def plan(
       outcomes = search.count_only(workload, choices)
   neutral.say(table.Report(workload, example_tokens).text(outcomes))
   if write and outcomes[0].fits:
-    with files.naming_path_in_errors(write, name='--write'):
-      with files.replacing(write) as work:
-        work.write_text(outcomes[0].candidate.gin(decode))
+    with (
+      files.naming_path_in_errors(write, name='--write'),
+      files.replacing(write) as work,
+    ):
+      work.write_text(outcomes[0].candidate.gin(decode))
     neutral.say(f'\nWritten to {write}.')
 
 

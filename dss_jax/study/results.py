@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dss_jax
-from dss_jax import errors
+from dss_jax import errors, neutral
 from t5x import files
 
 NAME = 'results.jsonl'
@@ -149,6 +149,14 @@ class RunResult:
     """
     try:
       row = json.loads(line)
+      if '\\ud' in line.lower():
+        # Half a pair of surrogates, which no file can hold.
+        text = json.dumps(row, ensure_ascii=False)
+        row = json.loads(neutral.unicode(text))
+      if row['predictions'] != f'{PREDICTIONS}/{row["name"]}.jsonl' or (
+        pathlib.PurePath(row['name']).name != row['name']
+      ):
+        raise ValueError(f'a run {row["name"]!r:.60} in another folder')
       spec = {f.name: row.pop(f.name) for f in dataclasses.fields(Spec)}
       for name in ('last', 'best_validation', 'best_test'):
         row[name] = row[name] and Evaluation(**row[name])

@@ -32,8 +32,9 @@ def content_digests(cfg: config.DatasetConfig) -> dict[str, str]:
   """Returns a digest of each task's rows.
 
   Local files are compared by name, size and bytes; large ones by the checksums
-  of their records, or, without any, by a sample of their bytes; remote ones by name alone, since all read the same. Rows that
-  come from no file are compared by the first 256, whatever their number.
+  of their records, or, without any, by a sample of their bytes; remote ones by
+  name alone, since all read the same. Rows that come from no file are compared
+  by the first 256, whatever their number.
 
   Args:
     cfg: what is read.

@@ -311,8 +311,8 @@ def _files_of_index(index: pathlib.Path) -> list[str]:
   for name in names:
     if not isinstance(name, str) or pathlib.PurePath(name).name != name:
       raise UserError(
-        f'{index}: expected names of files beside it, found {name!r:.60}. Take the'
-        ' folder from a source that you trust.'
+        f'{index}: expected names of files beside it, found {name!r:.60}. Take'
+        ' the folder from a source that you trust.'
       )
   missing = [name for name in names if not (index.parent / name).is_file()]
   if missing:

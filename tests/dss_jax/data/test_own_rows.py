@@ -351,7 +351,7 @@ def test_rows_of_many_classes_are_read_as_fast_and_a_message_stays_short(write):
   own_rows.read(own_rows.OwnData(path, classes=classes))
   assert time.monotonic() - begin < 5
   path = write([{'input': 'case 1', 'label': 'x' * 10**6}])
-  with pytest.raises(errors.DataError, match='one of 0, 1, .*…') as raised:
+  with pytest.raises(errors.DataError, match=r'one of 0, 1, .*…') as raised:
     own_rows.read(own_rows.OwnData(path, classes=classes))
   assert len(str(raised.value)) < 1000
 

@@ -10,7 +10,6 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from dss_jax import errors
 from dss_jax.extract import journal
 from t5x import errors as t5x_errors
 
