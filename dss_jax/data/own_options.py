@@ -10,6 +10,9 @@ from dss_jax.data import row_files
 
 COLUMNS = ('input', 'label', 'rationale', 'teacher_label', 'id')
 _SPLITS = ('train', 'validation', 'test')
+# Each class is scored by itself, and a label is some words.
+MOST_CLASSES = 10_000
+_MAX_CLASS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +135,13 @@ def _classes(given: Any) -> tuple[str, ...]:
   """Checks a list of classes and returns their texts."""
   if isinstance(given, str) or not isinstance(given, Sequence):
     raise errors.DataError(
-      f"CLASSES is {given!r}: expected a list of labels, such as ['yes', 'no']."
+      f'CLASSES is {given!r:.60}: expected a list of labels, such as'
+      " ['yes', 'no']."
+    )
+  if len(given) > MOST_CLASSES:
+    raise errors.DataError(
+      f'CLASSES has {len(given):,} labels: expected at most {MOST_CLASSES:,},'
+      ' each of which is scored. Where labels are free text, leave CLASSES out.'
     )
   result: dict[str, Any] = {}
   texts = []
@@ -145,12 +154,18 @@ def _classes(given: Any) -> tuple[str, ...]:
     text = text.strip()
     if not text:
       raise errors.DataError(
-        f'CLASSES has {label!r}: expected a text, a number, True or False.'
+        f'CLASSES has {label!r:.60}: expected a text, a number, True or False.'
+      )
+    if len(text) > _MAX_CLASS:
+      raise errors.DataError(
+        f'CLASSES has a label of {len(text):,} characters, {text!r:.60}:'
+        f' expected at most {_MAX_CLASS:,}. Shorten it.'
       )
     key = row_files.label_key(text)
     if key in result:
       raise errors.DataError(
-        f'CLASSES has {result[key]!r} and {label!r}: expected each class once.'
+        f'CLASSES has {result[key]!r:.60} and {label!r:.60}: expected each'
+        ' class once.'
         ' Numbers of one value are the same class.'
       )
     result[key] = label

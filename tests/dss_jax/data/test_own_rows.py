@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import time
 
 import pyarrow
 import pytest
@@ -332,11 +333,28 @@ def test_labels_and_classes_may_be_numbers_and_truth_values(
     (['a', ''], "CLASSES has ''"),
     ([None], 'CLASSES has None'),
     ([['a']], 'CLASSES has .*expected a text, a number'),
+    (
+      ['a' * 2**20],
+      'CLASSES has a label of 1,048,576 characters, .a{59}: expected at',
+    ),
+    (range(10**6), 'CLASSES has 1,000,000 labels: expected at most 10,000'),
   ],
 )
 def test_classes_that_are_none_are_refused(classes, message):
   with pytest.raises(errors.DataError, match=message):
     own_rows.OwnData('rows.jsonl', classes=classes)
+
+
+def test_rows_of_many_classes_are_read_as_fast_and_a_message_stays_short(write):
+  classes = range(10_000)
+  path = write([{'input': f'case {n}', 'label': n} for n in range(5000)])
+  begin = time.monotonic()
+  own_rows.read(own_rows.OwnData(path, classes=classes))
+  assert time.monotonic() - begin < 5
+  path = write([{'input': 'case 1', 'label': 'x' * 10**6}])
+  with pytest.raises(errors.DataError, match=r'one of 0, 1, .*…') as raised:
+    own_rows.read(own_rows.OwnData(path, classes=classes))
+  assert len(str(raised.value)) < 1000
 
 
 def test_a_label_of_no_class_is_refused(write):
