@@ -22,7 +22,7 @@ from typing import Any
 
 from etils import epath
 
-from dss_jax import errors
+from dss_jax import errors, neutral
 from dss_jax.data import text_files
 from dss_jax.extract import prompts
 
