@@ -5,8 +5,8 @@
   inspection_screen  that, on a terminal
   unknown_text       what the vocabulary does not know of it
 
-`dss export`, `dss extract` and others have packages of their own. Importing the package
-loads none of them.
+`dss export`, `dss extract` and others have packages of their own. Importing the
+package loads none of them.
 """
 
 __all__ = ('data', 'inspection')
