@@ -103,6 +103,27 @@ def _is_training(argv: Sequence[str]) -> bool:
   return os.path.basename(folder) == 't5x' and name in ('train.py', 'main.py')
 
 
+def started(argv: Sequence[str]) -> list[str]:
+  """Returns the command that a process was started by, as one types it.
+
+  >>> started(['/lib/t5x/train.py', '--gin_file=a.gin'])
+  ['python', '-m', 't5x.train', '--gin_file=a.gin']
+  >>> started(['/bin/dss', 'train', 'cqa'])
+  ['dss', 'train', 'cqa']
+
+  Args:
+    argv: `sys.argv` of the process.
+  """
+  if not argv:
+    return []
+  name = os.path.basename(argv[0])
+  if _is_training(argv):
+    return ['python', '-m', f't5x.{name.removesuffix(".py")}', *argv[1:]]
+  if name.endswith('.py'):
+    return ['python', *argv]
+  return [name, *argv[1:]]
+
+
 def with_method(
   argv: Sequence[str], method: str, model_dir: str
 ) -> list[str] | None:

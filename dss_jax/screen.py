@@ -22,6 +22,7 @@ from dss_jax import command_lines, mixtures, neutral
 from dss_jax.data import equations, release
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import lengths
+from dss_jax.training_data import counting
 from t5x import trainer
 
 _EXAMPLES = 3
@@ -93,15 +94,19 @@ class Screen(trainer.BaseAction):
     self._console = neutral.console(
       soft_wrap=False, quiet=jax.process_index() != 0
     )
+    self._lengths = task_feature_lengths
+    self._counted = False
     self._open()
     if jax.process_index() == 0:
-      self._show_cuts(task_feature_lengths)
+      self._show_cuts()
 
   def run(
     self, train_state: Any, metrics_by_task: Mapping[str, Mapping[str, Any]]
   ) -> bool:
     """Shows the accuracies, and at the last step the whole screen."""
     step = int(train_state.step)
+    if jax.process_index() == 0:
+      self._keep_counts()
     metrics = {
       task: {k: _number(v) for k, v in values.items()}
       for task, values in metrics_by_task.items()
@@ -177,9 +182,23 @@ class Screen(trainer.BaseAction):
       ' filled.'
     )
 
-  def _show_cuts(self, given: Mapping[str, int] | None) -> None:
-    if text := lengths.run_warning(self._experiment, given):
+  def _show_cuts(self) -> None:
+    self._cuts = lengths.run_cuts(self._experiment, self._lengths)
+    if text := lengths.warning(self._cuts, self._lengths or {}):
       self._console.print(rich_text.Text(text, style='yellow'), soft_wrap=True)
+
+  def _keep_counts(self) -> None:
+    """Writes what is trained on, once the folder is this run's."""
+    if not self._counted:
+      found = counting.count(
+        self._experiment,
+        self._cuts,
+        self._lengths,
+        self._step,
+        self._total_steps,
+      )
+      counting.write(self._model_dir, found)
+      self._counted = True
 
   def _close(
     self, step: int, metrics: Mapping[str, Mapping[str, float]]
@@ -224,7 +243,7 @@ class Screen(trainer.BaseAction):
     if kinds == ['agreement']:
       self._console.print(
         'Agreement is with the labels of the teacher, which errs. A file with'
-        ' gold labels as TEST_DATA says how often the student is right.'
+        ' gold labels as TEST says how often the student is right.'
       )
 
   def _results(self, task: str, step: int) -> list[Mapping[str, Any]]:

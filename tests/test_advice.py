@@ -24,7 +24,7 @@ _RUNS = [
   ['--gin_file=gin/dss_custom.gin', f'--gin.DATA={_ROWS!r}',
    "--gin.COLUMNS={'input': 'a b', 'rationale': ('x', 'y')}",
    "--gin.CLASSES=['yes', 'no']", "--gin.LABELS='teacher'",
-   "--gin.TEST_DATA='gold.csv'", '--gin.TASK_FEATURE_LENGTHS='
+   "--gin.TEST='gold.csv'", '--gin.TASK_FEATURE_LENGTHS='
    "{'inputs': 120, 'targets': 80}"],
 ]  # fmt: skip
 

@@ -9,4 +9,4 @@
 package loads none of them.
 """
 
-__all__ = ('data', 'inspection')
+__all__ = ('data', 'inspection', 'unknown_text')

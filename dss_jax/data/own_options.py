@@ -10,6 +10,9 @@ from dss_jax.data import row_files
 
 COLUMNS = ('input', 'label', 'rationale', 'teacher_label', 'id')
 _SPLITS = ('train', 'validation', 'test')
+# Each class is scored by itself, and a label is some words.
+MOST_CLASSES = 10_000
+_MAX_CLASS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,7 @@ class OwnData:
       folder of such files or a glob, which are read as one table.
     validation: likewise for other rows, or the fraction of the train rows'
       inputs to set apart, in (0, 1).
-    test: likewise.
+    test: likewise; a file of test rows needs input and label alone.
     columns: maps names in `COLUMNS` to the file's; other names are the same.
       `rationale` may be mapped to several columns.
     by_value: whether labels are equations, scored by their value.
@@ -29,9 +32,7 @@ class OwnData:
       is a class if their texts are equal, or are numbers of one value, or both
       true or both false in any case; it is then the class's text.
     seed: of setting rows apart.
-    test_data: the file, folder or glob with the test rows, in place of `test`.
-      Of a file of its own, validation or test needs input and label alone.
-    test_columns: as `columns`, for the test rows; None where they have the same
+    test_columns: as `columns`, for the test file; None where they have the same
       names.
   """
 
@@ -42,7 +43,6 @@ class OwnData:
   by_value: bool = False
   classes: Sequence[Any] | None = None
   seed: int = 0
-  test_data: str | None = None
   test_columns: Any = None
 
   def __post_init__(self):
@@ -53,8 +53,6 @@ class OwnData:
     """
     # As tuples, so that this is hashable.
     set_field = object.__setattr__
-    if self.test_data is not None:
-      set_field(self, 'test', _test_file(self.test, self.test_data))
     parts = 0.0
     for name in ('validation', 'test'):
       value = getattr(self, name)
@@ -76,7 +74,7 @@ class OwnData:
     if self.test_columns is not None:
       if not isinstance(self.test, str):
         raise errors.DataError(
-          'TEST_COLUMNS: expected TEST_DATA with it, the file that has them.'
+          'TEST_COLUMNS: expected TEST to be a file, the one that has them.'
         )
       test_columns = _pairs('TEST_COLUMNS', self.test_columns)
       set_field(self, 'test_columns', test_columns)
@@ -113,20 +111,6 @@ def _is_number(value: Any) -> bool:
   return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _test_file(test: Any, test_data: Any) -> str:
-  """Returns where the test rows are."""
-  if not isinstance(test_data, str) or not test_data:
-    raise errors.DataError(
-      f'TEST_DATA is {test_data!r}: expected the path of a file, or None.'
-    )
-  if isinstance(test, str) and test != test_data:
-    raise errors.DataError(
-      f'TEST is {test!r} and TEST_DATA is {test_data!r}: expected one file with'
-      ' the test rows. Leave one of them out.'
-    )
-  return test_data
-
-
 def _pairs(macro: str, columns: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
   """Checks a mapping of columns and returns it as pairs."""
   result = []
@@ -151,7 +135,13 @@ def _classes(given: Any) -> tuple[str, ...]:
   """Checks a list of classes and returns their texts."""
   if isinstance(given, str) or not isinstance(given, Sequence):
     raise errors.DataError(
-      f"CLASSES is {given!r}: expected a list of labels, such as ['yes', 'no']."
+      f'CLASSES is {given!r:.60}: expected a list of labels, such as'
+      " ['yes', 'no']."
+    )
+  if len(given) > MOST_CLASSES:
+    raise errors.DataError(
+      f'CLASSES has {len(given):,} labels: expected at most {MOST_CLASSES:,},'
+      ' each of which is scored. Where labels are free text, leave CLASSES out.'
     )
   result: dict[str, Any] = {}
   texts = []
@@ -164,12 +154,18 @@ def _classes(given: Any) -> tuple[str, ...]:
     text = text.strip()
     if not text:
       raise errors.DataError(
-        f'CLASSES has {label!r}: expected a text, a number, True or False.'
+        f'CLASSES has {label!r:.60}: expected a text, a number, True or False.'
+      )
+    if len(text) > _MAX_CLASS:
+      raise errors.DataError(
+        f'CLASSES has a label of {len(text):,} characters, {text!r:.60}:'
+        f' expected at most {_MAX_CLASS:,}. Shorten it.'
       )
     key = row_files.label_key(text)
     if key in result:
       raise errors.DataError(
-        f'CLASSES has {result[key]!r} and {label!r}: expected each class once.'
+        f'CLASSES has {result[key]!r:.60} and {label!r:.60}: expected each'
+        ' class once.'
         ' Numbers of one value are the same class.'
       )
     result[key] = label

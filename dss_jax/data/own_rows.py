@@ -283,7 +283,8 @@ def _report(own: OwnData, rows: tuple[records.Record, ...]) -> records.Report:
   labels = (row.teacher_label for row in rows if row.teacher_label)
   outside = 0
   if own.classes:
-    outside = sum(label not in own.classes for label in labels)
+    classes = frozenset(own.classes)
+    outside = sum(label not in classes for label in labels)
   elif own.by_value:
     outside = sum(equations.evaluate(label) is None for label in labels)
   return records.report_on(rows, own.by_value, outside)

@@ -3,10 +3,10 @@
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import IO, Any
 
-from dss_jax import errors
+from dss_jax import errors, neutral
 from dss_jax.data import equations, own_options, places, records, row_files
 from dss_jax.data import progress as progress_lib
 
@@ -53,6 +53,7 @@ class _Reader:
     self._columns = columns
     self._shared: dict[str, str] = {}
     self._class_of: dict[str, str] = {}
+    self._classes = frozenset(own.classes or ())
     for label in own.classes or ():
       self._class_of[row_files.label_key(label)] = label
     self.wanted = tuple(
@@ -86,14 +87,14 @@ class _Reader:
         texts[name] = _text(place, column, row.get(column))
     if 'rationale' in self._mapped:
       texts['rationale'] = self._rationales(place, row)
-    _check(self._own, place, texts)
+    _check(self._own, self._classes, place, texts)
     texts['id'] = texts['id'] or f'{stem}-{index}'
     return records.Record(index=index, **texts)
 
   def _label(self, place: str, column: str, value: Any) -> str:
     """Returns a label, as its class's text where there are classes."""
     text = value.strip() if isinstance(value, str) else ''
-    if text and text in (self._own.classes or ()):
+    if text in self._classes:
       return self._shared.setdefault(text, text)
     text = _text(place, column, value)
     if text == _NONE and not self._none_is_text:
@@ -138,7 +139,10 @@ class _NoInput(errors.DataError):
 
 
 def _check(
-  own: own_options.OwnData, place: str, texts: Mapping[str, str]
+  own: own_options.OwnData,
+  classes: Set[str],
+  place: str,
+  texts: Mapping[str, str],
 ) -> None:
   """Raises a DataError unless a row can be used."""
   label = texts['label']
@@ -147,17 +151,17 @@ def _check(
       f'{place}: expected a text in {own.file_columns("input")[0]!r}, found'
       ' none. Write one or remove the row.'
     )
-  if own.classes and label and label not in own.classes:
+  if own.classes and label and label not in classes:
     raise errors.DataError(
       f'{place}: expected {own.file_columns("label")[0]!r} to be one of'
-      f' {", ".join(own.classes)}, found {label!r}.'
+      f' {neutral.names(own.classes)}, found {label!r:.120}.'
       f'{errors.did_you_mean(label, own.classes)} Correct the label or CLASSES.'
     )
   if own.by_value and label and equations.evaluate(label) is None:
     raise errors.DataError(
       f'{place}: expected {own.file_columns("label")[0]!r} to be an equation'
-      f" with a value, such as '( 3.0 + 9.0 )', found {label!r}. Correct the"
-      ' label.'
+      f" with a value, such as '( 3.0 + 9.0 )', found {label!r:.120}."
+      ' Correct the label.'
     )
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from etils import epath
 
 from dss_jax import errors, neutral
+from dss_jax.data import text_files
 from dss_jax.extract import prompts
 
 # The file with the prompt of each data set.
@@ -97,31 +98,7 @@ def load(path: str, data_set: str | None = None) -> prompts.Prompt:
 
 
 def _document(path: str) -> dict[str, Any]:
-  import yaml
-
-  try:
-    text = epath.Path(path).expanduser().read_text(encoding='utf-8-sig')
-  except (OSError, UnicodeDecodeError) as error:
-    raise errors.DataError(
-      f'{path}: expected a prompt file in UTF-8, found none that can be read'
-      f' ({type(error).__name__}). Correct the path of --prompt.'
-    ) from error
-  try:
-    # An alias may stand for a text of any size.
-    for event in yaml.parse(text, Loader=yaml.BaseLoader):
-      if isinstance(event, yaml.AliasEvent):
-        raise errors.DataError(
-          f'{path}, line {event.start_mark.line + 1}: expected no aliases in a'
-          f' prompt file, found *{neutral.line(event.anchor, 40)}. Write the'
-          ' text out.'
-        )
-    # All scalars are texts: `label: yes` is not a truth value here.
-    document = yaml.load(text, Loader=yaml.BaseLoader)
-  except (yaml.YAMLError, RecursionError) as error:
-    reason = ' '.join(str(error).split())
-    raise errors.DataError(
-      f'{path}: expected YAML or JSON, found: {reason}. Correct the file.'
-    ) from error
+  document = text_files.read_yaml(path, 'a prompt file', as_texts=True)
   if not isinstance(document, dict):
     raise errors.DataError(
       f'{path}: expected the fields {", ".join(_KEYS)}, found a'

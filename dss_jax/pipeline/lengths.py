@@ -167,6 +167,26 @@ def warning(cuts: Sequence[Cut], lengths: Mapping[str, int]) -> str:
   return '\n'.join(lines)
 
 
+def run_cuts(
+  experiment: experiment_lib.Experiment, lengths: Mapping[str, int] | None
+) -> list[Cut]:
+  """Returns what the train split of a run loses, by task.
+
+  Args:
+    experiment: what it trains on; prepares the data if need be.
+    lengths: its task feature lengths; None cuts nothing.
+  """
+  if lengths is None:
+    return []
+  cuts = []
+  for name, _ in registration.train_tasks(experiment):
+    task = seqio.TaskRegistry.get(name)
+    assert isinstance(task.source, sources.DssSource)
+    columns = task.source.columns('train')
+    cuts.append(cut(task, columns, lengths))
+  return cuts
+
+
 def run_warning(
   experiment: experiment_lib.Experiment, lengths: Mapping[str, int] | None
 ) -> str:
@@ -176,12 +196,4 @@ def run_warning(
     experiment: what it trains on; prepares the data if need be.
     lengths: its task feature lengths; None cuts nothing.
   """
-  if lengths is None:
-    return ''
-  cuts = []
-  for name, _ in registration.train_tasks(experiment):
-    task = seqio.TaskRegistry.get(name)
-    assert isinstance(task.source, sources.DssSource)
-    columns = task.source.columns('train')
-    cuts.append(cut(task, columns, lengths))
-  return warning(cuts, lengths)
+  return warning(run_cuts(experiment, lengths), lengths or {})

@@ -171,7 +171,7 @@ class _Resolver:
         raise errors.DataError(
           f'{experiment.place}: expected test rows with gold labels, by which a'
           ' study compares methods, found none. Give a file that has them,'
-          ' such as --set TEST_DATA=gold.csv.'
+          ' such as --set TEST=gold.csv.'
         )
       macro('SCHEDULE')  # Checks steps and warm-up.
       description = self._describe(experiment)

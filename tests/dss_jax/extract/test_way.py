@@ -152,7 +152,7 @@ def test_every_printed_command_runs_as_printed(serve, tmp_path):
   rows = (f'Ticket {n}: where is my parcel?,lost' for n in range(90, 99))
   gold.write_text('\n'.join(['input,label', *rows]))
   done = run(
-    f'{train} --gin.MODEL_DIR=gold --gin.TEST_DATA="\'gold.csv\'"'
+    f'{train} --gin.MODEL_DIR=gold --gin.TEST="\'gold.csv\'"'
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   assert re.search(r'test, label accuracy +\d', done.stdout)

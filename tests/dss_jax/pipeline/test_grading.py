@@ -58,7 +58,7 @@ def tasks_of(method, data):
 def test_where_there_is_no_gold_the_teacher_is_agreed_with(
   rows, gold, method, kind, explained, tfds_dir
 ):
-  own = own_rows.OwnData(rows, test_data=gold)
+  own = own_rows.OwnData(rows, test=gold)
   experiment, tasks = tasks_of(method, own)
   assert grading.columns(experiment) == {
     'validation': 'teacher_label', 'test': 'label'
