@@ -15,7 +15,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -367,7 +367,12 @@ def _not_floating(where: str, name: str) -> UserError:
   )
 
 
-def write(params: Mapping[str, Any], config: Any, path: str) -> None:
+def write(
+  params: Mapping[str, Any],
+  config: Any,
+  path: str,
+  progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
   """Writes a T5X parameter tree as a folder that transformers loads.
 
   The weights appear complete or not at all. More than 5 GB of them go into
@@ -378,6 +383,7 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
       arrays or `LazyArray`s.
     config: the network's `T5Config`, or an object with the same attributes.
     path: the folder to make. May exist if it holds no weights.
+    progress: told, after each array, how many bytes are read, and of how many.
 
   Raises:
     UserError: `path` holds weights, or `params` don't fit `config`.
@@ -425,11 +431,14 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
       hf: (flat[name], transposed)
       for name, (hf, transposed) in expected.items()
     },
+    progress,
   )
 
 
 def _write_weights(
-  folder: pathlib.Path, weights: Mapping[str, tuple[Any, bool]]
+  folder: pathlib.Path,
+  weights: Mapping[str, tuple[Any, bool]],
+  progress: Callable[[int, int], None],
 ) -> None:
   """Writes pairs of an array and whether to transpose it, by their names."""
   parts: list[dict[str, tuple[Any, bool]]] = [{}]
@@ -444,15 +453,21 @@ def _write_weights(
     total += nbytes
   whole = WEIGHTS_FILE.removesuffix('.safetensors')
   file_of: dict[str, str] = {}
+  read = 0
+
+  def ready(leaf: Any, transposed: bool) -> np.ndarray:
+    nonlocal read
+    array = np.asarray(leaf)
+    read += leaf.size * leaf.dtype.itemsize
+    progress(read, total)
+    return np.ascontiguousarray(array.T if transposed else array)
+
   for number, part in enumerate(parts, 1):
     file = f'{whole}-{number:05d}-of-{len(parts):05d}.safetensors'
     file = file if len(parts) > 1 else WEIGHTS_FILE
     with files_lib.replacing(folder / file) as work:
       safetensors.numpy.save_file(
-        {
-          name: np.ascontiguousarray(np.asarray(leaf).T if transposed else leaf)
-          for name, (leaf, transposed) in part.items()
-        },
+        {name: ready(*weight) for name, weight in part.items()},
         os.fspath(work),
         metadata={'format': 'pt'},
       )
