@@ -39,6 +39,9 @@ class _Command:
 
 
 _COMMANDS = {
+  'ask': _Command(
+    'dss_jax.student.command', 'Asks a finished student about texts or rows.'
+  ),
   'data': _Command(
     'dss_jax.commands.data', 'Looks at data, or prepares it for training.'
   ),

@@ -42,6 +42,7 @@ FLOORS = {
     ('config_filter', 'data', 'pretrained', 'run_config'),
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),
+    ('student',),
     ('screen', 'commands', 'extract', 'plan', 'study'),
     ('cli',),
   ),
