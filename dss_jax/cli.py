@@ -49,6 +49,9 @@ _COMMANDS = {
   'options': _Command(
     'dss_jax.training.command', 'Lists every macro: value, meaning, file.'
   ),
+  'ask': _Command(
+    'dss_jax.student.command', 'Asks a finished student about texts or rows.'
+  ),
   'data': _Command(
     'dss_jax.commands.data', 'Looks at data, or prepares it for training.'
   ),

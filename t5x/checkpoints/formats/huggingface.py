@@ -234,6 +234,21 @@ def check_network(path: str, network: Any) -> None:
   huggingface_config.check_scale(path, network, head == _HEAD, scaled)
 
 
+def network(path: str) -> dict[str, Any]:
+  """Returns the arguments of the `T5Config` of a folder's network.
+
+  Raises:
+    UserError: the folder cannot be opened, or no network of ours is its.
+  """
+  if not is_huggingface_folder(path):
+    raise explain(path)
+  config = huggingface_config.read(path)
+  stored = _open_weights(path)
+  _name_embedding(stored)
+  head, _ = _logits(config, stored)
+  return huggingface_config.network(path, config, head is None)
+
+
 def _name_embedding(stored: dict[str, LazyArray]) -> None:
   """Gives the embedding its usual name, where it has the name of a copy."""
   for name in _COPIES:
