@@ -12,7 +12,7 @@ import re
 import signal
 import sys
 import tokenize
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from absl import app, flags, logging
@@ -110,15 +110,14 @@ def parse_gin_flags(
   folders = [*gin_search_paths, *search_paths()]
   for path in folders:
     gin.add_config_file_search_path(path)
-  for path in gin_files:
-    _check_file(path, list(dict.fromkeys([os.getcwd(), *folders])))
+  check_files(gin_files, gin_search_paths)
   with _as_user_errors(), _without_search_log():
     gin.parse_config_files_and_bindings(
       gin_files, [], skip_unknown=skip_unknown, finalize_config=False
     )
-    gin_bindings = [_with_quotes(binding) for binding in gin_bindings]
+    gin_bindings = [with_quotes(binding) for binding in gin_bindings]
     if gin_files:
-      _check_macros(gin_bindings)
+      check_macros(gin_bindings, _known_macros())
     gin.parse_config(gin_bindings, skip_unknown=skip_unknown)
     if finalize_config:
       gin.finalize()
@@ -136,7 +135,7 @@ class _AnyReference(config_parser.ParserDelegate):
     return f'%{macro_name}'
 
 
-def _with_quotes(binding: str) -> str:
+def with_quotes(binding: str) -> str:
   """Returns a line of a flag, a bare word in it as the string that it means.
 
   `METHOD = finetune` becomes `METHOD = 'finetune'`: a shell takes the quotes of
@@ -174,11 +173,23 @@ def _with_quotes(binding: str) -> str:
   )
 
 
-def _check_macros(bindings: Sequence[str]) -> None:
-  """Refuses a macro that nothing uses, which gin would silently accept."""
+def _known_macros() -> set[str]:
+  """Returns the macros of the configuration in force."""
   text = gin.config_str()
   known = set(re.findall(r'%([A-Za-z_][\w.]*)', text))
-  known |= set(re.findall(r'^([A-Z][A-Z0-9_]*) =', text, re.MULTILINE))
+  return known | set(re.findall(r'^([A-Z][A-Z0-9_]*) =', text, re.MULTILINE))
+
+
+def check_macros(bindings: Sequence[str], known: Collection[str]) -> None:
+  """Refuses a macro that nothing uses, which gin would silently accept.
+
+  Args:
+    bindings: lines of flags, such as `TRAIN_STEPS = 20`.
+    known: the macros of the gin files.
+
+  Raises:
+    errors.UserError: a line sets another macro.
+  """
   for binding in bindings:
     name = binding.partition('=')[0].strip()
     if re.fullmatch(r'[A-Za-z_]\w*', name) and name not in known:
@@ -325,16 +336,32 @@ def _close_parameter(message: str) -> str:
   )
 
 
-def _check_file(path: str, folders: Sequence[str]) -> None:
+def check_files(paths: Sequence[str], before: Sequence[str]) -> None:
+  """Raises UserError unless gin files, and what they include, exist.
+
+  Args:
+    paths: of the files.
+    before: folders to look in after the working folder, before the usual ones.
+  """
+  folders = list(dict.fromkeys([os.getcwd(), *before, *search_paths()]))
+  for path in paths:
+    _check_file(path, folders)
+
+
+def _check_file(
+  path: str, folders: Sequence[str], within: tuple[str, ...] = ()
+) -> None:
   """Raises UserError unless a gin file, and what it includes, exists."""
   if files.is_remote(path):
     return  # A file system that is registered with gin.
+  if path in within:
+    raise errors.UserError(f'{path}: this gin file includes itself.')
   paths = (pathlib.Path(folder, path) for folder in folders)
   file = next((p for p in paths if p.is_file()), None)
   if file is not None:
     text = file.read_text(encoding='utf-8')
     for included in re.findall(r"""^include\s+['"](.+?)['"]""", text, re.M):
-      _check_file(included, folders)
+      _check_file(included, folders, (*within, path))
   elif not _is_resource(path):
     raise errors.UserError(
       f'Gin file not found: {path}.'
@@ -442,14 +469,24 @@ def _parse_flags(args: list[str]) -> list[str]:
   with user_errors_end_the_process():
     try:
       return flags.FLAGS(args)
-    except flags.UnrecognizedFlagError as e:
-      close = errors.did_you_mean(e.flagname, flags.FLAGS)
-      raise errors.UserError(
-        f'Unknown flag --{e.flagname}.{close} Macros of the gin files are set'
-        f' with --gin.NAME=VALUE. --help lists the flags.'
-      ) from e
     except flags.Error as e:
-      raise errors.UserError(f'Flags: {e} --help lists the flags.') from e
+      raise flag_error(e, flags.FLAGS) from e
+
+
+def flag_error(error: flags.Error, known: Iterable[str]) -> errors.UserError:
+  """Returns the error for a flag that there is not, or for a flag's value.
+
+  Args:
+    error: absl's.
+    known: names of the flags that there are.
+  """
+  if not isinstance(error, flags.UnrecognizedFlagError):
+    return errors.UserError(f'Flags: {error} --help lists the flags.')
+  close = errors.did_you_mean(error.flagname, known)
+  return errors.UserError(
+    f'Unknown flag --{error.flagname}.{close} Macros of the gin files are set'
+    ' with --gin.NAME=VALUE. --help lists the flags.'
+  )
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
+from etils import epath
 
 from dss_jax import command_lines, neutral
 from dss_jax.data import progress
@@ -115,8 +116,8 @@ def export(
     model = run_config.resolve(bound, 'model')
     lengths = run_config.macro_or('TASK_FEATURE_LENGTHS', None) or {}
     told = {name: run_config.macro_or(name, None) for name in _TOLD}
-  data_set = told['DATA_SET']
     described = exported.describe(model, run, checkpoint)
+  data_set = told['DATA_SET']
   vocabulary = _vocabulary(model)
   config = getattr(getattr(model, 'module', None), 'config', None)
   if not hasattr(config, 'num_encoder_layers'):
