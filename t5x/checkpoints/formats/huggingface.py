@@ -227,8 +227,7 @@ def check_network(path: str, network: Any) -> None:
       raise UserError(
         f'{path}: {name} differs from the other embedding: expected one'
         ' embedding for encoder and decoder, which is all that the network'
-        ' (network.T5Config) has, found two. Take a folder whose stacks share'
-        ' it.'
+        ' (network.T5Config) has, found two. Take one whose stacks share it.'
       )
   head, scaled = _logits(config, stored)
   huggingface_config.check_scale(path, network, head == _HEAD, scaled)
