@@ -353,7 +353,10 @@ def test_mistakes_of_the_service_are_told_at_once(
     (('sample', *CQA, '--param', 'n=2'), 'set by the command itself'),
     (('sample', *CQA, '--param', 'top_p'), 'expected NAME=VALUE'),
     (('sample', *CQA, '--column', 'input=x'), 'a file of your own rows'),
-    (('sample', *CQA, '--prompt', 'no.yaml'), 'no.yaml: expected a prompt file'),
+    (
+      ('sample', *CQA, '--prompt', 'no.yaml'),
+      'no.yaml: expected a prompt file',
+    ),
     (('sample', *CQA, '--prompt', 'half.json'), "expected the field 'rational"),
     (('rows.jsonl',), 'expected --prompt with a file'),
     (('rows.jsonl', '--prompt', 'prompt.json'), "Did you mean 'own.jsonl'"),
