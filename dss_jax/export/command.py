@@ -99,18 +99,24 @@ def export(
   """  # noqa: D301
   quiet_tensorflow.load()
   from dss_jax import config_filter, run_config
+  from dss_jax.student import exported
   from t5x import checkpoints
   from t5x.checkpoints.formats import huggingface
 
   checkpoint = checkpoints.find_checkpoint(run, step)
   own = ''
   if not gin_files:
-    path = _config_path(run, checkpoint)
-    own = config_filter.model_only(path.read_text(), os.fspath(path), allow)
+    path = run_config.path_in(run, checkpoint)
+    if path is None:
+      raise _no_config(run)
+    own = config_filter.model_only(
+      path.read_text(), os.fspath(path), allow, decoding='if known'
+    )
   with run_config.configured(gin_files, [], own, ['model']) as bound:
     model = run_config.resolve(bound, 'model')
     lengths = run_config.macro_or('TASK_FEATURE_LENGTHS', None) or {}
     told = {name: run_config.macro_or(name, None) for name in _TOLD}
+    described = exported.describe(model, run, checkpoint)
   data_set = told['DATA_SET']
   vocabulary = _vocabulary(model)
   config = getattr(getattr(model, 'module', None), 'config', None)
@@ -132,6 +138,7 @@ def export(
     _write_json(
       place / 'generation_config.json', _GENERATION_CONFIG | generation
     )
+    _write_json(place / exported.FILE, described)
     _write_card(folder, place, checkpoint, told, model, params)
   upload = command_lines.typed(card.upload(folder), '  ', one_line=True)
   neutral.say(
@@ -176,13 +183,8 @@ def _replacing_folder(folder: str) -> Iterator[pathlib.Path]:
         raise
 
 
-def _config_path(run: str, checkpoint: str) -> epath.Path:
-  """Returns the path of a run's config.gin."""
-  for place in (run, os.path.dirname(checkpoint.rstrip('/'))):
-    path = epath.Path(place) / 'config.gin'
-    if path.exists():
-      return path
-  raise DataError(
+def _no_config(run: str) -> DataError:
+  return DataError(
     f'{run}: expected config.gin there, which a run writes beside its'
     ' checkpoints; found none. Give the gin files that it was started with, as'
     ' --gin_file=FILE.'

@@ -227,11 +227,25 @@ def check_network(path: str, network: Any) -> None:
       raise UserError(
         f'{path}: {name} differs from the other embedding: expected one'
         ' embedding for encoder and decoder, which is all that the network'
-        ' (network.T5Config) has, found two. Take a folder whose stacks share'
-        ' it.'
+        ' (network.T5Config) has, found two. Take one whose stacks share it.'
       )
   head, scaled = _logits(config, stored)
   huggingface_config.check_scale(path, network, head == _HEAD, scaled)
+
+
+def network(path: str) -> dict[str, Any]:
+  """Returns the arguments of the `T5Config` of a folder's network.
+
+  Raises:
+    UserError: the folder cannot be opened, or no network of ours is its.
+  """
+  if not is_huggingface_folder(path):
+    raise explain(path)
+  config = huggingface_config.read(path)
+  stored = _open_weights(path)
+  _name_embedding(stored)
+  head, _ = _logits(config, stored)
+  return huggingface_config.network(path, config, head is None)
 
 
 def _name_embedding(stored: dict[str, LazyArray]) -> None:
