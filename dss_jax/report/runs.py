@@ -16,6 +16,8 @@ from t5x.files import folder_lock
 
 # Of the method's tasks, those that are asked for rationales.
 _RATIONALE = re.compile(r'_rationale_')
+# What an accuracy is called that is measured against a teacher's labels.
+_AGREEMENT = 'agreement'
 _TOTAL = re.compile(r'(?:^|\.)train\.total_steps$')
 # Any of these makes a folder that of a run.
 _MARKS = ('config.gin', 'train', 'inference_eval', 'run.json')
@@ -35,6 +37,8 @@ class Task:
     answers: the file of what the model answered at the last of these steps.
     shown: what it is called where its run is known: its split, if no other task
       is asked the same of that.
+    of_teacher: whether answers are compared with a teacher's labels, since
+      there are no gold ones.
   """
 
   name: str
@@ -42,6 +46,7 @@ class Task:
   rows: Rows
   answers: pathlib.Path
   shown: str = ''
+  of_teacher: bool = False
 
   @property
   def step(self) -> int:
@@ -304,15 +309,31 @@ def _tasks(folder: pathlib.Path) -> list[Task]:
     rows = _by_step(path)
     if rows:
       answers = path.with_name(f'{name}-{max(rows):06}.jsonl')
-      found.append(Task(name, run_files.split_of(name), rows, answers))
+      of_teacher = any(_AGREEMENT in row for row in rows.values())
+      if of_teacher:
+        rows = {step: _as_accuracy(row) for step, row in rows.items()}
+      split = run_files.split_of(name)
+      found.append(Task(name, split, rows, answers, of_teacher=of_teacher))
   kinds = [(task.split, task.is_rationale) for task in found]
   return [
     dataclasses.replace(
       task,
-      shown=task.split if task.split and kinds.count(kind) == 1 else task.name,
+      shown=(task.split if task.split and kinds.count(kind) == 1 else task.name)
+      + ', agreement with the teacher' * task.of_teacher,
     )
     for task, kind in zip(found, kinds, strict=True)
   ]
+
+
+def _as_accuracy(row: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns metrics that were taken against a teacher's labels as accuracies.
+
+  They are drawn and listed as such, under a name that says what they are.
+  """
+  return {
+    re.sub(f'^{_AGREEMENT}(?=$|_)', 'accuracy', name): value
+    for name, value in row.items()
+  }
 
 
 def _missing(run: Run) -> list[str]:

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from dss_jax import errors
-from dss_jax.report import answered, mistakes, runs, settings
+from dss_jax.report import answered, mistakes, runs, settings, writing
 from tests.dss_jax.report import made_run
 
 
@@ -160,3 +160,24 @@ def test_commands_are_those_that_one_types(tmp_path):
   assert f'dss report {run.folder} {run.folder}_finetune' in texts
   assert ('source', 'cccccccccccc+') in settings.environment(run)
   assert ('t5x', '0123456789ab') in settings.environment(run)
+
+
+def test_agreement_with_a_teacher_is_never_called_accuracy(tmp_path):
+  run_dir = made_run.write(tmp_path)
+  (path,) = (run_dir / 'inference_eval').glob('*_label_test-metrics.jsonl')
+  text = path.read_text().replace('"accuracy', '"agreement')
+  path.write_text(text)
+  (run,) = runs.read([run_dir])
+  assert [t.shown for t in run.label_tasks()] == [
+    'validation',
+    'test, agreement with the teacher',
+  ]
+  task = run.label_tasks()[1]
+  row = json.loads(text.splitlines()[-1])
+  assert task.last['accuracy'] == row['agreement']
+  assert task.last['accuracy_low'] == row['agreement_low']
+  page = tmp_path / 'report.html'
+  writing.write([run_dir], page)
+  shown = page.read_text()
+  assert 'accuracy on test, agreement with the teacher' in shown
+  assert 'accuracy on test<' not in shown
