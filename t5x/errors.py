@@ -1,8 +1,13 @@
 """Errors whose message is for the user."""
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable
+
+# Of names that are compared with a misspelled one, and how many: a file may
+# hold any number of any length.
+_MAX_NAME, _MAX_NAMES = 200, 1000
 
 # How libraries say that memory ran out. TensorFlow calls a full disk, or too
 # many open files, an exhausted resource as well.
@@ -37,7 +42,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
   Returns:
     A sentence that starts with a space, to be appended to a message.
   """
-  close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+  wanted = name
+  if len(wanted) > _MAX_NAME:
+    return ''
+  near = [k for k in itertools.islice(known, _MAX_NAMES) if len(k) <= _MAX_NAME]
+  close = difflib.get_close_matches(wanted, near, n=1, cutoff=0.6)
   return f' Did you mean {close[0]!r}?' if close else ''
 
 
