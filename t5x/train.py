@@ -42,6 +42,7 @@ from t5x import (
   data,
   distributed,
   errors,
+  files,
   gin_utils,
   inference,
   initialization,
@@ -156,6 +157,9 @@ def train(
     stack.callback(stages.drop)
     stages.begin('reading data')
     stack.enter_context(commands.writing_folder(model_dir, summarize_config_fn))
+    stack.enter_context(
+      files.naming_path_in_errors(model_dir, checkpoints.last_complete)
+    )
     train_cfg = _seeded(train_dataset_cfg, seed)
     loss_cfg = train_eval_dataset_cfg and _seeded(train_eval_dataset_cfg, seed)
     infer_cfg = infer_eval_dataset_cfg and _seeded(infer_eval_dataset_cfg, seed)

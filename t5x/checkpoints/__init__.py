@@ -19,7 +19,7 @@ from t5x.checkpoints.locate import (
 )
 from t5x.checkpoints.manager import (
   Checkpointer, CheckpointerConstructor, CheckpointManagerConstructor,
-  OrbaxCheckpointManagerInterface, SaveBestCheckpointer,
+  OrbaxCheckpointManagerInterface, SaveBestCheckpointer, last_complete,
 )
 from t5x.checkpoints.restore import (
   PathLike, RestoreStateTransformationFn, SaveStateTransformationFn, StateDict,
@@ -39,7 +39,8 @@ __all__ = (
   'RestoreConfigs', 'RestoreStateTransformationFn', 'SaveBestCheckpointer',
   'SaveCheckpointConfig', 'SaveStateTransformationFn', 'StateDict', 'all_steps',
   'check_network', 'digest', 'find_checkpoint', 'formats', 'get_checkpoint_dir',
-  'get_first_valid_restore_config_and_paths', 'last_before', 'latest_step',
+  'get_first_valid_restore_config_and_paths', 'last_before', 'last_complete',
+  'latest_step',
   'load_t5x_checkpoint', 'open_checkpoint', 'set_incomplete_aside',
   'transformations',
 )

@@ -10,6 +10,7 @@ with 'flax_mutables' if the model has any, and along with the data position; see
 `data_position`.
 """
 
+import logging as std_logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
@@ -101,6 +103,7 @@ class OrbaxCheckpointManagerInterface(restore.Restorer):
 
   def _opened(self) -> ocp.CheckpointManager:
     if self._manager is None:
+      logging.get_absl_logger().addFilter(_is_news)
       metric = self._retention.metric
       self._manager = ocp.CheckpointManager(
         self._directory,
@@ -140,13 +143,13 @@ class OrbaxCheckpointManagerInterface(restore.Restorer):
 
   def wait_until_finished(self) -> None:
     if self._manager is not None:
-      with files.naming_path_in_errors(self._directory, _last_complete):
+      with files.naming_path_in_errors(self._directory, last_complete):
         self._manager.wait_until_finished()
 
   def close(self) -> None:
     if self._manager is not None:
       manager, self._manager = self._manager, None
-      with files.naming_path_in_errors(self._directory, _last_complete):
+      with files.naming_path_in_errors(self._directory, last_complete):
         manager.close()
 
   def save(
@@ -191,7 +194,7 @@ class OrbaxCheckpointManagerInterface(restore.Restorer):
     name, monitored = self._retention.metric, None
     if name is not None and metrics and name in metrics:
       monitored = {retention.SAVED_METRIC: float(metrics[name])}
-    with files.naming_path_in_errors(self._directory, _last_complete):
+    with files.naming_path_in_errors(self._directory, last_complete):
       manager = self._opened()
       manager.wait_until_finished()
       self._drop_old_positions(manager.all_steps())
@@ -284,7 +287,7 @@ class Checkpointer(restore.Restorer):
     position = None
     if self._dataset_iterator is not None:
       position = dict(self._dataset_iterator.get_state())
-    with files.naming_path_in_errors(self._directory, _last_complete):
+    with files.naming_path_in_errors(self._directory, last_complete):
       legacy_t5x.write(
         locate.get_checkpoint_dir(self._directory, step), state, position
       )
@@ -360,8 +363,17 @@ class SaveBestCheckpointer(Checkpointer):
     )
 
 
-def _last_complete(directory: str) -> str:
-  """Returns what a run can go on from, for the message of a failed save."""
+def _is_news(record: std_logging.LogRecord) -> bool:
+  """Whether a log record is not Orbax's traceback of a failed save.
+
+  Its manager raises the same when it is waited for, and that is told once.
+  """
+  traceback = record.exc_info and '/orbax/' in record.pathname
+  return not traceback or logging.level_debug()
+
+
+def last_complete(directory: str) -> str:
+  """Returns what a run can go on from, for the message of a failed write."""
   latest = locate.latest_step(directory)
   if latest is None:
     return ' There is no complete checkpoint yet.'

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Callable, Iterator
 
 from etils import epath
@@ -69,6 +70,7 @@ _PHRASES = {
   'Read-only file system': errno.EROFS,
   'Permission denied': errno.EACCES,
 }
+_TENSORFLOWS = re.compile(r'^\{\{[^}]*\}\} *')
 
 
 def storage_error(
@@ -87,7 +89,8 @@ def storage_error(
     number = next((n for phrase, n in _PHRASES.items() if phrase in text), None)
   if number is None:
     return None
-  reason = text.partition(' [')[0]
+  # TensorFlow says where in its own code it was, and repeats itself below.
+  reason = _TENSORFLOWS.sub('', text.partition(' [')[0]).splitlines()[0]
   path = getattr(error, 'filename', None)
   if number in _ALSO_READING and not _is_about(folder, path, text):
     where = os.fspath(path) if path else 'A file that was to be read'

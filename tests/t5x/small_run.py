@@ -10,6 +10,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 
@@ -147,6 +148,8 @@ def _process(options, log, devices):
   with open(log, 'wb') as file:
     for descriptor in (1, 2):
       os.dup2(file.fileno(), descriptor)
+  # As in a terminal, though a shell started the tests in the background.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   jax.config.update('jax_num_cpu_devices', devices)
   sys.argv = ['small_run', options]
   try:

@@ -114,15 +114,27 @@ class Run:
       time.sleep(0.001)
 
 
-def start(folder: pathlib.Path, hosts: int = 1, **options) -> Run:
-  """Starts a run; `options` are those of `small_run`, on top of `_OPTIONS`."""
+def start(
+  folder: pathlib.Path,
+  hosts: int = 1,
+  logs: pathlib.Path | None = None,
+  **options,
+) -> Run:
+  """Starts a run.
+
+  Args:
+    folder: its MODEL_DIR.
+    hosts: how many processes it has.
+    logs: where their output goes; None for beside `folder`.
+    options: those of `small_run`, on top of `_OPTIONS`.
+  """
   address = f'localhost:{_free_port()}'
   started = []
   for i in range(hosts):
     given = {'folder': str(folder), **_OPTIONS, **options}
     if hosts > 1:
       given['distributed'] = [address, hosts, i]
-    log = folder.with_name(f'{folder.name}-{i}.log')
+    log = (logs or folder.parent) / f'{folder.name}-{i}.log'
     log.unlink(missing_ok=True)
     started.append(Host(small_run.start_process(given, log, 1), log))
   return Run(folder, started)

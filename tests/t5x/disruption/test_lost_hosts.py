@@ -79,6 +79,19 @@ def test_the_first_cause_decides_whether_another_process_was_lost():
   assert ended_by('disk failed') is None
 
 
+def test_each_end_of_one_of_several_processes_has_its_code():
+  def code(error):
+    return distributed._failure(error)[0]
+
+  broke = RuntimeError('UNKNOWN: Gloo AllGather failed: timed out')
+  assert code(broke) == 134
+  assert code(RuntimeError('broken on purpose')) == 1
+  assert code(KeyboardInterrupt()) == 130
+  assert (code(SystemExit(2)), code(SystemExit('text'))) == (2, 1)
+  # They end together.
+  assert (code(SystemExit(143)), code(SystemExit(0))) == (None, None)
+
+
 @pytest.mark.slow
 def test_a_host_that_sleeps_for_less_than_the_limit_is_waited_for(
   straight, tmp_path

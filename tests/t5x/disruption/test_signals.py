@@ -28,6 +28,7 @@ def _held(folder, where):
   run = runs.start(folder, **_OPTIONS)
   if where == 'a step':
     run.wait_for_step(6)
+    run.wait_until((folder / 'checkpoint_4').exists)  # That save is over.
     run.hold()
   elif where == 'a save':
     assert run.hold_in_save(8)

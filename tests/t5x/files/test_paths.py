@@ -52,6 +52,10 @@ def test_tensorflow_s_errors_are_told_by_their_text():
   assert 'may read it' in told
   full = tf.errors.ResourceExhaustedError(None, None, 'x; No space left on')
   assert _told(full).endswith('The disk is full: free some space.')
+  flushed = tf.errors.PermissionDeniedError(
+    None, None, '{{function_node f}} /runs/a/x; Read-only file system\n\tagain'
+  )
+  assert '(/runs/a/x; Read-only file system). That place' in _told(flushed)
 
 
 def test_other_errors_are_not_the_user_s():

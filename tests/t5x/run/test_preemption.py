@@ -100,6 +100,23 @@ def test_a_second_signal_ends_the_process_at_once(name):
   assert done.returncode == -number
 
 
+def test_two_signals_in_an_instant_are_one(capfd):
+  """`timeout` sends SIGTERM twice; a regression ends the process of tests."""
+  before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+  second = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGTERM))
+  try:
+    with preemption.StopSignals() as signals:
+      second.start()
+      os.kill(os.getpid(), signal.SIGTERM)
+      second.join()
+      assert signals.reached(5)
+  finally:
+    signal.signal(signal.SIGTERM, before[0])
+    signal.signal(signal.SIGINT, before[1])
+  told = capfd.readouterr().err
+  assert told.count('SIGTERM: stopping at the next step, and saving.') == 1
+
+
 class _Stops(small_run.NoisyTable):
   """Sends this process SIGTERM while it is evaluated."""
 
