@@ -42,7 +42,9 @@ FLOORS = {
     ('config_filter', 'data', 'pretrained', 'run_config'),
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),
-    ('screen', 'commands', 'extract', 'plan', 'study'),
+    ('report', 'training_data'),
+    ('screen', 'commands', 'export', 'extract', 'plan', 'study'),
+    ('training',),
     ('cli',),
   ),
 }

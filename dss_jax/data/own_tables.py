@@ -44,9 +44,10 @@ class _Reader:
     columns: row_files.Columns,
     names: Sequence[str],
     none_is_text: bool,
+    needed: Sequence[str] = own_options.COLUMNS,
   ):
     self._own = own
-    self._names = names
+    self._needed = [n for n in ('input', *dict(own.columns)) if n in needed]
     self._none_is_text = none_is_text
     self._mapped = {name: own.file_columns(name) for name in names}
     self._columns = columns
@@ -61,7 +62,7 @@ class _Reader:
 
   def missing(self, place: str) -> errors.DataError | None:
     """Returns the error about the first needed column that is not there."""
-    for name in dict.fromkeys(('input', *dict(self._own.columns))):
+    for name in dict.fromkeys(self._needed):
       for column in self._mapped.get(name, ()):
         if column not in self._columns.names:
           return self._columns.missing(place, name, column)
@@ -171,6 +172,7 @@ def records_of(
   progress: progress_lib.Progress,
   names: Sequence[str] = own_options.COLUMNS,
   none_is_text: bool = False,
+  needed: Sequence[str] = own_options.COLUMNS,
 ) -> Iterator[tuple[row_files.File, int, records.Record]]:
   """Yields (file, line or row, record) of all rows of a location.
 
@@ -183,12 +185,14 @@ def records_of(
     progress: told how far it is.
     names: of the columns to read, in `COLUMNS`; the others are blank.
     none_is_text: whether a label 'None' is taken as it is, not refused.
+    needed: those of `names` that must be there if they are mapped; the input
+      must be in any case.
 
   Raises:
     DataError: a file is missing or malformed, or there are no rows.
   """
   files = row_files.find(location)
-  reader = _Reader(own, columns, names, none_is_text)
+  reader = _Reader(own, columns, names, none_is_text, needed)
   count, first = 0, ''
   for file in files:
     begin = count
@@ -241,7 +245,10 @@ def _of_file(
 
 
 def read(
-  own: own_options.OwnData, location: str, stream: IO[str] | None = None
+  own: own_options.OwnData,
+  location: str,
+  stream: IO[str] | None = None,
+  needed: Sequence[str] = own_options.COLUMNS,
 ) -> Table:
   """Reads all rows of a location.
 
@@ -249,6 +256,7 @@ def read(
     own: how to read them.
     location: a file, folder or glob.
     stream: where to say how far it is; None for standard error.
+    needed: as in `records_of`.
 
   Raises:
     DataError: a file is missing or malformed, or there are no rows.
@@ -257,7 +265,7 @@ def read(
   progress = progress_lib.Progress(f'Reading {location}', total, stream)
   table = Table([], places.Places(), row_files.Columns())
   for file, number, record in records_of(
-    own, location, table.columns, progress
+    own, location, table.columns, progress, needed=needed
   ):
     table.rows.append(record)
     table.places.add(file.place, file.word, number)

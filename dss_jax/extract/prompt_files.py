@@ -13,7 +13,8 @@ A prompt file is YAML or JSON:
 `question` shows an input; an input of two texts (`</s>` between them) is shown
 by `{premise}` and `{hypothesis}`. `answer` is the answer format, which also
 says how a reply is read. `stop` may list stop sequences; without it, a reply
-stops at a blank line followed by the beginning of the next question.
+stops at a blank line followed by the beginning of the next question. A file
+that `drafts` began must be completed.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from typing import Any
 
 from etils import epath
 
-from dss_jax import errors
+from dss_jax import errors, neutral
 from dss_jax.data import text_files
 from dss_jax.extract import prompts
 
@@ -35,6 +36,8 @@ FILES = {
 }
 _KEYS = ('instruction', 'question', 'answer', 'exemplars', 'stop')
 _EXEMPLAR_KEYS = ('input', 'rationale', 'label')
+# What a draft has where something is to be written.
+TO_EDIT = '<<WRITE: '
 
 
 def packaged(data_set: str) -> prompts.Prompt:
@@ -128,6 +131,13 @@ def _text(place: str, key: str, value: Any, needed: bool = False) -> str:
   if not isinstance(value, str) or (needed and not value.strip()):
     raise errors.DataError(
       f'{place}: expected {key!r} to be a text, found {value!r:.60}. Write one.'
+    )
+  # An input may hold anything.
+  if key != 'input' and TO_EDIT in value:
+    mark = neutral.line(value[value.index(TO_EDIT) :], 60)
+    raise errors.DataError(
+      f'{place}: {key!r} still has {mark!r}: expected what the mark asks for,'
+      ' without the mark. Edit the file.'
     )
   return value.strip()
 

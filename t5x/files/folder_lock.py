@@ -129,6 +129,25 @@ def writing(
         path.unlink(missing_ok=True)
 
 
+def holder(folder: str, file: str = FILE) -> Writer | None:
+  """Returns who writes into a folder now, as far as can be told from here.
+
+  Args:
+    folder: local or remote; it need not exist.
+    file: as in `writing`.
+  """
+  path = epath.Path(folder) / file
+  seen = _read(path)
+  other = _writer(seen)
+  if seen is None or other is None:
+    return None
+  if other.is_here:
+    return other if other.is_alive else None
+  # Of another machine; in remote storage, a change takes longer to be seen.
+  age = time.time() - seen[1] / 1e9
+  return None if seen[1] and age > STALE_SECONDS else other
+
+
 def _take(path: epath.Path, folder: str, what: str) -> Writer:
   """Writes this process's record; waits for one that may be dead."""
   seen = _read(path)

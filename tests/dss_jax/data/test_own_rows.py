@@ -1,5 +1,6 @@
 """Tests of rows of the user's own."""
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -452,3 +453,56 @@ def test_own_rows_are_told_from_the_published_layout(tmp_path, write):
   assert not own_rows.is_own('gone.zip')
   assert not own_rows.is_own(f'{sample.DATA_DIR}')
   assert not own_rows.is_own(f'{sample.DATA_DIR}/cqa')
+
+
+def test_test_rows_are_another_file_with_columns_of_its_own(write):
+  rows = [row(n, why='b') for n in range(20)]
+  gold = write([{'q': 'New?', 'answer': 5}], 'gold.jsonl')
+  own = own_rows.OwnData(
+    write(rows),
+    columns={'rationale': 'why'},
+    test=gold,
+    test_columns={'input': 'q', 'label': 'answer'},
+  )
+  splits = own_rows.read(own, ('label', 'rationale')).splits
+  assert [(r.input, r.label) for r in splits['test']] == [('New?', '5')]
+  # None of the others is set apart for the test.
+  assert (len(splits['train']), len(splits['validation'])) == (18, 2)
+  assert own_rows.filled(own)['test'] == {'input', 'label', 'id'}
+  other = dataclasses.replace(own, test_columns={'input': 'q', 'label': 'q'})
+  assert own_rows.fingerprint(other) != own_rows.fingerprint(own)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'test_columns': {'input': 'q'}}, 'TEST_COLUMNS: expected TEST to be a f'),
+    ({'test': 'a.csv', 'test_columns': {'inputs': 'q'}},
+     "TEST_COLUMNS maps 'inputs'"),
+  ],
+)  # fmt: skip
+def test_mistakes_about_a_test_file_are_explained(options, message):
+  with pytest.raises(errors.DataError, match=message):
+    own_rows.OwnData('rows.jsonl', **options)
+
+
+def test_a_test_file_needs_its_own_input_and_label(write):
+  own = own_rows.OwnData(
+    write(ROWS),
+    test=write([{'q': 'New?', 'answer': 5}], 'gold.jsonl'),
+    test_columns={'input': 'q', 'label': 'anser'},
+  )
+  with pytest.raises(errors.DataError, match=r"gold.*'anser'.*mean 'answer'"):
+    own_rows.read(own, ('label',))
+
+
+def test_rows_without_gold_labels_say_where_labels_are(write):
+  own = own_rows.OwnData(write([row(n, label='') for n in range(20)]))
+  with pytest.raises(
+    errors.DataError, match="'teacher_label', the teacher's: L"
+  ):
+    own_rows.read(own, ('label',))
+  needs, graded = ('teacher_label',), ('label', 'teacher_label')
+  own_rows.read(own, needs, graded=graded)
+  with pytest.raises(errors.DataError, match='expected validation rows with a'):
+    own_rows.read(own, needs)

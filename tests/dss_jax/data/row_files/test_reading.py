@@ -105,6 +105,18 @@ def test_a_row_is_numbered_by_the_line_where_it_begins(tmp_path, name, numbers):
   assert read(path) == (numbers, ROWS)
 
 
+@pytest.mark.parametrize('packed', [False, True])
+def test_a_line_of_a_text_is_an_input(tmp_path, packed):
+  path = tmp_path / ('a.txt.gz' if packed else 'a.txt')
+  text = '\ufeffOne, "two\r\n\n  \n\t{"input": 3}\u2028 \né'.encode()
+  path.write_bytes(gzip.compress(text) if packed else text)
+  inputs = [{'input': t} for t in ('One, "two', '{"input": 3}', 'é')]
+  assert read(path) == ([1, 4, 5], inputs)
+  path.write_bytes(gzip.compress(b'\xff') if packed else b'\xff')
+  with pytest.raises(errors.DataError, match='line 1: expected UTF-8'):
+    read(path)
+
+
 def test_a_row_after_a_field_of_several_lines_has_its_own_number(tmp_path):
   path = tmp_path / 'a.csv'
   path.write_text('input,label\n"a\nb\nc",x\n\nd,y\n')

@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 
 from dss_jax import cli, mixtures
-from dss_jax.commands import export
+from dss_jax.export import command as export
 from tests import golden_data, small_vocabularies
 
 _CHECKPOINT = pathlib.Path(golden_data.__file__).parent / 'golden/hf_1_1/model'

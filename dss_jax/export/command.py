@@ -19,8 +19,8 @@ import click
 from etils import epath
 
 from dss_jax import neutral
-from dss_jax.commands import hf_tokenizer
 from dss_jax.errors import DataError
+from dss_jax.export import hf_tokenizer
 from t5x.cli import quiet_tensorflow
 
 if TYPE_CHECKING:
