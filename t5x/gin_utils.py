@@ -379,7 +379,7 @@ def user_errors_end_the_process() -> Iterator[None]:
     code = getattr(e, 'exit_code', None)
     said: object = gin_mistakes.about_missing_arguments(e)
     if code is None and not said:
-      said = errors.memory_error(e)
+      said = errors.memory_error(e) or files.storage_error(e)
     if said or str(e).startswith('Required bindings for'):
       code = errors.UserError.exit_code
     if code is None:
