@@ -87,7 +87,12 @@ EXTRAS_REQUIRE = {
   'study': STUDY_REQUIRES,
   # Drives Chromium, which the system has, through the page of a study.
   'browser-test': [*TEST_REQUIRES, 'playwright>=1.49'],
-  'bench': ['matplotlib>=3.9', 'torch>=2.13.0', 'transformers>=4.57'],
+  'bench': [
+    'ctranslate2>=4.8',
+    'matplotlib>=3.9',
+    'torch>=2.13.0',
+    'transformers>=4.57',
+  ],
   'test': TEST_REQUIRES,
   # What CONTRIBUTING.md asks for.
   'dev': [
