@@ -93,7 +93,12 @@ EXTRAS_REQUIRE = {
   'study': STUDY_REQUIRES,
   # Drives Chromium, which the system has, through the page of a study.
   'browser-test': [*TEST_REQUIRES, 'playwright>=1.49'],
-  'bench': ['matplotlib>=3.9', 'torch>=2.13.0', 'transformers>=4.57'],
+  'bench': [
+    'ctranslate2>=4.8',
+    'matplotlib>=3.9',
+    'torch>=2.13.0',
+    'transformers>=4.57',
+  ],
   'test': TEST_REQUIRES,
   # Plants faults, which the tests have to see; see tests/mutation/README.md.
   'mutation': [*TEST_REQUIRES, 'cosmic-ray>=8.4.6'],
