@@ -162,8 +162,10 @@ class Runner:
     known, group = self._known, ' '.join(files)
     left_out = [
       f'--deselect={test}'
-      for test in (key.partition(' ')[0] for key in known['passes'])
-      if test.partition('::')[0] in files and not self._passes(test)
+      for key, passes in known['passes'].items()
+      if not passes
+      and (test := key.rpartition(' ')[0]).startswith(tuple(files))
+      if key == self._key(test)
     ]
     more = self._config.cpu_seconds_per_file * len(files)
     limit = self._config.cpu_seconds + more
