@@ -282,6 +282,33 @@ def test_a_server_that_breaks_stops_the_run(
   assert len(_accepted()) == 66
 
 
+def test_a_key_that_is_revoked_in_the_middle_costs_nothing(
+  serve, extract, write_release, capsys
+):
+  server, url = serve()
+  release = write_release()
+  answered = []
+
+  def script(question):
+    if len(answered) == 5:
+      return 401, {'error': {'message': 'Key revoked'}}
+    answered.append(question)
+    text = fault_server.answer(question)
+    return 200, {'choices': [{'message': {'content': text}}]}
+
+  server.plan.script = script
+  assert extract(release, *CQA, '--concurrency', 1, url=url) == 2
+  shown = capsys.readouterr()
+  assert '5 of 30 completions are in' in shown.err
+  assert 'The same command goes on with the others.' in shown.err
+  assert 'OPENAI_API_KEY' in shown.err
+  assert 'completions are in' not in shown.out
+  server.plan.script = None
+  assert extract(release, *CQA, url=url) == 0
+  assert server.requests == 6 + 25
+  assert len(_accepted()) == 30
+
+
 @pytest.mark.parametrize('where', ['echo', 'refused', 'completion'])
 def test_the_key_reaches_no_file_and_no_message(
   serve, extract, write_release, tmp_path, monkeypatch, capfd, where
