@@ -35,6 +35,7 @@ PAGES = sorted(
     *(_ROOT / 'docs').rglob('*.md'),
   ]
 )
+_NOTEBOOKS = list((_ROOT / 'docs/notebooks').glob('*.ipynb'))
 # Programs of others, and the shell's own words.
 _OTHERS = [
   'bash', 'cat', 'cd', 'ct2-transformers-converter', 'curl', 'dask', 'do',
@@ -284,6 +285,43 @@ def _faults_of_imports(block: doc_pages.Block) -> list[str]:
 def test_modules_and_names_exist(page):
   found = [f for b in _blocks(page, 'python') for f in _faults_of_imports(b)]
   assert found == []
+
+
+# ---- Pages that are made ----------------------------------------------------
+
+
+def test_the_page_of_commands_is_current():
+  spec = importlib.util.spec_from_file_location(
+    'generate', _ROOT / 'docs/generate.py'
+  )
+  generate = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(generate)
+  # Otherwise: python docs/generate.py
+  assert generate.page() == _read('docs/commands.md')
+
+
+@pytest.mark.slow  # Reads all of the code.
+def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
+  pytest.importorskip('mkdocs')
+  done = subprocess.run(
+    [sys.executable, '-m', 'mkdocs', 'build', '--strict', '-d', tmp_path],
+    cwd=_ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  pages = list(tmp_path.rglob('*.html'))
+  assert len(pages) > 15
+  loaded = re.compile(
+    r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?:https?:)?//[^"]*"'
+  )
+  found = {
+    f'{page.name}: {tag}'
+    for page in pages
+    for tag in loaded.findall(page.read_text(encoding='utf-8'))
+    if 'rel="canonical"' not in tag
+  }
+  assert found == set()
 
 
 # ---- Links ------------------------------------------------------------------
@@ -554,3 +592,24 @@ def test_every_block_runs(page, clone, shared, teacher):
     )
     print(f'---- {block}\n{block.text}{done.stdout[-3000:]}')
     assert done.returncode == 0, f'{block}:\n{block.text}{done.stdout[-3000:]}'
+
+
+@pytest.mark.slow  # Minutes; needs the extra `notebooks`.
+@pytest.mark.parametrize('name', sorted(p.name for p in _NOTEBOOKS))
+def test_every_notebook_runs(name, clone, shared, teacher):
+  nbformat = pytest.importorskip('nbformat')
+  nbclient = pytest.importorskip('nbclient')
+  path = clone / 'docs/notebooks' / name
+  notebook = nbformat.read(path, as_version=4)
+  client = nbclient.NotebookClient(
+    notebook, timeout=1800, resources={'metadata': {'path': path.parent}}
+  )
+  environment = _environment(clone, shared, teacher) | {'STEPS': '20'}
+  client.execute(env=environment)
+
+
+def test_notebooks_are_stored_without_outputs():
+  assert len(_NOTEBOOKS) >= 2
+  for path in _NOTEBOOKS:
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    assert all(not cell.get('outputs') for cell in cells), path
