@@ -157,7 +157,11 @@ def _faults_of_python(words: list[str]) -> list[str]:
   else:
     file, rest = _ROOT / words[0], words[1:]
   if not file.is_file():
-    return [] if (_ROOT / module / '__main__.py').is_file() else [f'no {file}']
+    # What a block before it wrote, or a package that is a command.
+    made = pathlib.Path(words[0]), file.with_suffix('') / '__main__.py'
+    return (
+      [] if any(p.is_file() for p in made) else [f'there is no {file.name}']
+    )
   # What several of them share stands in a module beside them.
   beside = file.parent.glob('*.py') if file.parent.name == 'benchmarks' else ()
   text = ''.join(p.read_text(encoding='utf-8') for p in {file, *beside})
@@ -560,29 +564,36 @@ def _environment(clone, shared, teacher) -> dict[str, str]:
 
 
 def _is_run(block: doc_pages.Block) -> bool:
-  return block.language in ('sh', 'python') and block.mark != 'not run'
+  return block.language in ('sh', 'python') and block.mark not in (
+    'not run',
+    'file',
+  )
 
 
 @pytest.mark.slow  # Minutes a page.
 @pytest.mark.parametrize(
   'page', [p for p in PAGES if any(map(_is_run, _blocks(p)))]
 )
-def test_every_block_runs(page, clone, shared, teacher):
+def test_every_block_runs(page, clone, shared, teacher, tmp_path):
   environment = _environment(clone, shared, teacher)
+  place = tmp_path / 'place'
+  place.write_text(str(clone), encoding='utf-8')
   for block in _blocks(page):
+    # Where the blocks before it went.
+    folder = pathlib.Path(place.read_text(encoding='utf-8').strip())
     if block.mark == 'file':
-      (clone / block.reason).write_text(block.text, encoding='utf-8')
+      (folder / block.reason).write_text(block.text, encoding='utf-8')
     if not _is_run(block):
       continue
     if block.language == 'python':
-      (clone / 'block.py').write_text(block.text, encoding='utf-8')
-      command = ['python', 'block.py']
+      command = ['python', '-c', block.text]
     else:
-      command = ['bash', '-euo', 'pipefail', '-c', block.text]
+      text = f'{block.text}\npwd > {place}'
+      command = ['bash', '-euo', 'pipefail', '-c', text]
     dry = {'DOCS_DRY_RUN': '1'} if block.mark == 'dry run' else {}
     done = subprocess.run(
       command,
-      cwd=clone,
+      cwd=folder,
       env=environment | dry,
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,
@@ -590,8 +601,9 @@ def test_every_block_runs(page, clone, shared, teacher):
       text=True,
       timeout=1800,
     )
-    print(f'---- {block}\n{block.text}{done.stdout[-3000:]}')
-    assert done.returncode == 0, f'{block}:\n{block.text}{done.stdout[-3000:]}'
+    shown = f'{block}:\n{block.text}{done.stdout[-3000:]}'
+    print(shown)
+    assert done.returncode == 0, shown
 
 
 @pytest.mark.slow  # Minutes; needs the extra `notebooks`.
