@@ -9,6 +9,7 @@ looks whether there is such an extra; `_TOOLS` are the programs that see to it.
 """
 
 import ast
+import csv
 import importlib
 import importlib.util
 import json
@@ -19,6 +20,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import types
 
 import click
 import pytest
@@ -294,14 +296,33 @@ def test_modules_and_names_exist(page):
 # ---- Pages that are made ----------------------------------------------------
 
 
+def _program(path: str) -> types.ModuleType:
+  spec = importlib.util.spec_from_file_location('program', _ROOT / path)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
 def test_the_page_of_commands_is_current():
-  spec = importlib.util.spec_from_file_location(
-    'generate', _ROOT / 'docs/generate.py'
-  )
-  generate = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(generate)
   # Otherwise: python docs/generate.py
-  assert generate.page() == _read('docs/commands.md')
+  assert _program('docs/generate.py').page() == _read('docs/commands.md')
+
+
+def test_the_tutorials_tickets_are_what_its_program_writes(tmp_path):
+  _program('docs/tutorial/make_tickets.py').write(tmp_path)
+  for name in ('tickets.jsonl', 'tickets_test.csv'):
+    written = (tmp_path / name).read_text(encoding='utf-8')
+    assert written == _read(f'docs/tutorial/{name}')
+  rows = [
+    json.loads(line)
+    for line in _read('docs/tutorial/tickets.jsonl').splitlines()
+  ]
+  with open(tmp_path / 'tickets_test.csv', encoding='utf-8', newline='') as f:
+    tests = list(csv.DictReader(f))
+  assert (len(rows), len(tests)) == (600, 100)
+  assert not {r['ticket'] for r in rows} & {r['ticket'] for r in tests}
+  assert len({r['label'] for r in rows} | {r['label'] for r in tests}) == 5
 
 
 @pytest.mark.slow  # Reads all of the code.
