@@ -72,8 +72,7 @@ def _faults_of_kind(block: doc_pages.Block) -> list[str]:
     found.append(f'{block}: say why it is not run')
   try:
     if block.language == 'json':
-      for line in block.text.splitlines():
-        json.loads(line)
+      json.loads(block.text)
     elif block.language == 'yaml':
       list(yaml.safe_load_all(block.text))
     elif block.language == 'python':
