@@ -324,6 +324,18 @@ def test_the_tutorials_tickets_are_what_its_program_writes(tmp_path):
   assert len({r['label'] for r in rows} | {r['label'] for r in tests}) == 5
 
 
+def test_the_tutorial_is_nine_short_commands():
+  lines = [
+    line
+    for block in _blocks('docs/tutorial/README.md', 'sh')
+    for line in block.text.splitlines()
+  ]
+  assert len(lines) == 9
+  for line in lines:
+    assert len(line) <= 100 and not line.endswith('\\'), line
+    assert not re.search(r"""["'][^"']*["'].*["']""", line), line
+
+
 @pytest.mark.slow  # Reads all of the code.
 def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
   pytest.importorskip('mkdocs')
