@@ -89,6 +89,15 @@ EXTRAS_REQUIRE = {
   'tpu': ['jax[tpu]>=0.10.2'],
   # TPU's compiler, for `dss plan`; see `dss_jax/plan/worker.py`.
   'plan': ['libtpu>=0.0.52'],
+  # Builds the site of docs/.
+  'docs': ['mkdocs-material>=9.6', 'mkdocstrings[python]>=0.30'],
+  # Runs docs/notebooks/.
+  'notebooks': [
+    'ipykernel>=6.29',
+    'matplotlib>=3.9',
+    'nbclient>=0.10',
+    'nbformat>=5.10',
+  ],
   'report': REPORT_REQUIRES,
   'study': STUDY_REQUIRES,
   # Drives Chromium, which the system has, through the page of a study.
