@@ -43,7 +43,7 @@ FLOORS = {
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),
     ('report', 'training_data'),
-    ('screen', 'commands', 'extract', 'plan', 'study'),
+    ('screen', 'commands', 'extract', 'plan', 'study', 'trackers'),
     ('cli',),
   ),
 }
