@@ -72,6 +72,8 @@ TEST_REQUIRES = [
   *EXTRACT_REQUIRES,
   *STUDY_REQUIRES,
   'hypothesis>=6.100',
+  # Reads the pages whose code blocks are tested.
+  'markdown-it-py>=3.0',
   'mypy>=2.4',
   'pytest>=8.0',
   'pytest-xdist>=3.8',
@@ -105,12 +107,15 @@ EXTRAS_REQUIRE = {
   'browser-test': [*TEST_REQUIRES, 'playwright>=1.49'],
   'bench': ['matplotlib>=3.9', 'torch>=2.13.0', 'transformers>=4.57'],
   'test': TEST_REQUIRES,
+  # Plants faults, which the tests have to see; see tests/mutation/README.md.
+  'mutation': [*TEST_REQUIRES, 'cosmic-ray>=8.4.6'],
   # What CONTRIBUTING.md asks for.
   'dev': [
     *TEST_REQUIRES,
     'mdformat>=0.7.22',
     'mdformat-gfm>=1.0.0',
     'pre-commit>=4.0',
+    'pytest-random-order>=1.1',
   ],
 }
 

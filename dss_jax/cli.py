@@ -1,6 +1,6 @@
-"""The command `dss`: everything other than training.
+"""The command `dss`: from rows to a small model that answers alone.
 
-  dss data inspect my_rows.jsonl
+  dss train my_rows.jsonl --out runs/mine
 
 A command's module is imported when the command is called, so that `dss --help`
 is fast and the other commands work without a package that only one needs. A
@@ -39,11 +39,20 @@ class _Command:
 
 
 _COMMANDS = {
+  'train': _Command(
+    'dss_jax.training.command', 'Trains on rows of your own, or on a data set.'
+  ),
+  'check': _Command(
+    'dss_jax.training.command', 'Checks a run before it trains.'
+  ),
+  'options': _Command(
+    'dss_jax.training.command', 'Lists every macro: value, meaning, file.'
+  ),
   'data': _Command(
     'dss_jax.commands.data', 'Looks at data, or prepares it for training.'
   ),
   'export': _Command(
-    'dss_jax.commands.export', 'Writes a student for Hugging Face transformers.'
+    'dss_jax.export.command', 'Writes a student for Hugging Face transformers.'
   ),
   'extract': _Command(
     'dss_jax.extract.command',
@@ -149,7 +158,7 @@ def _naming_what_to_install(name: str) -> Iterator[None]:
 @click.command(cls=_Commands, context_settings={'show_default': True})
 @click.version_option(dss_jax.__version__)
 def dss() -> None:
-  """Distilling step by step: everything other than training."""
+  """Distilling step by step: from rows to a small model."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,18 +9,18 @@ import logging as std_logging
 import os
 import pathlib
 import re
+import signal
 import sys
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 from absl import app, flags, logging
 from etils import epath
 
 import gin
 from gin import config_parser
-from t5x import distributed, errors, files, neutral
+from t5x import errors, files, neutral
 
 _SEARCH_PATH_GROUP = 't5x.gin_search_paths'
 # What Python says of a call that lacks arguments, and gin of a name that a
@@ -395,6 +395,8 @@ def summarize_gin_config(
     summary_writer: a `clu` metric writer, or None.
     step: the step that the summary belongs to.
   """
+  import jax  # Late, since flags and gin files are checked before it is loaded.
+
   if jax.process_index() != 0:
     return
   config = gin.config_str()
@@ -416,6 +418,7 @@ def run(main: Callable[[list[str]], Any]) -> None:
   Args:
     main: called with the arguments that are not flags.
   """
+  from t5x import distributed
 
   def guarded(argv: list[str]) -> Any:
     with distributed.failures_end_all(), user_errors_end_the_process():
@@ -423,7 +426,15 @@ def run(main: Callable[[list[str]], Any]) -> None:
 
   with user_errors_end_the_process():
     args = rewrite_gin_args(sys.argv)
-  app.run(guarded, argv=args, flags_parser=_parse_flags)
+  try:
+    app.run(guarded, argv=args, flags_parser=_parse_flags)
+  except KeyboardInterrupt:
+    # During training it is a run's own business; see `t5x.run.preemption`.
+    neutral.say(
+      '\nSIGINT: ended. What is complete stays; the same command goes on.',
+      err=True,
+    )
+    sys.exit(128 + signal.SIGINT)
 
 
 def _parse_flags(args: list[str]) -> list[str]:
@@ -448,12 +459,14 @@ def user_errors_end_the_process() -> Iterator[None]:
     yield
   except Exception as e:
     code = getattr(e, 'exit_code', None)
-    missing = _about_missing_arguments(e)
-    if missing or str(e).startswith('Required bindings for'):
+    said: object = _about_missing_arguments(e)
+    if code is None and not said:
+      said = errors.memory_error(e)
+    if said or str(e).startswith('Required bindings for'):
       code = errors.UserError.exit_code
     if code is None:
       raise
     logging.debug('A user error, raised here:', exc_info=True)
-    shown = neutral.message(missing or _GIN_TRAIL.sub('', str(e)))
+    shown = neutral.message(said or _GIN_TRAIL.sub('', str(e)))
     neutral.say(f'\nerror: {shown}', err=True)
     sys.exit(code)

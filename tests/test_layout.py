@@ -43,7 +43,8 @@ FLOORS = {
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),
     ('report', 'training_data'),
-    ('screen', 'commands', 'extract', 'plan', 'study', 'trackers'),
+    ('screen', 'commands', 'export', 'extract', 'plan', 'study', 'trackers'),
+    ('training',),
     ('cli',),
   ),
 }

@@ -8,6 +8,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from dss_jax import command_lines
 from dss_jax.data import own_rows
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import packing, registration, row_shapes, sources
@@ -161,7 +162,8 @@ def warning(cuts: Sequence[Cut], lengths: Mapping[str, int]) -> str:
     )
     for i, side in enumerate(('inputs', 'targets'))
   }
-  lines.append(f'To keep all: --gin.TASK_FEATURE_LENGTHS="{needed}"')
+  option = command_lines.macro('TASK_FEATURE_LENGTHS', needed)
+  lines.append(f'To keep all: {option}')
   return '\n'.join(lines)
 
 

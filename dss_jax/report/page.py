@@ -58,8 +58,15 @@ def render(package: str, template: str, script: str, **values: Any) -> str:
 
 
 def picture(svg: str) -> 'jinja2.utils.markupsafe.Markup':
-  """Returns a picture that `drawing` has made, as it is."""
-  return _markup(svg)
+  """Returns a picture that `drawing` has made; its texts hide nothing."""
+  return _markup(_UNSEEN.sub('\ufffd', svg))
+
+
+def _seen(value: Any) -> Any:
+  """Returns what a template shows, without what a reader does not see."""
+  if not isinstance(value, str) or hasattr(value, '__html__'):
+    return value
+  return visible(value, len(value))
 
 
 def _markup(text: str) -> Any:
@@ -80,6 +87,7 @@ def _environment(package: str) -> Any:
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    finalize=_seen,
   )
   environment.filters['data'] = _data
   environment.globals['flat'] = _flat

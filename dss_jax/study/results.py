@@ -12,7 +12,7 @@ import platform
 from collections.abc import Iterable, Mapping
 
 import dss_jax
-from dss_jax import errors
+from dss_jax import errors, neutral
 from dss_jax.report import run_files
 from t5x import files
 from t5x.run import provenance
@@ -127,6 +127,14 @@ class RunResult:
     """
     try:
       row = json.loads(line)
+      if '\\ud' in line.lower():
+        # Half a pair of surrogates, which no file can hold.
+        text = json.dumps(row, ensure_ascii=False)
+        row = json.loads(neutral.unicode(text))
+      if row['predictions'] != f'{PREDICTIONS}/{row["name"]}.jsonl' or (
+        pathlib.PurePath(row['name']).name != row['name']
+      ):
+        raise ValueError(f'a run {row["name"]!r:.60} in another folder')
       spec = {f.name: row.pop(f.name) for f in dataclasses.fields(Spec)}
       for name in ('last', 'best_validation', 'best_test'):
         row[name] = row[name] and run_files.Evaluation(**row[name])

@@ -3,4 +3,4 @@
 Importing the package loads none of its modules.
 """
 
-__all__ = ('commands', 'flags', 'quiet_tensorflow', 'streams')
+__all__ = ('commands', 'flags', 'gin_reader', 'quiet_tensorflow', 'streams')

@@ -4,7 +4,7 @@ import sys
 
 from absl import flags, logging
 
-from t5x import distributed, errors
+from t5x import errors
 from t5x.cli import quiet_tensorflow
 
 RUN_MODES = ('train', 'eval', 'infer', 'precompile')
@@ -112,6 +112,8 @@ def set_up() -> None:
 
 
 def _start_processes(values: flags.FlagValues) -> None:
+  from t5x import distributed
+
   names = ('coordinator_address', 'process_count', 'process_index')
   given = [name for name in names if values[name].value is not None]
   if not given and not values.multiprocess_gpu and not distributed.cluster():

@@ -218,6 +218,31 @@ def _alike(
   return written, written if _is_same(gold, text) else text
 
 
+def agreement(metric: Metric) -> Metric:
+  """Returns a metric of labels whose targets are a teacher's, not gold.
+
+  >>> agreement(label_accuracy)(['yes'], ['yes'])['agreement']
+  100.0
+
+  Args:
+    metric: from `for_labels`.
+
+  Returns:
+    A function of the teacher's labels and predictions: what `metric` calls
+    `accuracy…` is called `agreement…`, since a teacher errs.
+  """
+
+  def of_teacher(
+    targets: Sequence[str], predictions: Sequence[str]
+  ) -> Mapping[str, float]:
+    return {
+      re.sub('^accuracy(?=$|_)', 'agreement', name): value
+      for name, value in metric(targets, predictions).items()
+    }
+
+  return of_teacher
+
+
 def rationale_overlap(
   targets: Sequence[str], predictions: Sequence[str]
 ) -> Mapping[str, float]:
