@@ -61,6 +61,13 @@ STUDY_REQUIRES = [
   'PyYAML>=6.0.3',
 ]
 
+# Experiment trackers: what a run reports to. MLflow's own store on this machine
+# needs a database.
+TRACKER_REQUIRES = {
+  'mlflow': ['alembic>=1.13', 'mlflow-skinny>=3.1', 'SQLAlchemy>=2.0'],
+  'wandb': ['wandb>=0.21'],
+}
+
 TEST_REQUIRES = [
   *EXTRACT_REQUIRES,
   *STUDY_REQUIRES,
@@ -100,7 +107,14 @@ EXTRAS_REQUIRE = {
   ],
   'report': REPORT_REQUIRES,
   'study': STUDY_REQUIRES,
-  # Drives Chromium, which the system has, through the page of a study.
+  **TRACKER_REQUIRES,
+  # The real trackers, on this machine alone.
+  'tracker-test': [
+    *TEST_REQUIRES,
+    *TRACKER_REQUIRES['mlflow'],
+    *TRACKER_REQUIRES['wandb'],
+  ],
+  # Drives Chromium, which the system has, through pages of reports.
   'browser-test': [*TEST_REQUIRES, 'playwright>=1.49'],
   'bench': [
     'ctranslate2>=4.8',

@@ -43,7 +43,7 @@ FLOORS = {
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),
     ('report', 'student', 'training_data'),
-    ('screen', 'commands', 'export', 'extract', 'plan', 'study'),
+    ('screen', 'commands', 'export', 'extract', 'plan', 'study', 'trackers'),
     ('training',),
     ('cli',),
   ),

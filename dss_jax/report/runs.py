@@ -16,8 +16,7 @@ from t5x.files import folder_lock
 
 # Of the method's tasks, those that are asked for rationales.
 _RATIONALE = re.compile(r'_rationale_')
-# What an accuracy is called that is measured against a teacher's labels.
-_AGREEMENT = 'agreement'
+_AGREEMENT = re.compile('^agreement(?=$|_)')
 _TOTAL = re.compile(r'(?:^|\.)train\.total_steps$')
 # Any of these makes a folder that of a run.
 _MARKS = ('config.gin', 'train', 'inference_eval', 'run.json')
@@ -37,8 +36,8 @@ class Task:
     answers: the file of what the model answered at the last of these steps.
     shown: what it is called where its run is known: its split, if no other task
       is asked the same of that.
-    of_teacher: whether answers are compared with a teacher's labels, since
-      there are no gold ones.
+    of_teacher: whether its labels are the teacher's, for want of gold ones: its
+      accuracy is an agreement with the teacher.
   """
 
   name: str
@@ -47,6 +46,11 @@ class Task:
   answers: pathlib.Path
   shown: str = ''
   of_teacher: bool = False
+
+  @property
+  def measure(self) -> str:
+    """What its accuracy is called."""
+    return 'agreement with the teacher' if self.of_teacher else 'accuracy'
 
   @property
   def step(self) -> int:
@@ -307,33 +311,27 @@ def _tasks(folder: pathlib.Path) -> list[Task]:
   for path in sorted((folder / 'inference_eval').glob(f'*{run_files.METRICS}')):
     name = path.name.removesuffix(run_files.METRICS)
     rows = _by_step(path)
-    if rows:
-      answers = path.with_name(f'{name}-{max(rows):06}.jsonl')
-      of_teacher = any(_AGREEMENT in row for row in rows.values())
-      if of_teacher:
-        rows = {step: _as_accuracy(row) for step, row in rows.items()}
-      split = run_files.split_of(name)
-      found.append(Task(name, split, rows, answers, of_teacher=of_teacher))
+    if not rows:
+      continue
+    of_teacher = 'agreement' in rows[max(rows)]
+    if of_teacher:
+      rows = {step: _renamed(row) for step, row in rows.items()}
+    answers = path.with_name(f'{name}-{max(rows):06}.jsonl')
+    split = run_files.split_of(name)
+    found.append(Task(name, split, rows, answers, of_teacher=of_teacher))
   kinds = [(task.split, task.is_rationale) for task in found]
   return [
     dataclasses.replace(
       task,
-      shown=(task.split if task.split and kinds.count(kind) == 1 else task.name)
-      + ', agreement with the teacher' * task.of_teacher,
+      shown=task.split if task.split and kinds.count(kind) == 1 else task.name,
     )
     for task, kind in zip(found, kinds, strict=True)
   ]
 
 
-def _as_accuracy(row: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns metrics that were taken against a teacher's labels as accuracies.
-
-  They are drawn and listed as such, under a name that says what they are.
-  """
-  return {
-    re.sub(f'^{_AGREEMENT}(?=$|_)', 'accuracy', name): value
-    for name, value in row.items()
-  }
+def _renamed(row: Mapping[str, Any]) -> dict[str, Any]:
+  """Gives an agreement the names of an accuracy; see `metrics.agreement`."""
+  return {_AGREEMENT.sub('accuracy', key): value for key, value in row.items()}
 
 
 def _missing(run: Run) -> list[str]:

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from dss_jax import errors
-from dss_jax.report import answered, mistakes, runs, settings, writing
+from dss_jax.report import answered, mistakes, runs, scores, settings
 from tests.dss_jax.report import made_run
 
 
@@ -162,22 +162,15 @@ def test_commands_are_those_that_one_types(tmp_path):
   assert ('t5x', '0123456789ab') in settings.environment(run)
 
 
-def test_agreement_with_a_teacher_is_never_called_accuracy(tmp_path):
+def test_labels_of_the_teacher_give_an_agreement(tmp_path):
   run_dir = made_run.write(tmp_path)
-  (path,) = (run_dir / 'inference_eval').glob('*_label_test-metrics.jsonl')
-  text = path.read_text().replace('"accuracy', '"agreement')
-  path.write_text(text)
-  (run,) = runs.read([run_dir])
-  assert [t.shown for t in run.label_tasks()] == [
-    'validation',
-    'test, agreement with the teacher',
-  ]
-  task = run.label_tasks()[1]
-  row = json.loads(text.splitlines()[-1])
-  assert task.last['accuracy'] == row['agreement']
-  assert task.last['accuracy_low'] == row['agreement_low']
-  page = tmp_path / 'report.html'
-  writing.write([run_dir], page)
-  shown = page.read_text()
-  assert 'accuracy on test, agreement with the teacher' in shown
-  assert 'accuracy on test<' not in shown
+  for path in run_dir.glob('inference_eval/*_label_*-metrics.jsonl'):
+    path.write_text(path.read_text().replace('"accuracy', '"agreement'))
+  found = runs.read([run_dir])
+  answers = answered.Answers(found)
+  first, second = scores.accuracies(found, answers)
+  assert first.measure == second.measure == 'agreement with the teacher'
+  assert (first.name, first.value, first.count) == ('test', 60.0, 20)
+  assert len(scores.confusions(found)) == 2
+  data = mistakes.collect(found, answers, ()).data
+  assert data['golds'] == ["The teacher's label: "] * 2
