@@ -40,7 +40,8 @@ PAGES = sorted(
 _NOTEBOOKS = list((_ROOT / 'docs/notebooks').glob('*.ipynb'))
 # Programs of others, and the shell's own words.
 _OTHERS = [
-  'bash', 'cat', 'cd', 'ct2-transformers-converter', 'curl', 'dask', 'do',
+  'bash', 'cat', 'cd', 'ct2-transformers-converter', 'curl', 'dask',
+  'deactivate', 'do',
   'done', 'else', 'exit', 'export', 'fi', 'for', 'gcloud', 'git', 'head', 'hf',
   'if', 'jupyter', 'kill', 'ls', 'mkdocs', 'mlflow', 'optimum-cli',
   'pre-commit', 'scontrol', 'seqio_cache_tasks', 'sleep', 'source', 'taskset',

@@ -29,7 +29,7 @@ FLOORS = {
     ('files', 'losses', 'state_utils', 'distributed', 'decoding', 'examples'),
     ('partitioning', 'optimizers', 'data'),
     ('train_state', 'adafactor', 'checkpoints', 'checkpoint_importer'),
-    ('models', 'gin_utils', 'gin_mistakes'),
+    ('models', 'gin_utils'),
     ('initialization', 'trainer', 'inference', 'cli'),
     ('run', 'interactive_model'),
     ('utils',),
