@@ -36,11 +36,12 @@ class Reader:
     csv.field_size_limit(max(csv.field_size_limit(), opening.MAX_ROW))
     self._place = place
     self._delimiter = delimiter
-    self._reader = csv.reader(
-      _texts(stream, place), delimiter=delimiter, strict=True
-    )
-    # Of the row that was read last.
+    # Of the row that was read last: its line, and its characters so far.
     self._line = 1
+    self._length = 0
+    self._reader = csv.reader(
+      self._bounded(_texts(stream, place)), delimiter=delimiter, strict=True
+    )
     names = next(self._fields(), [])
     self.header = tuple(name.strip() for name in names)
     self._check_header()
@@ -69,15 +70,20 @@ class Reader:
         )
     return ''
 
-  def rows(self, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+  def rows(
+    self, wanted: Sequence[str] | None
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (line where it begins, row), with the wanted columns only.
 
     Args:
-      wanted: their names; those that are not there are left out.
+      wanted: their names; those that are not there are left out. None takes
+        all that have a name.
 
     Raises:
       DataError: a row is malformed; the message names the line.
     """
+    if wanted is None:
+      wanted = [name for name in self.header if name]
     places = [(n, self.header.index(n)) for n in wanted if n in self.header]
     width = len(self.header)
     for fields in self._fields():
@@ -89,11 +95,20 @@ class Reader:
         )
       yield self._line, {name: fields[index] for name, index in places}
 
+  def _bounded(self, texts: Iterator[str]) -> Iterator[str]:
+    """Yields lines while their row, which may have many, is not too long."""
+    for text in texts:
+      self._length += len(text)
+      if self._length > opening.MAX_ROW:
+        raise opening.too_long(self._place, self._line)
+      yield text
+
   def _fields(self) -> Iterator[list[str]]:
     """Yields the fields of the rows that are not blank."""
     while True:
       before = self._reader.line_num
       self._line = before + 1
+      self._length = 0
       try:
         fields = next(self._reader, None)
       except csv.Error as error:

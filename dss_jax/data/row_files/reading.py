@@ -12,6 +12,7 @@ from dss_jax.data.row_files import (
   json_rows,
   opening,
   parquet_rows,
+  text_rows,
 )
 
 # Names that are kept of JSON objects, each of which may have others.
@@ -56,7 +57,7 @@ class Columns:
 
 def rows(
   file: finding.File,
-  wanted: Sequence[str],
+  wanted: Sequence[str] | None,
   columns: Columns,
   progress: progress_lib.Progress,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -67,6 +68,7 @@ def rows(
   Args:
     file: the file.
     wanted: the columns that are needed. Rows have no others, except in JSON.
+      None takes all that hold texts, numbers or lists of them.
     columns: told all names of columns, those of a header before its rows.
     progress: told rows and position.
 
@@ -87,6 +89,8 @@ def rows(
         columns.add(table.header)
         columns.hint = table.hint
         found = table.rows(wanted)
+      elif file.ending == finding.TEXT:
+        found = text_rows.read(stream, file.place)
       else:
         found = json_rows.read(stream, file.place)
     for number, row in found:
