@@ -239,7 +239,11 @@ def _chosen(session, folder, again: bool, only: str) -> list:
   """The mutants of a call, in the order of the draw."""
   if again:
     done = session.completed_work_items
-    items = [item for item, result in done if not result.is_killed]
+    items = [
+      item
+      for item, result in done
+      if not (result.is_killed or survivors.is_excused(item, result))
+    ]
   else:
     items = list(session.pending_work_items)
   about = json.loads((folder / 'run.json').read_text(encoding='utf-8'))

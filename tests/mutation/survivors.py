@@ -1,11 +1,12 @@
 """Mutants that no test sees, with the reason, and the score of a run."""
 
 import difflib
+import functools
 import json
 import pathlib
 import tomllib
 
-from cosmic_ray import work_db
+from cosmic_ray import work_db, work_item
 
 FILE = pathlib.Path(__file__).with_name('survivors.toml')
 
@@ -17,6 +18,7 @@ def changed(before: str, after: str) -> str:
   return '\n'.join(f'{x[0]} {x[2:].strip()}' for x in kept)
 
 
+@functools.cache
 def known() -> dict[tuple[str, str], str]:
   """Returns the reasons of survivors.toml by module and changed lines."""
   with FILE.open('rb') as file:
@@ -25,6 +27,12 @@ def known() -> dict[tuple[str, str], str]:
     (entry['module'], entry['change'].strip()): entry['why']
     for entry in read['survivors']
   }
+
+
+def is_excused(item: work_item.WorkItem, result: work_item.WorkResult) -> bool:
+  """Whether survivors.toml has a reason for a survivor."""
+  module = item.mutations[0].module_path.as_posix()
+  return (module, result.diff) in known()
 
 
 def entry(module: str, change: str) -> str:
@@ -41,7 +49,6 @@ def print_score(folder: pathlib.Path) -> None:
   A survivor that survivors.toml has a reason for changes no behavior; one that
   it lacks is printed as an entry for it.
   """
-  reasons = known()
   about = json.loads((folder / 'run.json').read_text(encoding='utf-8'))
   caught, excused, open_ones = 0, 0, []
   with work_db.use_db(str(folder / 'session.sqlite')) as session:
@@ -50,10 +57,10 @@ def print_score(folder: pathlib.Path) -> None:
       if result.is_killed:
         caught += 1
         continue
-      name = spec.module_path.as_posix()
-      if (name, result.diff) in reasons:
+      if is_excused(item, result):
         excused += 1
         continue
+      name = spec.module_path.as_posix()
       place = f'# {item.job_id}, line {spec.start_pos[0]}'
       open_ones.append(f'{place}\n{entry(name, result.diff)}')
     left = session.num_work_items - session.num_results

@@ -288,6 +288,17 @@ def test_large_steps_are_read_in_parts():
   ]  # fmt: skip
 
 
+def test_a_small_set_that_is_not_kept_is_measured_whole(monkeypatch):
+  def tokens():
+    monkeypatch.setattr(step_rows, '_LAYOUTS', {})
+    layout = step_of('finetune', 20, fraction=0.25).layout()
+    return np.array(layout.fill) * layout.rows
+
+  kept = tokens()
+  monkeypatch.setattr('dss_jax.pipeline.cached_tasks._SMALL', 1)
+  np.testing.assert_allclose(tokens(), kept, rtol=1e-9)
+
+
 def test_a_set_that_is_not_kept_comes_epoch_by_epoch_too(monkeypatch):
   monkeypatch.setattr('dss_jax.pipeline.cached_tasks._SMALL', 1)
   step = step_of('finetune', 20, fraction=0.5)
