@@ -17,7 +17,8 @@ The packages, in the order of the data flow:
   `extract`   rationales and labels from a teacher: `dss extract`
   `data`      rows, from the files that hold them to TFDS data sets
   `pipeline`  records to packed batches: SeqIO tasks, and what they are made of
-  `commands`  `dss data` and `dss export`
+  `commands`  `dss data`
+  `export`    a student for Hugging Face transformers: `dss export`
   `plan`      what a run needs: `dss plan`
   `student`   a finished student that answers: `load`, `dss ask`
   `sample`    the packaged samples

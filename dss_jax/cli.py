@@ -1,6 +1,6 @@
-"""The command `dss`: everything other than training.
+"""The command `dss`: from rows to a small model that answers alone.
 
-  dss data inspect my_rows.jsonl
+  dss train my_rows.jsonl --out runs/mine
 
 A command's module is imported when the command is called, so that `dss --help`
 is fast and the other commands work without a package that only one needs. A
@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import importlib.util
 import io
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -39,6 +40,15 @@ class _Command:
 
 
 _COMMANDS = {
+  'train': _Command(
+    'dss_jax.training.command', 'Trains on rows of your own, or on a data set.'
+  ),
+  'check': _Command(
+    'dss_jax.training.command', 'Checks a run before it trains.'
+  ),
+  'options': _Command(
+    'dss_jax.training.command', 'Lists every macro: value, meaning, file.'
+  ),
   'ask': _Command(
     'dss_jax.student.command', 'Asks a finished student about texts or rows.'
   ),
@@ -46,7 +56,7 @@ _COMMANDS = {
     'dss_jax.commands.data', 'Looks at data, or prepares it for training.'
   ),
   'export': _Command(
-    'dss_jax.commands.export', 'Writes a student for Hugging Face transformers.'
+    'dss_jax.export.command', 'Writes a student for Hugging Face transformers.'
   ),
   'extract': _Command(
     'dss_jax.extract.command',
@@ -56,6 +66,11 @@ _COMMANDS = {
   'plan': _Command(
     'dss_jax.plan.command',
     'Estimates what a run needs: memory, time, a mesh that fits.',
+  ),
+  'report': _Command(
+    'dss_jax.report.command',
+    'Writes a page on runs: scores, curves, mistakes.',
+    'report',
   ),
   'study': _Command(
     'dss_jax.study.command',
@@ -147,7 +162,7 @@ def _naming_what_to_install(name: str) -> Iterator[None]:
 @click.command(cls=_Commands, context_settings={'show_default': True})
 @click.version_option(dss_jax.__version__)
 def dss() -> None:
-  """Distilling step by step: everything other than training."""
+  """Distilling step by step: from rows to a small model."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -165,15 +180,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     error.show(shown)
     neutral.say(neutral.message(shown.getvalue().rstrip()), err=True)
     sys.exit(error.exit_code)
-  except click.Abort:
-    sys.exit(1)
+  except click.Abort as error:
+    if not isinstance(error.__cause__, KeyboardInterrupt):
+      sys.exit(1)
+    neutral.say(
+      'SIGINT: ended. What is complete stays; the same command goes on.',
+      err=True,
+    )
+    sys.exit(128 + signal.SIGINT)
   except Exception as error:
     # The project's own exceptions carry the exit code.
     exit_code = getattr(error, 'exit_code', None)
     if not isinstance(exit_code, int):
+      from t5x import errors as engine_errors
       from t5x import files
 
-      told = files.storage_error(error)
+      told = files.storage_error(error) or engine_errors.memory_error(error)
       if told is None:
         raise
       error, exit_code = told, told.exit_code

@@ -120,7 +120,7 @@ def read(experiment: experiment_lib.Experiment) -> records.Release:
   """
   rows = experiment.rows
   if isinstance(rows, own_rows.OwnData):
-    return own_rows.read(rows, experiment.needs)
+    return own_rows.read(rows, experiment.needs, graded=experiment.graded)
   location = tfds_builders.sample_location() if rows == 'sample' else rows
   return records.read(experiment.data_set, location, experiment.used_teacher)
 
@@ -143,17 +143,18 @@ def inspect(
   """
   data.check_vocabulary(experiment.used_vocabulary, None, 'The vocabulary')
   release = read(experiment)
-  drawn = _drawn(experiment, release)
+  rows_of = drawn(experiment, release)
   overlaps = {}
-  for one, other in itertools.combinations(drawn, 2):
-    known = {row.input for row in drawn[one][0]}
-    overlaps[one, other] = sum(row.input in known for row in drawn[other][0])
-  train = drawn['train'][0]
-  units = _units(experiment, train)
+  for one, other in itertools.combinations(rows_of, 2):
+    overlaps[one, other] = shared_inputs(rows_of[one][0], rows_of[other][0])
+  train = rows_of['train'][0]
+  lengths_of_units = units(experiment, train)
   packed, shapes = None, []
-  if units is not None:
-    packed = row_shapes.fill(units, (lengths['inputs'], lengths['targets']))
-    shapes = [row_shapes.best(units, length) for length in ROW_LENGTHS]
+  if lengths_of_units is not None:
+    packed = row_shapes.fill(
+      lengths_of_units, (lengths['inputs'], lengths['targets'])
+    )
+    shapes = [row_shapes.best(lengths_of_units, each) for each in ROW_LENGTHS]
   return Findings(
     released=release.reports,
     splits={
@@ -161,24 +162,29 @@ def inspect(
       split: _split(
         experiment, split, rows, where, {} if split == 'test' else lengths
       )
-      for split, (rows, where) in drawn.items()
+      for split, (rows, where) in rows_of.items()
     },
     overlaps=overlaps,
     examples=_examples(experiment, train, lengths),
     packed=packed,
     shapes=shapes,
     lengths=lengths,
-    cuts=_cuts(experiment, train, lengths),
+    cuts=cuts(experiment, train, lengths),
     unknown=unknown_text.count(
-      experiment, {split: rows for split, (rows, _) in drawn.items()}
+      experiment, {split: rows for split, (rows, _) in rows_of.items()}
     ),
   )
 
 
-def _drawn(
+def drawn(
   experiment: experiment_lib.Experiment, release: records.Release
 ) -> dict[str, tuple[list[records.Record], places.Places]]:
-  """Returns rows and places of each split, as the sources draw them."""
+  """Returns rows and places of each split, as the sources draw them.
+
+  Args:
+    experiment: whose rows.
+    release: what `read` returns.
+  """
   sizes = {split: len(rows) for split, rows in release.splits.items()}
   result = {}
   for split in sources.SPLITS:
@@ -188,6 +194,14 @@ def _drawn(
     rows, where = release.splits[released], release.places[released]
     result[split] = [rows[i] for i in indices], where.take(indices)
   return result
+
+
+def shared_inputs(
+  one: Sequence[records.Record], other: Sequence[records.Record]
+) -> int:
+  """Returns how many rows of `other` have an input that `one` has too."""
+  known = {row.input for row in one}
+  return sum(row.input in known for row in other)
 
 
 def _split(
@@ -283,7 +297,7 @@ def _examples(
   for name, _ in registration.train_tasks(experiment):
     task = seqio.TaskRegistry.get(name)
     first = []
-    for row in _filled(task, rows)[:EXAMPLES]:
+    for row in filled(task, rows)[:EXAMPLES]:
       rationale = row.rationale.split(own_rows.SEPARATOR)[0]
       first.append(dataclasses.replace(row, rationale=rationale))
     tokenized = lengths_lib.tokenized(task, _columns(first), lengths)
@@ -291,10 +305,15 @@ def _examples(
   return result
 
 
-def _filled(
+def filled(
   task: seqio.Task, rows: list[records.Record]
 ) -> list[records.Record]:
-  """Leaves out the rows that the task leaves out."""
+  """Returns the rows that a task does not leave out.
+
+  Args:
+    task: to train on.
+    rows: of a split.
+  """
   needs = task.source.draw.needs
   return [row for row in rows if all(getattr(row, need) for need in needs)]
 
@@ -306,39 +325,54 @@ def _columns(rows: Sequence[records.Record]) -> dict[str, list[str]]:
   }
 
 
-def _cuts(
+def cuts(
   experiment: experiment_lib.Experiment,
   rows: list[records.Record],
   lengths: Mapping[str, int],
 ) -> list[lengths_lib.Cut]:
+  """Returns what the examples of each task lose.
+
+  Args:
+    experiment: what is trained on.
+    rows: to train on.
+    lengths: of `inputs` and `targets`.
+  """
   result = []
   for name, _ in registration.train_tasks(experiment):
     task = seqio.TaskRegistry.get(name)
-    filled = _filled(task, rows)
-    result.append(lengths_lib.cut(task, _columns(filled), lengths))
+    columns = _columns(filled(task, rows))
+    result.append(lengths_lib.cut(task, columns, lengths))
   return result
 
 
-def _units(
+def units(
   experiment: experiment_lib.Experiment, rows: list[records.Record]
 ) -> row_shapes.Lengths | None:
-  """Draws the lengths of examples that training would pack, of all tasks."""
+  """Draws the lengths of examples that training would pack, of all tasks.
+
+  Args:
+    experiment: what is trained on.
+    rows: to train on.
+
+  Returns:
+    None if no task has an example.
+  """
   rng = np.random.default_rng(0)
   counted, rates = [], []
   for name, rate in registration.train_tasks(experiment):
     task = seqio.TaskRegistry.get(name)
-    filled = _filled(task, rows)
-    if not filled:
+    kept = filled(task, rows)
+    if not kept:
       continue
-    chosen = [filled[i] for i in rng.permutation(len(filled))[:_COUNTED]]
+    chosen = [kept[i] for i in rng.permutation(len(kept))[:_COUNTED]]
     sizes = lengths_lib.of_task(task, _columns(chosen))
     counted.append(np.stack(sizes, 1))
     rates.append(rate)
   if not counted:
     return None
-  drawn = rng.choice(len(counted), _PACKED, p=np.array(rates) / sum(rates))
-  units = np.stack([rng.choice(counted[task]) for task in drawn])
-  return row_shapes.Lengths(units[:, 0], units[:, 1])
+  tasks = rng.choice(len(counted), _PACKED, p=np.array(rates) / sum(rates))
+  pairs = np.stack([rng.choice(counted[task]) for task in tasks])
+  return row_shapes.Lengths(pairs[:, 0], pairs[:, 1])
 
 
 def _example(task: seqio.Task, example: Mapping[str, np.ndarray]) -> Example:

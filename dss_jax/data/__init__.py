@@ -25,7 +25,7 @@ Importing the package loads none of them.
 # fmt: off
 
 __all__ = (
-  'archive', 'completions', 'equations', 'own_rows', 'own_tables', 'places',
-  'progress', 'records', 'release', 'row_files', 'row_formats', 'splits',
-  'teacher_outputs', 'text_files', 'tfds_builders',
+  'archive', 'completions', 'equations', 'own_options', 'own_rows',
+  'own_tables', 'places', 'progress', 'records', 'release', 'row_files',
+  'row_formats', 'splits', 'teacher_outputs', 'text_files', 'tfds_builders',
 )

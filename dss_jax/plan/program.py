@@ -14,7 +14,10 @@ import numpy as np
 
 import gin
 from dss_jax import run_config
+from dss_jax.errors import DataError
+from dss_jax.plan import counting
 from t5x import initialization, models, partitioning, train_state, utils
+from t5x.examples.t5 import network
 
 # Decoding stops early where every row has ended; its compiled program doesn't
 # depend on which token ends a row.
@@ -85,6 +88,43 @@ def state_bytes(
     for tree in (state, state.params)
   )
   return parameters, total - parameters
+
+
+def sizes(
+  model: models.BaseModel, lengths: Mapping[str, int]
+) -> counting.Model:
+  """Returns the part of a configuration that determines costs.
+
+  Args:
+    model: what is trained.
+    lengths: of the task's features.
+
+  Raises:
+    DataError: its network is not T5's own.
+  """
+  module = getattr(model, 'module', None)
+  config = getattr(module, 'config', None)
+  # A subclass has bindings of its own, which a plan does not set.
+  if type(config) is not network.T5Config:
+    raise DataError(
+      'dss plan expects the network t5x.examples.t5.network.Transformer;'
+      f' found {type(module).__name__}.'
+    )
+  parameters, optimizer = state_bytes(model, lengths)
+  return counting.Model(
+    embed=config.emb_dim,
+    heads=config.num_heads,
+    head_dim=config.head_dim,
+    mlp=config.mlp_dim,
+    gates=len(config.mlp_activations),
+    encoder_layers=config.num_encoder_layers,
+    decoder_layers=config.num_decoder_layers,
+    vocab=config.vocab_size,
+    inputs=lengths['inputs'],
+    targets=lengths['targets'],
+    parameter_bytes=parameters,
+    optimizer_bytes=optimizer,
+  )
 
 
 def lower(

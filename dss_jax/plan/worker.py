@@ -40,7 +40,6 @@ import jax
 from dss_jax import mixtures, run_config
 from dss_jax.errors import DataError
 from dss_jax.plan import costs, counting, hardware, hlo, program
-from t5x.examples.t5 import network
 
 # To be changed along with what is read from a compiled program.
 _FORMAT = 'peaks'
@@ -113,30 +112,9 @@ class Worker:
     """
     with run_config.configured(*self._config) as bound:
       model = run_config.resolve(bound, 'model')
-      config = getattr(model.module, 'config', None)
-      # A subclass has bindings of its own, which a plan does not set.
-      if type(config) is not network.T5Config:
-        raise DataError(
-          'dss plan expects the network t5x.examples.t5.network.Transformer;'
-          f' found {type(model.module).__name__}.'
-        )
       lengths = run_config.macro('TASK_FEATURE_LENGTHS')
-      parameters, optimizer = program.state_bytes(model, lengths)
       return {
-        'model': {
-          'embed': config.emb_dim,
-          'heads': config.num_heads,
-          'head_dim': config.head_dim,
-          'mlp': config.mlp_dim,
-          'gates': len(config.mlp_activations),
-          'encoder_layers': config.num_encoder_layers,
-          'decoder_layers': config.num_decoder_layers,
-          'vocab': config.vocab_size,
-          'inputs': lengths['inputs'],
-          'targets': lengths['targets'],
-          'parameter_bytes': parameters,
-          'optimizer_bytes': optimizer,
-        },
+        'model': dataclasses.asdict(program.sizes(model, lengths)),
         'rows': self._rows() if count_rows else None,
         'decode_rows': run_config.macro_or('EVAL_BATCH_SIZE', None),
       }

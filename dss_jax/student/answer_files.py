@@ -157,7 +157,7 @@ def _answer_chunks(
   """Answers the rows of the chunks that are not there yet."""
   begin = time.monotonic()
   source = rows.read(done.before)
-  with progress.rows(place[1], done.rows, done.before) as advance:
+  with progress.rows(place[1], done.rows, done.before) as shown:
     for index in itertools.count(-(-done.before // of_chunk)):
       chunk = list(itertools.islice(source, of_chunk))
       if not chunk:
@@ -166,7 +166,8 @@ def _answer_chunks(
       done.cut += cut
       with files.replacing(results.chunk_path(*place, index)) as work:
         work.write_text(''.join(f'{tables.as_line(x)}\n' for x in answers))
-      advance(len(chunk))
+      shown.advance(len(chunk))
+      shown.report()
   done.seconds = time.monotonic() - begin
 
 

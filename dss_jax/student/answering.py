@@ -10,7 +10,7 @@ import numpy as np
 
 from dss_jax import errors
 from dss_jax.pipeline import methods
-from dss_jax.pipeline.scoring import answers, metrics, spelling
+from dss_jax.pipeline.scoring import answers, intervals, metrics, spelling
 from dss_jax.student import batches, inputs
 from dss_jax.student import usage as usage_lib
 from t5x.inference import results
@@ -308,7 +308,7 @@ class Student:
     )
     percent = metric(gold, found)['accuracy'] if gold else 0.0
     right = round(percent * len(gold) / 100.0)
-    low, high = metrics.wilson_interval(right, len(gold))
+    low, high = intervals.wilson(right, len(gold))
     return Score(right / max(len(gold), 1), low, high, len(gold))
 
   # ---- Within ----------------------------------------------------------------

@@ -15,7 +15,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -38,6 +38,8 @@ from t5x.errors import UserError
 WEIGHTS_FILE = 'model.safetensors'
 # The most bytes that are written to one file of weights.
 _MAX_FILE_BYTES = 5 * 10**9
+# The most bytes that are read of an index: it has a line for each weight.
+_MAX_INDEX_BYTES = 2**26
 # Files of weights, in order of preference: one file, or the index of several.
 _INDEX_FILE = 'model.safetensors.index.json'
 _WEIGHTS = (
@@ -225,8 +227,7 @@ def check_network(path: str, network: Any) -> None:
       raise UserError(
         f'{path}: {name} differs from the other embedding: expected one'
         ' embedding for encoder and decoder, which is all that the network'
-        ' (network.T5Config) has, found two. Take a folder whose stacks share'
-        ' it.'
+        ' (network.T5Config) has, found two. Take one whose stacks share it.'
       )
   head, scaled = _logits(config, stored)
   huggingface_config.check_scale(path, network, head == _HEAD, scaled)
@@ -312,19 +313,20 @@ def _open_weights(path: str) -> dict[str, LazyArray]:
 
 
 def _files_of_index(index: pathlib.Path) -> list[str]:
+  what = 'the index of the files of weights'
+  content = lazy_array.json_file(index, what, _MAX_INDEX_BYTES)
   try:
-    weight_map = json.loads(index.read_text(encoding='utf-8'))['weight_map']
-    names = sorted(set(weight_map.values()))
-  except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+    names = sorted(set(content['weight_map'].values()))
+  except (LookupError, AttributeError, TypeError) as error:
     raise UserError(
       f"{index}: expected a JSON object whose 'weight_map' names the files of"
       f' weights, found another ({error!r}). Download the folder again.'
     ) from error
   for name in names:
-    if pathlib.PurePath(name).name != name:
+    if not isinstance(name, str) or pathlib.PurePath(name).name != name:
       raise UserError(
-        f'{index}: expected names of files beside it, found {name!r}. Take the'
-        ' folder from a source that you trust.'
+        f'{index}: expected names of files beside it, found {name!r:.60}. Take'
+        ' the folder from a source that you trust.'
       )
   missing = [name for name in names if not (index.parent / name).is_file()]
   if missing:
@@ -379,7 +381,12 @@ def _not_floating(where: str, name: str) -> UserError:
   )
 
 
-def write(params: Mapping[str, Any], config: Any, path: str) -> None:
+def write(
+  params: Mapping[str, Any],
+  config: Any,
+  path: str,
+  progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
   """Writes a T5X parameter tree as a folder that transformers loads.
 
   The weights appear complete or not at all. More than 5 GB of them go into
@@ -390,6 +397,7 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
       arrays or `LazyArray`s.
     config: the network's `T5Config`, or an object with the same attributes.
     path: the folder to make. May exist if it holds no weights.
+    progress: told, after each array, how many bytes are read, and of how many.
 
   Raises:
     UserError: `path` holds weights, or `params` don't fit `config`.
@@ -437,11 +445,14 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
       hf: (flat[name], transposed)
       for name, (hf, transposed) in expected.items()
     },
+    progress,
   )
 
 
 def _write_weights(
-  folder: pathlib.Path, weights: Mapping[str, tuple[Any, bool]]
+  folder: pathlib.Path,
+  weights: Mapping[str, tuple[Any, bool]],
+  progress: Callable[[int, int], None],
 ) -> None:
   """Writes pairs of an array and whether to transpose it, by their names."""
   parts: list[dict[str, tuple[Any, bool]]] = [{}]
@@ -456,15 +467,21 @@ def _write_weights(
     total += nbytes
   whole = WEIGHTS_FILE.removesuffix('.safetensors')
   file_of: dict[str, str] = {}
+  read = 0
+
+  def ready(leaf: Any, transposed: bool) -> np.ndarray:
+    nonlocal read
+    array = np.asarray(leaf)
+    read += leaf.size * leaf.dtype.itemsize
+    progress(read, total)
+    return np.ascontiguousarray(array.T if transposed else array)
+
   for number, part in enumerate(parts, 1):
     file = f'{whole}-{number:05d}-of-{len(parts):05d}.safetensors'
     file = file if len(parts) > 1 else WEIGHTS_FILE
     with files_lib.replacing(folder / file) as work:
       safetensors.numpy.save_file(
-        {
-          name: np.ascontiguousarray(np.asarray(leaf).T if transposed else leaf)
-          for name, (leaf, transposed) in part.items()
-        },
+        {name: ready(*weight) for name, weight in part.items()},
         os.fspath(work),
         metadata={'format': 'pt'},
       )

@@ -16,7 +16,7 @@ import pytest
 import dss_jax
 import gin
 from dss_jax import cli, errors, questions, run_config
-from dss_jax.pipeline.scoring import metrics
+from dss_jax.pipeline.scoring import intervals
 from dss_jax.student import (
   answer_files,
   answering,
@@ -120,7 +120,7 @@ def test_rows_are_read_as_in_training(student, labels):
 def test_a_score_counts_what_the_evaluation_counts(student, labels):
   found = student.score(TEXTS, [*labels[:7], 'other', 'car', 'other'])
   assert (found.accuracy, found.n) == (0.7, 10)
-  assert (found.low, found.high) == metrics.wilson_interval(7, 10)
+  assert (found.low, found.high) == intervals.wilson(7, 10)
   assert str(found) == '70.0% right (95%: 39.7 to 89.2%) of 10'
   assert student.score([], []).n == 0
 
