@@ -15,7 +15,7 @@ import pytest
 
 import dss_jax
 import gin
-from dss_jax import cli, errors, questions, run_config
+from dss_jax import cli, errors, neutral, questions, run_config
 from dss_jax.pipeline.scoring import intervals
 from dss_jax.student import (
   answer_files,
@@ -509,7 +509,7 @@ def test_the_command_shows_label_classes_and_rationale(
   ]
   assert {line.split()[1] for line in shown[2:5]} == set(CLASSES)
   (rationale,) = student.explain(TEXTS[:1])
-  assert shown[5].split() == ['rationale', *rationale.split()]
+  assert shown[5].split() == ['rationale', *neutral.line(rationale).split()]
 
 
 @pytest.mark.parametrize(
