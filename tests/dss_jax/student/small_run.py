@@ -1,4 +1,4 @@
-"""A run's folder whose student answers, made without training it."""
+"""A run's folder, made without training: its student answers at random."""
 
 import functools
 import pathlib
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import gin
-from benchmarks import answering
 from dss_jax import run_config
 from t5x import checkpoints, initialization, partitioning
 
@@ -60,20 +59,18 @@ def made(steps: tuple[int, ...] = (2, 3), **macros) -> pathlib.Path:
   shapes = dict.fromkeys(
     ('encoder_input_tokens', 'decoder_input_tokens'), (8, 16)
   )
-  initializer = initialization.initializer_of(model, where, shapes)
-  state = initializer.from_scratch(jax.random.key(1))
-  tokens = _tokens(model.input_vocabulary)
-
-  def encode(params):
-    return model.module.apply(
-      {'params': params},
-      tokens,
-      enable_dropout=False,
-      method=model.module.encode,
+  initializer = initialization.initializer_of(
+    model, where, shapes, for_training=False
+  )
+  draws = np.random.default_rng(0)
+  # Nothing is compiled for them, as it would be to initialize a model.
+  shape = initializer.global_train_state_shape
+  state = shape.replace_params(
+    jax.tree.map(
+      lambda x: draws.normal(0, x.shape[0] ** -0.5, x.shape).astype(x.dtype),
+      shape.params,
     )
-
-  params = answering.answering(jax.device_get(state.params), encode, tokens > 0)
-  state = state.replace_params(params)
+  )
   manager = checkpoints.SaveCheckpointConfig().make_manager(
     str(folder), state, where
   )
@@ -81,8 +78,3 @@ def made(steps: tuple[int, ...] = (2, 3), **macros) -> pathlib.Path:
     manager.save(state.replace_step(jnp.int32(step)), force=True)
   manager.close()
   return folder
-
-
-def _tokens(vocabulary) -> np.ndarray:
-  rows = [vocabulary.encode(f'predict: {text}')[:15] for text in TEXTS]
-  return np.stack([np.pad([*row, 1], (0, 15 - len(row))) for row in rows])

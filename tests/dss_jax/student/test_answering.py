@@ -15,13 +15,14 @@ import pytest
 
 import dss_jax
 import gin
-from dss_jax import cli, errors, questions, run_config
+from dss_jax import cli, errors, neutral, questions, run_config
 from dss_jax.pipeline.scoring import intervals
 from dss_jax.student import (
   answer_files,
   answering,
   batches,
   exported,
+  loading,
   row_inputs,
   usage,
 )
@@ -495,12 +496,20 @@ def test_answers_are_never_overwritten(student, rows, tmp_path):
 # ---- The command -------------------------------------------------------------
 
 
-def test_the_command_shows_label_classes_and_rationale(student, labels, capsys):
+def test_the_command_shows_label_classes_and_rationale(
+  student, labels, capsys, monkeypatch
+):
+  # It has its programs already.
+  monkeypatch.setattr(loading, 'load', lambda *unused, **options: student)
   cli.main(['ask', str(small_run.made()), *TEXTS[:8]])
   shown = capsys.readouterr().out.splitlines()
-  assert shown[0] == TEXTS[0] and shown[1].split() == ['label', labels[0]]
+  assert shown[0] == TEXTS[0] and shown[1].split() == [
+    'label',
+    *labels[0].split(),
+  ]
   assert {line.split()[1] for line in shown[2:5]} == set(CLASSES)
-  assert shown[5].startswith(f'  rationale  {student.explain(TEXTS[:1])[0]}')
+  (rationale,) = student.explain(TEXTS[:1])
+  assert shown[5].split() == ['rationale', *neutral.line(rationale).split()]
 
 
 @pytest.mark.parametrize(

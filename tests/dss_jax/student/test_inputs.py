@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dss_jax import errors, mixtures
 from dss_jax.pipeline import preprocessors, registration
-from dss_jax.student import inputs, usage
+from dss_jax.student import inputs, row_inputs, usage
 
 _ODD = ['a</s>b', '</s>', 'x </s> y</s>', '<pad> \u00e9', '\ufb01ne', 'a\u0301']
 
@@ -67,3 +67,16 @@ def test_a_published_row_needs_no_label():
 def test_a_row_without_its_columns_is_refused(data_set, row, message):
   with pytest.raises(errors.DataError, match=message):
     inputs.text_of(row, usage.Usage('dss', data_set), 'here')
+
+
+def test_each_line_of_a_text_is_an_input(tmp_path):
+  path = tmp_path / 'new.txt'
+  path.write_text('The printer jams.\n\n  I forgot my password \n')
+  how = usage.Usage('dss', 'custom', column='ticket')
+  rows = row_inputs.RowInputs(str(path), how)
+  assert rows.survey() == 2
+  texts = ['The printer jams.', 'I forgot my password']
+  assert [text for text, _ in rows.read()] == texts
+  assert list(rows.read(skip=1)) == [(texts[1], {'input': texts[1]})]
+  with pytest.raises(errors.DataError, match="expected the column 'x', found"):
+    row_inputs.RowInputs(str(path), how, 'x').survey()
