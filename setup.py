@@ -75,6 +75,8 @@ TEST_REQUIRES = [
   # Reads the pages whose code blocks are tested.
   'markdown-it-py>=3.0',
   'mypy>=2.4',
+  # A terminal of 80 columns, to see what a person sees while waiting.
+  'pyte>=0.8.2',
   'pytest>=8.0',
   'pytest-xdist>=3.8',
   'ruff>=0.6',

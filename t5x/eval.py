@@ -42,7 +42,7 @@ from t5x import (
   partitioning,
 )
 from t5x import trainer as trainer_lib
-from t5x.cli import commands
+from t5x.cli import commands, stages
 from t5x.run import progress
 
 # The gin files of a run bind `train` in the main module. Having the name here
@@ -135,6 +135,7 @@ def evaluate(
       )
 
     # The checkpoints, one after the other.
+    stages.begin('restoring parameters')
     initializer = initialization.initializer_of(
       model,
       partitioner,
@@ -149,6 +150,7 @@ def evaluate(
     for state, path in initializer.from_checkpoints(
       [restore_checkpoint_cfg], init_rng=commands.init_key(fallback_init_rng)
     ):
+      stages.end()
       results[path] = {}
       if training_evaluator_cls and loss_data and trainer is None:
         trainer = training_evaluator_cls(
@@ -168,7 +170,10 @@ def evaluate(
         )
         results[path] = {task: dict(values) for task, values in losses.items()}
       if evaluator is not None:
-        future = evaluator.evaluate(state, initializer.train_state_axes)
+        with progress.evaluation() as on_rows:
+          future = evaluator.evaluate(
+            state, initializer.train_state_axes, on_rows
+          )
         for task, metrics in (future.result() or {}).items():
           results[path].setdefault(task, {}).update(metrics)
       _report(path, results[path])

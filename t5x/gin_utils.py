@@ -4,7 +4,6 @@ import contextlib
 import glob
 import importlib.metadata
 import importlib.util
-import inspect
 import logging as std_logging
 import os
 import pathlib
@@ -12,7 +11,7 @@ import re
 import signal
 import sys
 import tokenize
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from absl import app, flags, logging
@@ -20,18 +19,9 @@ from etils import epath
 
 import gin
 from gin import config_parser
-from t5x import errors, files, neutral
+from t5x import errors, files, gin_mistakes, neutral
 
 _SEARCH_PATH_GROUP = 't5x.gin_search_paths'
-# What Python says of a call that lacks arguments, and gin of a name that a
-# module which a gin file imports does not have.
-_MISSING = re.compile(r'missing \d+ required [\w-]+ arguments?: ([^\n]*)')
-_NO_SELECTOR = re.compile(
-  r"Couldn't resolve selector ([\w.]+); <module '([\w.]+)'.* has no attribute"
-  r' (\w+)\.(.*)',
-  re.DOTALL,
-)
-_NO_IMPORT = 'was not provided by an import statement'
 # Values of another type, as other languages and YAML write them.
 _NOT_STRINGS = {
   'true': 'True', 'yes': 'True', 'on': 'True',
@@ -110,15 +100,14 @@ def parse_gin_flags(
   folders = [*gin_search_paths, *search_paths()]
   for path in folders:
     gin.add_config_file_search_path(path)
-  for path in gin_files:
-    _check_file(path, list(dict.fromkeys([os.getcwd(), *folders])))
-  with _as_user_errors(), _without_search_log():
+  check_files(gin_files, gin_search_paths)
+  with gin_mistakes.as_user_errors(), _without_search_log():
     gin.parse_config_files_and_bindings(
       gin_files, [], skip_unknown=skip_unknown, finalize_config=False
     )
-    gin_bindings = [_with_quotes(binding) for binding in gin_bindings]
+    gin_bindings = [with_quotes(binding) for binding in gin_bindings]
     if gin_files:
-      _check_macros(gin_bindings)
+      check_macros(gin_bindings, _known_macros())
     gin.parse_config(gin_bindings, skip_unknown=skip_unknown)
     if finalize_config:
       gin.finalize()
@@ -136,7 +125,7 @@ class _AnyReference(config_parser.ParserDelegate):
     return f'%{macro_name}'
 
 
-def _with_quotes(binding: str) -> str:
+def with_quotes(binding: str) -> str:
   """Returns a line of a flag, a bare word in it as the string that it means.
 
   `METHOD = finetune` becomes `METHOD = 'finetune'`: a shell takes the quotes of
@@ -174,11 +163,23 @@ def _with_quotes(binding: str) -> str:
   )
 
 
-def _check_macros(bindings: Sequence[str]) -> None:
-  """Refuses a macro that nothing uses, which gin would silently accept."""
+def _known_macros() -> set[str]:
+  """Returns the macros of the configuration in force."""
   text = gin.config_str()
   known = set(re.findall(r'%([A-Za-z_][\w.]*)', text))
-  known |= set(re.findall(r'^([A-Z][A-Z0-9_]*) =', text, re.MULTILINE))
+  return known | set(re.findall(r'^([A-Z][A-Z0-9_]*) =', text, re.MULTILINE))
+
+
+def check_macros(bindings: Sequence[str], known: Collection[str]) -> None:
+  """Refuses a macro that nothing uses, which gin would silently accept.
+
+  Args:
+    bindings: lines of flags, such as `TRAIN_STEPS = 20`.
+    known: the macros of the gin files.
+
+  Raises:
+    errors.UserError: a line sets another macro.
+  """
   for binding in bindings:
     name = binding.partition('=')[0].strip()
     if re.fullmatch(r'[A-Za-z_]\w*', name) and name not in known:
@@ -204,83 +205,6 @@ def _without_search_log() -> Iterator[None]:
     root.removeFilter(keep)
 
 
-@contextlib.contextmanager
-def _as_user_errors() -> Iterator[None]:
-  """Turns gin's errors about what the user wrote into `UserError`s."""
-  try:
-    yield
-  except errors.UserError:
-    raise
-  except OSError as e:
-    raise errors.UserError(f'Gin file: {e}') from e
-  except tokenize.TokenError as e:
-    raise errors.UserError(
-      'Gin configuration: a bracket or a string is opened in a file or a'
-      f' --gin.NAME=VALUE and never closed ({e.args[0]}).'
-    ) from e
-  except (ValueError, SyntaxError, RuntimeError, TypeError, KeyError) as e:
-    missing = re.match(r'(\w+)/macro\.value set to `%gin\.REQUIRED`', str(e))
-    if missing:
-      name = missing.group(1)
-      raise errors.UserError(
-        f'The gin files leave {name} to you: give --gin.{name}=VALUE (strings'
-        f' in quotes of their own: --gin.{name}="\'…\'").'
-      ) from e
-    raise errors.UserError(
-      f'Gin configuration: {e}{_close_parameter(str(e))}{_close_name(str(e))}'
-    ) from e
-  except ImportError as e:
-    raise errors.UserError(
-      f'A gin file imports a module that does not exist: {e}'
-    ) from e
-  except (AttributeError, NameError) as e:
-    message = _about_name(str(e))
-    if message is None:
-      raise  # From within a module that a gin file imports.
-    raise errors.UserError(message) from e
-
-
-def _about_name(message: str) -> str | None:
-  """Returns what to say of a name that gin can't resolve, None for others."""
-  found = _NO_SELECTOR.match(message)
-  if found:
-    selector, module, name, where = found.groups()
-    close = errors.did_you_mean(name, dir(sys.modules[module]))
-    return (
-      f'Gin configuration: {selector}: the module {module} has no'
-      f' {name!r}.{close}{where}'
-    )
-  if _NO_IMPORT in message:
-    return (
-      f'Gin configuration: {message} Add the import to the gin file that uses'
-      ' the name; imports of other files do not count.'
-    )
-  return None
-
-
-def _about_missing_arguments(error: Exception) -> str | None:
-  """Returns what to say of a call by gin that lacks arguments, None else.
-
-  Only if gin itself made the call: a mistake in the code is none of the user's.
-  """
-  found = isinstance(error, TypeError) and _MISSING.search(str(error))
-  called = re.search(r"In call to configurable '([\w./]+)'", str(error))
-  frame = error.__traceback__
-  while frame is not None and frame.tb_next is not None:
-    frame = frame.tb_next
-  if not (found and called and frame):
-    return None
-  if frame.tb_frame.f_code.co_filename != gin.config.__file__:
-    return None
-  names = re.findall(r"'(\w+)'", found.group(1))
-  bindings = ', '.join(f'{called.group(1)}.{name}' for name in names)
-  return (
-    f'Gin configuration: {called.group(1)} needs'
-    f' {", ".join(map(repr, names))}, which nothing binds. Bind {bindings} in a'
-    ' gin file or by --gin_bindings.'
-  )
-
-
 def check_values() -> None:
   """Makes the configured objects that check their values and read nothing.
 
@@ -293,48 +217,32 @@ def check_values() -> None:
       configurable()
 
 
-def _close_name(message: str) -> str:
-  """Returns a did-you-mean for gin's message about an unknown configurable."""
-  match = re.search(r"No configurable matching '([\w./]+)'", message)
-  if not match:
-    return ''
-  # Names alone, without the scopes before them.
-  known = re.findall(
-    r'(?m)^(?:[\w./]+/)?([\w.]+?)(?:\.\w+ =|:$)', gin.config_str()
-  )
-  return errors.did_you_mean(match.group(1).rpartition('/')[2], known)
+def check_files(paths: Sequence[str], before: Sequence[str]) -> None:
+  """Raises UserError unless gin files, and what they include, exist.
+
+  Args:
+    paths: of the files.
+    before: folders to look in after the working folder, before the usual ones.
+  """
+  folders = list(dict.fromkeys([os.getcwd(), *before, *search_paths()]))
+  for path in paths:
+    _check_file(path, folders)
 
 
-def _close_parameter(message: str) -> str:
-  """Returns a did-you-mean for gin's message about an unknown parameter."""
-  match = re.search(
-    r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message
-  )
-  if not match:
-    return ''
-  selector, parameter = match.groups()
-  try:
-    configurable = gin.get_configurable(selector)
-  except KeyError:
-    return ''  # Two modules have the name, and gin's message is of either.
-  # Gin's wrapper of a class takes anything; its __init__ has the parameters.
-  if inspect.isclass(configurable):
-    configurable = configurable.__init__
-  return errors.did_you_mean(
-    parameter, inspect.signature(configurable).parameters
-  )
-
-
-def _check_file(path: str, folders: Sequence[str]) -> None:
+def _check_file(
+  path: str, folders: Sequence[str], within: tuple[str, ...] = ()
+) -> None:
   """Raises UserError unless a gin file, and what it includes, exists."""
   if files.is_remote(path):
     return  # A file system that is registered with gin.
+  if path in within:
+    raise errors.UserError(f'{path}: this gin file includes itself.')
   paths = (pathlib.Path(folder, path) for folder in folders)
   file = next((p for p in paths if p.is_file()), None)
   if file is not None:
     text = file.read_text(encoding='utf-8')
     for included in re.findall(r"""^include\s+['"](.+?)['"]""", text, re.M):
-      _check_file(included, folders)
+      _check_file(included, folders, (*within, path))
   elif not _is_resource(path):
     raise errors.UserError(
       f'Gin file not found: {path}.'
@@ -442,14 +350,24 @@ def _parse_flags(args: list[str]) -> list[str]:
   with user_errors_end_the_process():
     try:
       return flags.FLAGS(args)
-    except flags.UnrecognizedFlagError as e:
-      close = errors.did_you_mean(e.flagname, flags.FLAGS)
-      raise errors.UserError(
-        f'Unknown flag --{e.flagname}.{close} Macros of the gin files are set'
-        f' with --gin.NAME=VALUE. --help lists the flags.'
-      ) from e
     except flags.Error as e:
-      raise errors.UserError(f'Flags: {e} --help lists the flags.') from e
+      raise flag_error(e, flags.FLAGS) from e
+
+
+def flag_error(error: flags.Error, known: Iterable[str]) -> errors.UserError:
+  """Returns the error for a flag that there is not, or for a flag's value.
+
+  Args:
+    error: absl's.
+    known: names of the flags that there are.
+  """
+  if not isinstance(error, flags.UnrecognizedFlagError):
+    return errors.UserError(f'Flags: {error} --help lists the flags.')
+  close = errors.did_you_mean(error.flagname, known)
+  return errors.UserError(
+    f'Unknown flag --{error.flagname}.{close} Macros of the gin files are set'
+    ' with --gin.NAME=VALUE. --help lists the flags.'
+  )
 
 
 @contextlib.contextmanager
@@ -459,7 +377,7 @@ def user_errors_end_the_process() -> Iterator[None]:
     yield
   except Exception as e:
     code = getattr(e, 'exit_code', None)
-    said: object = _about_missing_arguments(e)
+    said: object = gin_mistakes.about_missing_arguments(e)
     if code is None and not said:
       said = errors.memory_error(e)
     if said or str(e).startswith('Required bindings for'):

@@ -40,9 +40,10 @@ from t5x import (
   inference,
   initialization,
   models,
+  neutral,
   partitioning,
 )
-from t5x.cli import commands
+from t5x.cli import commands, stages
 from t5x.inference import results
 from t5x.run import progress
 
@@ -159,6 +160,7 @@ def infer(
     # The checkpoint.
     _, features = tasks[0].rows.element_spec
     batch_size = dataset_cfg.batch_size
+    stages.begin('restoring parameters')
     initializer = initialization.initializer_of(
       model,
       partitioner,
@@ -173,6 +175,7 @@ def infer(
     state = initializer.from_checkpoint(
       [restore_checkpoint_cfg], init_rng=commands.init_key(fallback_init_rng)
     )
+    stages.end()
     if state is None:
       raise commands.no_checkpoint(restore_checkpoint_cfg)
 
@@ -208,7 +211,9 @@ def infer(
     for task in tasks:
       task.open(identity, resume=checkpoint_ds_iter)
       task.run(
-        lambda rows, rng: infer_fn(rows, state, rng), rows_of_chunk, write_fn
+        lambda rows, rng, on_rows: infer_fn(rows, state, rng, on_rows=on_rows),
+        rows_of_chunk,
+        write_fn,
       )
 
     # One file for each task.
@@ -219,6 +224,8 @@ def infer(
       # Only now: a run that is killed before finds every task's chunks.
       for task in tasks:
         tf.io.gfile.rmtree(task.tmp_dir)
+        path = os.path.join(output_dir, task.output_fname)
+        neutral.say(results.first_answers(path))
     distributed.sync_global_devices('infer_done')
 
 
@@ -258,20 +265,21 @@ class _TaskInference:
 
   def run(
     self,
-    infer_rows: Callable[[tf.data.Dataset, jax.Array], Any],
+    infer_rows: Callable[..., Any],
     rows_of_chunk: int,
     write_fn: Callable[..., None],
   ) -> None:
     """Infers on the chunks that are not done."""
     before = self.done * rows_of_chunk
     total = int(self.rows.cardinality())
-    with progress.rows(self.name, total, before) as advance:
+    with progress.rows(self.name, total, before) as shown:
       windows = self.rows.skip(before).window(rows_of_chunk)
       for index, (examples, features) in enumerate(windows, self.done):
         result = infer_rows(
           tf.data.Dataset.zip(features).enumerate(),
           # Another key for each chunk, whichever process infers on it.
           jax.random.fold_in(jax.random.key(0), index),
+          shown.advance,
         )
         values, aux = result if isinstance(result, tuple) else (result, {})
         outputs = [output for _, output in values]
@@ -285,7 +293,7 @@ class _TaskInference:
               self.mode,
               self.vocabulary,
             )
-        advance(len(outputs))
+        shown.report()
 
 
 def _check(

@@ -50,7 +50,7 @@ from t5x import (
 )
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
-from t5x.cli import commands
+from t5x.cli import commands, stages
 from t5x.run import identity, loop, model_info, preemption, provenance
 from t5x.run import progress as progress_lib
 
@@ -153,6 +153,8 @@ def train(
     jax.random.key(seed, impl=_RNG_KINDS[use_hardware_rng])
   )
   with contextlib.ExitStack() as stack:
+    stack.callback(stages.drop)
+    stages.begin('reading data')
     stack.enter_context(commands.writing_folder(model_dir, summarize_config_fn))
     train_cfg = _seeded(train_dataset_cfg, seed)
     loss_cfg = train_eval_dataset_cfg and _seeded(train_eval_dataset_cfg, seed)
@@ -207,6 +209,7 @@ def train(
         verify_matching_vocabs_fn,
       )
 
+    stages.begin('tracing the model')
     # Shapes of batch and state, which also tell one experiment from another.
     batch = data.global_batch_shapes(
       train_iter.element_spec, train_cfg.batch_size
@@ -268,6 +271,7 @@ def train(
     # the other. So it begins when this thread leaves Python idle: before a
     # checkpoint is read, which mostly waits for files, or, without one, after
     # the initialization is traced, while the devices draw the weights.
+    stages.begin(f'{"restoring" if paths else "drawing"} parameters')
     ahead = trainer_lib.CompileAhead(
       lambda: make_trainer(shapes, jax.eval_shape(lambda: trainer_rng)), batch
     )
@@ -283,6 +287,7 @@ def train(
     if paths and start >= end and not is_resumed:
       raise _no_steps_left(paths[0], start, end, limit)
 
+    stages.begin('compiling')
     # What takes steps, and what saves them.
     trainer = make_trainer(
       train_state, trainer_rng, list(loss_data), summary_dir=model_dir
@@ -305,6 +310,7 @@ def train(
     # The steps.
     progress = progress_lib.Progress(end, start, jax.process_index() == 0)
     trainer.step_callback = progress.step
+    stages.end()
     if is_resumed and start >= end:
       progress.say(
         f'{model_dir}: this run is done: it is at step {start}, and by {limit}'

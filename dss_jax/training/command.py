@@ -15,6 +15,7 @@ import click
 from dss_jax import command_lines, errors, neutral
 from dss_jax.training import composition, run_file
 from dss_jax.training import options as options_lib
+from t5x.cli import quiet_tensorflow, stages
 
 if TYPE_CHECKING:
   from dss_jax.training import checks
@@ -208,14 +209,18 @@ def _found(
   asked: options_lib.Options | None, gin_files: Sequence[str]
 ) -> 'checks.Findings':
   """Returns what is found out about a run."""
-  from t5x.cli import quiet_tensorflow
-
+  stages.begin('loading libraries', alone=True)
   quiet_tensorflow.load()
   from dss_jax.training import checks
 
-  if asked is None:
-    return checks.check(gin_files)
-  return checks.check([], more=composition.new_file(asked).text)
+  try:
+    text = '' if asked is None else composition.new_file(asked).text
+    stages.begin('checking the run')
+    found = checks.check(gin_files, more=text)
+    stages.end()
+    return found
+  finally:
+    stages.drop()  # Before the message of an error.
 
 
 def _show(found: 'checks.Findings', where: str) -> None:

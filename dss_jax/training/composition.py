@@ -5,6 +5,7 @@ import sys
 
 from dss_jax.training import options as options_lib
 from dss_jax.training import run_file
+from t5x.cli import quiet_tensorflow, stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,18 +49,22 @@ def new_file(asked: options_lib.Options) -> run_file.RunFile:
   Raises:
     DataError: a file is missing or malformed, or an option is refused.
   """
-  return run_file.compose(asked, _decided(asked))
+  try:
+    return run_file.compose(asked, _decided(asked))
+  finally:
+    stages.drop()  # Before the message of an error.
 
 
 def _decided(asked: options_lib.Options) -> list[run_file.Group]:
   """Returns what rows and steps decide about a run."""
   if not asked.is_own and asked.steps is None:
     return []  # The gin files suit their data set.
-  from t5x.cli import quiet_tensorflow
-
+  stages.begin('loading libraries', alone=True)
   quiet_tensorflow.load()
   from dss_jax import run_config
   from dss_jax.training import from_data
+
+  stages.begin('looking at rows')
 
   bindings = [
     f'{name} = {value}'
@@ -87,6 +92,7 @@ def _decided(asked: options_lib.Options) -> list[run_file.Group]:
     )
     # The steps that the rows suggest, and their periods, do not hold.
     groups = [g for g in groups if 'TRAIN_STEPS' not in g.values]
+  stages.end()
   return groups
 
 
@@ -99,8 +105,7 @@ def train(path: str) -> None:
   Raises:
     SystemExit: with the exit code of the run.
   """
-  from t5x.cli import quiet_tensorflow
-
+  stages.begin('loading libraries', alone=True)
   quiet_tensorflow.load()
   from t5x import train as train_module
   from t5x.cli import commands

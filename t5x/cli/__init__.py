@@ -3,4 +3,9 @@
 Importing the package loads none of its modules.
 """
 
-__all__ = ('commands', 'flags', 'gin_reader', 'quiet_tensorflow', 'streams')
+# fmt: off
+
+__all__ = (
+  'above_bar', 'commands', 'flags', 'gin_reader', 'quiet_tensorflow', 'stages',
+  'streams',
+)

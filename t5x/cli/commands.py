@@ -18,7 +18,7 @@ from t5x import (
   neutral,
 )
 from t5x.cli import flags as flags_lib
-from t5x.cli import streams
+from t5x.cli import stages, streams
 
 SummarizeConfigFn = Callable[[str, Any, int], None]
 
@@ -56,10 +56,19 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
     distributed.check_agreement('configuration', gin.config_str())
     distributed.check_agreement('software', distributed.versions())
     if values.dry_run:
+      stages.end()
       neutral.say(gin.config_str())
       gin_utils.check_values()
-    else:
+      return
+    if jax.process_index() != 0:
+      stages.silence()
+    stages.end()
+    stages.say(f'on {jax.device_count()} x {jax.devices()[0].device_kind}')
+    stages.begin('reading data')
+    try:
       with_gin()
+    finally:
+      stages.drop()
 
   streams.forgive_closed()
   flags_lib.define_flags()

@@ -104,6 +104,7 @@ class Contents:
     macros: by name, in the order in which they are first set.
     bindings: last values of parameters, by `scope/selector.parameter`.
     used: names of macros that some value refers to.
+    unread: files that are in no folder, but in a package or at a URL.
     reading: the files that are being read, each included by the one before.
   """
 
@@ -111,6 +112,7 @@ class Contents:
   macros: dict[str, Macro] = dataclasses.field(default_factory=dict)
   bindings: dict[str, Any] = dataclasses.field(default_factory=dict)
   used: set[str] = dataclasses.field(default_factory=set)
+  unread: list[str] = dataclasses.field(default_factory=list)
   reading: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -130,7 +132,7 @@ def find(path: str, search_paths: Sequence[str] = ()) -> pathlib.Path | None:
 def read(paths: Sequence[str], search_paths: Sequence[str] = ()) -> Contents:
   """Reads gin files and what they include, in gin's order.
 
-  A file that is not in a folder, but in a package or at a URL, is left out.
+  A file that is not in a folder, but in a package or at a URL, is `unread`.
 
   Args:
     paths: of the files; later ones win.
@@ -165,6 +167,7 @@ def _read_file(
 ) -> None:
   file = find(path, search_paths)
   if file is None:
+    contents.unread.append(path)
     return
   if path in contents.reading:
     raise errors.UserError(f'{path}: this gin file includes itself.')

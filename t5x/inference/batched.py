@@ -84,10 +84,12 @@ def get_infer_fn(
       a batch; see `bucketing`.
 
   Returns:
-    `infer_fn(dataset, train_state, rng=None)`, for a `tf.data.Dataset` of
-    (index, features) or any other iterable of them. It gives a list of
-    `(index, output)` in the dataset's order or, for a pair, that list and a
-    mapping of name to a value for each row. All hosts get all results.
+    `infer_fn(dataset, train_state, rng=None, on_rows=None)`, for a
+    `tf.data.Dataset` of (index, features) or any other iterable of them. It
+    gives a list of `(index, output)` in the dataset's order or, for a pair,
+    that list and a mapping of name to a value for each row. All hosts get all
+    results. `on_rows` is called with the number of rows of each batch that is
+    done.
   """
   takes_key = _takes_key(infer_step)
 
@@ -106,6 +108,7 @@ def get_infer_fn(
     dataset: Rows,
     train_state: train_state_lib.TrainState,
     rng: jax.Array | None = None,
+    on_rows: Callable[[int], None] | None = None,
   ) -> Any:
     if rng is None:
       rng = jax.random.key(0)
@@ -114,6 +117,8 @@ def get_infer_fn(
     def collect(result):
       index, output = jax.tree.map(np.asarray, result)
       real = index != bucketing.FILLER
+      if on_rows is not None:
+        on_rows(int(real.sum()))
       indices.append(index[real])
       outputs.append(jax.tree.map(lambda x: x[real], output))
 

@@ -90,12 +90,15 @@ class InferenceEvaluator:
     self,
     train_state: train_state_lib.TrainState,
     train_state_axes: train_state_lib.TrainState,
+    on_rows: Callable[[int, int], None] | None = None,
   ) -> seqio.evaluation.AllMetricsFuture:
     """Predicts and scores; the metrics come with the future.
 
     Args:
       train_state: the parameters, and the step that names the files.
       train_state_axes: mesh axes of the train state.
+      on_rows: called with the rows that are done, of a batch, and with all rows
+        of its task, which are negative if their number isn't known.
 
     Returns:
       A future of task name → metric name → value. On other processes than the
@@ -112,7 +115,12 @@ class InferenceEvaluator:
             self._partitioner,
             padded_features=self._model.padded_features(name),
           )
-        return self._infer_fns[name](dataset, train_state)
+        if on_rows is None:
+          return self._infer_fns[name](dataset, train_state)
+        total = int(dataset.cardinality())
+        return self._infer_fns[name](
+          dataset, train_state, on_rows=lambda done: on_rows(done, total)
+        )
 
       return infer
 

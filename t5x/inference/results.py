@@ -8,6 +8,7 @@ when it is complete, so the chunks that exist are done.
 """
 
 import base64
+import itertools
 import json
 import os
 import re
@@ -26,6 +27,8 @@ Inferences = tuple[Sequence[Any], Mapping[str, Any]]
 _SUFFIX = '_pretokenized'
 # Differences that a message lists.
 _MAX_LISTED = 8
+# Characters of a text among the first answers.
+_MAX_SHOWN = 100
 
 
 def write_inferences_to_file(
@@ -223,7 +226,10 @@ def _flat(tree: Any, name: str = '') -> dict[str, Any]:
 
 
 def open_tmp_dir(
-  tmp_dir: str, identity: Mapping[str, Any], resume: bool
+  tmp_dir: str,
+  identity: Mapping[str, Any],
+  resume: bool,
+  fix: str = 'give another output folder (macro INFER_OUTPUT_DIR)',
 ) -> None:
   """Makes the folder of the chunks, empty unless an inference is resumed.
 
@@ -231,6 +237,7 @@ def open_tmp_dir(
     tmp_dir: the folder.
     identity: what decides the rows; kept there as `identity.json`.
     resume: whether to keep the chunks of an earlier inference.
+    fix: what the user may do other than to remove the folder.
 
   Raises:
     errors.UserError: those chunks come from another configuration.
@@ -251,8 +258,7 @@ def open_tmp_dir(
     if differing:
       raise errors.UserError(
         f'{tmp_dir} holds an unfinished inference of another configuration'
-        f' ({"; ".join(differing)}). Remove the folder, or give another output'
-        ' folder (macro INFER_OUTPUT_DIR).'
+        f' ({"; ".join(differing)}). Remove the folder, or {fix}.'
       )
     return
   if tf.io.gfile.exists(tmp_dir):
@@ -260,3 +266,29 @@ def open_tmp_dir(
   tf.io.gfile.makedirs(tmp_dir)
   with files.replacing(path) as work:
     work.write_text(json.dumps(identity, indent=2))
+
+
+def first_answers(path: str, most: int = 3) -> str:
+  """Returns the first answers of a result file, and where all of them are.
+
+  Args:
+    path: of a file of JSON lines, as `write_inferences_to_file` writes them; of
+      another file, only its path is said.
+    most: answers to show.
+  """
+  lines: list[str] = []
+  try:
+    with tf.io.gfile.GFile(path) as f:
+      for line in itertools.islice(f, most):
+        row = json.loads(line)
+        answer = row['prediction'] if 'prediction' in row else row['score']
+        asked = row['inputs'].get(f'inputs{_SUFFIX}', '')
+        lines += [_shown(asked), f'  -> {_shown(answer)}']
+  except (ValueError, KeyError, TypeError, AttributeError):
+    lines = []  # The user's own form of results.
+  return '\n'.join([*lines, f'answers: {path}'])
+
+
+def _shown(value: Any) -> str:
+  text = ' '.join(str(value).split())
+  return text if len(text) <= _MAX_SHOWN else f'{text[:_MAX_SHOWN]}…'

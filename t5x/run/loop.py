@@ -236,7 +236,8 @@ class TrainLoop:
       stopped = self._act(trainer_lib.ActionMode.TRAIN_EVAL, by_task)
     if self.evaluator is not None and self.evaluator.eval_tasks:
       state = self.trainer.train_state
-      future = self.evaluator.evaluate(state, self.train_state_axes)
+      with self.progress.evaluation(int(state.step)) as on_rows:
+        future = self.evaluator.evaluate(state, self.train_state_axes, on_rows)
       if self.actions.get(trainer_lib.ActionMode.INFER_EVAL):
         metrics = future.result() or {}
         stopped |= self._act(trainer_lib.ActionMode.INFER_EVAL, metrics)

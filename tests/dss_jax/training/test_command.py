@@ -11,6 +11,7 @@ import time
 import pytest
 
 from dss_jax import cli
+from tests import terminal
 
 _ARGUMENTS = ('rows.jsonl', '--column', 'input=ticket', '--out', 'runs/a')
 
@@ -94,16 +95,22 @@ def test_options_are_shown(capsys):
   assert 'gin/sizes/tiny.gin' in shown
 
 
-def _process(rows, *arguments, **options):
-  environment = os.environ | {
+def _environment(rows):
+  """That of a person: one device, a terminal with colors."""
+  kept = {k: v for k, v in os.environ.items() if k not in ('COLUMNS', 'LINES')}
+  return kept | {
+    'TERM': 'xterm-256color',
     'TFDS_DATA_DIR': str(rows / 'tfds'),
     'XLA_FLAGS': '',
     'PYTHONPATH': str(pathlib.Path(cli.__file__).parents[1]),
   }
+
+
+def _process(rows, *arguments, **options):
   return subprocess.Popen(
     [sys.executable, *arguments],
     cwd=rows,
-    env=environment,
+    env=_environment(rows),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -147,3 +154,49 @@ def test_a_run_is_stopped_goes_on_and_is_that_of_its_gin_file(rows):
     for path in (rows / 'runs' / name / 'train').glob('*metrics.jsonl')
   ]
   assert len(losses) == 2 and losses[0] == losses[1]
+
+
+@pytest.mark.slow  # A process that trains: half a minute.
+def test_a_run_on_a_terminal_of_80_columns(rows):
+  """The bar is whole in every screen, and nothing of it is left."""
+  screen = terminal.Terminal()
+  code = screen.run(
+    [
+      sys.executable,
+      '-m',
+      'dss_jax.cli',
+      'train',
+      *_ARGUMENTS,
+      '--steps',
+      '30',
+    ],
+    _environment(rows),
+    str(rows),
+  )
+  lines = screen.lines()
+  assert code == 0, lines
+  assert screen.screens[0][0].startswith('Training on rows.jsonl: method dss')
+  bars = {
+    line
+    for seen in screen.screens
+    for line in seen
+    if re.search('━.*eta', line)
+  }
+  whole = re.compile(
+    r'(compiling |training  |evaluating|predicting|saving    ) ━.*'
+    r' \d+/\d+ \d:\d\d:\d\d eta [\d:-]+( [\d,]+ tok/s)?'
+  )
+  assert [bar for bar in bars if not whole.fullmatch(bar)] == []
+  for name in ('training', 'predicting'):
+    assert any(bar.startswith(name) for bar in bars)
+  assert any(' tok/s' in bar for bar in bars)
+  # Tables and panels are whole, too.
+  assert not [line for line in lines if 'eta' in line or '…' in line]
+  assert all(line[0] == '╭' for line in lines if '╭' in line)
+  for stage in (
+    'loading libraries', 'looking at rows', 'reading data', 'tracing the model',
+    'drawing parameters', 'compiling',
+  ):  # fmt: skip
+    found = [line for line in lines if line.startswith(stage)]
+    assert found and all(re.search(r' \d+\.\d s$', line) for line in found)
+  screen.close()
