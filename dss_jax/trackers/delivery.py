@@ -17,7 +17,7 @@ from dss_jax import neutral
 # Reports that wait for a server which is away.
 _MOST_WAITING = 1000
 # How long the end of a run waits for what is left.
-_PATIENCE_SECONDS = 10.0
+_PATIENCE_SECONDS = 30.0
 
 
 class Tracked(Protocol):
@@ -50,18 +50,18 @@ class Delivery:
     self,
     name: str,
     begin: Callable[[], Tracked],
-    patience: float = _PATIENCE_SECONDS,
+    patience: float | None = None,
   ):
     """Starts nothing yet.
 
     Args:
       name: of the tracker.
       begin: opens the run there; called in the thread.
-      patience: seconds that the end waits for what is left.
+      patience: seconds that the end waits for what is left; None for the usual.
     """
     self._name = name
     self._begin = begin
-    self._patience = patience
+    self._patience = _PATIENCE_SECONDS if patience is None else patience
     self._waiting: collections.deque[tuple[int, Mapping[str, float]]] = (
       collections.deque(maxlen=_MOST_WAITING)
     )

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ _MODES = {
   'TRAIN_EVAL': 'training_eval/',
   'INFER_EVAL': 'inference_eval/',
 }
+# Each tracker has a thread, and all of them write the one file.
+_KEEPING = threading.Lock()
 _BINDING = re.compile(r'([A-Z][A-Z0-9_]*) = ?(.*)')
 
 
@@ -158,7 +161,8 @@ def _begin(
     settings=settings,
     before=ids.get(name) or {},
   )
-  _keep(model_dir, {**kept(model_dir), name: dict(own)})
+  with _KEEPING:
+    _keep(model_dir, {**kept(model_dir), name: dict(own)})
   return tracked
 
 

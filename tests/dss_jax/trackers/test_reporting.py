@@ -1,6 +1,7 @@
 """Which trackers a run has, and what they get."""
 
 import json
+import threading
 import types
 
 import numpy as np
@@ -99,3 +100,21 @@ def test_ids_are_kept_in_the_folder(tmp_path):
       reporting.kept(str(tmp_path))
   (tmp_path / reporting.FILE).write_text(json.dumps({}))
   assert reporting.kept(str(tmp_path)) == {}
+
+
+def test_trackers_that_begin_at_once_lose_no_id(tmp_path, monkeypatch):
+  names = [f't{n}' for n in range(8)]
+  begin = types.SimpleNamespace(
+    begin=lambda name, before, **_: (name, {'id': str(before)})
+  )
+  monkeypatch.setattr(reporting, '_TRACKERS', dict.fromkeys(names, ('x', 'y')))
+  monkeypatch.setattr(reporting.importlib, 'import_module', lambda _: begin)
+  threads = [
+    threading.Thread(target=reporting._begin, args=(name, str(tmp_path), {}))
+    for name in names
+  ]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert sorted(reporting.kept(str(tmp_path))) == names
