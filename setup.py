@@ -51,11 +51,13 @@ EXTRACT_REQUIRES = [
   'tenacity>=9.2.1',
 ]
 
+# What `dss report` needs.
+REPORT_REQUIRES = ['Jinja2>=3.1.5', 'matplotlib>=3.9']
+
 # What `dss study` needs.
 STUDY_REQUIRES = [
+  *REPORT_REQUIRES,
   'distributed>=2026.8.0',
-  'Jinja2>=3.1.5',
-  'matplotlib>=3.9',
   'PyYAML>=6.0.3',
 ]
 
@@ -63,6 +65,8 @@ TEST_REQUIRES = [
   *EXTRACT_REQUIRES,
   *STUDY_REQUIRES,
   'hypothesis>=6.100',
+  # Reads the pages whose code blocks are tested.
+  'markdown-it-py>=3.0',
   'mypy>=2.4',
   # A terminal of 80 columns, to see what a person sees while waiting.
   'pyte>=0.8.2',
@@ -85,18 +89,21 @@ EXTRAS_REQUIRE = {
   'tpu': ['jax[tpu]>=0.10.2'],
   # TPU's compiler, for `dss plan`; see `dss_jax/plan/worker.py`.
   'plan': ['libtpu>=0.0.52'],
-  'report': ['matplotlib>=3.9'],
+  'report': REPORT_REQUIRES,
   'study': STUDY_REQUIRES,
   # Drives Chromium, which the system has, through the page of a study.
   'browser-test': [*TEST_REQUIRES, 'playwright>=1.49'],
   'bench': ['matplotlib>=3.9', 'torch>=2.13.0', 'transformers>=4.57'],
   'test': TEST_REQUIRES,
+  # Plants faults, which the tests have to see; see tests/mutation/README.md.
+  'mutation': [*TEST_REQUIRES, 'cosmic-ray>=8.4.6'],
   # What CONTRIBUTING.md asks for.
   'dev': [
     *TEST_REQUIRES,
     'mdformat>=0.7.22',
     'mdformat-gfm>=1.0.0',
     'pre-commit>=4.0',
+    'pytest-random-order>=1.1',
   ],
 }
 
@@ -156,6 +163,7 @@ setuptools.setup(
     'dss_jax': [
       'sample/data/**/*',
       'extract/exemplars/*.yaml',
+      'report/templates/*',
       'study/report/templates/*',
     ],
     **{package: ['*.gin'] for package in GIN_PACKAGES},

@@ -52,7 +52,7 @@ _COMMANDS = {
     'dss_jax.commands.data', 'Looks at data, or prepares it for training.'
   ),
   'export': _Command(
-    'dss_jax.commands.export', 'Writes a student for Hugging Face transformers.'
+    'dss_jax.export.command', 'Writes a student for Hugging Face transformers.'
   ),
   'extract': _Command(
     'dss_jax.extract.command',
@@ -62,6 +62,11 @@ _COMMANDS = {
   'plan': _Command(
     'dss_jax.plan.command',
     'Estimates what a run needs: memory, time, a mesh that fits.',
+  ),
+  'report': _Command(
+    'dss_jax.report.command',
+    'Writes a page on runs: scores, curves, mistakes.',
+    'report',
   ),
   'study': _Command(
     'dss_jax.study.command',

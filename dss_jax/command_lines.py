@@ -1,9 +1,15 @@
-"""Command lines of runs: as one types them, and those that go on from them."""
+"""Command lines that programs print as advice, as one types them.
+
+Every one is made here, as words, and shown by `typed`, which quotes them: what
+is printed runs as printed. tests/test_advice.py reads them as a shell and the
+programs do.
+"""
 
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 # Bindings that another run of a comparison has of its own.
 _OWN = ('METHOD', 'MODEL_DIR')
@@ -30,13 +36,18 @@ def quoted(argument: str) -> str:
   return shlex.quote(argument)
 
 
-def typed(arguments: Sequence[str], indent: str = '') -> str:
+def typed(
+  arguments: Sequence[str], indent: str = '', one_line: bool = False
+) -> str:
   """Returns a command as one types it, with a line for every two options.
 
   Args:
     arguments: the command's words.
     indent: before every line.
+    one_line: whether it stays on one line, as within a sentence.
   """
+  if one_line:
+    return indent + ' '.join(map(quoted, arguments))
   lines: list[list[str]] = [[]]
   for argument in arguments:
     line = lines[-1]
@@ -45,6 +56,37 @@ def typed(arguments: Sequence[str], indent: str = '') -> str:
     lines[-1].append(quoted(argument))
   joined = f' \\\n{indent}    '.join(' '.join(line) for line in lines if line)
   return f'{indent}{joined}'
+
+
+def macro(name: str, value: Any) -> str:
+  r"""Returns the option that sets a macro, as one types it.
+
+  >>> macro('TASK_FEATURE_LENGTHS', {'inputs': 8})
+  '--gin.TASK_FEATURE_LENGTHS="{\'inputs\': 8}"'
+
+  Args:
+    name: of the macro.
+    value: as Python has it.
+  """
+  return quoted(_set(name, value))
+
+
+def _set(name: str, value: Any) -> str:
+  return f'--gin.{name}={value!r}'
+
+
+def train(gin_files: Sequence[str], macros: Mapping[str, Any]) -> list[str]:
+  """Returns the command of a run.
+
+  Args:
+    gin_files: of the run.
+    macros: by name, each value as Python has it.
+  """
+  return [
+    *('python', '-m', 't5x.train'),
+    *(f'--gin_file={path}' for path in gin_files),
+    *(_set(name, value) for name, value in macros.items()),
+  ]
 
 
 def _binding(argument: str) -> tuple[str, str] | None:
@@ -61,8 +103,54 @@ def _is_training(argv: Sequence[str]) -> bool:
   return os.path.basename(folder) == 't5x' and name in ('train.py', 'main.py')
 
 
+def started(argv: Sequence[str]) -> list[str]:
+  """Returns the command that a process was started by, as one types it.
+
+  >>> started(['/lib/t5x/train.py', '--gin_file=a.gin'])
+  ['python', '-m', 't5x.train', '--gin_file=a.gin']
+  >>> started(['/bin/dss', 'train', 'cqa'])
+  ['dss', 'train', 'cqa']
+
+  Args:
+    argv: `sys.argv` of the process.
+  """
+  if not argv:
+    return []
+  name = os.path.basename(argv[0])
+  if _is_training(argv):
+    return ['python', '-m', f't5x.{name.removesuffix(".py")}', *argv[1:]]
+  if name.endswith('.py'):
+    return ['python', *argv]
+  return [name, *argv[1:]]
+
+
+def _words_of_dss_train(original: Sequence[str]) -> list[str] | None:
+  """Returns what stands after `dss train`; None for another command."""
+  for at, word in enumerate(original[:-1]):
+    is_module = word == 'dss_jax.cli' and original[at - 1] == '-m'
+    is_dss = os.path.basename(word) == 'dss' or is_module
+    if is_dss and original[at + 1] == 'train':
+      return list(original[at + 2 :])
+  return None
+
+
+def _without(words: Sequence[str], options: Sequence[str]) -> list[str]:
+  """Returns words without options that have a value each."""
+  kept: list[str] = []
+  left = iter(words)
+  for word in left:
+    if word in options:
+      next(left, None)
+    elif word.partition('=')[0] not in options:
+      kept.append(word)
+  return kept
+
+
 def with_method(
-  argv: Sequence[str], method: str, model_dir: str
+  argv: Sequence[str],
+  method: str,
+  model_dir: str,
+  original: Sequence[str] = (),
 ) -> list[str] | None:
   """Returns the command of the same run with another method.
 
@@ -70,6 +158,7 @@ def with_method(
     argv: `sys.argv` of the run.
     method: METHOD of the other one.
     model_dir: its folder.
+    original: `sys.orig_argv` of the run, which `dss train` may have begun.
 
   Returns:
     The command's words; None if the run was started in another way, as in a
@@ -77,6 +166,10 @@ def with_method(
   """
   if not _is_training(argv):
     return None
+  words = _words_of_dss_train(original)
+  if words is not None:
+    kept = _without(words, ('--method', '--out'))
+    return ['dss', 'train', *kept, '--method', method, '--out', model_dir]
   module = os.path.basename(argv[0]).removesuffix('.py')
   kept = [
     argument
@@ -85,7 +178,7 @@ def with_method(
   ]
   return [
     *('python', '-m', f't5x.{module}', *kept),
-    *(f"--gin.METHOD='{method}'", f'--gin.MODEL_DIR={model_dir!r}'),
+    *(_set('METHOD', method), _set('MODEL_DIR', model_dir)),
   ]
 
 

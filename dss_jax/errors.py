@@ -1,7 +1,12 @@
 """Errors in a user's data or options, and suggestions for misspelled names."""
 
 import difflib
+import itertools
 from collections.abc import Collection, Iterable
+
+# Of names that are compared with a misspelled one, and how many: a file may
+# hold any number of any length.
+_MAX_NAME, _MAX_NAMES = 200, 1000
 
 
 class DataError(ValueError):
@@ -25,7 +30,11 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
   Returns:
     A sentence that starts with a space, so that it can be appended as it is.
   """
-  close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+  wanted = str(name)
+  if len(wanted) > _MAX_NAME:
+    return ''
+  near = [k for k in itertools.islice(known, _MAX_NAMES) if len(k) <= _MAX_NAME]
+  close = difflib.get_close_matches(wanted, near, n=1, cutoff=0.6)
   return f' Did you mean {close[0]!r}?' if close else ''
 
 

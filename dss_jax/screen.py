@@ -19,9 +19,10 @@ from rich import box, panel, table
 from rich import text as rich_text
 
 from dss_jax import command_lines, mixtures, neutral
-from dss_jax.data import equations
+from dss_jax.data import equations, release
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import lengths
+from dss_jax.training_data import counting
 from t5x import trainer
 
 _EXAMPLES = 3
@@ -29,6 +30,13 @@ _METHOD_NAMES = {
   'dss': 'distilling step by step',
   'finetune': 'finetuning on labels',
   'single_task': 'rationale and label in one target',
+}
+# What the task of a student's labels may be called.
+_LABEL_ROLES = ('label', 'finetune', 'single')
+# What a score is called, by its name in the metrics.
+_SCORES = {
+  'accuracy': 'label accuracy',
+  'agreement': 'agreement with the teacher',
 }
 # Of the screen itself, beside those of an experiment.
 _OPTIONS = (
@@ -86,29 +94,32 @@ class Screen(trainer.BaseAction):
     self._console = neutral.console(
       soft_wrap=False, quiet=jax.process_index() != 0
     )
+    self._lengths = task_feature_lengths
+    self._counted = False
     self._open()
     if jax.process_index() == 0:
-      self._show_cuts(task_feature_lengths)
+      self._show_cuts()
 
   def run(
     self, train_state: Any, metrics_by_task: Mapping[str, Mapping[str, Any]]
   ) -> bool:
     """Shows the accuracies, and at the last step the whole screen."""
     step = int(train_state.step)
+    if jax.process_index() == 0:
+      self._keep_counts()
     metrics = {
       task: {k: _number(v) for k, v in values.items()}
       for task, values in metrics_by_task.items()
     }
     if step < self._total_steps:
-      parts = [
-        f'{_split(task)} {_with_interval(values)}'
-        for task, values in metrics.items()
-        if 'accuracy' in values
-      ]
-      if parts:
-        self._console.print(
-          f'step {step}: label accuracy  ' + ',  '.join(parts)
-        )
+      for name, title in _SCORES.items():
+        parts = [
+          f'{_split(task)} {_with_interval(values, name)}'
+          for task, values in metrics.items()
+          if name in values
+        ]
+        if parts:
+          self._console.print(f'step {step}: {title}  ' + ',  '.join(parts))
     elif jax.process_index() == 0:
       self._close(step, metrics)
     return False
@@ -131,9 +142,24 @@ class Screen(trainer.BaseAction):
       lines.append(f'The model starts from {self._initial}.')
     lines.append(self._steps())
     if experiment.place == 'sample':
-      lines.append('\nThe real run, on an accelerator:\n')
-      lines.append(self._real_run(), style='cyan')
+      self._append_real_run(lines)
     self._console.print(panel.Panel(lines, box=box.ROUNDED, expand=False))
+
+  def _append_real_run(self, lines: rich_text.Text) -> None:
+    """Adds the command of the run that the sample stands for, if there is."""
+    name, method = self._experiment.data_set, self._experiment.method
+    if name not in release.ROWS:
+      return
+    macros = {'DATA': 'release'}
+    if method != 'dss':
+      macros['METHOD'] = method
+    real = command_lines.train(
+      [f'gin/dss_{name}.gin', 'gin/sizes/base.gin'],
+      # The folder of this run has another model.
+      {**macros, 'MODEL_DIR': f'{self._model_dir.rstrip("/")}_base'},
+    )
+    lines.append('\nThe real run, on an accelerator:\n')
+    lines.append(command_lines.typed(real, '  '), style='cyan')
 
   def _steps(self) -> str:
     """What a step holds, and how often that is all of the data."""
@@ -156,47 +182,69 @@ class Screen(trainer.BaseAction):
       ' filled.'
     )
 
-  def _show_cuts(self, given: Mapping[str, int] | None) -> None:
-    if text := lengths.run_warning(self._experiment, given):
+  def _show_cuts(self) -> None:
+    self._cuts = lengths.run_cuts(self._experiment, self._lengths)
+    if text := lengths.warning(self._cuts, self._lengths or {}):
       self._console.print(rich_text.Text(text, style='yellow'), soft_wrap=True)
 
-  def _real_run(self) -> str:
-    data_set = self._experiment.data_set
-    return (
-      f'  python -m t5x.train --gin_file=gin/dss_{data_set}.gin \\\n'
-      '    --gin_file=gin/sizes/base.gin --gin.DATA="\'release\'"'
-    )
+  def _keep_counts(self) -> None:
+    """Writes what is trained on, once the folder is this run's."""
+    if not self._counted:
+      found = counting.count(
+        self._experiment,
+        self._cuts,
+        self._lengths,
+        self._step,
+        self._total_steps,
+      )
+      counting.write(self._model_dir, found)
+      self._counted = True
 
   def _close(
     self, step: int, metrics: Mapping[str, Mapping[str, float]]
   ) -> None:
-    scores = table.Table(
-      title=f'After {step} steps', box=box.SIMPLE_HEAD, title_justify='left'
-    )
-    for column in ('', 'label accuracy', '95% interval', 'examples'):
-      scores.add_column(column)
-    rationales = []
-    for task, values in metrics.items():
-      if 'accuracy' in values:
-        scores.add_row(
-          _split(task),
-          f'{_percent(values["accuracy"])}',
-          _interval(values),
-          str(len(self._results(task, step))),
-        )
-      elif 'bleu' in values:
-        rationales.append(
-          f'{_split(task)}: BLEU {values["bleu"]:.1f},'
-          f' ROUGE-L {values["rouge_l"]:.1f}'
-        )
-    self._console.print(scores)
+    self._show_scores(step, metrics)
+    rationales = [
+      f'{_split(task)}: BLEU {values["bleu"]:.1f},'
+      f' ROUGE-L {values["rouge_l"]:.1f}'
+      for task, values in metrics.items()
+      if 'bleu' in values and not _scores(values)
+    ]
     if rationales:
       self._console.print(
         "Rationales against the teacher's: " + '; '.join(rationales)
       )
       self._console.print()
-    self._show_examples(step)
+    self._show_examples(step, metrics)
     self._show_places()
+    self._show_next(metrics)
+
+  def _show_scores(
+    self, step: int, metrics: Mapping[str, Mapping[str, float]]
+  ) -> None:
+    """Prints accuracies; and agreements, which are said to be no accuracy."""
+    kinds = [n for n in _SCORES if any(n in m for m in metrics.values())]
+    scores = table.Table(
+      title=f'After {step} steps', box=box.SIMPLE_HEAD, title_justify='left'
+    )
+    title = _SCORES[kinds[0]] if len(kinds) == 1 else 'score'
+    for column in ('', title, '95% interval', 'examples'):
+      scores.add_column(column)
+    for task, values in metrics.items():
+      for name in _scores(values):
+        kind = '' if len(kinds) == 1 else f', {_SCORES[name]}'
+        scores.add_row(
+          f'{_split(task)}{kind}',
+          _percent(values[name]),
+          _interval(values, name),
+          str(len(self._results(task, step))),
+        )
+    self._console.print(scores)
+    if kinds == ['agreement']:
+      self._console.print(
+        'Agreement is with the labels of the teacher, which errs. A file with'
+        ' gold labels as TEST says how often the student is right.'
+      )
 
   def _results(self, task: str, step: int) -> list[Mapping[str, Any]]:
     path = os.path.join(
@@ -207,8 +255,13 @@ class Screen(trainer.BaseAction):
     with tf.io.gfile.GFile(path) as f:
       return [json.loads(line) for line in f]
 
-  def _show_examples(self, step: int) -> None:
-    labels = self._results(self._task('label', 'finetune', 'single'), step)
+  def _show_examples(
+    self, step: int, metrics: Mapping[str, Mapping[str, float]]
+  ) -> None:
+    task = self._task(*_LABEL_ROLES)
+    of_teacher = 'agreement' in metrics.get(task, {})
+    gold = 'the teacher' if of_teacher else 'right'
+    labels = self._results(task, step)
     rationales = self._results(self._task('rationale'), step)
     by_question = {_question(r): r for r in rationales}
     for i, row in enumerate(labels[:_EXAMPLES], start=1):
@@ -220,7 +273,7 @@ class Screen(trainer.BaseAction):
       )
       body.append('predicted label      ', style='dim')
       body.append(found, style='green' if right else 'red')
-      body.append('\n' if right else f'   (right: {expected})\n')
+      body.append('\n' if right else f'   ({gold}: {expected})\n')
       rationale = by_question.get(_question(row))
       if rationale is not None:
         body.append('generated rationale  ', style='dim')
@@ -251,23 +304,28 @@ class Screen(trainer.BaseAction):
       ('configuration', 'config.gin, model-info.txt'),
     ):
       self._console.print(f'{name:<14} {where}')
+    curves = command_lines.typed(
+      ['tensorboard', f'--logdir={self._model_dir}'], one_line=True
+    )
     self._console.print(
-      f'in             {self._model_dir}\n'
-      f'curves         tensorboard --logdir={self._model_dir}',
+      rich_text.Text(
+        f'in             {self._model_dir}\ncurves         {curves}'
+      ),
       soft_wrap=True,
     )
-    self._show_next()
 
-  def _show_next(self) -> None:
+  def _show_next(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
     """Prints the commands that a comparison of methods goes on with."""
     experiment = self._experiment
     other = 'dss' if experiment.method == 'finetune' else 'finetune'
-    command = command_lines.with_method(
-      sys.argv, other, f'{self._model_dir.rstrip("/")}_{other}'
-    )
+    folder = f'{self._model_dir.rstrip("/")}_{other}'
+    command = command_lines.with_method(sys.argv, other, folder, sys.orig_argv)
     if command is not None:
       self._console.print('\nNext, the comparison that the paper makes:')
       self._show_command(command)
+    if 'accuracy' not in metrics.get(self._task(*_LABEL_ROLES), {}):
+      # A study measures accuracy.
+      return
     self._console.print(
       '\nMethods, several seeds and parts of the rows, with a report:'
     )
@@ -295,17 +353,20 @@ def _percent(value: float) -> str:
   return f'{value:.1f}%'
 
 
-def _interval(values: Mapping[str, float]) -> str:
-  if 'accuracy_low' not in values:
+def _scores(values: Mapping[str, float]) -> list[str]:
+  return [name for name in _SCORES if name in values]
+
+
+def _interval(values: Mapping[str, float], name: str) -> str:
+  if f'{name}_low' not in values:
     return ''
-  return (
-    f'{_percent(values["accuracy_low"])} to {_percent(values["accuracy_high"])}'
-  )
+  low, high = values[f'{name}_low'], values[f'{name}_high']
+  return f'{_percent(low)} to {_percent(high)}'
 
 
-def _with_interval(values: Mapping[str, float]) -> str:
-  interval = _interval(values)
-  return _percent(values['accuracy']) + (f' ({interval})' if interval else '')
+def _with_interval(values: Mapping[str, float], name: str) -> str:
+  interval = _interval(values, name)
+  return _percent(values[name]) + (f' ({interval})' if interval else '')
 
 
 def _question(row: Mapping[str, Any]) -> str:

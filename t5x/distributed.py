@@ -18,6 +18,8 @@ import importlib.util
 import os
 import pathlib
 import platform
+import re
+import signal
 import sys
 import threading
 import time
@@ -45,6 +47,15 @@ _GRACE_SECONDS = 30
 # How long the first process outlives its failure: it hosts the coordination
 # service, which the others need to report theirs.
 _LINGER_SECONDS = 3
+# Of a process that ends since another one is lost: as a shell shows JAX's own
+# end (an abort), where that comes first.
+LOST_EXIT_CODE = 134
+# How collectives and the coordination service say that another process left.
+_LOST = re.compile(
+  r'Gloo [\w-]+ failed|ncclRemoteError|remote process exited'
+  r'|coordination.?service|(Barrier|heartbeat) timed out',
+  re.IGNORECASE,
+)
 
 # Packages that decide about results.
 _PACKAGES = (
@@ -196,28 +207,60 @@ def failures_end_all() -> Iterator[None]:
   try:
     yield
   except BaseException as error:
-    if isinstance(error, SystemExit):
-      exit_code = error.code
-      code = exit_code if isinstance(exit_code, int) else int(bool(exit_code))
-    else:
-      code = 1
-    failures = (1, errors.UserError.exit_code)
-    if not jax.distributed.is_initialized() or code not in failures:
+    code, said = _failure(error)
+    if not jax.distributed.is_initialized() or code is None:
       raise
-    if not isinstance(error, SystemExit):
+    if code == 1 and not isinstance(error, SystemExit):
       traceback.print_exception(error)
     # Not jax.process_index, which may wait until all have found each other.
     state = jax_distributed.global_state
-    print(
-      f'Process {state.process_id} of {state.num_processes} failed; the'
-      f' others end too, within {HEARTBEAT_SECONDS} seconds or so.',
-      file=sys.stderr,
+    neutral.say(
+      f'Process {state.process_id} of {state.num_processes} {said}', err=True
     )
     sys.stdout.flush()
     sys.stderr.flush()
     if state.process_id == 0:
       time.sleep(_LINGER_SECONDS)
     os._exit(code)
+
+
+def _failure(error: BaseException) -> tuple[int | None, str]:
+  """Returns the exit code for what ends this process, and what to say of it.
+
+  The code is None if all processes end together.
+  """
+  others = f'the others end too, within {HEARTBEAT_SECONDS} seconds or so.'
+  if isinstance(error, KeyboardInterrupt):
+    return 128 + signal.SIGINT, f'was interrupted; {others}'
+  if isinstance(error, SystemExit):
+    exit_code = error.code
+    code = exit_code if isinstance(exit_code, int) else int(bool(exit_code))
+    failed = code in (1, errors.UserError.exit_code)
+    return (code if failed else None), f'failed; {others}'
+  lost = _lost_connection(error)
+  if lost is None:
+    return 1, f'failed; {others}'
+  return LOST_EXIT_CODE, (
+    f'has lost its connection to another one ({lost}). That one was lost, or it'
+    ' failed and says why in its own output. This one ends too. Start all of'
+    ' them again with the same commands: they go on from the last complete'
+    ' checkpoint.'
+  )
+
+
+def _lost_connection(error: BaseException) -> str | None:
+  """Returns what broke, if an exception began with the loss of a process.
+
+  One that was raised while another exception ended this process is of its
+  doing: its own failure is what counts.
+  """
+  seen: list[BaseException] = []
+  first: BaseException | None = error
+  while first is not None and first not in seen:
+    seen.append(first)
+    first = first.__cause__ or first.__context__
+  text = str(seen[-1])
+  return text.splitlines()[0] if _LOST.search(text) else None
 
 
 def sync_global_devices(name: str) -> None:

@@ -115,6 +115,8 @@ def evaluate(
         output_dir, summarize_config_fn, name='EVAL_OUTPUT_DIR'
       )
     )
+    stack.enter_context(data.naming_damage_in_errors([dataset_cfg]))
+    data.check_files([dataset_cfg])
     # Data to measure the loss on, and to predict.
     loss_data: Mapping[str, tf.data.Dataset] = {}
     if training_evaluator_cls is not None:

@@ -1,14 +1,10 @@
 """Gin files and flags: parsed and checked, and the programs they configure."""
 
 import contextlib
-import glob
-import importlib.metadata
-import importlib.util
 import inspect
 import logging as std_logging
-import os
-import pathlib
 import re
+import signal
 import sys
 import tokenize
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -21,7 +17,6 @@ import gin
 from gin import config_parser
 from t5x import errors, files, neutral
 
-_SEARCH_PATH_GROUP = 't5x.gin_search_paths'
 # What Python says of a call that lacks arguments, and gin of a name that a
 # module which a gin file imports does not have.
 _MISSING = re.compile(r'missing \d+ required [\w-]+ arguments?: ([^\n]*)')
@@ -39,21 +34,6 @@ _NOT_STRINGS = {
 }  # fmt: skip
 # What gin appends to an exception for each configurable that it came through.
 _GIN_TRAIL = re.compile(r'\n+\s*In call to configurable.*', re.DOTALL)
-
-
-def search_paths() -> list[str]:
-  """Returns the folders against which gin files are looked up.
-
-  First the folder that holds the package, so that `t5x/configs/…` is found
-  from anywhere; then the folder of every installed package that asks for it by
-  an entry point of the group `t5x.gin_search_paths`.
-  """
-  folders = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-  for entry in importlib.metadata.entry_points(group=_SEARCH_PATH_GROUP):
-    spec = importlib.util.find_spec(entry.value)
-    if spec is not None and spec.submodule_search_locations:
-      folders.extend(spec.submodule_search_locations)
-  return list(dict.fromkeys(folders))
 
 
 def rewrite_gin_args(args: Sequence[str]) -> list[str]:
@@ -106,10 +86,10 @@ def parse_gin_flags(
     errors.UserError: for an absent file, a line that gin can't parse, or a
       macro on the command line that no file knows.
   """
-  folders = [*gin_search_paths, *search_paths()]
+  folders = [*gin_search_paths, *files.gin_files.search_paths()]
   for path in folders:
     gin.add_config_file_search_path(path)
-  check_files(gin_files, gin_search_paths)
+  files.gin_files.check(gin_files, gin_search_paths)
   with _as_user_errors(), _without_search_log():
     gin.parse_config_files_and_bindings(
       gin_files, [], skip_unknown=skip_unknown, finalize_config=False
@@ -335,69 +315,6 @@ def _close_parameter(message: str) -> str:
   )
 
 
-def check_files(paths: Sequence[str], before: Sequence[str]) -> None:
-  """Raises UserError unless gin files, and what they include, exist.
-
-  Args:
-    paths: of the files.
-    before: folders to look in after the working folder, before the usual ones.
-  """
-  folders = list(dict.fromkeys([os.getcwd(), *before, *search_paths()]))
-  for path in paths:
-    _check_file(path, folders)
-
-
-def _check_file(
-  path: str, folders: Sequence[str], within: tuple[str, ...] = ()
-) -> None:
-  """Raises UserError unless a gin file, and what it includes, exists."""
-  if files.is_remote(path):
-    return  # A file system that is registered with gin.
-  if path in within:
-    raise errors.UserError(f'{path}: this gin file includes itself.')
-  paths = (pathlib.Path(folder, path) for folder in folders)
-  file = next((p for p in paths if p.is_file()), None)
-  if file is not None:
-    text = file.read_text(encoding='utf-8')
-    for included in re.findall(r"""^include\s+['"](.+?)['"]""", text, re.M):
-      _check_file(included, folders, (*within, path))
-  elif not _is_resource(path):
-    raise errors.UserError(
-      f'Gin file not found: {path}.'
-      f'{errors.did_you_mean(path, _gin_files_near(path, folders))} Looked in'
-      f' {", ".join(folders)}.'
-    )
-
-
-def _is_resource(path: str) -> bool:
-  """Whether gin finds a file within an installed package."""
-  package, name = os.path.split(path)
-  try:
-    spec = importlib.util.find_spec(package.replace(os.sep, '.'))
-  except (ImportError, ValueError):
-    return False
-  if spec is None or spec.origin is None:
-    return False
-  return pathlib.Path(spec.origin).with_name(name).is_file()
-
-
-def _gin_files_near(path: str, folders: Sequence[str]) -> list[str]:
-  """Returns gin files in the folder of `path`, or below its first folder."""
-  if os.path.isabs(path):
-    return sorted(glob.glob(os.path.join(os.path.dirname(path), '*.gin')))
-  patterns = [os.path.join(os.path.dirname(path), '*.gin')]
-  if os.sep in path:
-    patterns.append(os.path.join(path.split(os.sep)[0], '**', '*.gin'))
-  return sorted(
-    {
-      match
-      for folder in folders
-      for pattern in patterns
-      for match in glob.iglob(pattern, root_dir=folder, recursive=True)
-    }
-  )
-
-
 def bindings() -> dict[str, str]:
   """Returns the bindings and macros in force, as gin files have them.
 
@@ -452,7 +369,15 @@ def run(main: Callable[[list[str]], Any]) -> None:
 
   with user_errors_end_the_process():
     args = rewrite_gin_args(sys.argv)
-  app.run(guarded, argv=args, flags_parser=_parse_flags)
+  try:
+    app.run(guarded, argv=args, flags_parser=_parse_flags)
+  except KeyboardInterrupt:
+    # During training it is a run's own business; see `t5x.run.preemption`.
+    neutral.say(
+      '\nSIGINT: ended. What is complete stays; the same command goes on.',
+      err=True,
+    )
+    sys.exit(128 + signal.SIGINT)
 
 
 def _parse_flags(args: list[str]) -> list[str]:
@@ -487,12 +412,14 @@ def user_errors_end_the_process() -> Iterator[None]:
     yield
   except Exception as e:
     code = getattr(e, 'exit_code', None)
-    missing = _about_missing_arguments(e)
-    if missing or str(e).startswith('Required bindings for'):
+    said: object = _about_missing_arguments(e)
+    if code is None and not said:
+      said = errors.memory_error(e)
+    if said or str(e).startswith('Required bindings for'):
       code = errors.UserError.exit_code
     if code is None:
       raise
     logging.debug('A user error, raised here:', exc_info=True)
-    shown = neutral.message(missing or _GIN_TRAIL.sub('', str(e)))
+    shown = neutral.message(said or _GIN_TRAIL.sub('', str(e)))
     neutral.say(f'\nerror: {shown}', err=True)
     sys.exit(code)

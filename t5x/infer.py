@@ -131,6 +131,7 @@ def infer(
   if verify_matching_vocabs_fn is not None:
     verify_matching_vocabs_fn(dataset_cfg, model)
   data.check_split(dataset_cfg)
+  data.check_files([dataset_cfg])
 
   # The tasks, with the files that their rows go to.
   suffix = f'{file_extension}-{shard_id:05}-of-{num_shards:05}'
@@ -147,11 +148,14 @@ def infer(
   ]
 
   # Shards of one task may be inferred on side by side, each by one writer.
-  with commands.writing_folder(
-    output_dir,
-    summarize_config_fn,
-    f'writer-{suffix}.json',
-    name='INFER_OUTPUT_DIR',
+  with (
+    commands.writing_folder(
+      output_dir,
+      summarize_config_fn,
+      f'writer-{suffix}.json',
+      name='INFER_OUTPUT_DIR',
+    ),
+    data.naming_damage_in_errors([dataset_cfg]),
   ):
     # The checkpoint.
     _, features = tasks[0].rows.element_spec

@@ -51,7 +51,7 @@ from t5x import (
 from t5x import train_state as train_state_lib
 from t5x import trainer as trainer_lib
 from t5x.cli import commands, stages
-from t5x.run import identity, loop, model_info, preemption
+from t5x.run import identity, loop, model_info, preemption, provenance
 from t5x.run import progress as progress_lib
 
 run_actions = loop.run_actions
@@ -228,6 +228,8 @@ def train(
       'experiment', json.dumps(described, indent=2, sort_keys=True)
     )
     identity.check(model_dir, described, checkpoint_cfg.accept_other_run)
+    if jax.process_index() == 0:
+      provenance.record(model_dir, jax.devices(), distributed.versions())
     model_info.log_model_info(
       os.path.join(model_dir, 'model-info.txt'), shapes, partitioner
     )

@@ -25,6 +25,16 @@ _LONG = (
 )
 
 
+def pytest_configure(config):
+  """Compiles the default suite's programs, which run for milliseconds, faster.
+
+  The slow tests, the commands as processes (test_commands.py) and the paper's
+  step (test_hf_parity.py) have them optimised, as users do.
+  """
+  if config.getoption('markexpr') == 'not slow':
+    os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', 'true')
+
+
 def pytest_collection_modifyitems(items):
   """Sorts the files; tests of one stay in their order."""
   items.sort(key=lambda item: not item.path.as_posix().endswith(_LONG))

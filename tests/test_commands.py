@@ -33,7 +33,8 @@ def environment(tmp_path_factory):
   """One device, and one place for prepared data and compiled code."""
   folder = tmp_path_factory.mktemp('shared')
   environment = dict(os.environ)
-  environment.pop('XLA_FLAGS', None)
+  for name in ('XLA_FLAGS', 'JAX_DISABLE_MOST_OPTIMIZATIONS'):
+    environment.pop(name, None)
   environment.update(
     JAX_PLATFORMS='cpu',
     JAX_COMPILATION_CACHE_DIR=str(folder / 'compiled'),

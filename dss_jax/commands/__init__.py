@@ -4,11 +4,9 @@
   inspection         what training would see of it
   inspection_screen  that, on a terminal
   unknown_text       what the vocabulary does not know of it
-  export             `dss export`: a student for Hugging Face transformers
-  hf_tokenizer       its tokenizer.json
 
-`dss extract` and `dss plan` have packages of their own. Importing the package
-loads none of them.
+`dss export`, `dss extract` and others have packages of their own. Importing the
+package loads none of them.
 """
 
-__all__ = ('data', 'export', 'inspection', 'unknown_text')
+__all__ = ('data', 'inspection', 'unknown_text')

@@ -120,7 +120,7 @@ def read(experiment: experiment_lib.Experiment) -> records.Release:
   """
   rows = experiment.rows
   if isinstance(rows, own_rows.OwnData):
-    return own_rows.read(rows, experiment.needs)
+    return own_rows.read(rows, experiment.needs, graded=experiment.graded)
   location = tfds_builders.sample_location() if rows == 'sample' else rows
   return records.read(experiment.data_set, location, experiment.used_teacher)
 

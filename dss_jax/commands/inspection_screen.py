@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import rich.console
 from rich import box, table, text
 
-from dss_jax import neutral
+from dss_jax import command_lines, neutral
 from dss_jax.commands import inspection, unknown_text
 from dss_jax.data import own_rows, places, records
 from dss_jax.pipeline import experiment as experiment_lib
@@ -151,10 +151,8 @@ def _show_shapes(
   console.print(result)
   length, targets = best.row_shape
   shape = {'inputs': length, 'targets': targets}
-  console.print(
-    text.Text(f'To train on them: --gin.TASK_FEATURE_LENGTHS="{shape}"'),
-    soft_wrap=True,
-  )
+  option = command_lines.macro('TASK_FEATURE_LENGTHS', shape)
+  console.print(text.Text(f'To train on them: {option}'), soft_wrap=True)
 
 
 def _labels(found: inspection.Findings) -> table.Table:

@@ -10,6 +10,9 @@ from dss_jax.data import row_files
 
 COLUMNS = ('input', 'label', 'rationale', 'teacher_label', 'id')
 _SPLITS = ('train', 'validation', 'test')
+# Each class is scored by itself, and a label is some words.
+MOST_CLASSES = 10_000
+_MAX_CLASS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +24,7 @@ class OwnData:
       folder of such files or a glob, which are read as one table.
     validation: likewise for other rows, or the fraction of the train rows'
       inputs to set apart, in (0, 1).
-    test: likewise.
+    test: likewise; a file of test rows needs input and label alone.
     columns: maps names in `COLUMNS` to the file's; other names are the same.
       `rationale` may be mapped to several columns.
     by_value: whether labels are equations, scored by their value.
@@ -29,6 +32,8 @@ class OwnData:
       is a class if their texts are equal, or are numbers of one value, or both
       true or both false in any case; it is then the class's text.
     seed: of setting rows apart.
+    test_columns: as `columns`, for the test file; None where they have the same
+      names.
   """
 
   train: str
@@ -38,6 +43,7 @@ class OwnData:
   by_value: bool = False
   classes: Sequence[Any] | None = None
   seed: int = 0
+  test_columns: Any = None
 
   def __post_init__(self):
     """Checks the options.
@@ -45,6 +51,8 @@ class OwnData:
     Raises:
       DataError: one is out of its range.
     """
+    # As tuples, so that this is hashable.
+    set_field = object.__setattr__
     parts = 0.0
     for name in ('validation', 'test'):
       value = getattr(self, name)
@@ -61,10 +69,15 @@ class OwnData:
         f'VALIDATION and TEST set {parts:g} of the rows apart, which leaves'
         ' none to train on: expected less than 1 together.'
       )
-    # As tuples, so that this is hashable.
-    set_field = object.__setattr__
     set_field(self, 'train', str(self.train))
-    set_field(self, 'columns', _pairs(self.columns))
+    set_field(self, 'columns', _pairs('COLUMNS', self.columns))
+    if self.test_columns is not None:
+      if not isinstance(self.test, str):
+        raise errors.DataError(
+          'TEST_COLUMNS: expected TEST to be a file, the one that has them.'
+        )
+      test_columns = _pairs('TEST_COLUMNS', self.test_columns)
+      set_field(self, 'test_columns', test_columns)
     if self.classes is not None:
       set_field(self, 'classes', _classes(self.classes))
 
@@ -72,6 +85,22 @@ class OwnData:
     """Returns the locations of files by split."""
     values = {split: getattr(self, split) for split in _SPLITS}
     return {split: v for split, v in values.items() if isinstance(v, str)}
+
+  def of_split(self, split: str) -> 'OwnData':
+    """Returns how the rows of a split are read, as rows to train on.
+
+    Args:
+      split: one of `paths`.
+    """
+    columns = self.columns
+    if split == 'test' and self.test_columns is not None:
+      columns = self.test_columns
+    return OwnData(
+      self.paths()[split],
+      columns=columns,
+      by_value=self.by_value,
+      classes=self.classes,
+    )
 
   def file_columns(self, name: str) -> tuple[str, ...]:
     """Returns the file's names of a column; only rationale has several."""
@@ -82,20 +111,20 @@ def _is_number(value: Any) -> bool:
   return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _pairs(columns: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _pairs(macro: str, columns: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
   """Checks a mapping of columns and returns it as pairs."""
   result = []
   given = columns.items() if isinstance(columns, Mapping) else columns or ()
   for name, mapped in given:
     if name not in COLUMNS:
       raise errors.DataError(
-        f'COLUMNS maps {name!r}: expected one of {", ".join(COLUMNS)}.'
+        f'{macro} maps {name!r}: expected one of {", ".join(COLUMNS)}.'
         f'{errors.did_you_mean(name, COLUMNS)}'
       )
     names = (mapped,) if isinstance(mapped, str) else tuple(mapped)
     if not names or (len(names) > 1 and name != 'rationale'):
       raise errors.DataError(
-        f'COLUMNS maps {name!r} to {mapped!r}: expected the name of a column'
+        f'{macro} maps {name!r} to {mapped!r}: expected the name of a column'
         ' (several for rationale only).'
       )
     result.append((name, names))
@@ -106,7 +135,13 @@ def _classes(given: Any) -> tuple[str, ...]:
   """Checks a list of classes and returns their texts."""
   if isinstance(given, str) or not isinstance(given, Sequence):
     raise errors.DataError(
-      f"CLASSES is {given!r}: expected a list of labels, such as ['yes', 'no']."
+      f'CLASSES is {given!r:.60}: expected a list of labels, such as'
+      " ['yes', 'no']."
+    )
+  if len(given) > MOST_CLASSES:
+    raise errors.DataError(
+      f'CLASSES has {len(given):,} labels: expected at most {MOST_CLASSES:,},'
+      ' each of which is scored. Where labels are free text, leave CLASSES out.'
     )
   result: dict[str, Any] = {}
   texts = []
@@ -119,12 +154,18 @@ def _classes(given: Any) -> tuple[str, ...]:
     text = text.strip()
     if not text:
       raise errors.DataError(
-        f'CLASSES has {label!r}: expected a text, a number, True or False.'
+        f'CLASSES has {label!r:.60}: expected a text, a number, True or False.'
+      )
+    if len(text) > _MAX_CLASS:
+      raise errors.DataError(
+        f'CLASSES has a label of {len(text):,} characters, {text!r:.60}:'
+        f' expected at most {_MAX_CLASS:,}. Shorten it.'
       )
     key = row_files.label_key(text)
     if key in result:
       raise errors.DataError(
-        f'CLASSES has {result[key]!r} and {label!r}: expected each class once.'
+        f'CLASSES has {result[key]!r:.60} and {label!r:.60}: expected each'
+        ' class once.'
         ' Numbers of one value are the same class.'
       )
     result[key] = label

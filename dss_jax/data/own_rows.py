@@ -115,40 +115,61 @@ def _same(
 
 
 def _check_needs(
-  own: OwnData, tables: Mapping[str, own_tables.Table], rows: Mapping[str, Any],
+  own: OwnData,
+  tables: Mapping[str, own_tables.Table],
+  rows: Mapping[str, Sequence[records.Record]],
   needs: tuple[str, ...],
-) -> None:  # fmt: skip
+  graded: tuple[str, ...],
+) -> None:
   """Raises a DataError if a split lacks what its use needs."""
+  filled = {split: _filled(found) for split, found in rows.items()}
   for split, found in rows.items():
-    # Evaluation is against gold labels, whatever is trained on.
-    for name in needs if split == 'train' else ('label',) * bool(needs):
-      if not any(getattr(row, name) for row in found):
-        columns = tables.get(split, tables['train']).columns.names
-        column = own.file_columns(name)
-        location = own.paths().get(split, own.train)
-        near = errors.did_you_mean(column[0], columns)
-        fix = (
-          'choose a METHOD and LABELS that need none'
-          if split == 'train'
-          else f'give {split.upper()} rows that have one'
-        )
-        raise errors.DataError(
-          f'{location}: expected {split} rows with a {" or ".join(column)},'
-          f' found none among {len(found)}; the columns are'
-          f' {", ".join(list(columns)[:20])}.{near} Add the column'
-          f' {column[0]!r}, say with COLUMNS what it is called, or {fix}.'
-        )
+    if split == 'train':
+      lacking = [name for name in needs if name not in filled[split]]
+    else:
+      lacking = list(graded[:1]) * filled[split].isdisjoint(graded)
+    if not needs or not lacking:
+      continue
+    there = split if split in tables else 'train'
+    columns = tables[there].columns.names
+    reading = own.of_split(there)
+    column = reading.file_columns(lacking[0])
+    near = errors.did_you_mean(column[0], columns)
+    fix = f'give {split.upper()} rows that have one'
+    if lacking[0] == 'label' and 'teacher_label' in filled[split]:
+      given = reading.file_columns('teacher_label')[0]
+      fix = f"train on {given!r}, the teacher's: LABELS = 'teacher'"
+    elif split == 'train':
+      fix = 'choose a METHOD and LABELS that need none'
+    raise errors.DataError(
+      f'{reading.train}: expected {split} rows with a {" or ".join(column)},'
+      f' found none among {len(found)}; the columns are'
+      f' {", ".join(list(columns)[:20])}.{near} Add the column'
+      f' {column[0]!r}, say with COLUMNS what it is called, or {fix}.'
+    )
+
+
+def _filled(rows: Sequence[records.Record]) -> frozenset[str]:
+  """Returns the columns that at least one row fills."""
+  return frozenset(
+    name for name in COLUMNS if any(getattr(row, name) for row in rows)
+  )
 
 
 def read(
-  own: OwnData, needs: tuple[str, ...] = (), stream: IO[str] | None = None
+  own: OwnData,
+  needs: tuple[str, ...] = (),
+  stream: IO[str] | None = None,
+  graded: tuple[str, ...] = ('label',),
 ) -> records.Release:
   """Reads the user's rows.
 
   Args:
     own: their files.
-    needs: columns that at least one train row must fill.
+    needs: columns that at least one train row must fill; none are checked if
+      there are none.
     stream: where to say how far it is; None for standard error.
+    graded: columns of which each other split must fill one, likewise.
 
   Returns:
     Records, reports and places by split. A record's rationale holds all those
@@ -159,8 +180,14 @@ def read(
       what was expected, what was found, and the fix.
   """
   _check_apart(own)
+  before = state(own)
   tables = {
-    split: own_tables.read(own, path, stream)
+    split: own_tables.read(
+      own.of_split(split),
+      path,
+      stream,
+      ('input', 'label') if split != 'train' else COLUMNS,
+    )
     for split, path in own.paths().items()
   }
   indices = _set_apart(own, tables['train'].rows)
@@ -173,7 +200,10 @@ def read(
     else:
       rows[split] = tuple(tables[split].rows)
       where[split] = tables[split].places
-  _check_needs(own, tables, rows, needs)
+  _check_needs(own, tables, rows, needs, graded)
+  _FILLED[own, before] = {
+    split: _filled(found) for split, found in rows.items()
+  }
   reports = {split: _report(own, found) for split, found in rows.items()}
   return records.Release(rows, reports, where)
 
@@ -195,20 +225,44 @@ def _numbered(
 _CHECKED: set[tuple[Any, ...]] = set()
 
 
-def check(own: OwnData, needs: tuple[str, ...] = ()) -> None:
+# Columns that some row fills, by split.
+_FILLED: dict[tuple[Any, ...], dict[str, frozenset[str]]] = {}
+
+
+def check(
+  own: OwnData,
+  needs: tuple[str, ...] = (),
+  graded: tuple[str, ...] = ('label',),
+) -> None:
   """Reads the user's rows if they were not read since they changed.
 
   Args:
-    own: this and `needs` are as in `read`.
+    own: this and the others are as in `read`.
     needs: likewise.
+    graded: likewise.
 
   Raises:
     DataError: likewise.
   """
-  key = (own, needs, state(own))
+  key = (own, needs, graded, state(own))
   if key not in _CHECKED:
-    read(own, needs)
+    read(own, needs, graded=graded)
     _CHECKED.add(key)
+
+
+def filled(own: OwnData) -> Mapping[str, frozenset[str]]:
+  """Returns the names in `COLUMNS` that some row of a split fills, by split.
+
+  Args:
+    own: as in `read`; it is read if it was not since it changed.
+
+  Raises:
+    DataError: likewise.
+  """
+  key = (own, state(own))
+  if key not in _FILLED:
+    read(own)
+  return _FILLED[key]
 
 
 def read_one(path: str, columns: Any = None) -> tuple[records.Record, ...]:
@@ -229,7 +283,8 @@ def _report(own: OwnData, rows: tuple[records.Record, ...]) -> records.Report:
   labels = (row.teacher_label for row in rows if row.teacher_label)
   outside = 0
   if own.classes:
-    outside = sum(label not in own.classes for label in labels)
+    classes = frozenset(own.classes)
+    outside = sum(label not in classes for label in labels)
   elif own.by_value:
     outside = sum(equations.evaluate(label) is None for label in labels)
   return records.report_on(rows, own.by_value, outside)
@@ -270,7 +325,9 @@ def fingerprint(own: OwnData) -> str:
   digest = hashlib.sha256()
   parts = (own.validation, own.test)
   fractions = [None if isinstance(part, str) else part for part in parts]
-  options = (own.columns, own.by_value, own.classes, own.seed, fractions)
+  options = [own.columns, own.by_value, own.classes, own.seed, fractions]
+  if own.test_columns is not None:
+    options.append(own.test_columns)
   digest.update(repr((_READING, *options)).encode())
   for split, file in _files(own):
     packed = '.gz' * file.packed

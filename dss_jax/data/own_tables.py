@@ -3,10 +3,10 @@
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import IO, Any
 
-from dss_jax import errors
+from dss_jax import errors, neutral
 from dss_jax.data import equations, own_options, places, records, row_files
 from dss_jax.data import progress as progress_lib
 
@@ -44,14 +44,16 @@ class _Reader:
     columns: row_files.Columns,
     names: Sequence[str],
     none_is_text: bool,
+    needed: Sequence[str] = own_options.COLUMNS,
   ):
     self._own = own
-    self._names = names
+    self._needed = [n for n in ('input', *dict(own.columns)) if n in needed]
     self._none_is_text = none_is_text
     self._mapped = {name: own.file_columns(name) for name in names}
     self._columns = columns
     self._shared: dict[str, str] = {}
     self._class_of: dict[str, str] = {}
+    self._classes = frozenset(own.classes or ())
     for label in own.classes or ():
       self._class_of[row_files.label_key(label)] = label
     self.wanted = tuple(
@@ -60,7 +62,7 @@ class _Reader:
 
   def missing(self, place: str) -> errors.DataError | None:
     """Returns the error about the first needed column that is not there."""
-    for name in dict.fromkeys(('input', *dict(self._own.columns))):
+    for name in dict.fromkeys(self._needed):
       for column in self._mapped.get(name, ()):
         if column not in self._columns.names:
           return self._columns.missing(place, name, column)
@@ -85,14 +87,14 @@ class _Reader:
         texts[name] = _text(place, column, row.get(column))
     if 'rationale' in self._mapped:
       texts['rationale'] = self._rationales(place, row)
-    _check(self._own, place, texts)
+    _check(self._own, self._classes, place, texts)
     texts['id'] = texts['id'] or f'{stem}-{index}'
     return records.Record(index=index, **texts)
 
   def _label(self, place: str, column: str, value: Any) -> str:
     """Returns a label, as its class's text where there are classes."""
     text = value.strip() if isinstance(value, str) else ''
-    if text and text in (self._own.classes or ()):
+    if text in self._classes:
       return self._shared.setdefault(text, text)
     text = _text(place, column, value)
     if text == _NONE and not self._none_is_text:
@@ -137,7 +139,10 @@ class _NoInput(errors.DataError):
 
 
 def _check(
-  own: own_options.OwnData, place: str, texts: Mapping[str, str]
+  own: own_options.OwnData,
+  classes: Set[str],
+  place: str,
+  texts: Mapping[str, str],
 ) -> None:
   """Raises a DataError unless a row can be used."""
   label = texts['label']
@@ -146,17 +151,17 @@ def _check(
       f'{place}: expected a text in {own.file_columns("input")[0]!r}, found'
       ' none. Write one or remove the row.'
     )
-  if own.classes and label and label not in own.classes:
+  if own.classes and label and label not in classes:
     raise errors.DataError(
       f'{place}: expected {own.file_columns("label")[0]!r} to be one of'
-      f' {", ".join(own.classes)}, found {label!r}.'
+      f' {neutral.names(own.classes)}, found {label!r:.120}.'
       f'{errors.did_you_mean(label, own.classes)} Correct the label or CLASSES.'
     )
   if own.by_value and label and equations.evaluate(label) is None:
     raise errors.DataError(
       f'{place}: expected {own.file_columns("label")[0]!r} to be an equation'
-      f" with a value, such as '( 3.0 + 9.0 )', found {label!r}. Correct the"
-      ' label.'
+      f" with a value, such as '( 3.0 + 9.0 )', found {label!r:.120}."
+      ' Correct the label.'
     )
 
 
@@ -167,6 +172,7 @@ def records_of(
   progress: progress_lib.Progress,
   names: Sequence[str] = own_options.COLUMNS,
   none_is_text: bool = False,
+  needed: Sequence[str] = own_options.COLUMNS,
 ) -> Iterator[tuple[row_files.File, int, records.Record]]:
   """Yields (file, line or row, record) of all rows of a location.
 
@@ -179,12 +185,14 @@ def records_of(
     progress: told how far it is.
     names: of the columns to read, in `COLUMNS`; the others are blank.
     none_is_text: whether a label 'None' is taken as it is, not refused.
+    needed: those of `names` that must be there if they are mapped; the input
+      must be in any case.
 
   Raises:
     DataError: a file is missing or malformed, or there are no rows.
   """
   files = row_files.find(location)
-  reader = _Reader(own, columns, names, none_is_text)
+  reader = _Reader(own, columns, names, none_is_text, needed)
   count, first = 0, ''
   for file in files:
     begin = count
@@ -237,7 +245,10 @@ def _of_file(
 
 
 def read(
-  own: own_options.OwnData, location: str, stream: IO[str] | None = None
+  own: own_options.OwnData,
+  location: str,
+  stream: IO[str] | None = None,
+  needed: Sequence[str] = own_options.COLUMNS,
 ) -> Table:
   """Reads all rows of a location.
 
@@ -245,6 +256,7 @@ def read(
     own: how to read them.
     location: a file, folder or glob.
     stream: where to say how far it is; None for standard error.
+    needed: as in `records_of`.
 
   Raises:
     DataError: a file is missing or malformed, or there are no rows.
@@ -253,7 +265,7 @@ def read(
   progress = progress_lib.Progress(f'Reading {location}', total, stream)
   table = Table([], places.Places(), row_files.Columns())
   for file, number, record in records_of(
-    own, location, table.columns, progress
+    own, location, table.columns, progress, needed=needed
   ):
     table.rows.append(record)
     table.places.add(file.place, file.word, number)

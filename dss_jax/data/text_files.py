@@ -1,9 +1,16 @@
-"""Readers of text and JSON whose errors name the file and line."""
+"""Readers of text, JSON and YAML whose errors name the file and line."""
 
 import json
 from typing import Any
 
-from dss_jax import errors
+from etils import epath
+
+from dss_jax import errors, neutral
+
+# Bytes of a YAML file. Its reader takes some seconds for them.
+MAX_YAML = 2**18
+# Characters of a number in YAML, which may otherwise have a million digits.
+_MAX_DIGITS = 40
 
 
 def decode(data: bytes, place: str, first_line: int = 1) -> str:
@@ -138,3 +145,69 @@ def check_object(row: Any, place: str, number: int) -> dict[str, Any]:
       ' twice. Remove one of them, or give it another name.'
     )
   return row
+
+
+def read_yaml(path: str, what: str, as_texts: bool = False) -> Any:
+  """Returns the value of a YAML file, in memory in proportion to the file.
+
+  Args:
+    path: of the file, local or remote.
+    what: the file is, such as 'a study file'.
+    as_texts: whether every scalar is a text: yes is no truth value then.
+
+  Raises:
+    DataError: it cannot be read, is too long, no YAML, or has an alias, a few
+      of which stand for a text of any size.
+  """
+  import yaml
+
+  try:
+    with epath.Path(path).expanduser().open('rb') as file:
+      content = file.read(MAX_YAML + 1)
+  except OSError as error:
+    raise errors.DataError(
+      f'{path}: expected {what}, which can be read; {error}. Correct the path.'
+    ) from error
+  if len(content) > MAX_YAML:
+    raise errors.DataError(
+      f'{path}: expected {what} of at most {MAX_YAML >> 10} KiB, found a longer'
+      ' one. Correct the path, or shorten the file.'
+    )
+  text = decode(content, path)
+  try:
+    return yaml.load(text, Loader=_loader(path, what, as_texts))
+  except (yaml.YAMLError, RecursionError, ValueError) as error:
+    reason = neutral.line(error)
+    raise errors.DataError(
+      f'{path}: expected YAML or JSON, found: {reason}. Correct the file.'
+    ) from error
+
+
+def _loader(path: str, what: str, as_texts: bool) -> type:
+  """Returns the class that makes values of a file's YAML."""
+  import yaml
+
+  base: Any = yaml.BaseLoader if as_texts else yaml.SafeLoader
+
+  class Loader(base):
+    """A loader that takes neither aliases nor numbers without end."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+      if self.check_event(yaml.AliasEvent):
+        event = self.peek_event()
+        raise errors.DataError(
+          f'{path}, line {event.start_mark.line + 1}: expected no aliases in'
+          f' {what}, found *{neutral.line(event.anchor, 40)}. Write the text'
+          ' out.'
+        )
+      return super().compose_node(parent, index)
+
+    def construct_scalar(self, node: Any) -> Any:
+      kind = node.tag.rpartition(':')[2]
+      if kind in ('int', 'float') and len(node.value) > _MAX_DIGITS:
+        raise yaml.constructor.ConstructorError(
+          None, None, 'a number of too many digits', node.start_mark
+        )
+      return super().construct_scalar(node)
+
+  return Loader

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from etils import epath
 
-from dss_jax import errors, neutral, sample
+from dss_jax import command_lines, errors, neutral, sample
 from dss_jax.data import own_rows, records, release, row_files
 from dss_jax.extract import estimate, prompt_files, prompts
 from dss_jax.extract import rows as rows_lib
@@ -34,7 +34,12 @@ _RESERVED_TEACHERS = ('gold', 'gpt_neox', 'llm', 'palm', 'rows')
 _RESERVED_PARAMETERS = ('messages', 'model', 'n', 'prompt', 'stream')
 
 
-def _check_teacher(name: str) -> None:
+def _check_teacher(name: str | None) -> None:
+  if name is None:
+    raise errors.DataError(
+      '--teacher: expected a name for the result, such as --teacher mine, under'
+      ' which TEACHER finds it.'
+    )
   is_name = re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_]*', name)
   if not is_name or name in (*_RESERVED_TEACHERS, *records.DATA_SETS):
     raise errors.DataError(
@@ -93,6 +98,37 @@ def _release() -> str:
   return str(release.fetch(epath.Path(root).expanduser()))
 
 
+def _column_options(columns: dict[str, str]) -> list[str]:
+  return [
+    word
+    for name, column in columns.items()
+    for word in ('--column', f'{name}={column}')
+  ]
+
+
+def _draft(data: str, options: dict[str, Any]) -> None:
+  """Writes a prompt file to begin with, and says how to go on."""
+  from dss_jax.extract import drafts
+
+  if options['data_set'] or not own_rows.is_own(data):
+    raise errors.DataError(
+      f'{data}: expected rows of your own with --draft-prompt; the published'
+      ' data sets have prompts of their own.'
+    )
+  draft = drafts.of_rows(data, _pairs('--column', options['column']))
+  path = pathlib.Path(options['prompt'] or 'prompt.yaml')
+  drafts.write(draft, path)
+  command = [
+    *('dss', 'extract', data, *_column_options(dict(draft.columns))),
+    *('--prompt', str(path), '--teacher', options['teacher'] or 'mine'),
+    '--dry-run',
+  ]
+  neutral.say(
+    f'{path} is a prompt to begin with. Write what its marks ask for, and look'
+    f' at what is then asked:\n{command_lines.typed(command, "  ")}'
+  )
+
+
 @contextlib.contextmanager
 def _rows(data: str, options: dict[str, Any]) -> Iterator[rows_lib.Rows]:
   """Yields the rows; published rows are copied to a temporary folder."""
@@ -100,9 +136,12 @@ def _rows(data: str, options: dict[str, Any]) -> Iterator[rows_lib.Rows]:
   named = data in ('sample', 'release')
   if data_set is None and not named and own_rows.is_own(data):
     if not options['prompt']:
+      columns = _column_options(_pairs('--column', columns))
+      draft = ['dss', 'extract', data, '--draft-prompt', *columns]
       raise errors.DataError(
         f'{data}: expected --prompt with a file that holds an instruction and'
-        ' exemplars, which rows of your own need.'
+        ' exemplars, which rows of your own need. One to begin with is written'
+        f' by: {command_lines.typed(draft, one_line=True)}'
       )
     yield rows_lib.own(data, _pairs('--column', columns), options['by_value'])
     return
@@ -228,7 +267,6 @@ def _check_classes(options: dict[str, Any]) -> None:
 @click.argument('data')
 @click.option(
   '--teacher',
-  required=True,
   help='A name for the result: TEACHER in the gin files.',
 )
 @click.option(
@@ -251,6 +289,11 @@ def _check_classes(options: dict[str, Any]) -> None:
 @click.option(
   '--prompt',
   help='A YAML or JSON file with instruction, exemplars, answer format.',
+)
+@click.option(
+  '--draft-prompt',
+  is_flag=True,
+  help='Own rows: write a prompt file to begin with, and ask nothing.',
 )
 @click.option(
   '--structured',
@@ -357,6 +400,9 @@ def extract(data: str, **options: Any) -> None:
   comes: to go on after a stop, run the same command again. The result is in
   runs/teachers/TEACHER, where TEACHER in every gin file finds it.
   """
+  if options.pop('draft_prompt'):
+    _draft(data, options)
+    return
   _check_teacher(options['teacher'])
   _check_samples(options)
   _check_classes(options)

@@ -7,10 +7,10 @@ import json
 import pathlib
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dss_jax import errors, neutral
+from dss_jax import command_lines, errors, neutral
 from dss_jax.data import teacher_outputs
 from dss_jax.extract import (
   estimate,
@@ -401,24 +401,41 @@ class _Run:
     )
     counted.write(numbers)
     screen.summary(numbers, counted.unusable)
-    self._print_training_command()
+    self._print_training_command(counted)
 
-  def _print_training_command(self) -> None:
-    teacher, data = self.extraction.teacher, self.extraction.data
-    neutral.say(f'\nin      {self.folder}')
-    if self.rows.published:
-      name = '' if data == 'sample' else f' --gin.DATA="\'{data}\'"'
-      neutral.say(
-        'train   python -m t5x.train'
-        f' --gin_file=gin/dss_{self.rows.data_set}.gin{name}'
-        f' --gin.TEACHER="\'{teacher}\'"'
-      )
-    else:
+  def _print_training_command(self, counted: report.Report) -> None:
+    neutral.say(f'\nin {self.folder}')
+    if not counted.words:
+      # Nothing to learn from; the summary says so.
+      return
+    macros: dict[str, Any] = {}
+    name = self.rows.data_set
+    if not self.rows.published:
       own = self.folder / 'rows' / f'{rows_lib.OWN_SPLIT}.jsonl'
-      neutral.say(
-        'train   python -m t5x.train --gin_file=gin/dss_custom.gin'
-        f' --gin.DATA="\'{own}\'" --gin.TEACHER="\'{teacher}\'"'
-      )
+      macros['DATA'] = str(own)
+      if self.rows.by_value:
+        macros['BY_VALUE'] = True
+    elif self.extraction.data != 'sample':
+      macros['DATA'] = self.extraction.data
+    macros['TEACHER'] = self.extraction.teacher
+    macros |= _choices(counted.splits)
+    macros['MODEL_DIR'] = f'runs/dss_{name}_{self.extraction.teacher}'
+    command = command_lines.train([f'gin/dss_{name}.gin'], macros)
+    neutral.say(f'train a student:\n{command_lines.typed(command, "  ")}')
+
+
+def _choices(splits: Mapping[str, report.SplitCounts]) -> dict[str, Any]:
+  """Returns the macros that rows with such counts need."""
+  found: dict[str, Any] = {}
+  if any(split.gold < split.completed for split in splits.values()):
+    found['LABELS'] = 'teacher'
+  if any(
+    name != rows_lib.OWN_SPLIT and split.completed == split.blank_rationales
+    for name, split in splits.items()
+  ):
+    # Of a split that was not asked about, none can be compared.
+    found['EVAL_RATIONALES'] = False
+  return found
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ and never raises: the journal is what was paid for.
 """
 
 import array
+import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from dss_jax import errors, neutral
 from dss_jax.extract.replies import thoughts
+from t5x import files
 
 # Stands in an index for a missing offset.
 _MISSING = -1
@@ -346,20 +347,17 @@ class Journal:
       path: of the file.
 
     Raises:
-      DataError: another process is writing it.
+      UserError: another process writes in its folder.
     """
     self._path = path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-    self._file = os.open(path, flags, 0o644)
-    try:
-      fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-      os.close(self._file)
-      raise errors.DataError(
-        f'{path}: another `dss extract` is writing this journal. Wait for it,'
-        ' or choose another --teacher.'
-      ) from error
+    folder = os.fspath(path.parent)
+    with files.naming_path_in_errors(folder, name='DSS_TEACHERS'):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      self._held = contextlib.ExitStack()
+      self._held.enter_context(files.folder_lock.writing(folder))
+      flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+      self._file = os.open(path, flags, 0o644)
+      self._held.callback(os.close, self._file)
     self._end = os.fstat(self._file).st_size
     if self._end and os.pread(self._file, 1, self._end - 1) != b'\n':
       self._write(b'\n')  # Ends a line that was torn by a kill.
@@ -383,9 +381,9 @@ class Journal:
     os.fsync(self._file)
 
   def close(self) -> None:
-    """Closes the file, which unlocks it for other processes."""
-    os.fsync(self._file)
-    os.close(self._file)
+    """Closes the file, and lets other processes write in its folder."""
+    with self._held:
+      os.fsync(self._file)
 
   def __enter__(self) -> Self:
     """Returns the journal."""

@@ -13,7 +13,8 @@ A prompt file is YAML or JSON:
 `question` shows an input; an input of two texts (`</s>` between them) is shown
 by `{premise}` and `{hypothesis}`. `answer` is the answer format, which also
 says how a reply is read. `stop` may list stop sequences; without it, a reply
-stops at a blank line followed by the beginning of the next question.
+stops at a blank line followed by the beginning of the next question. A file
+that `drafts` began must be completed.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from typing import Any
 from etils import epath
 
 from dss_jax import errors, neutral
+from dss_jax.data import text_files
 from dss_jax.extract import prompts
 
 # The file with the prompt of each data set.
@@ -34,6 +36,8 @@ FILES = {
 }
 _KEYS = ('instruction', 'question', 'answer', 'exemplars', 'stop')
 _EXEMPLAR_KEYS = ('input', 'rationale', 'label')
+# What a draft has where something is to be written.
+TO_EDIT = '<<WRITE: '
 
 
 def packaged(data_set: str) -> prompts.Prompt:
@@ -94,31 +98,7 @@ def load(path: str, data_set: str | None = None) -> prompts.Prompt:
 
 
 def _document(path: str) -> dict[str, Any]:
-  import yaml
-
-  try:
-    text = epath.Path(path).expanduser().read_text(encoding='utf-8-sig')
-  except (OSError, UnicodeDecodeError) as error:
-    raise errors.DataError(
-      f'{path}: expected a prompt file in UTF-8, found none that can be read'
-      f' ({type(error).__name__}). Correct the path of --prompt.'
-    ) from error
-  try:
-    # An alias may stand for a text of any size.
-    for event in yaml.parse(text, Loader=yaml.BaseLoader):
-      if isinstance(event, yaml.AliasEvent):
-        raise errors.DataError(
-          f'{path}, line {event.start_mark.line + 1}: expected no aliases in a'
-          f' prompt file, found *{neutral.line(event.anchor, 40)}. Write the'
-          ' text out.'
-        )
-    # All scalars are texts: `label: yes` is not a truth value here.
-    document = yaml.load(text, Loader=yaml.BaseLoader)
-  except (yaml.YAMLError, RecursionError) as error:
-    reason = ' '.join(str(error).split())
-    raise errors.DataError(
-      f'{path}: expected YAML or JSON, found: {reason}. Correct the file.'
-    ) from error
+  document = text_files.read_yaml(path, 'a prompt file', as_texts=True)
   if not isinstance(document, dict):
     raise errors.DataError(
       f'{path}: expected the fields {", ".join(_KEYS)}, found a'
@@ -151,6 +131,13 @@ def _text(place: str, key: str, value: Any, needed: bool = False) -> str:
   if not isinstance(value, str) or (needed and not value.strip()):
     raise errors.DataError(
       f'{place}: expected {key!r} to be a text, found {value!r:.60}. Write one.'
+    )
+  # An input may hold anything.
+  if key != 'input' and TO_EDIT in value:
+    mark = neutral.line(value[value.index(TO_EDIT) :], 60)
+    raise errors.DataError(
+      f'{place}: {key!r} still has {mark!r}: expected what the mark asks for,'
+      ' without the mark. Edit the file.'
     )
   return value.strip()
 

@@ -7,6 +7,7 @@
   scoring            predictions and labels, compared and scored
   sources            SeqIO data sources over the TFDS data sets
   cached_tasks       SeqIO tasks that keep a small set's finished examples
+  grading            gold labels or a teacher's: what answers are compared with
   registry           what is registered already, and what is not
   registration       the tasks and mixtures of an experiment
   packing            several examples in a row
@@ -23,7 +24,7 @@ Importing the package loads none of them.
 # fmt: off
 
 __all__ = (
-  'experiment', 'feature_converter', 'lengths', 'methods', 'names', 'packing',
-  'preprocessors', 'registration', 'row_shapes', 'scoring', 'sources',
-  'step_rows', 'steps',
+  'experiment', 'feature_converter', 'grading', 'lengths', 'methods', 'names',
+  'packing', 'preprocessors', 'registration', 'row_shapes', 'scoring',
+  'sources', 'step_rows', 'steps',
 )

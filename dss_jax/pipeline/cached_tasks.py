@@ -113,7 +113,8 @@ class Task(seqio.Task):
     """
     # SeqIO's offline cache is there without the rows that it was made of.
     if isinstance(self.postprocessor, answers.Answers) and not use_cached:
-      labels = sorted(set(self.source.columns(split)['label'].tolist()))
+      column = self.postprocessor.column
+      labels = sorted(set(self.source.columns(split)[column].tolist()))
       length = (sequence_length or {}).get('targets')
       self.postprocessor.check([label.decode() for label in labels], length)
     once = num_epochs == 1 or use_cached or not try_in_mem_cache

@@ -54,8 +54,9 @@ class Experiment:
       `own_data.OwnData`.
     method: 'dss' (label task and rationale task), 'finetune' (label only, no
       prefix) or 'single_task' (rationale and label in one target).
-    labels: 'gold' or 'teacher': which labels to train on. Evaluation is always
-      against gold labels.
+    labels: 'gold' or 'teacher': which labels to train on. Evaluation is
+      against gold labels; with 'teacher', a split of own rows without any is
+      evaluated against the teacher's (`grading`).
     teacher: whose rationales and labels: 'palm', 'gpt_neox', or the folder of
       another teacher's outputs.
     fraction: the part of the released train rows to use, in (0, 1].
@@ -215,7 +216,14 @@ class Experiment:
     return (
       self.label_column,
       *(('rationale',) if trains_rationales else ()),
-      *(('teacher_label',) if checks else ()),
+      *(('label', 'teacher_label') if checks else ()),
+    )
+
+  @property
+  def graded(self) -> tuple[str, ...]:
+    """Columns that answers may be compared with, the first that a split has."""
+    return (
+      ('label', 'teacher_label') if self.labels == 'teacher' else ('label',)
     )
 
   @property

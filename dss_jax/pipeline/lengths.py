@@ -8,6 +8,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
+from dss_jax import command_lines
 from dss_jax.data import own_rows
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import packing, registration, row_shapes, sources
@@ -161,8 +162,29 @@ def warning(cuts: Sequence[Cut], lengths: Mapping[str, int]) -> str:
     )
     for i, side in enumerate(('inputs', 'targets'))
   }
-  lines.append(f'To keep all: --gin.TASK_FEATURE_LENGTHS="{needed}"')
+  option = command_lines.macro('TASK_FEATURE_LENGTHS', needed)
+  lines.append(f'To keep all: {option}')
   return '\n'.join(lines)
+
+
+def run_cuts(
+  experiment: experiment_lib.Experiment, lengths: Mapping[str, int] | None
+) -> list[Cut]:
+  """Returns what the train split of a run loses, by task.
+
+  Args:
+    experiment: what it trains on; prepares the data if need be.
+    lengths: its task feature lengths; None cuts nothing.
+  """
+  if lengths is None:
+    return []
+  cuts = []
+  for name, _ in registration.train_tasks(experiment):
+    task = seqio.TaskRegistry.get(name)
+    assert isinstance(task.source, sources.DssSource)
+    columns = task.source.columns('train')
+    cuts.append(cut(task, columns, lengths))
+  return cuts
 
 
 def run_warning(
@@ -174,12 +196,4 @@ def run_warning(
     experiment: what it trains on; prepares the data if need be.
     lengths: its task feature lengths; None cuts nothing.
   """
-  if lengths is None:
-    return ''
-  cuts = []
-  for name, _ in registration.train_tasks(experiment):
-    task = seqio.TaskRegistry.get(name)
-    assert isinstance(task.source, sources.DssSource)
-    columns = task.source.columns('train')
-    cuts.append(cut(task, columns, lengths))
-  return warning(cuts, lengths)
+  return warning(run_cuts(experiment, lengths), lengths or {})

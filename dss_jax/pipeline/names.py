@@ -7,7 +7,7 @@ import seqio
 
 from dss_jax.data import tfds_builders
 from dss_jax.pipeline import experiment as experiment_lib
-from dss_jax.pipeline import steps
+from dss_jax.pipeline import grading, steps
 
 
 def train_name(experiment: experiment_lib.Experiment) -> str:
@@ -53,7 +53,8 @@ def eval_name(
       method generates them on their own.
   """
   shows = rationales and experiment.method == 'dss'
-  teacher = shows or experiment.method == 'single_task'
+  of_teacher = 'teacher_label' in grading.columns(experiment).values()
+  teacher = shows or of_teacher or experiment.method == 'single_task'
   return '_'.join([
     'eval',
     experiment.method,

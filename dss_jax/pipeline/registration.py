@@ -8,6 +8,7 @@ import tensorflow as tf
 from dss_jax.data import completions, own_rows, records, tfds_builders
 from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import (
+  grading,
   names,
   packing,
   preprocessors,
@@ -19,7 +20,6 @@ from dss_jax.pipeline import (
 from dss_jax.pipeline.scoring import answers, metrics
 
 EVAL_SPLIT = 'eval'
-EVALUATED = ('validation', 'test')
 # Sets whose inputs are two texts with `</s>` between them, or may be.
 _SETS_IN_PARTS = (*records.NLI_SETS, 'custom')
 # Tasks that have labels alone as their targets.
@@ -65,7 +65,7 @@ def check_files(experiment: experiment_lib.Experiment) -> None:
   """
   rows = experiment.rows
   if isinstance(rows, own_rows.OwnData):
-    own_rows.check(rows, experiment.needs)
+    own_rows.check(rows, experiment.needs, experiment.graded)
   elif rows != 'release':
     tfds_builders.content(experiment.data_set, rows, experiment.used_teacher)
 
@@ -149,36 +149,12 @@ def eval_tasks(
     experiment: whose.
     rationales: as in `names.eval_name`.
   """
-  needs = ('label',) if experiment.may_lack_labels else ()
-  vocabulary, classes = experiment.used_vocabulary, experiment.classes
-  accuracy = metrics.for_labels(experiment.by_value, classes, vocabulary)
-  labels = answers.Answers(
-    vocabulary, classes, in_single_targets=experiment.method == 'single_task'
-  )
   found = []
-  for split in EVALUATED:
-    if experiment.method == 'single_task':
-      found.append(
-        _eval_task(
-          experiment,
-          ['single', experiment.teacher],
-          split,
-          preprocessors.single_task('label'),
-          accuracy,
-          labels,
-          teacher=True,
-          needs=needs,
-        )
-      )
-      continue
-    kind, prefix = 'label', preprocessors.LABEL_PREFIX
-    if experiment.method == 'finetune':
-      kind, prefix = 'finetune', ''
-    made = preprocessors.label_task('label', prefix)
-    found.append(
-      _eval_task(experiment, [kind], split, made, accuracy, labels, needs=needs)
-    )
-    if rationales and experiment.method == 'dss':
+  explained = grading.explained(experiment)
+  for split, column in grading.columns(experiment).items():
+    found.append(_label_eval_task(experiment, split, column))
+    shows = rationales and experiment.method == 'dss'
+    if shows and split in explained:
       found.append(
         _eval_task(
           experiment,
@@ -186,13 +162,50 @@ def eval_tasks(
           split,
           preprocessors.rationale_task(),
           metrics.rationale_overlap,
-          answers.Rationales(vocabulary),
+          answers.Rationales(experiment.used_vocabulary),
           teacher=True,
           needs=('rationale',),
           task_id=packing.RATIONALE_TASK,
         )
       )
   return found
+
+
+def _label_eval_task(
+  experiment: experiment_lib.Experiment, split: str, column: str
+) -> str:
+  """Registers the task that scores a split's labels; returns its name.
+
+  Args:
+    experiment: whose.
+    split: of the rows.
+    column: that answers are compared with.
+  """
+  vocabulary, classes = experiment.used_vocabulary, experiment.classes
+  score = metrics.for_labels(experiment.by_value, classes, vocabulary)
+  of_teacher = column == 'teacher_label'
+  if of_teacher:
+    score = metrics.agreement(score)
+  single = experiment.method == 'single_task'
+  if single:
+    parts = ['single', *['teacher'] * of_teacher, experiment.teacher]
+    made = preprocessors.single_task(column)
+  else:
+    kind, prefix = 'label', preprocessors.LABEL_PREFIX
+    if experiment.method == 'finetune':
+      kind, prefix = 'finetune', ''
+    parts = [kind, *['teacher', experiment.teacher] * of_teacher]
+    made = preprocessors.label_task(column, prefix)
+  return _eval_task(
+    experiment,
+    parts,
+    split,
+    made,
+    score,
+    answers.Answers(vocabulary, classes, single, column),
+    teacher=single or of_teacher,
+    needs=(column,) if experiment.may_lack_labels else (),
+  )
 
 
 def _rationale_tasks(

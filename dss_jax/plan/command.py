@@ -85,8 +85,11 @@ def plan(
   the gin lines of the best. Needs no accelerator, data or weights.
   """
   from dss_jax.plan import child, counting, hardware, search, table
+  from t5x import files
 
   chips = hardware.parse(topology)
+  if write:
+    _check_place(write)
   options = {
     'gin_files': list(gin_files),
     'gin_bindings': [*gin_bindings, *_macros(context)],
@@ -114,9 +117,30 @@ def plan(
       outcomes = search.count_only(workload, choices)
   neutral.say(table.Report(workload, example_tokens).text(outcomes))
   if write and outcomes[0].fits:
-    with open(write, 'w', encoding='utf-8') as f:
-      f.write(outcomes[0].candidate.gin(decode))
+    with (
+      files.naming_path_in_errors(write, name='--write'),
+      files.replacing(write) as work,
+    ):
+      work.write_text(outcomes[0].candidate.gin(decode))
     neutral.say(f'\nWritten to {write}.')
+
+
+def _check_place(path: str) -> None:
+  """Raises a DataError if a file cannot be written, before any work is done.
+
+  Args:
+    path: of the file, which need not exist.
+  """
+  folder = os.path.dirname(os.path.abspath(path))
+  if not os.path.isdir(folder):
+    raise DataError(
+      f'--write {path}: expected a file in a folder that exists, found no'
+      f' folder {folder}. Make it, or correct the path.'
+    )
+  if not os.access(folder, os.W_OK):
+    raise DataError(
+      f'--write {path}: expected a folder that you may write in. Give another.'
+    )
 
 
 def _macros(context: click.Context) -> list[str]:

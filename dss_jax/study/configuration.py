@@ -151,7 +151,9 @@ class _Resolver:
     """Returns what a command comes to."""
     import gin
     from dss_jax import mixtures, run_config
+    from dss_jax.data import own_rows
     from dss_jax.pipeline import experiment as experiment_lib
+    from dss_jax.pipeline import grading
 
     bindings = [
       *(f'{name} = {v}' for name, v in command.bindings.items()),
@@ -165,13 +167,25 @@ class _Resolver:
           f'the macro EXPERIMENT is {experiment!r}: expected that of'
           ' gin/dss.gin. Give an experiment of this method.'
         )
+      if grading.columns(experiment)['test'] != 'label':
+        raise errors.DataError(
+          f'{experiment.place}: expected test rows with gold labels, by which a'
+          ' study compares methods, found none. Give a file that has them,'
+          ' such as --set TEST=gold.csv.'
+        )
       macro('SCHEDULE')  # Checks steps and warm-up.
       description = self._describe(experiment)
       labels = macro_or('LABELS_PER_STEP', None)
+      compared = set(description.reports)
+      if isinstance(experiment.rows, own_rows.OwnData):
+        filled = own_rows.filled(experiment.rows)
+        compared = {
+          s for s in filled if {'label', 'teacher_label'} <= filled[s]
+        }
       accuracies = {
         split: 100 * report.teacher_accuracy
         for split, report in description.reports.items()
-        if description.rationale_reports
+        if description.rationale_reports and split in compared
       }
       return Configuration(
         name=command.name,

@@ -43,12 +43,17 @@ def holding(out: pathlib.Path) -> Iterator[None]:
   try:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
       holder = os.pread(file, 200, 0).decode('utf-8', 'replace')
       raise errors.DataError(
         f'{out}: another `dss study` works in this folder'
         f' ({run_folder.printable(holder) or "it does not say which"}). Wait'
         ' for it, end it, or give another --out.'
+      ) from error
+    except OSError as error:
+      raise errors.DataError(
+        f'--out {out}: expected a folder whose files can be locked;'
+        f' {error.strerror}. Give a folder of another disk.'
       ) from error
     since = time.strftime('%Y-%m-%d %H:%M:%S')
     words = f'process {os.getpid()} on {socket.gethostname()} since {since}'

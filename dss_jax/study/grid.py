@@ -8,6 +8,7 @@ names of the runs that are there.
 import ast
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -40,6 +41,9 @@ _MACROS_OF = {
   'steps': 'TRAIN_STEPS',
   'data': 'DATA',
 }
+# A grid beyond this is a mistake, which would fill the memory with runs.
+MOST_RUNS = 10_000
+_AXES = ('methods', 'fractions', 'sizes', 'labels', 'teachers', 'alphas')
 _TEACHER = re.compile(r'[A-Za-z0-9][A-Za-z0-9_]*')
 _NAME = re.compile(r'[A-Za-z_][\w./]*')
 # Beginnings of values that gin reads itself: references, macros, containers,
@@ -66,7 +70,7 @@ def gin_value(text: Any) -> str:
     return text
   try:
     ast.literal_eval(text)
-  except (ValueError, SyntaxError) as error:
+  except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
     # A container may hold references, which only gin reads.
     if not text.startswith(_GIN_VALUE):
       return repr(text)
@@ -176,15 +180,19 @@ class Grid:
     Raises:
       DataError: an option has a value that it cannot have.
     """
+    runs = self.seeds * math.prod(len(getattr(self, n)) or 1 for n in _AXES)
+    if runs > MOST_RUNS:
+      raise errors.DataError(
+        f'The grid has {runs:,} runs: expected at most {MOST_RUNS:,}. Give'
+        ' fewer --seeds, or fewer values of the other options.'
+      )
     for name, known in (('methods', METHODS), ('labels', LABELS)):
       for value in getattr(self, name):
         errors.choose(f'--{name}', value, list(known))
     for name in ('methods', 'fractions', 'labels'):
       if not getattr(self, name):
         raise errors.DataError(f'--{name}: expected at least one, found none.')
-    for name in (
-      *('methods', 'fractions', 'sizes', 'labels', 'teachers', 'alphas'),
-    ):
+    for name in _AXES:
       values = getattr(self, name)
       twice = [v for n, v in enumerate(values) if v in values[:n]]
       if twice:

@@ -9,24 +9,17 @@ import importlib.metadata
 import json
 import pathlib
 import platform
-import re
-import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import dss_jax
-from dss_jax import errors
+from dss_jax import errors, neutral
+from dss_jax.report import run_files
 from t5x import files
+from t5x.run import provenance
 
 NAME = 'results.jsonl'
 RUNS = 'runs'
 PREDICTIONS = 'predictions'
-SPLITS = ('validation', 'test')
-_METRICS = '-metrics.jsonl'
-# The last one in a task's name: a teacher may be called `test`, too.
-_SPLIT = re.compile(r'_(validation|test)(?=_|$)')
-_PARAMETERS = re.compile(r'^Parameters: ([\d,]+)$', re.MULTILINE)
-_MACRO = re.compile(r'([A-Z][A-Z0-9_]*) = ?(.*)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,21 +65,6 @@ class Spec:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
-  """Accuracies after one step.
-
-  Attributes:
-    step: the step.
-    accuracy: percent by split: 'validation', 'test'.
-    interval: ends of its 95% interval over questions, likewise.
-  """
-
-  step: int
-  accuracy: Mapping[str, float]
-  interval: Mapping[str, Sequence[float]]
-
-
-@dataclasses.dataclass(frozen=True)
 class RunResult:
   """What a finished run has come to.
 
@@ -116,9 +94,9 @@ class RunResult:
   device: str
   seconds: float
   rows: Mapping[str, int]
-  last: Evaluation
-  best_validation: Evaluation | None
-  best_test: Evaluation
+  last: run_files.Evaluation
+  best_validation: run_files.Evaluation | None
+  best_test: run_files.Evaluation
   predictions: str
 
   @property
@@ -149,9 +127,17 @@ class RunResult:
     """
     try:
       row = json.loads(line)
+      if '\\ud' in line.lower():
+        # Half a pair of surrogates, which no file can hold.
+        text = json.dumps(row, ensure_ascii=False)
+        row = json.loads(neutral.unicode(text))
+      if row['predictions'] != f'{PREDICTIONS}/{row["name"]}.jsonl' or (
+        pathlib.PurePath(row['name']).name != row['name']
+      ):
+        raise ValueError(f'a run {row["name"]!r:.60} in another folder')
       spec = {f.name: row.pop(f.name) for f in dataclasses.fields(Spec)}
       for name in ('last', 'best_validation', 'best_test'):
-        row[name] = row[name] and Evaluation(**row[name])
+        row[name] = row[name] and run_files.Evaluation(**row[name])
       return cls(spec=Spec(**spec), **row)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
       raise errors.DataError(
@@ -184,7 +170,7 @@ def record(
     DataError: the folder lacks an evaluation of the last step, or has a file
       that can't be read.
   """
-  metrics = evaluations(run_dir)
+  metrics = run_files.evaluations(run_dir)
   tested = [m for m in metrics if 'test' in m.accuracy]
   if not tested or metrics[-1].step != spec.steps or tested[-1] != metrics[-1]:
     found = f'the last one at {tested[-1].step}' if tested else 'none'
@@ -194,21 +180,21 @@ def record(
       " on from the run's checkpoint."
     )
   last = metrics[-1]
+  answers = run_files.answer_files(run_dir, 'accuracy', last.step)
   if versions is None:
-    versions, commit = installed_versions(), source_commit()
-  settings = macros(run_dir / 'config.gin')
+    versions, commit = installed_versions(), provenance.source_commit()
+  settings = run_files.macros(run_dir / 'config.gin')
   settings.pop('MODEL_DIR', None)
   return RunResult(
     spec=spec,
     settings=settings,
-    parameters=parameters(run_dir / 'model-info.txt'),
+    parameters=run_files.parameters(run_dir / 'model-info.txt'),
     versions=versions,
     commit=commit,
     device=device,
     seconds=seconds,
     rows={
-      split: _count_lines(path)
-      for split, path in answer_files(run_dir, 'accuracy', last.step).items()
+      split: run_files.count_lines(path) for split, path in answers.items()
     },
     last=last,
     best_validation=max(
@@ -221,139 +207,6 @@ def record(
   )
 
 
-def evaluations(run_dir: pathlib.Path) -> list[Evaluation]:
-  """Returns the accuracies of labels at each evaluated step, in order.
-
-  Args:
-    run_dir: the MODEL_DIR of a run, which need not be finished.
-
-  Raises:
-    DataError: a line can't be read.
-  """
-  by_step: dict[int, Evaluation] = {}
-  for split, path in _metric_files(run_dir, 'accuracy').items():
-    for row in read_lines(path):
-      step = row['step']
-      found = by_step.setdefault(step, Evaluation(step, {}, {}))
-      ends = [row[f'accuracy_{end}'] for end in ('low', 'high')]
-      # A step that was evaluated again after a kill: the later line counts.
-      by_step[step] = Evaluation(
-        step,
-        {**found.accuracy, split: row['accuracy']},
-        {**found.interval, split: ends},
-      )
-  return [by_step[step] for step in sorted(by_step)]
-
-
-def answer_files(
-  run_dir: pathlib.Path, metric: str, step: int
-) -> dict[str, pathlib.Path]:
-  """Returns the files of what a model answered, by split.
-
-  Args:
-    run_dir: the MODEL_DIR of a run.
-    metric: 'accuracy' for labels, 'bleu' for rationales.
-    step: which evaluation.
-  """
-  return {
-    split: path.with_name(f'{path.name.removesuffix(_METRICS)}-{step:06}.jsonl')
-    for split, path in _metric_files(run_dir, metric).items()
-  }
-
-
-def _metric_files(
-  run_dir: pathlib.Path, metric: str
-) -> dict[str, pathlib.Path]:
-  """Returns the files of tasks that are measured by a metric, by split."""
-  found = {}
-  for path in sorted((run_dir / 'inference_eval').glob(f'*{_METRICS}')):
-    named = _SPLIT.findall(path.name.removesuffix(_METRICS))
-    first = next(iter(read_lines(path)), {})
-    if named and metric in first:
-      found[named[-1]] = path
-  return dict(sorted(found.items(), key=lambda item: SPLITS.index(item[0])))
-
-
-def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-  """Returns the objects of a file of JSON lines.
-
-  Args:
-    path: the file. A last line without an end is what a kill has left of it,
-      and is passed over.
-
-  Raises:
-    DataError: another line is no JSON object, or the file can't be read.
-  """
-  rows = []
-  for number, line in enumerate(_text(path).split('\n')[:-1], 1):
-    try:
-      row = json.loads(line)
-      if not isinstance(row, dict):
-        raise ValueError('no object')
-    except ValueError as error:
-      raise errors.DataError(
-        f'{path}, line {number}: expected a JSON object, found'
-        f' {line[:60]!r} ({error}).'
-      ) from error
-    rows.append(row)
-  return rows
-
-
-def _text(path: pathlib.Path) -> str:
-  try:
-    return path.read_text(encoding='utf-8')
-  except (OSError, UnicodeDecodeError) as error:
-    raise errors.DataError(f'{path}: cannot be read ({error}).') from error
-
-
-def _count_lines(path: pathlib.Path) -> int:
-  with path.open('rb') as f:
-    return sum(1 for _ in f)
-
-
-def macros(config: pathlib.Path) -> dict[str, str]:
-  """Returns the macros of a run's `config.gin`, each value as gin writes it.
-
-  Args:
-    config: the file.
-
-  Raises:
-    DataError: it can't be read.
-  """
-  text = _text(config)
-  found: dict[str, str] = {}
-  name = None
-  for line in text.split('\n'):
-    start = _MACRO.fullmatch(line)
-    if start:
-      name = start.group(1)
-      found[name] = start.group(2).strip(' \\')
-    elif name and line.startswith(' '):
-      # A long value goes on in lines that are indented.
-      found[name] = f'{found[name]} {line.strip()}'.strip()
-    else:
-      name = None
-  return found
-
-
-def parameters(model_info: pathlib.Path) -> int:
-  """Returns the number of parameters that a run's `model-info.txt` states.
-
-  Args:
-    model_info: the file.
-
-  Raises:
-    DataError: it can't be read, or states none.
-  """
-  found = _PARAMETERS.search(_text(model_info))
-  if not found:
-    raise errors.DataError(
-      f"{model_info}: expected a line such as 'Parameters: 345,088', found"
-      ' none.'
-    )
-  return int(found.group(1).replace(',', ''))
-
-
 def installed_versions() -> dict[str, str]:
   """Returns the versions of what a run is computed with, by name."""
   return {
@@ -361,32 +214,6 @@ def installed_versions() -> dict[str, str]:
     'python': platform.python_version(),
     **{name: importlib.metadata.version(name) for name in ('jax', 'flax')},
   }
-
-
-def source_commit() -> str | None:
-  """Returns the commit of the source tree, with `+` if files differ from it.
-
-  None where the package is installed, or there is no git.
-  """
-  root = pathlib.Path(__file__).parents[2]
-  if not (root / '.git').exists():
-    return None
-  try:
-    texts = [
-      subprocess.run(
-        ['git', '-C', str(root), *command],
-        capture_output=True,
-        text=True,
-        check=True,
-      ).stdout.strip()
-      for command in (
-        ('rev-parse', 'HEAD'),
-        ('status', '--porcelain', '--untracked-files=no'),
-      )
-    ]
-  except (OSError, subprocess.CalledProcessError):
-    return None
-  return texts[0] + ('+' if texts[1] else '')
 
 
 def read(out_dir: pathlib.Path) -> list[RunResult]:
@@ -401,7 +228,7 @@ def read(out_dir: pathlib.Path) -> list[RunResult]:
   path = out_dir / NAME
   if not path.exists():
     return []
-  lines = _text(path).split('\n')[:-1]
+  lines = run_files.read_text(path).split('\n')[:-1]
   found = [
     RunResult.from_json(line, f'{path}, line {number}')
     for number, line in enumerate(lines, 1)

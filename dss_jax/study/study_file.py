@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from dss_jax import errors
+from dss_jax.data import text_files
 from dss_jax.study import grid as grid_lib
 from t5x import files
 
@@ -58,15 +59,7 @@ def load(path: pathlib.Path) -> dict[str, Any]:
   Raises:
     DataError: it can't be read, or an option is unknown or of another kind.
   """
-  try:
-    content = yaml.safe_load(path.read_text(encoding='utf-8'))
-  except (OSError, UnicodeDecodeError) as error:
-    raise errors.DataError(
-      f'{path}: expected a study file, which can be read; {error}.'
-    ) from error
-  except (yaml.YAMLError, RecursionError, ValueError) as error:
-    text = ' '.join(str(error).split())
-    raise errors.DataError(f'{path}: expected YAML; {text}.') from error
+  content = text_files.read_yaml(str(path), 'a study file')
   if not isinstance(content, dict):
     raise errors.DataError(
       f'{path}: expected options such as `methods: [finetune, dss]`, found'
@@ -98,7 +91,7 @@ def _read(place: str, name: str, value: Any) -> Any:
     if not isinstance(value, dict):
       raise errors.DataError(
         f'{place}: expected lines such as `LEARNING_RATE: 1e-4` below it,'
-        f' found {value!r}.'
+        f' found {value!r:.60}.'
       )
     return {str(k): grid_lib.gin_value(v) for k, v in value.items()}
   return _converted(place, value, _VALUES[name])
@@ -113,7 +106,9 @@ def _converted(place: str, value: Any, kind: type) -> Any:
       value = float(value)  # YAML takes 1e-3 for a text.
   if type(value) is not kind:
     expected = _WORDS.get(kind, 'true or false')
-    raise errors.DataError(f'{place}: expected {expected}, found {value!r}.')
+    raise errors.DataError(
+      f'{place}: expected {expected}, found {value!r:.60}.'
+    )
   return value
 
 

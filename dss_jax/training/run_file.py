@@ -4,6 +4,7 @@ It has includes and macros, and nothing else: first those that were asked for,
 then those that the rows decided, each group with its reason.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -164,8 +165,7 @@ class Folder:
       raise errors.DataError(
         f'--out {self.out}: expected a new folder, or that of a run of this'
         f' command; found checkpoint_{step} and no {NAME}. Give another --out,'
-        f' or go on with that run: python -m t5x.train'
-        f' --gin_file={self.out}/config.gin'
+        f' or go on with that run: {_going_on(f"{self.out}/config.gin")}'
       )
     there = parse(epath.Path(self.path).read_text(), self.path)
     lines = list(_differences(there, asked))
@@ -177,21 +177,42 @@ class Folder:
         ' is asked for:'
         + ''.join(f'\n  {line}' for line in listed)
         + '\nGive another --out, or the options of that run. To go on with it'
-        f' all the same: python -m t5x.train --gin_file={self.path}'
-        ' --gin.NAME=VALUE'
+        f' all the same, with --gin.NAME=VALUE after {_going_on(self.path)}'
       )
     return there
 
-  def write(self, run: RunFile) -> None:
+  def write(self, run: RunFile) -> bool:
     """Writes the run's gin file.
 
     Args:
       run: its content.
+
+    Returns:
+      Whether it takes the place of another one.
+
+    Raises:
+      errors.UserError: another process writes to the folder.
     """
-    with files.naming_path_in_errors(self.out, name='--out'):
+    from t5x import distributed  # Late, since it loads JAX.
+
+    path = epath.Path(self.path)
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(files.naming_path_in_errors(self.out, name='--out'))
       epath.Path(self.out).mkdir(parents=True, exist_ok=True)
-      with files.replacing(self.path) as work:
+      there = path.read_text() if path.exists() else run.text
+      if there == run.text and path.exists():
+        return False
+      if not distributed.cluster():  # All of its processes write the same.
+        # Of a run that has saved nothing yet, its process alone tells.
+        stack.enter_context(files.folder_lock.writing(self.out))
+      with files.replacing(path) as work:
         work.write_text(run.text)
+      return there != run.text
+
+
+def _going_on(gin_file: str) -> str:
+  command = command_lines.train([gin_file], {})
+  return command_lines.typed(command, one_line=True)
 
 
 def _differences(there: RunFile, asked: options_lib.Options) -> Iterator[str]:

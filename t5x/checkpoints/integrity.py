@@ -74,6 +74,38 @@ def check(folder: str) -> None:
       )
 
 
+def check_inside(path: str) -> None:
+  """Raises unless all files of a local checkpoint are files in its folder.
+
+  A checkpoint that was downloaded may hold links to other files of this
+  machine, or pipes that never end. (Names with `..` in Orbax's metadata are
+  refused where it is read.)
+
+  Args:
+    path: a checkpoint's folder; the folder itself may be a link.
+
+  Raises:
+    errors.DamagedError: names the first that is not.
+  """
+  if files.is_remote(path):
+    return
+  root = os.path.realpath(path)
+  for parent, folders, names in os.walk(root):
+    for name in (*folders, *names):
+      file = os.path.join(parent, name)
+      # That of what a link leads to.
+      place = os.path.realpath(file)
+      if not place.startswith(f'{root}/'):
+        raise errors.DamagedError(
+          f'{file}: leads to {place}, outside the checkpoint. If you trust it,'
+          ' copy what is there in its place.'
+        )
+      if not (os.path.isfile(place) or os.path.isdir(place)):
+        raise errors.DamagedError(
+          f'{file}: expected a file, found something else. {_COPY}'
+        )
+
+
 def digest(path: str) -> str:
   """Returns what tells a checkpoint's weights from others of the same name.
 

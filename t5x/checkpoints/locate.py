@@ -12,6 +12,7 @@ from typing import Any
 from etils import epath
 
 from t5x import files
+from t5x.checkpoints import integrity
 from t5x.checkpoints.formats import huggingface, legacy_t5x, orbax
 from t5x.errors import UserError
 
@@ -99,10 +100,12 @@ def open_checkpoint(path: PathLike) -> dict[str, Any]:
   """Opens one checkpoint of any layout as nested dicts of `LazyArray`.
 
   Raises:
-    UserError: there is none, or it is incomplete.
+    UserError: there is none, it is incomplete, or a link in it leads out of it.
   """
   path = os.fspath(path)
   layout = layout_of(path)
+  if layout in ('legacy', 'orbax'):
+    integrity.check_inside(path)
   if layout == 'legacy':
     return legacy_t5x.read(path)
   if layout == 'orbax':

@@ -15,10 +15,11 @@ import seqio
 import tensorflow as tf
 
 from t5x import files
-from t5x.data import config
+from t5x.data import config, tfrecords
 
 # All files of a task together are read up to 256 MiB, each up to 64 MiB: larger
-# ones at their start, their end and evenly between.
+# ones at their start, their end and evenly between, unless their records have
+# checksums.
 _BLOCK_BYTES = 1 << 16
 _BLOCKS_OF_TASK = 4096
 _BLOCKS_OF_FILE = 1024
@@ -30,9 +31,10 @@ _DIGITS = 16
 def content_digests(cfg: config.DatasetConfig) -> dict[str, str]:
   """Returns a digest of each task's rows.
 
-  Local files are compared by name, size and bytes, large ones by a sample of
-  their bytes; remote ones by name alone, since all read the same. Rows that
-  come from no file are compared by the first 256, whatever their number.
+  Local files are compared by name, size and bytes; large ones by the checksums
+  of their records, or, without any, by a sample of their bytes; remote ones by
+  name alone, since all read the same. Rows that come from no file are compared
+  by the first 256, whatever their number.
 
   Args:
     cfg: what is read.
@@ -40,7 +42,7 @@ def content_digests(cfg: config.DatasetConfig) -> dict[str, str]:
   digests = {}
   for task in config.tasks_with_split(cfg):
     digest = hashlib.sha256()
-    for part in _parts(task, cfg.split):
+    for part in _parts(task, cfg):
       digest.update(part)
       digest.update(b'\0')
     digests[task.name] = digest.hexdigest()[:_DIGITS]
@@ -70,9 +72,9 @@ def _vocabulary_digest(vocabulary: seqio.Vocabulary) -> str:
   return hashlib.sha256(described + b'\0' + extra).hexdigest()[:_DIGITS]
 
 
-def _parts(task: seqio.Task, split: str) -> Iterator[bytes]:
+def _parts(task: seqio.Task, cfg: config.DatasetConfig) -> Iterator[bytes]:
   """Yields what tells the rows of a task's split from others."""
-  paths = [os.fspath(path) for path in task.source.list_shards(split)]
+  paths = tfrecords.files_of(task, cfg)
   if all(files.is_remote(path) for path in paths):
     yield from (path.encode() for path in paths)
   elif all(files.is_remote(p) or os.path.isfile(p) for p in paths):
@@ -82,7 +84,7 @@ def _parts(task: seqio.Task, split: str) -> Iterator[bytes]:
       if not files.is_remote(path):
         yield from _file_parts(path, blocks)
   else:
-    rows = task.source.get_dataset(split=split, shuffle=False)
+    rows = task.source.get_dataset(split=cfg.split, shuffle=False)
     for example in itertools.islice(rows.as_numpy_iterator(), _EXAMPLES):
       yield from _example_parts(example)
 
@@ -91,6 +93,12 @@ def _file_parts(path: str, blocks: int) -> Iterator[bytes]:
   """Yields a file's size and a checksum of up to so many blocks."""
   size = os.path.getsize(path)
   yield str(size).encode()
+  records = None
+  if size > blocks * _BLOCK_BYTES:
+    records = tfrecords.digest(path)
+  if records is not None:
+    yield str(records).encode()
+    return
   if size <= blocks * _BLOCK_BYTES:
     places = list(range(0, size, _BLOCK_BYTES))
   else:

@@ -96,22 +96,27 @@ class Writer:
 
 
 @contextlib.contextmanager
-def writing(folder: str, file: str = FILE) -> Iterator[None]:
+def writing(
+  folder: str, file: str = FILE, what: str | None = None
+) -> Iterator[None]:
   """Keeps others from writing into a folder.
 
   Args:
     folder: local or remote; it exists.
     file: name of the record, for folders with several parts that are written
       apart.
+    what: what is written, for messages, where that is not the folder: the
+      record of a folder that is not there yet is beside it.
 
   Raises:
     errors.UserError: another process writes there.
   """
   path = epath.Path(folder) / file
-  own = _take(path, folder)
+  what = folder if what is None else what
+  own = _take(path, folder, what)
   stop = threading.Event()
   beats = threading.Thread(
-    target=_beat, args=(path, folder, own, stop), daemon=True
+    target=_beat, args=(path, what, own, stop), daemon=True
   )
   beats.start()
   try:
@@ -124,35 +129,54 @@ def writing(folder: str, file: str = FILE) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _take(path: epath.Path, folder: str) -> Writer:
+def holder(folder: str, file: str = FILE) -> Writer | None:
+  """Returns who writes into a folder now, as far as can be told from here.
+
+  Args:
+    folder: local or remote; it need not exist.
+    file: as in `writing`.
+  """
+  path = epath.Path(folder) / file
+  seen = _read(path)
+  other = _writer(seen)
+  if seen is None or other is None:
+    return None
+  if other.is_here:
+    return other if other.is_alive else None
+  # Of another machine; in remote storage, a change takes longer to be seen.
+  age = time.time() - seen[1] / 1e9
+  return None if seen[1] and age > STALE_SECONDS else other
+
+
+def _take(path: epath.Path, folder: str, what: str) -> Writer:
   """Writes this process's record; waits for one that may be dead."""
   seen = _read(path)
   other = _writer(seen)
   if other is not None and not (other.is_here and not other.is_alive):
     if other.is_here:
-      raise _refused(folder, other)
-    _wait_for_silence(path, folder, seen, other)
+      raise _refused(what, other)
+    _wait_for_silence(path, what, seen, other)
   own = Writer.this_process()
   with paths.naming_path_in_errors(folder), _exclusively(folder):
     # What stood there may have been replaced meanwhile.
     newer = _writer(_read(path))
     if newer is not None and newer != other:
-      raise _refused(folder, newer)
+      raise _refused(what, newer)
     _write(path, own, 0)
   if paths.is_remote(folder):
     time.sleep(_SETTLE_SECONDS)
     last = _writer(_read(path))
     if last is not None and last != own:
-      raise _refused(folder, last)
+      raise _refused(what, last)
   return own
 
 
 def _wait_for_silence(
-  path: epath.Path, folder: str, seen: object, other: Writer
+  path: epath.Path, what: str, seen: object, other: Writer
 ) -> None:
   """Waits until a record was unchanged for long enough, or is gone."""
   neutral.say(
-    f'{folder}: {other} was writing here. Waiting for up to'
+    f'{what}: {other} was writing here. Waiting for up to'
     f' {STALE_SECONDS:.0f} s to see whether it still is.',
     err=True,
   )
@@ -163,18 +187,18 @@ def _wait_for_silence(
     if now is None:
       return
     if now != seen:
-      raise _refused(folder, _writer(now) or other)
+      raise _refused(what, _writer(now) or other)
 
 
-def _refused(folder: str, other: Writer) -> errors.UserError:
+def _refused(what: str, other: Writer) -> errors.UserError:
   return errors.UserError(
-    f'{folder}: expected a folder that no other process writes to; {other},'
+    f'{what}: expected a folder that no other process writes to; {other},'
     ' does. Wait for it, end it, or choose another folder.'
   )
 
 
 def _beat(
-  path: epath.Path, folder: str, own: Writer, stop: threading.Event
+  path: epath.Path, what: str, own: Writer, stop: threading.Event
 ) -> None:
   """Shows that the writer lives; ends the process if it lost its folder."""
   number = 0
@@ -185,17 +209,17 @@ def _beat(
     with contextlib.suppress(Exception):
       other = _writer(_read(path))
       if other is not None and other != own:
-        _end(folder, other)
-      elif other is None or paths.is_remote(folder):
+        _end(what, other)
+      elif other is None or paths.is_remote(os.fspath(path)):
         _write(path, own, number)
       else:
         # Needs no space on the disk, where a new file may have none.
         os.utime(path)
 
 
-def _end(folder: str, other: Writer) -> None:
+def _end(what: str, other: Writer) -> None:
   neutral.say(
-    f'{folder}: {other}, took this folder over, since this process did not'
+    f'{what}: {other}, took this folder over, since this process did not'
     f' answer for {STALE_SECONDS:.0f} s. It ends here, and saves nothing more.',
     err=True,
   )

@@ -51,7 +51,9 @@ _FIXES = {
   errno.ENOSPC: 'The disk is full: free some space',
   errno.EDQUOT: 'Your quota is used up: free some space',
   errno.EFBIG: 'Files may not get as large as this: raise the limit (ulimit)',
-  errno.EROFS: 'That place is read-only: choose another {name}',
+  errno.EROFS: (
+    'That place is read-only: make it writable, or choose another {name}'
+  ),
   errno.EACCES: 'You may not write there: choose another {name}',
   errno.EPERM: 'You may not write there: choose another {name}',
   errno.ENOTDIR: 'A file is in the way: choose another {name}',

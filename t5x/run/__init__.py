@@ -1,6 +1,10 @@
-"""Training runs: loop, identity, progress and preemption.
+"""Training runs: loop, identity, provenance, progress and preemption.
 
 Importing the package loads none of its modules.
 """
 
-__all__ = ('identity', 'loop', 'model_info', 'preemption', 'progress')
+# fmt: off
+
+__all__ = (
+  'identity', 'loop', 'model_info', 'preemption', 'progress', 'provenance',
+)

@@ -4,25 +4,33 @@ A scheduler that takes a machine away sends SIGTERM first. The run then finishes
 the current step, saves, and exits with 143 (128 + SIGTERM), which shells,
 Kubernetes and Slurm show for a process that was asked to stop: restart it.
 Ctrl-C does the same with exit code 130. A second signal ends the process at
-once.
+once; what is being saved then is cut short, and never counts.
 
 Where several processes train together, any of them may get the signal. They
 agree, through JAX's coordination service, on the first step that none of them
-has passed, and stop there together.
+has passed, and stop there together. Since each may get its own SIGTERM, at
+another time, only a second Ctrl-C ends one of them at once.
 """
 
 import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
 import jax
-from absl import logging
 from jax.experimental import multihost_utils
 
 from t5x import trainer
+
+# `timeout`, and some schedulers, send one signal twice in an instant.
+_INSTANT_SECONDS = 0.2
+_STOPPING = (
+  '\n{}: stopping at the next step, and saving. Once more ends the process at'
+  ' once.\n'
+)
 
 
 class Stopped(trainer.PreemptionError):
@@ -72,10 +80,15 @@ class StopSignals:
 
   def _on_signal(self, number: int, frame: FrameType | None) -> None:
     del frame
+    if self._signal is not None:
+      return
     self._signal = number
+    # Not by a stream: the signal may have come in the middle of its write.
+    with contextlib.suppress(OSError):
+      os.write(2, _STOPPING.format(signal.Signals(number).name).encode())
+    time.sleep(_INSTANT_SECONDS)
     for known in self._before:  # The next one ends the process at once.
       signal.signal(known, signal.SIG_DFL)
-    logging.warning('%s: stopping.', signal.Signals(number).name)
     if jax.process_count() > 1:
       os.kill(os.getpid(), signal.SIGTERM)  # Tells the others.
     elif self._interruptible:

@@ -31,6 +31,15 @@ LENGTHS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _as_users_compile():
+  """The numbers are those of optimised programs, whatever the suite's are."""
+  before = jax.config.values['jax_disable_most_optimizations']
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', before)
+
+
 @functools.cache
 def load(name):
   folder = GOLDEN / name

@@ -146,6 +146,45 @@ def neutral_text(content: bytes) -> None:
   assert '\x1b' not in file.getvalue()
 
 
+@functools.cache
+def _plain_tags() -> list[tuple]:
+  from tests.dss_jax.study.report import page_texts
+
+  with _folder() as folder:
+    page, _, _ = page_texts.of(pathlib.Path(folder), list('abcdefg'))
+  return page_texts.Structure(page).tags
+
+
+def report_texts(content: bytes) -> None:
+  """Texts of a study's report, which others wrote: they stay texts."""
+  from tests.dss_jax.study.report import page_texts
+
+  text = content.decode('utf-8', 'surrogateescape')
+  with _folder() as folder:
+    page, summary, table = page_texts.of(pathlib.Path(folder), text.split('\0'))
+  page_texts.check(page, table, _plain_tags())
+  summary.encode()
+
+
+def study_results(content: bytes) -> None:
+  """A study's results and its file: read, or refused by their name."""
+  from dss_jax import errors
+  from dss_jax.study import results, study_file
+
+  with _folder() as folder:
+    path = pathlib.Path(folder)
+    (path / results.NAME).write_bytes(content)
+    (path / study_file.NAME).write_bytes(content)
+    for read, name in (
+      (results.read, results.NAME),
+      (study_file.stored, study_file.NAME),
+    ):
+      try:
+        read(path)
+      except errors.DataError as error:
+        assert name in str(error) or str(error).startswith('--')
+
+
 def release(content: bytes) -> None:
   """Files of the published layout: rows, and what the teacher wrote."""
   from dss_jax import errors
@@ -327,6 +366,20 @@ _TREE = {
 _PROBLEM = {'Body': 'A.', 'Question': 'B?', 'Equation': '( 1 + 2 )', 'ID': '1'}
 
 
+_RESULT = (
+  b'{"name": "dss_s0", "data_set": "cqa", "data": "sample", "method": "dss",'
+  b' "labels": "gold", "teacher": null, "alpha": 0.2, "size": "tiny",'
+  b' "fraction": 1.0, "seed": 0, "steps": 60, "label_examples": null,'
+  b' "train_rows": 9, "teacher_accuracy": {}, "by_value": false,'
+  b' "settings": {}, "parameters": 1, "versions": {}, "commit": null,'
+  b' "device": "", "seconds": 1.0, "rows": {"test": 1}, "last": {"step": 60,'
+  b' "accuracy": {"test": 50.0}, "interval": {"test": [40, 60]}},'
+  b' "best_validation": null, "best_test": {"step": 60, "accuracy": {"test":'
+  b' 50.0}, "interval": {"test": [40, 60]}},'
+  b' "predictions": "predictions/dss_s0.jsonl"}\n'
+)
+
+
 def _zip() -> bytes:
   packed = io.BytesIO()
   with zipfile.ZipFile(packed, 'w') as archive:
@@ -366,6 +419,14 @@ SEEDS: dict[Callable[[bytes], None], list[bytes]] = {
     b'\x08data: {"error": {"message": "no"}}\n\n',
   ],
   neutral_text: [b'[red]a[/red]\x1b[2J', '=cmd()\u202e'.encode()],
+  report_texts: [
+    b'</script><script>a</script>\0=cmd()\0\x1b[31m\0"onclick=1',
+    '<img src=x onerror=1>\0\u202e|\n# a'.encode(),
+  ],
+  study_results: [
+    _RESULT,
+    b'experiment: cqa\nmethods: [dss]\nfractions: [0.5, 1]\nset: {A: 1e-4}\n',
+  ],
   journal: [json.dumps(_ROW).encode() + b'\n' + json.dumps(_ROW).encode()],
   release: [json.dumps(_PROBLEM).encode() + b'\n\0["The answer is (1 + 2)."]'],
   release_zip: [_zip()],

@@ -14,6 +14,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import seqio
 
 from t5x import (
@@ -182,17 +183,20 @@ def _run(options):
 
 
 class _Slowly:
-  """Says each step and waits a little; fails where it is told to."""
+  """Says each step and waits a little; fails where it is told to.
+
+  With `bytes`, it fails by asking for so much memory.
+  """
 
   def __init__(self, breaks=None):
-    self._breaks = breaks
+    self._breaks = breaks or {}
 
   def run(self, train_state, metrics_by_task):
     print('step', int(train_state.step), flush=True)
-    if self._breaks == {
-      'process': jax.process_index(),
-      'at': int(train_state.step),
-    }:
-      raise RuntimeError('broken on purpose')
+    here = {'process': jax.process_index(), 'at': int(train_state.step)}
+    if self._breaks.items() >= here.items():
+      if 'bytes' not in self._breaks:
+        raise RuntimeError('broken on purpose')
+      jnp.ones(self._breaks['bytes'], jnp.int8).block_until_ready()
     time.sleep(0.2)
     return False

@@ -5,6 +5,7 @@ opening       their bytes, packed or not, in bounded memory
 json_rows     JSON lines, objects over several lines, arrays of objects
 csv_rows      CSV and TSV
 parquet_rows  Parquet, of which only the needed columns are read
+text_rows     a text of which each line is an input
 reading       all of them alike: (number, row)
 cells         the text of a value, and whether it is missing
 """

@@ -36,11 +36,12 @@ class Reader:
     csv.field_size_limit(max(csv.field_size_limit(), opening.MAX_ROW))
     self._place = place
     self._delimiter = delimiter
-    self._reader = csv.reader(
-      _texts(stream, place), delimiter=delimiter, strict=True
-    )
-    # Of the row that was read last.
+    # Of the row that was read last: its line, and its characters so far.
     self._line = 1
+    self._length = 0
+    self._reader = csv.reader(
+      self._bounded(_texts(stream, place)), delimiter=delimiter, strict=True
+    )
     names = next(self._fields(), [])
     self.header = tuple(name.strip() for name in names)
     self._check_header()
@@ -89,11 +90,20 @@ class Reader:
         )
       yield self._line, {name: fields[index] for name, index in places}
 
+  def _bounded(self, texts: Iterator[str]) -> Iterator[str]:
+    """Yields lines while their row, which may have many, is not too long."""
+    for text in texts:
+      self._length += len(text)
+      if self._length > opening.MAX_ROW:
+        raise opening.too_long(self._place, self._line)
+      yield text
+
   def _fields(self) -> Iterator[list[str]]:
     """Yields the fields of the rows that are not blank."""
     while True:
       before = self._reader.line_num
       self._line = before + 1
+      self._length = 0
       try:
         fields = next(self._reader, None)
       except csv.Error as error:

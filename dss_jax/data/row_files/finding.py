@@ -2,7 +2,8 @@
 
 The files of a folder or glob are shards of one table, read in the order of
 their names. So they must be of one form, and none may be another split's: a
-folder with `train.jsonl` and `test.jsonl` would train on its test rows.
+folder with `train.jsonl` and `test.jsonl` would train on its test rows. A text
+with a row a line is none of a folder's, which may have a README.txt.
 """
 
 import dataclasses
@@ -14,7 +15,8 @@ from etils import epath
 
 from dss_jax import errors
 
-ENDINGS = ('.jsonl', '.json', '.csv', '.tsv', '.parquet')
+ENDINGS = ('.jsonl', '.json', '.csv', '.tsv', '.parquet', '.txt')
+TEXT = '.txt'
 GZIP = '.gz'
 # Parquet is packed by itself.
 _PACKED = tuple(ending for ending in ENDINGS if ending != '.parquet')
@@ -58,7 +60,7 @@ class File:
   @property
   def has_header(self) -> bool:
     """Whether it names its columns before its rows."""
-    return self.ending not in ('.jsonl', '.json')
+    return self.ending not in ('.jsonl', '.json', TEXT)
 
 
 def _file(path: epath.Path) -> File | None:
@@ -101,7 +103,11 @@ def _of_folder(path: epath.Path) -> list[File]:
   files = (
     _file(p) for p in path.iterdir() if not p.name.startswith(('.', '_'))
   )
-  return [file for file in files if file is not None and file.path.is_file()]
+  return [
+    file
+    for file in files
+    if file is not None and file.ending != TEXT and file.path.is_file()
+  ]
 
 
 def _of_glob(path: epath.Path) -> list[File]:
@@ -149,7 +155,8 @@ def find(location: str) -> tuple[File, ...]:
   if not files:
     raise errors.DataError(
       f'{path}: expected files with rows, found none that ends in'
-      f' {", ".join(ENDINGS)}. Correct the path.'
+      f' {", ".join(ending for ending in ENDINGS if ending != TEXT)}. Correct'
+      f" the path, or name texts by a glob, such as '{path}/*{TEXT}'."
     )
   files.sort(key=lambda file: str(file.path))
   _check_shards(path, files)

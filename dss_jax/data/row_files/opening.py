@@ -151,15 +151,16 @@ def lines(
     number += 1
 
 
-def too_long(place: str, number: int) -> errors.DataError:
+def too_long(place: str, number: int, word: str = 'line') -> errors.DataError:
   """Returns the error of a row that is too long.
 
   Args:
     place: of the file.
-    number: of the line where the row begins.
+    number: of the line where the row begins, or of the row.
+    word: which of them it is.
   """
   return errors.DataError(
-    f'{place}, line {number}: expected a row of at most {MAX_ROW >> 20} MiB,'
+    f'{place}, {word} {number}: expected a row of at most {MAX_ROW >> 20} MiB,'
     ' found a longer one. A student reads some hundred words: cut the text, or'
     ' close a quotation mark or bracket that was left open.'
   )

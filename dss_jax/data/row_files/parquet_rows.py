@@ -2,15 +2,17 @@
 
 Thirteen kilobytes can stand for forty gigabytes: a text that is stored once for
 a million rows. So texts stay encoded by a dictionary until they are handed out,
-each of them once, and what is handed out is counted.
+each of them once, and what is handed out is counted. What a file says about its
+pages is compared with what they say themselves, before one is unpacked.
 """
 
+import collections
 import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dss_jax import errors
-from dss_jax.data.row_files import finding, opening
+from dss_jax.data.row_files import finding, opening, parquet_pages
 
 # How many rows are decoded at once.
 _BATCH = 4096
@@ -51,11 +53,11 @@ class Reader:
       self._metadata = parquet.read_metadata(stream)
       stream.seek(0)
     self.header = tuple(self._schema.names)
-    for name in self.header:
-      if self.header.count(name) > 1:
+    for name, times in collections.Counter(self.header).items():
+      if times > 1:
         raise errors.DataError(
-          f'{self._place}: expected each column once, found {name!r}'
-          f' {self.header.count(name)} times. Remove all but one, or give them'
+          f'{self._place}: expected each column once, found {name!r:.60}'
+          f' {times} times. Remove all but one, or give them'
           ' other names.'
         )
 
@@ -108,7 +110,10 @@ class Reader:
         columns = [[] for _ in range(batch.num_rows)]
       for values in zip(*columns, strict=True):
         number += 1
-        self._meter.unpacked(_ITEM_BYTES + sum(map(_size, values)))
+        size = sum(map(_size, values))
+        if size > opening.MAX_ROW:
+          raise opening.too_long(self._place, number, 'row')
+        self._meter.unpacked(_ITEM_BYTES + size)
         yield number, dict(zip(names, values, strict=True))
 
   def _check_type(self, name: str) -> None:
@@ -149,11 +154,10 @@ class Reader:
     for number in range(self._metadata.num_row_groups):
       group = self._metadata.row_group(number)
       chunks = (group.column(i) for i in range(group.num_columns))
-      size = sum(
-        max(chunk.total_uncompressed_size, _ITEM_BYTES * chunk.num_values)
-        for chunk in chunks
-        if chunk.path_in_schema in leaves
-      )
+      size = 0
+      for chunk in chunks:
+        if chunk.path_in_schema in leaves:
+          size += self._chunk_size(chunk, limit)
       if size > limit:
         raise errors.DataError(
           f'{self._place}: expected at most {limit} bytes of'
@@ -161,6 +165,24 @@ class Reader:
           f' {self._meter.size} bytes, found {size}. If you'
           ' trust it, write it without compression.'
         )
+
+  def _chunk_size(self, chunk: Any, limit: int) -> int:
+    """Returns the memory that a column chunk takes, or more than a limit."""
+    size = max(chunk.total_uncompressed_size, _ITEM_BYTES * chunk.num_values)
+    if not chunk.num_values:
+      return size  # There may be no page.
+    begin = chunk.data_page_offset
+    if chunk.dictionary_page_offset:
+      begin = min(begin, chunk.dictionary_page_offset)
+    pages = 0
+    with self._faults():
+      for unpacked in parquet_pages.unpacked_sizes(
+        self._stream, begin, chunk.total_compressed_size
+      ):
+        pages += unpacked
+        if pages > limit:
+          break
+    return max(size, pages)
 
   def _values(self, column: Any, name: str) -> list[Any]:
     """Returns the Python values of a column; equal texts are one object."""

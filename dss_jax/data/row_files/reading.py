@@ -12,6 +12,7 @@ from dss_jax.data.row_files import (
   json_rows,
   opening,
   parquet_rows,
+  text_rows,
 )
 
 # Names that are kept of JSON objects, each of which may have others.
@@ -87,6 +88,8 @@ def rows(
         columns.add(table.header)
         columns.hint = table.hint
         found = table.rows(wanted)
+      elif file.ending == finding.TEXT:
+        found = text_rows.read(stream, file.place)
       else:
         found = json_rows.read(stream, file.place)
     for number, row in found:

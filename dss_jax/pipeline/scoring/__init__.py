@@ -1,10 +1,11 @@
 """Scores: predictions and labels compared as a student can write them.
 
-  spelling  what a vocabulary makes of texts, and what it lacks
-  answers   predictions and labels, as they are compared
-  metrics   what a prediction is scored with
+  spelling   what a vocabulary makes of texts, and what it lacks
+  answers    predictions and labels, as they are compared
+  metrics    what a prediction is scored with
+  intervals  of measured fractions
 
 Importing the package loads none of them.
 """
 
-__all__ = ('answers', 'metrics', 'spelling')
+__all__ = ('answers', 'intervals', 'metrics', 'spelling')

@@ -25,6 +25,7 @@ class Answers:
     vocabulary: seqio.Vocabulary,
     classes: Sequence[str] | None = None,
     in_single_targets: bool = False,
+    column: str = 'label',
   ):
     """Takes what a task compares; the vocabulary is read when it is used.
 
@@ -32,7 +33,9 @@ class Answers:
       vocabulary: of the targets.
       classes: the possible labels, if they are few.
       in_single_targets: whether a target states the label after a rationale.
+      column: of a row that holds the label.
     """
+    self.column = column
     self._vocabulary = vocabulary
     self._classes = classes
     self._in_single_targets = in_single_targets

@@ -4,7 +4,6 @@ Each function takes texts and returns numbers by name, as SeqIO's `metric_fns`.
 """
 
 import collections
-import math
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +12,8 @@ import numpy as np
 import seqio
 
 from dss_jax.data import equations
-from dss_jax.pipeline.scoring import spelling
+from dss_jax.pipeline.scoring import intervals, spelling
 
-# The normal distribution has 95% within so many standard deviations.
-_DEVIATIONS = statistics.NormalDist().inv_cdf(0.975)
 # Stands for a prediction that is none of the classes.
 _NO_CLASS = 'no_class'
 # Labels are classes if they are at most so many, with so many rows on average;
@@ -35,37 +32,8 @@ _WORD = re.compile(rf'[{_UNSPACED}]|[^\W_{_UNSPACED}]+')
 Metric = Callable[[Sequence[str], Sequence[str]], Mapping[str, float]]
 
 
-def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-  """Returns a 95% interval of the fraction that is correct, by Wilson's score.
-
-  It holds the fractions that differ from the one found by at most 1.96 of
-  *their own* standard deviations. So it says something where all answers are
-  right, or none is:
-
-  >>> [round(end, 3) for end in wilson_interval(75, 100)]
-  [0.657, 0.825]
-  >>> [round(end, 3) for end in wilson_interval(200, 200)]
-  [0.981, 1.0]
-
-  Args:
-    correct: number of correct answers.
-    total: number of all answers.
-
-  Returns:
-    Both ends, in [0, 1]; without answers, all of it.
-  """
-  if not total:
-    return 0.0, 1.0
-  part, unit = correct / total, _DEVIATIONS**2 / total
-  middle = part + unit / 2
-  half = math.sqrt(unit * (part * (1 - part) + unit / 4))
-  low, high = (middle - half) / (1 + unit), (middle + half) / (1 + unit)
-  # Rounding must not leave the fraction itself outside.
-  return max(min(low, part), 0.0), min(max(high, part), 1.0)
-
-
 def _with_interval(name: str, correct: int, total: int) -> dict[str, float]:
-  low, high = wilson_interval(correct, total)
+  low, high = intervals.wilson(correct, total)
   return {
     name: 100.0 * correct / max(total, 1),
     f'{name}_low': 100.0 * low,
@@ -248,6 +216,31 @@ def _alike(
     return gold, text
   written = spelling.spelled(vocabulary, gold)
   return written, written if _is_same(gold, text) else text
+
+
+def agreement(metric: Metric) -> Metric:
+  """Returns a metric of labels whose targets are a teacher's, not gold.
+
+  >>> agreement(label_accuracy)(['yes'], ['yes'])['agreement']
+  100.0
+
+  Args:
+    metric: from `for_labels`.
+
+  Returns:
+    A function of the teacher's labels and predictions: what `metric` calls
+    `accuracy…` is called `agreement…`, since a teacher errs.
+  """
+
+  def of_teacher(
+    targets: Sequence[str], predictions: Sequence[str]
+  ) -> Mapping[str, float]:
+    return {
+      re.sub('^accuracy(?=$|_)', 'agreement', name): value
+      for name, value in metric(targets, predictions).items()
+    }
+
+  return of_teacher
 
 
 def rationale_overlap(

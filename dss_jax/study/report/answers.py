@@ -8,43 +8,18 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from dss_jax import errors
-from dss_jax.data import equations
-from dss_jax.pipeline import methods
+from dss_jax.report import predictions, run_files
 from dss_jax.study import results
 from t5x import files
 
 SPLIT = 'test'
 # Of the metric that the run itself wrote, in percentage points.
 _TOLERANCE = 1e-6
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Answer:
-  """A run's answer to a question.
-
-  Attributes:
-    id: of the question, in the data.
-    question: what the model read, without the prefix of a task.
-    gold: the label.
-    prediction: the model's label.
-    correct: whether it counts as the gold label.
-    rationale: the model's own; None if it was not asked for one.
-    teacher_rationale: the teacher's; None if the run was not measured by it.
-  """
-
-  id: str
-  question: str
-  gold: str
-  prediction: str
-  correct: bool
-  rationale: str | None = None
-  teacher_rationale: str | None = None
 
 
 def prepare(out_dir: pathlib.Path, result: results.RunResult) -> bool:
@@ -63,14 +38,24 @@ def prepare(out_dir: pathlib.Path, result: results.RunResult) -> bool:
   """
   target = out_dir / result.predictions
   run_dir = out_dir / results.RUNS / result.spec.name
-  sources = results.answer_files(run_dir, 'accuracy', result.last.step)
+  sources = run_files.answer_files(run_dir, 'accuracy', result.last.step)
   source = sources.get(SPLIT)
   if source is None or not source.exists():
     return target.exists()
   newer = source.stat().st_mtime_ns
   if target.exists() and target.stat().st_mtime_ns >= newer:
     return True
-  found = list(_answers(run_dir, source, result))
+  rationales = run_files.answer_files(run_dir, 'bleu', result.last.step)
+  found = list(
+    predictions.read(
+      source,
+      rationales.get(SPLIT),
+      result.settings.get('METHOD', '').strip('\'"'),
+      predictions.is_same_value
+      if result.spec.by_value
+      else predictions.is_same,
+    )
+  )
   _check(source, found, result)
   target.parent.mkdir(exist_ok=True)
   with files.replacing(target) as work, work.open('w') as f:
@@ -79,77 +64,10 @@ def prepare(out_dir: pathlib.Path, result: results.RunResult) -> bool:
   return True
 
 
-def _answers(
-  run_dir: pathlib.Path, source: pathlib.Path, result: results.RunResult
-) -> Iterator[Answer]:
-  """Yields a run's answers, in the order of the questions."""
-  method = result.settings.get('METHOD', '').strip('\'"')
-  rationales = _rationales(run_dir, result.last.step)
-  prefix = methods.LABEL_PREFIX if method == 'dss' else ''
-  for number, row in enumerate(results.read_lines(source), 1):
-    try:
-      inputs = row['input']
-      question = inputs['inputs_pretokenized'].removeprefix(prefix)
-      gold, prediction = str(row['target']), _first(row['prediction'])
-      name = str(inputs['id'])
-    except (KeyError, TypeError, AttributeError) as error:
-      raise errors.DataError(
-        f'{source}, line {number}: expected an example with its id, input,'
-        f' target and prediction, as SeqIO logs it ({error!r}).'
-      ) from error
-    own, teachers = rationales.get((name, question), (None, None))
-    if method == 'single_task':
-      own = _before_answer(_first(row.get('output')))
-      teachers = _before_answer(inputs.get('targets_pretokenized', ''))
-    yield Answer(
-      name,
-      question,
-      gold,
-      prediction,
-      _is_correct(gold, prediction, result.spec.by_value),
-      own,
-      teachers,
-    )
-
-
-def _rationales(
-  run_dir: pathlib.Path, step: int
-) -> Mapping[tuple[str, str], tuple[str, str]]:
-  """Returns the model's and the teacher's rationales by id and question."""
-  source = results.answer_files(run_dir, 'bleu', step).get(SPLIT)
-  if source is None or not source.exists():
-    return {}
-  found = {}
-  for row in results.read_lines(source):
-    inputs = row['input']
-    question = inputs['inputs_pretokenized'].removeprefix(
-      methods.RATIONALE_PREFIX
-    )
-    both = _first(row['prediction']), str(row['target'])
-    found[str(inputs['id']), question] = both
-  return found
-
-
-def _first(value: Any) -> str:
-  """The text of a prediction, the first one if several were decoded."""
-  if isinstance(value, list):
-    value = value[0] if value else ''
-  return '' if value is None else str(value)
-
-
-def _before_answer(text: str) -> str:
-  before, phrase, rest = text.rpartition(methods.ANSWER_PHRASE)
-  return (before if phrase else rest).strip()
-
-
-def _is_correct(gold: str, prediction: str, by_value: bool) -> bool:
-  if by_value:
-    return equations.same_value(prediction, gold)
-  return gold.strip() == prediction.strip()
-
-
 def _check(
-  source: pathlib.Path, found: list[Answer], result: results.RunResult
+  source: pathlib.Path,
+  found: list[predictions.Answer],
+  result: results.RunResult,
 ) -> None:
   """Raises a DataError unless answers have the accuracy that was measured."""
   ours = 100 * sum(a.correct for a in found) / max(len(found), 1)
@@ -163,7 +81,9 @@ def _check(
     )
 
 
-def read(out_dir: pathlib.Path, result: results.RunResult) -> list[Answer]:
+def read(
+  out_dir: pathlib.Path, result: results.RunResult
+) -> list[predictions.Answer]:
   """Returns the answers in a run's file of predictions.
 
   Args:
@@ -175,7 +95,7 @@ def read(out_dir: pathlib.Path, result: results.RunResult) -> list[Answer]:
   """
   path = out_dir / result.predictions
   try:
-    return [Answer(**row) for row in results.read_lines(path)]
+    return [predictions.Answer(**row) for row in run_files.read_lines(path)]
   except TypeError as error:
     raise errors.DataError(
       f'{path}: expected answers of a run ({error}). Remove the file, and the'
@@ -238,7 +158,7 @@ class Marks:
     )
 
 
-def _asked(answer: Answer) -> tuple[str, str, str]:
+def _asked(answer: predictions.Answer) -> tuple[str, str, str]:
   return answer.id, answer.question, answer.gold
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from dss_jax.report import predictions
+from dss_jax.report import texts as texts_lib
 from dss_jax.study import results
-from dss_jax.study.report import answers, cells, page
+from dss_jax.study.report import answers, cells
 
 MOST_QUESTIONS = 2000
 _FEWEST_PER_CELL = 20
-_MOST_CHARACTERS = 1000
 # Different answers of one method with several seeds.
 _MOST_ANSWERS = 3
 
@@ -40,19 +41,6 @@ class Questions:
   found: int
 
 
-class _Texts:
-  """Texts, each kept once, by number."""
-
-  def __init__(self):
-    self.numbers: dict[str, int] = {}
-
-  def add(self, text: str | None) -> int:
-    if not text:
-      return -1
-    text = page.visible(text, _MOST_CHARACTERS)
-    return self.numbers.setdefault(text, len(self.numbers))
-
-
 def collect(marks: answers.Marks, table: cells.Table) -> Questions:
   """Returns the questions where methods disagree.
 
@@ -60,7 +48,7 @@ def collect(marks: answers.Marks, table: cells.Table) -> Questions:
     marks: which questions each run has right.
     table: the study's runs.
   """
-  texts = _Texts()
+  texts = texts_lib.Texts()
   items: list[list[Any]] = []
   found = 0
   most = max(_FEWEST_PER_CELL, MOST_QUESTIONS // max(len(table.cells), 1))
@@ -93,10 +81,10 @@ def _items(
   arms: dict[int, list[results.RunResult]],
   place: int,
   chosen: Sequence[int],
-  texts: _Texts,
+  texts: texts_lib.Texts,
 ) -> list[list[Any]]:
   """Returns the items of a cell's chosen questions."""
-  given: dict[int, list[list[answers.Answer]]] = {}
+  given: dict[int, list[list[predictions.Answer]]] = {}
   for number, runs in arms.items():
     given[number] = []
     for run in runs:
@@ -120,7 +108,7 @@ def _items(
 
 
 def _method(
-  number: int, given: Sequence[answers.Answer], texts: _Texts
+  number: int, given: Sequence[predictions.Answer], texts: texts_lib.Texts
 ) -> list[Any]:
   """Returns what a method's seeds have answered."""
   counts = collections.Counter(a.prediction for a in given)

@@ -1,35 +1,18 @@
 """Curves of each run: loss of labels on train, and accuracy on validation."""
 
-import dataclasses
 import pathlib
-from collections.abc import Sequence
 
+from dss_jax.report import line_charts, run_files
 from dss_jax.study import results
-from dss_jax.study.report import cells, figures
+from dss_jax.study.report import cells
 
-_MOST_POINTS = 120
 _LOSS = 'loss of labels on train'
 _ACCURACY = 'accuracy on validation, %'
 
 
-@dataclasses.dataclass(frozen=True)
-class Curve:
-  """A line of one run.
-
-  Attributes:
-    run: its name.
-    arm: the place of its arm.
-    points: step and value, by growing step.
-  """
-
-  run: str
-  arm: int
-  points: tuple[tuple[int, float], ...]
-
-
 def collect(
   out_dir: pathlib.Path, table: cells.Table, cell: cells.Cell
-) -> dict[str, list[Curve]]:
+) -> dict[str, list[line_charts.Curve]]:
   """Returns the curves of a cell's runs by what they show.
 
   Args:
@@ -37,7 +20,7 @@ def collect(
     table: the study's runs.
     cell: which of them.
   """
-  found: dict[str, list[Curve]] = {_LOSS: [], _ACCURACY: []}
+  found: dict[str, list[line_charts.Curve]] = {_LOSS: [], _ACCURACY: []}
   for number, arm in enumerate(table.arms):
     for run in table.at(cell, arm):
       folder = out_dir / results.RUNS / run.spec.name
@@ -46,8 +29,12 @@ def collect(
         (_ACCURACY, _accuracies(folder)),
       ):
         if points:
-          found[what].append(Curve(run.spec.name, number, _thinned(points)))
-  return {what: curves for what, curves in found.items() if curves}
+          found[what].append(
+            line_charts.Curve(
+              run.spec.name, number, line_charts.thinned(points)
+            )
+          )
+  return {what: lines for what, lines in found.items() if lines}
 
 
 def _losses(folder: pathlib.Path) -> dict[int, float]:
@@ -55,7 +42,7 @@ def _losses(folder: pathlib.Path) -> dict[int, float]:
   if not path.exists():
     return {}
   found = {}
-  for row in results.read_lines(path):
+  for row in run_files.read_lines(path):
     value = row.get('label_loss', row.get('loss'))
     if isinstance(value, int | float):
       found[row['step']] = float(value)
@@ -65,42 +52,6 @@ def _losses(folder: pathlib.Path) -> dict[int, float]:
 def _accuracies(folder: pathlib.Path) -> dict[int, float]:
   return {
     found.step: found.accuracy['validation']
-    for found in results.evaluations(folder)
+    for found in run_files.evaluations(folder)
     if 'validation' in found.accuracy
   }
-
-
-def _thinned(points: dict[int, float]) -> tuple[tuple[int, float], ...]:
-  """Returns points by step, every so many of them if they are many."""
-  stride = -(-len(points) // _MOST_POINTS)
-  ordered = sorted(points.items())
-  # The last one stays.
-  return tuple(ordered[::-1][::stride][::-1])
-
-
-def inline(what: str, curves: Sequence[Curve], salt: str) -> str:
-  """Returns curves as an `<svg>` for a page, which has the legend.
-
-  Args:
-    what: the values are.
-    curves: of runs.
-    salt: as in `figures.inline`.
-  """
-  with figures.style(salt):
-    figure = figures.new_figure(1, 1)
-    axes = figure.subplots()
-    for curve in curves:
-      x, y = zip(*curve.points, strict=True)
-      axes.plot(
-        x,
-        y,
-        gid=f'run:{curve.run}',
-        marker='' if len(x) > 1 else 'o',
-        linewidth=1.2,
-        alpha=0.85,
-        **figures.styled(curve.arm),
-      )
-    axes.set_xlabel('step')
-    axes.set_ylabel(what)
-    ends = ', '.join(f'{c.run} {c.points[-1][1]:.3g}' for c in curves)
-    return figures.to_page(figure, f'{what} by step; at the end {ends}')

@@ -5,15 +5,12 @@ of its lines. In a file they stand side by side, in a page each is a picture of
 its own, so that a narrow screen shows them below each other.
 """
 
-import contextlib
 import dataclasses
-import html
-import io
 import pathlib
-import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from dss_jax.report import drawing
 from dss_jax.study.report import cells, comparison
 from t5x import files
 
@@ -21,18 +18,6 @@ if TYPE_CHECKING:
   from matplotlib import axes as axes_lib
   from matplotlib import figure as figure_lib
 
-# On white, each has a contrast of at least 3 to 1; people with any one kind of
-# color blindness can tell them apart, and the markers tell them apart as well.
-COLORS = ('#0072b2', '#d55e00', '#008f68', '#a94e8f', '#8a6d00', '#56585c')
-DARK_COLORS = (
-  *('#56b4e9', '#ff8a3d', '#2fc79a', '#e290c4', '#e6c229', '#b8bcc2'),
-)
-MARKERS = ('o', 's', '^', 'D', 'v', 'P')
-_DASHES = ('-', '--', '-.', ':')
-# Stand in pictures for what a page sets by its style sheet.
-_INK = '#1f2328'
-_GRID = '#d9dde3'
-_PANEL = (4.2, 3.3)  # Inches.
 _PER_LINE = 3
 
 
@@ -163,11 +148,11 @@ def write(path: pathlib.Path, facets: Sequence[Facet]) -> None:
     path: of both, without an ending.
     facets: at least one.
   """
-  with style(path.name):
+  with drawing.style(path.name):
     figure = _figure(facets)
     for kind in ('png', 'svg'):
       with files.replacing(f'{path}.{kind}') as work:
-        _save(figure, work, kind)
+        drawing.save(figure, work, kind)
 
 
 def inline(facet: Facet, salt: str) -> str:
@@ -177,10 +162,10 @@ def inline(facet: Facet, salt: str) -> str:
     facet: what to draw.
     salt: makes the picture's ids its own; another one for every picture.
   """
-  with style(salt):
-    figure = new_figure(1, 1)
+  with drawing.style(salt):
+    figure = drawing.new_figure(1, 1)
     draw(figure.subplots(), facet)
-    return to_page(figure, _spoken(facet))
+    return drawing.to_page(figure, _spoken(facet))
 
 
 def _spoken(facet: Facet) -> str:
@@ -197,62 +182,12 @@ def _spoken(facet: Facet) -> str:
   )
 
 
-def new_figure(rows: int, columns: int) -> 'figure_lib.Figure':
-  """Returns a figure for so many panels, apart from pyplot's global state."""
-  from matplotlib import figure as figure_lib
-
-  return figure_lib.Figure(
-    figsize=(_PANEL[0] * columns, _PANEL[1] * rows), layout='constrained'
-  )
-
-
-def style(salt: str = '') -> contextlib.AbstractContextManager[None]:
-  """Returns the context in which figures are made, drawn and saved.
-
-  Args:
-    salt: makes the ids in a picture its own, and the same ones each time.
-  """
-  import matplotlib as mpl
-
-  return mpl.rc_context(
-    {
-      'svg.hashsalt': salt,
-      'svg.fonttype': 'none',
-      'font.size': 9.5,
-      'text.color': _INK,
-      'axes.labelcolor': _INK,
-      'axes.edgecolor': _INK,
-      'axes.linewidth': 0.8,
-      'axes.spines.top': False,
-      'axes.spines.right': False,
-      'axes.axisbelow': True,
-      'axes.grid': True,
-      'grid.color': _GRID,
-      'grid.linewidth': 0.8,
-      'xtick.color': _INK,
-      'ytick.color': _INK,
-      'lines.linewidth': 1.8,
-      'lines.markersize': 5.5,
-    }
-  )
-
-
-def styled(number: int) -> dict[str, Any]:
-  """Returns what tells an arm's lines apart from those of others.
-
-  Args:
-    number: the arm's place.
-  """
-  dashes = _DASHES[number // len(COLORS) % len(_DASHES)]
-  return {'color': COLORS[number % len(COLORS)], 'linestyle': dashes}
-
-
 def draw(axes: 'axes_lib.Axes', facet: Facet) -> None:
   """Draws a facet without a legend."""
   for line in facet.lines:
     x, y, error = zip(*line.points, strict=True)
-    style = styled(line.number)
-    marker = MARKERS[line.number % len(MARKERS)]
+    style = drawing.styled(line.number)
+    marker = drawing.MARKERS[line.number % len(drawing.MARKERS)]
     if len(x) > 1:
       low = [a - b for a, b in zip(y, error, strict=True)]
       high = [a + b for a, b in zip(y, error, strict=True)]
@@ -265,7 +200,9 @@ def draw(axes: 'axes_lib.Axes', facet: Facet) -> None:
         x, y, error, marker=marker, label=line.name, capsize=3, **style
       )
   for name, accuracy in facet.teachers.items():
-    axes.axhline(accuracy, color=_INK, linewidth=1.1, linestyle=(0, (4, 3)))
+    axes.axhline(
+      accuracy, color=drawing.INK, linewidth=1.1, linestyle=(0, (4, 3))
+    )
     axes.annotate(
       f'the teacher itself{"" if name == "teacher" else f" ({name})"}:'
       f' {accuracy:.1f}',
@@ -296,7 +233,7 @@ def _scale(axes: 'axes_lib.Axes', facet: Facet) -> None:
 def _figure(facets: Sequence[Facet]) -> 'figure_lib.Figure':
   columns = min(len(facets), _PER_LINE)
   rows = -(-len(facets) // columns)
-  figure = new_figure(rows, columns)
+  figure = drawing.new_figure(rows, columns)
   panels = list(figure.subplots(rows, columns, squeeze=False).flat)
   for axes, facet in zip(panels, facets, strict=False):
     draw(axes, facet)
@@ -315,39 +252,3 @@ def _figure(facets: Sequence[Facet]) -> 'figure_lib.Figure':
     frameon=False,
   )
   return figure
-
-
-def _save(figure: 'figure_lib.Figure', target: Any, kind: str) -> None:
-  """Saves a figure, the same one as the same bytes."""
-  metadata = {'Date': None, 'Creator': None} if kind == 'svg' else {}
-  figure.savefig(target, format=kind, dpi=160, metadata=metadata)
-
-
-def to_page(figure: 'figure_lib.Figure', spoken: str) -> str:
-  """Returns a figure as an `<svg>` whose colors the page's style sheet sets.
-
-  Lines with a gid `run:NAME` show NAME when they are pointed at.
-
-  Args:
-    figure: what to show; its background is left out.
-    spoken: what it shows, in words.
-  """
-  figure.patch.set_visible(False)
-  for axes in figure.axes:
-    axes.patch.set_visible(False)
-  buffer = io.StringIO()
-  _save(figure, buffer, 'svg')
-  text = buffer.getvalue()
-  text = text[text.index('<svg') :]
-  text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.DOTALL)
-  text = re.sub(r'<g id="run:([^"]*)">', r'<g><title>\1</title>', text)
-  text = re.sub(r'<g id="[^"]*"', '<g', text)
-  view = re.search(r'viewBox="[^"]*"', text)
-  head = (
-    f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {view and view.group()}'
-    f' role="img" aria-label="{html.escape(spoken)}">'
-  )
-  text = head + text[text.index('>') + 1 :]
-  for number, color in enumerate(COLORS):
-    text = text.replace(color, f'var(--arm-{number})')
-  return text.replace(_INK, 'var(--ink)').replace(_GRID, 'var(--grid)')

@@ -157,9 +157,9 @@ def csv_text(found: Sequence[results.RunResult]) -> str:
   names = list(dict.fromkeys(name for line in lines for name in line))
   buffer = io.StringIO()
   writer = csv.DictWriter(buffer, names, lineterminator='\n')
-  writer.writeheader()
+  # A spreadsheet reads some texts as formulas.
+  writer.writerow({name: neutral.cell(name) for name in names})
   for line in lines:
-    # A spreadsheet reads some texts as formulas.
     writer.writerow({k: neutral.cell(value) for k, value in line.items()})
   return buffer.getvalue()
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dss_jax import errors
+from dss_jax.report import drawing, line_charts, page
 from dss_jax.study import results
 from dss_jax.study.report import (
   answers,
@@ -16,7 +17,6 @@ from dss_jax.study.report import (
   curves,
   figures,
   findings,
-  page,
   summary,
 )
 from t5x import files
@@ -98,6 +98,7 @@ def _html(
   }
   questions = browser.collect(marks, table)
   return page.render(
+    __package__,
     'study.html',
     'questions.js',
     title=summary.title(table),
@@ -105,7 +106,7 @@ def _html(
     said=findings.sentences(table, rows) if rows else [],
     notes=findings.notes(table),
     legend=[(table.name(arm), n) for n, arm in enumerate(table.arms)],
-    colors=list(zip(figures.COLORS, figures.DARK_COLORS, strict=True)),
+    colors=list(zip(drawing.COLORS, drawing.DARK_COLORS, strict=True)),
     pictures=pictures,
     columns=summary.columns(table),
     caption=summary.caption(table),
@@ -133,7 +134,7 @@ def _curves(
   found = []
   for number, cell in enumerate(table.cells):
     drawn = [
-      page.picture(curves.inline(what, lines, f'curves-{number}-{n}'))
+      page.picture(line_charts.inline(what, lines, f'curves-{number}-{n}'))
       for n, (what, lines) in enumerate(
         curves.collect(out_dir, table, cell).items()
       )

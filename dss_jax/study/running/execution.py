@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dss_jax import command_lines
 from dss_jax.study import results
 from dss_jax.study.running import places, run_folder
+from t5x.run import provenance
 
 _LAUNCHER = 'dss_jax.study.running.launcher'
 _POLL_S = 0.1
@@ -97,7 +98,7 @@ def execute(
     {
       'device': place.words(),
       'versions': results.installed_versions(),
-      'commit': results.source_commit(),
+      'commit': provenance.source_commit(),
     },
   )
   options = {

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dss_jax import errors, neutral
+from dss_jax.report import run_files
 from dss_jax.study import results
 
 # Bytes at the end of a log in which the last step is looked for.
@@ -68,7 +69,7 @@ class RunFolder:
     if not self._starts.exists():
       return []
     found: list[Start] = []
-    for row in results.read_lines(self._starts):
+    for row in run_files.read_lines(self._starts):
       try:
         if 'began' in row:
           found.append(Start(**row))
@@ -191,27 +192,15 @@ class RunFolder:
 
 def _differences(there: str, here: str):
   """Yields the bindings that differ, except for the folder."""
-  before, now = (_bindings(_MODEL_DIR.sub('', text)) for text in (there, here))
+  before, now = (
+    run_files.bindings(_MODEL_DIR.sub('', text)) for text in (there, here)
+  )
   for name in sorted({*before, *now}):
     if before.get(name) != now.get(name):
       yield (
         f'{name}: {before.get(name, "nothing")} there,'
         f' {now.get(name, "nothing")} here'
       )
-
-
-def _bindings(text: str) -> dict[str, str]:
-  found: dict[str, str] = {}
-  name = ''
-  for line in text.split('\n'):
-    if line.startswith((' ', '\t')) and name:
-      found[name] = f'{found[name]} {line.strip()}'.strip()
-    elif ' = ' in line and not line.startswith('#'):
-      name, _, value = line.partition(' = ')
-      found[name] = value.strip(' \\')
-    else:
-      name = ''
-  return found
 
 
 def printable(text: str) -> str:

@@ -38,6 +38,8 @@ from t5x.errors import UserError
 WEIGHTS_FILE = 'model.safetensors'
 # The most bytes that are written to one file of weights.
 _MAX_FILE_BYTES = 5 * 10**9
+# The most bytes that are read of an index: it has a line for each weight.
+_MAX_INDEX_BYTES = 2**26
 # Files of weights, in order of preference: one file, or the index of several.
 _INDEX_FILE = 'model.safetensors.index.json'
 _WEIGHTS = (
@@ -297,19 +299,20 @@ def _open_weights(path: str) -> dict[str, LazyArray]:
 
 
 def _files_of_index(index: pathlib.Path) -> list[str]:
+  what = 'the index of the files of weights'
+  content = lazy_array.json_file(index, what, _MAX_INDEX_BYTES)
   try:
-    weight_map = json.loads(index.read_text(encoding='utf-8'))['weight_map']
-    names = sorted(set(weight_map.values()))
-  except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+    names = sorted(set(content['weight_map'].values()))
+  except (LookupError, AttributeError, TypeError) as error:
     raise UserError(
       f"{index}: expected a JSON object whose 'weight_map' names the files of"
       f' weights, found another ({error!r}). Download the folder again.'
     ) from error
   for name in names:
-    if pathlib.PurePath(name).name != name:
+    if not isinstance(name, str) or pathlib.PurePath(name).name != name:
       raise UserError(
-        f'{index}: expected names of files beside it, found {name!r}. Take the'
-        ' folder from a source that you trust.'
+        f'{index}: expected names of files beside it, found {name!r:.60}. Take'
+        ' the folder from a source that you trust.'
       )
   missing = [name for name in names if not (index.parent / name).is_file()]
   if missing:

@@ -4,16 +4,18 @@ Shapes of weights can't show everything that the numbers depend on. What they
 can't is compared with the network before the weights are used.
 """
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from t5x.checkpoints.formats import lazy_array
 from t5x.errors import UserError
 
 CONFIG_FILE = 'config.json'
+# The largest that are published have some ten thousand.
+_MAX_BYTES = 2**20
 
 # `feed_forward_proj` in a configuration, by T5X's `mlp_activations`.
 _FEED_FORWARD = {
@@ -50,17 +52,13 @@ def read(path: str) -> dict[str, Any]:
     UserError: it is another kind of model, or no JSON object.
   """
   file = pathlib.Path(path) / CONFIG_FILE
-  try:
-    config = json.loads(file.read_text(encoding='utf-8'))
-    kind = config.get('model_type')
-  except (OSError, ValueError, AttributeError) as error:
-    raise UserError(
-      f'{file}: expected the configuration of a Hugging Face T5 model; it can'
-      f' not be read ({error}). Download the folder again.'
-    ) from error
+  config = lazy_array.json_file(
+    file, 'the configuration of a Hugging Face T5 model', _MAX_BYTES
+  )
+  kind = config.get('model_type')
   if kind not in ('t5', 'mt5', 'umt5'):
     raise UserError(
-      f"{file}: expected model_type 't5', 'mt5' or 'umt5', found {kind!r}."
+      f"{file}: expected model_type 't5', 'mt5' or 'umt5', found {kind!r:.60}."
       ' Only T5 encoder-decoder models can be loaded.'
     )
   return config
@@ -86,7 +84,7 @@ def layers(path: str, config: Mapping[str, Any]) -> tuple[int, int]:
     if type(value) is not int or value < 1:
       raise UserError(
         f'{path}/{CONFIG_FILE}: {key}: expected a positive integer, found'
-        f' {value!r}. Download the folder again.'
+        f' {value!r:.60}. Download the folder again.'
       )
   return counts['num_layers'], counts['num_decoder_layers']
 
@@ -161,7 +159,7 @@ def _feed_forward(
   stored = config.get('dense_act_fn') or name
   if stored != name:  # transformers takes this one.
     key, kind, name = 'dense_act_fn', stored, stored
-  ours = _ACTIVATIONS.get(name)
+  ours = _ACTIVATIONS.get(name) if isinstance(name, str) else None
   if ours is None:
     return key, kind, None
   return key, kind, (ours, 'linear') if _is_gated(config) else (ours,)
@@ -175,7 +173,7 @@ def _differs(
   else:
     fix = f'Set network.T5Config.{attribute} = {wanted!r}.'
   return UserError(
-    f'{path}/{CONFIG_FILE}: {key} is {found!r}, but the network has'
+    f'{path}/{CONFIG_FILE}: {key} is {found!r:.60}, but the network has'
     f' {attribute} = {value!r}. The weights would fit and give other numbers.'
     f' {fix}'
   )

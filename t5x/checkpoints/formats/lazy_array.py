@@ -10,6 +10,7 @@ import collections
 import contextlib
 import json
 import os
+import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -195,6 +196,40 @@ def read_json(path: str, what: str) -> dict[str, Any] | None:
   content = read_bytes(path)
   if content is None:
     return None
+  fix = 'Copy the checkpoint again, or choose another step.'
+  return _json_object(content, path, what, fix)
+
+
+def json_file(file: pathlib.Path, what: str, max_bytes: int) -> dict[str, Any]:
+  """Returns the JSON object in a local file of someone else's.
+
+  Args:
+    file: the file.
+    what: is expected in it, for messages.
+    max_bytes: of which it may have no more.
+
+  Raises:
+    UserError: it can't be read, is longer, or holds something else.
+  """
+  fix = 'Download the folder again.'
+  try:
+    with file.open('rb') as stream:
+      content = stream.read(max_bytes + 1)
+  except OSError as error:
+    raise UserError(
+      f'{file}: expected {what}; it can not be read ({error}). {fix}'
+    ) from error
+  if len(content) > max_bytes:
+    raise UserError(
+      f'{file}: expected {what}, of at most {max_bytes:,} bytes; found'
+      f' {file.stat().st_size:,}. {fix}'
+    )
+  return _json_object(content, os.fspath(file), what, fix)
+
+
+def _json_object(
+  content: bytes, path: str, what: str, fix: str
+) -> dict[str, Any]:
   try:
     value = json.loads(content)
     if not isinstance(value, dict):
@@ -202,7 +237,7 @@ def read_json(path: str, what: str) -> dict[str, Any] | None:
   except (ValueError, RecursionError) as error:
     raise DamagedError(
       f'{path}: expected {what} as a JSON object, found something else'
-      f' ({error}). Copy the checkpoint again, or choose another step.'
+      f' ({error}). {fix}'
     ) from error
   return value
 

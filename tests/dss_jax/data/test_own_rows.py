@@ -1,7 +1,9 @@
 """Tests of rows of the user's own."""
 
+import dataclasses
 import json
 import pathlib
+import time
 
 import pyarrow
 import pytest
@@ -331,11 +333,28 @@ def test_labels_and_classes_may_be_numbers_and_truth_values(
     (['a', ''], "CLASSES has ''"),
     ([None], 'CLASSES has None'),
     ([['a']], 'CLASSES has .*expected a text, a number'),
+    (
+      ['a' * 2**20],
+      'CLASSES has a label of 1,048,576 characters, .a{59}: expected at',
+    ),
+    (range(10**6), 'CLASSES has 1,000,000 labels: expected at most 10,000'),
   ],
 )
 def test_classes_that_are_none_are_refused(classes, message):
   with pytest.raises(errors.DataError, match=message):
     own_rows.OwnData('rows.jsonl', classes=classes)
+
+
+def test_rows_of_many_classes_are_read_as_fast_and_a_message_stays_short(write):
+  classes = range(10_000)
+  path = write([{'input': f'case {n}', 'label': n} for n in range(5000)])
+  begin = time.monotonic()
+  own_rows.read(own_rows.OwnData(path, classes=classes))
+  assert time.monotonic() - begin < 5
+  path = write([{'input': 'case 1', 'label': 'x' * 10**6}])
+  with pytest.raises(errors.DataError, match=r'one of 0, 1, .*…') as raised:
+    own_rows.read(own_rows.OwnData(path, classes=classes))
+  assert len(str(raised.value)) < 1000
 
 
 def test_a_label_of_no_class_is_refused(write):
@@ -434,3 +453,56 @@ def test_own_rows_are_told_from_the_published_layout(tmp_path, write):
   assert not own_rows.is_own('gone.zip')
   assert not own_rows.is_own(f'{sample.DATA_DIR}')
   assert not own_rows.is_own(f'{sample.DATA_DIR}/cqa')
+
+
+def test_test_rows_are_another_file_with_columns_of_its_own(write):
+  rows = [row(n, why='b') for n in range(20)]
+  gold = write([{'q': 'New?', 'answer': 5}], 'gold.jsonl')
+  own = own_rows.OwnData(
+    write(rows),
+    columns={'rationale': 'why'},
+    test=gold,
+    test_columns={'input': 'q', 'label': 'answer'},
+  )
+  splits = own_rows.read(own, ('label', 'rationale')).splits
+  assert [(r.input, r.label) for r in splits['test']] == [('New?', '5')]
+  # None of the others is set apart for the test.
+  assert (len(splits['train']), len(splits['validation'])) == (18, 2)
+  assert own_rows.filled(own)['test'] == {'input', 'label', 'id'}
+  other = dataclasses.replace(own, test_columns={'input': 'q', 'label': 'q'})
+  assert own_rows.fingerprint(other) != own_rows.fingerprint(own)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'test_columns': {'input': 'q'}}, 'TEST_COLUMNS: expected TEST to be a f'),
+    ({'test': 'a.csv', 'test_columns': {'inputs': 'q'}},
+     "TEST_COLUMNS maps 'inputs'"),
+  ],
+)  # fmt: skip
+def test_mistakes_about_a_test_file_are_explained(options, message):
+  with pytest.raises(errors.DataError, match=message):
+    own_rows.OwnData('rows.jsonl', **options)
+
+
+def test_a_test_file_needs_its_own_input_and_label(write):
+  own = own_rows.OwnData(
+    write(ROWS),
+    test=write([{'q': 'New?', 'answer': 5}], 'gold.jsonl'),
+    test_columns={'input': 'q', 'label': 'anser'},
+  )
+  with pytest.raises(errors.DataError, match=r"gold.*'anser'.*mean 'answer'"):
+    own_rows.read(own, ('label',))
+
+
+def test_rows_without_gold_labels_say_where_labels_are(write):
+  own = own_rows.OwnData(write([row(n, label='') for n in range(20)]))
+  with pytest.raises(
+    errors.DataError, match="'teacher_label', the teacher's: L"
+  ):
+    own_rows.read(own, ('label',))
+  needs, graded = ('teacher_label',), ('label', 'teacher_label')
+  own_rows.read(own, needs, graded=graded)
+  with pytest.raises(errors.DataError, match='expected validation rows with a'):
+    own_rows.read(own, needs)

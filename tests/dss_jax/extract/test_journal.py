@@ -10,8 +10,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from dss_jax import errors
 from dss_jax.extract import journal
+from t5x import errors as t5x_errors
 
 ENTRY = journal.Entry(
   split='train',
@@ -223,7 +223,7 @@ def test_two_processes_cannot_write_one_journal(tmp_path):
   path = tmp_path / 'journal.jsonl'
   with (
     journal.Journal(path),
-    pytest.raises(errors.DataError, match='another `dss extract`'),
+    pytest.raises(t5x_errors.UserError, match=f'process {os.getpid()} on'),
   ):
     journal.Journal(path)
   journal.Journal(path).close()

@@ -175,7 +175,7 @@ def test_a_mistake_in_a_prompt_file_is_named(write, found, message):
 
 
 def test_a_missing_prompt_file_is_named(tmp_path):
-  with pytest.raises(errors.DataError, match='Correct the path of --prompt'):
+  with pytest.raises(errors.DataError, match=r'none.yaml: .*Correct the'):
     prompt_files.load(str(tmp_path / 'none.yaml'))
 
 

@@ -59,6 +59,17 @@ def test_a_file_has_the_options_of_the_command(tmp_path):
     ('rationales: 1', 'rationales: expected true or false'),
     ('a: [', 'expected YAML'),
     ('a: !!python/object/apply:os.system [true]', 'expected YAML'),
+    ('methods: &a [dss]\nlabels: *a', r'line 2: expected no aliases.*\*a\.'),
+    # Nine of them, each ten of the one before, are a billion texts.
+    (
+      'set: {a: &a [x,x]}\n<<: {set: {b: [*a,*a]}}',
+      'line 2: expected no aliases in a study file',
+    ),
+    ('methods: ' + '[' * 1500, 'expected YAML'),
+    ('seeds: ' + '9' * 5000, 'a number of too many digits'),
+    ('steps: 0x' + 'f' * 99, 'a number of too many digits'),
+    ('fractions: [1' + ':1' * 5000 + '.5]', 'a number of too many digits'),
+    ('steps: ' + '"x"' + ' ' * 2**20, 'of at most 256 KiB'),
   ],
 )
 def test_a_mistake_is_named(tmp_path, text, message):

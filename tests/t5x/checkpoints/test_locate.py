@@ -1,9 +1,12 @@
 """Tests of t5x.checkpoints.locate and formats.orbax."""
 
+import json
+import os
 import pathlib
 import shutil
 
 import pytest
+import tensorstore
 
 from t5x import checkpoints
 from t5x.errors import UserError
@@ -58,3 +61,82 @@ def test_checkpoints_are_found_by_step_and_by_folder():
   assert checkpoints.latest_step('/nowhere') is None
   assert checkpoints.get_checkpoint_dir('a', 7) == 'a/checkpoint_7'
   assert checkpoints.get_checkpoint_dir('a', 7, 3) == 'a/checkpoint_007'
+
+
+@pytest.mark.parametrize('layout', ['legacy', 'orbax'])
+def test_a_link_that_leads_out_of_a_checkpoint_is_refused(tmp_path, layout):
+  path = tmp_path / 'checkpoint_0'
+  shutil.copytree(GOLDEN / 't5x_1_0' / layout / 'checkpoint_0', path)
+  secret = tmp_path / 'secret'
+  secret.write_text('of this machine')
+  within = path / 'within'
+  within.symlink_to(next(p for p in path.iterdir() if p.is_file()))
+  # A folder of checkpoints, or one of them, may be a link itself.
+  (tmp_path / 'other').symlink_to(path)
+  for place in (path, tmp_path / 'other'):
+    checkpoints.load_t5x_checkpoint(str(place))
+  for target in (secret, '/', '../secret', '..'):
+    link = path / 'z'
+    link.symlink_to(target)
+    with pytest.raises(UserError, match=rf'{link}: leads to .*, outside the'):
+      checkpoints.load_t5x_checkpoint(str(path))
+    link.unlink()
+  os.mkfifo(path / 'pipe')
+  with pytest.raises(UserError, match=r'pipe: expected a file'):
+    checkpoints.load_t5x_checkpoint(str(path))
+
+
+def _crc32c(content):
+  crc = 0xFFFFFFFF
+  for byte in content:
+    crc ^= byte
+    for _ in range(8):
+      crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+  return crc ^ 0xFFFFFFFF
+
+
+def test_metadata_of_orbax_that_leads_outside_is_refused(tmp_path):
+  state = tmp_path / 'checkpoint_0' / 'state'
+  database = {
+    'driver': 'ocdbt',
+    'base': {'driver': 'file', 'path': f'{state}/'},
+    # Where the files are that the manifest names.
+    'btree_node_data_prefix': 'aa/out/',
+    'value_data_prefix': 'aa/out/',
+    'config': {'max_inline_value_bytes': 0, 'compression': None},
+    'path': 'target.w/',
+  }
+  array = tensorstore.open(
+    {'driver': 'zarr', 'kvstore': database},
+    create=True,
+    dtype='float32',
+    shape=[4],
+  ).result()
+  array[...] = 7.0
+  leaf = {
+    'key_metadata': [{'key': name, 'key_type': 2} for name in ('target', 'w')],
+    'value_metadata': {'value_type': 'jax.Array'},
+  }
+  tree = {'tree_metadata': {"('target', 'w')": leaf}, 'use_ocdbt': True}
+  (state / '_METADATA').write_text(json.dumps(tree))
+  read = checkpoints.load_t5x_checkpoint(str(state.parent))
+  assert read['target']['w'].tolist() == [7.0] * 4
+  # The same files beside the folder, and a manifest that finds them there.
+  shutil.move(state / 'aa' / 'out', state.parent / 'out')
+  manifest = state / 'manifest.ocdbt'
+  content = manifest.read_bytes()[:-4].replace(b'aa/out/', b'../out/')
+  manifest.write_bytes(content + _crc32c(content).to_bytes(4, 'little'))
+  with pytest.raises(UserError, match=r'leaf target/w: its values cannot be'):
+    checkpoints.load_t5x_checkpoint(str(state.parent))
+
+
+@pytest.mark.parametrize('name', ['..', '../../etc', '/etc/passwd', 'a/b', '.'])
+def test_a_leaf_of_orbax_with_a_path_for_its_name_is_refused(tmp_path, name):
+  state = tmp_path / 'checkpoint_0' / 'state'
+  shutil.copytree(GOLDEN / 't5x_1_0/orbax/checkpoint_0', state.parent)
+  tree = json.loads((state / '_METADATA').read_text())
+  leaf = next(iter(tree['tree_metadata'].values()))
+  leaf['key_metadata'][-1]['key'] = name
+  (state / '_METADATA').write_text(json.dumps(tree))
+  with pytest.raises(UserError, match=r'_METADATA: not the description of'):
+    checkpoints.load_t5x_checkpoint(str(state.parent))

@@ -1,6 +1,7 @@
 """Tests of t5x.checkpoints.retention."""
 
 import pytest
+import tensorflow as tf
 
 from t5x.checkpoints import retention as retention_lib
 from t5x.errors import UserError
@@ -21,3 +22,40 @@ def test_what_is_kept_by_rule():
     retention('x', mode='maximum')
   with pytest.raises(UserError, match=r'keep: expected at least 1'):
     retention('x', keep=0)
+
+
+def test_the_best_of_several_by_a_metric():
+  def kept(mode, **options):
+    retention = retention_lib.Retention(
+      'x', keep=2, metric='a/b', mode=mode, **options
+    )
+    values = {1: 0.3, 2: 0.1, 3: 0.4, 4: 0.2, 5: 0.25}
+    return retention.to_keep([1, 2, 3, 4, 5, 6], values)
+
+  assert kept('max') == {1, 3, 6}
+  assert kept('min') == {2, 4, 6}
+  # What a period keeps takes no place of the best.
+  assert kept('max', force_keep_period=3) == {1, 3, 5, 6}
+  assert kept('min', force_keep_period=2) == {1, 2, 4, 5, 6}
+
+
+def test_a_metric_is_read_from_the_folder_that_its_name_begins_with(tmp_path):
+  writer = tf.summary.create_file_writer(str(tmp_path / 'train/cqa'))
+  with writer.as_default(step=7):
+    tf.summary.scalar('loss/label', 0.5)
+    tf.summary.scalar('label', 0.25)
+  writer.close()
+
+  def read(metric, folder=tmp_path):
+    retention = retention_lib.Retention(str(folder), metric=metric)
+    return retention.read_metric()
+
+  assert read('train/cqa/loss/label') == {7: 0.5}
+  assert read('train/cqa/label') == {7: 0.25}
+  assert read('train/cqa/loss') == read('eval/cqa/label') == {}
+  # A value that was given with a checkpoint counts before one of the events.
+  retention = retention_lib.Retention(
+    str(tmp_path), keep=1, metric='train/cqa/label'
+  )
+  assert retention.to_keep([6, 7, 8], {6: 0.2, 8: 0.1}) == {7, 8}
+  assert retention.to_keep([6, 7, 8], {6: 0.2, 7: 0.1, 8: 0.1}) == {6, 8}

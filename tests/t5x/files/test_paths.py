@@ -18,7 +18,10 @@ def _told(error, folder='/runs/a', name='MODEL_DIR'):
   [
     (errno.ENOSPC, 'The disk is full: free some space.'),
     (errno.EDQUOT, 'Your quota is used up: free some space.'),
-    (errno.EROFS, 'That place is read-only: choose another MODEL_DIR.'),
+    (
+      errno.EROFS,
+      'That place is read-only: make it writable, or choose another MODEL_DIR.',
+    ),
     (errno.EACCES, 'You may not write there: choose another MODEL_DIR.'),
   ],
 )

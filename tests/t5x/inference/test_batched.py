@@ -68,3 +68,12 @@ def test_options_of_a_step_are_no_key(ready):
   assert _infer(ready, step) == [(0, 2.0), (1, 2.0), (2, 2.0)]
   other = functools.partial(step, scale=3.0)
   assert _infer(ready, other) == [(0, 3.0), (1, 3.0), (2, 3.0)]
+
+
+def test_rows_are_counted_without_those_that_fill_a_batch(ready):
+  model, state, axes, where, rows = ready
+  infer_fn = utils.get_infer_fn(model.score_batch, 8, axes, where)
+  done: list[int] = []
+  many = [(i, rows[0][1]) for i in range(11)]
+  infer_fn(many, state, jax.random.key(5), on_rows=done.append)
+  assert done == [8, 3]

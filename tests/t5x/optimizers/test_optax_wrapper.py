@@ -184,6 +184,15 @@ def test_parameters_are_updated_by_their_own_optimizer():
   alone = adafactor.Adafactor().create({'b': PARAMS['b']})
   alone = alone.apply_gradient({'b': GRADS['b']}, learning_rate=0.1)
   same(optimizer.target['b'], alone.target['b'])
+  # The step goes on, which decides how slowly Adafactor forgets.
+  twice = optimizer.apply_gradient(
+    jax.tree.map(lambda g: 3 * g, grads), learning_rate=0.1
+  )
+  assert [int(o.state.step) for o in (optimizer, twice)] == [1, 2]
+  alone = alone.apply_gradient(
+    {'b': {'scale': 3 * GRADS['b']['scale']}}, learning_rate=0.1
+  )
+  same(twice.target['b'], alone.target['b'])
   same(optimizer.target['frozen'], params['frozen'])
   same(multi.create(params).restore_state(optimizer.state_dict()), optimizer)
   derived = multi.derive_logical_axes(optimizer, axes)

@@ -93,6 +93,37 @@ def test_step_offset_shifts_the_schedule():
   np.testing.assert_allclose(values, [1e-8, 0.5])
 
 
+def test_steps_before_the_offset_count_as_the_first():
+  for factors in ('constant * decay_every', 'constant * cosine_decay'):
+    values = _values(
+      [0, 95, 100],
+      factors=factors,
+      base_learning_rate=1.0,
+      warmup_steps=0,
+      steps_per_decay=10,
+      step_offset=100,
+    )
+    np.testing.assert_array_equal(values, [1.0, 1.0, 1.0])
+
+
+def test_a_warmup_of_no_steps_is_over_at_once():
+  options = {'base_learning_rate': 2.0, 'warmup_steps': 0}
+  values = _values([0, 5], factors='constant * linear_warmup', **options)
+  np.testing.assert_array_equal(values, [2.0, 2.0])
+  values = _values([0, 1, 4], factors='constant * rsqrt_decay', **options)
+  np.testing.assert_allclose(values, [2.0, 2.0, 1.0])
+  values = _values([0, 4], factors='linear_decay', decay_factor=0.1, **options)
+  np.testing.assert_allclose(values, [2.0, 1.2], rtol=1e-6)
+
+
+def test_a_rate_is_never_below_the_smallest():
+  options = {'factors': 'constant * rsqrt_decay', 'warmup_steps': 1}
+  values = _values(
+    [1, 100], base_learning_rate=1.0, min_learning_rate=0.25, **options
+  )
+  np.testing.assert_array_equal(values, [1.0, 0.25])
+
+
 def test_an_unknown_factor_is_named_with_the_closest_one():
   with pytest.raises(errors.UserError, match="Did you mean 'rsqrt_decay'"):
     schedules.create_learning_rate_scheduler('constant * rsqrt_deca')

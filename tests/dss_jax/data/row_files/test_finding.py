@@ -31,6 +31,12 @@ def test_a_folder_holds_its_shards_in_the_order_of_their_names(folder):
   assert [file.stem for file in row_files.find(str(path))] == ['b-1', 'b-2']
 
 
+def test_a_text_is_read_by_its_name_alone(folder):
+  path = folder('rows.jsonl', 'README.txt')
+  assert names(path) == ['rows.jsonl']
+  assert names(f'{path}/*.txt') == ['README.txt']
+
+
 def test_a_glob_names_files_in_any_folder(folder):
   path = folder('one/b.csv', 'two/a.csv', 'two/a.json')
   assert names(f'{path}/*/*.csv') == ['b.csv', 'a.csv']
@@ -50,8 +56,8 @@ def test_a_file_with_brackets_in_its_name_is_that_file(folder):
     (['my-train-0.csv', 'my-val-0.csv'], '/*.csv', 'files of one split'),
     (['a.csv', 'b.jsonl'], '', 'of one form, found a.csv, b.jsonl'),
     (['a.csv', 'a.csv.gz'], '', 'each shard once, found a.csv and a.csv.gz'),
-    (['a.txt'], '', 'expected files with rows, found none'),
-    (['a.txt'], '/*.txt', r'a.txt: expected a file that ends in .*found .txt'),
+    (['a.txt'], '', r'found none that ends .* a glob, such as .*/rows/\*.txt'),
+    (['a.doc'], '/*.doc', r'a.doc: expected a file that ends in .*found .doc'),
     (['a.parquet.gz'], '/a.parquet.gz', 'found .parquet.gz'),
     (['a.csv'], '/*.jsonl', 'expected files with rows, found none'),
     (['rows.jsonl'], '/row.jsonl', "Did you mean 'rows.jsonl'"),

@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from dss_jax import errors
 from dss_jax.data import progress, row_files
-from dss_jax.data.row_files import opening
+from dss_jax.data.row_files import opening, parquet_rows
 
 
 def read(path, wanted=('input', 'label')):
@@ -105,6 +105,18 @@ def test_a_row_is_numbered_by_the_line_where_it_begins(tmp_path, name, numbers):
   assert read(path) == (numbers, ROWS)
 
 
+@pytest.mark.parametrize('packed', [False, True])
+def test_a_line_of_a_text_is_an_input(tmp_path, packed):
+  path = tmp_path / ('a.txt.gz' if packed else 'a.txt')
+  text = '\ufeffOne, "two\r\n\n  \n\t{"input": 3}\u2028 \né'.encode()
+  path.write_bytes(gzip.compress(text) if packed else text)
+  inputs = [{'input': t} for t in ('One, "two', '{"input": 3}', 'é')]
+  assert read(path) == ([1, 4, 5], inputs)
+  path.write_bytes(gzip.compress(b'\xff') if packed else b'\xff')
+  with pytest.raises(errors.DataError, match='line 1: expected UTF-8'):
+    read(path)
+
+
 def test_a_row_after_a_field_of_several_lines_has_its_own_number(tmp_path):
   path = tmp_path / 'a.csv'
   path.write_text('input,label\n"a\nb\nc",x\n\nd,y\n')
@@ -185,6 +197,8 @@ def test_a_long_field_is_read_and_an_endless_one_refused(tmp_path):
     ('a.json', b'{\n"input": "', b'"\n}\n'),
     ('a.csv', b'input\n"', b'"\n'),
     ('a.csv', b'input\n"a\n', b'"\n'),
+    # Each of its fields, and lines, is short enough.
+    ('a.csv', b'input,b\n"' + (b'a' * 2**22 + b'\n') * 3 + b'","', b'"\n'),
   ],
 )
 def test_fifty_megabytes_in_a_row_are_refused_in_bounded_memory(
@@ -193,7 +207,7 @@ def test_fifty_megabytes_in_a_row_are_refused_in_bounded_memory(
   path = tmp_path / name
   with path.open('wb') as file:
     file.write(before)
-    for _ in range(50):
+    for _ in range(10 if before.count(b'\n') > 2 else 50):
       file.write(b'word ' * 209_715)
     file.write(after)
   tracemalloc.start()
@@ -239,6 +253,56 @@ def test_parquet_that_stands_for_gigabytes_is_refused(tmp_path, lists):
     read(path)
   assert pyarrow.total_allocated_bytes() - before < 2**26
   assert pyarrow.default_memory_pool().max_memory() < 2**30
+
+
+def _pages_and_footer(text):
+  """Returns what stands before the end of a file of one row, and the end."""
+  packed = io.BytesIO()
+  parquet.write_table(
+    pyarrow.table({'input': [text]}),
+    packed,
+    compression='zstd',
+    use_dictionary=False,
+    write_statistics=False,
+  )
+  whole = packed.getvalue()
+  end = 8 + int.from_bytes(whole[-8:-4], 'little')
+  return whole[4:-end], whole[-end:]
+
+
+def test_parquet_whose_pages_are_not_what_its_end_says_is_refused(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(parquet_rows, '_GROUP', 2**20)
+  pages, _ = _pages_and_footer('a' * 2**23)
+  # Text that does not pack, and so has pages of that length.
+  dull = ''.join(chr(33 + n * n % 8209 % 90) for n in range(2 * len(pages)))
+  room, end = _pages_and_footer(dull)
+  assert len(pages) <= len(room) < 20_000
+  path = tmp_path / 'a.parquet'
+  path.write_bytes(b'PAR1' + pages.ljust(len(room), b'\0') + end)
+  pool = pyarrow.default_memory_pool()
+  before = pool.bytes_allocated()
+  with pytest.raises(errors.DataError, match=r'of input in .*found 838861'):
+    read(path)
+  assert pool.bytes_allocated() == before
+
+
+def test_a_row_of_parquet_is_no_longer_than_another(tmp_path):
+  path = tmp_path / 'a.parquet'
+  texts = ['a', 'word ' * 2**22]
+  parquet.write_table(pyarrow.table({'input': texts}), path)
+  with pytest.raises(errors.DataError, match='row 2: expected a row of at mos'):
+    read(path)
+
+
+def test_a_page_that_is_none_is_named(tmp_path):
+  path = tmp_path / 'a.parquet'
+  pages, end = _pages_and_footer('a')
+  for wrong in (b'\0' * len(pages), b'\xff' * len(pages), b'\x1c' * len(pages)):
+    path.write_bytes(b'PAR1' + wrong + end)
+    with pytest.raises(errors.DataError, match='expected a Parquet file'):
+      read(path)
 
 
 def test_columns_of_parquet_that_nobody_asked_for_do_no_harm(tmp_path):

@@ -5,11 +5,12 @@ import doctest
 import pytest
 from scipy import stats
 
-from dss_jax.pipeline.scoring import metrics
+from dss_jax.pipeline.scoring import intervals, metrics
 
 
-def test_the_examples_in_the_docstrings_hold():
-  result = doctest.testmod(metrics)
+@pytest.mark.parametrize('module', [metrics, intervals])
+def test_the_examples_in_the_docstrings_hold(module):
+  result = doctest.testmod(module)
   assert result.attempted and not result.failed
 
 
@@ -35,13 +36,13 @@ def test_equation_accuracy_compares_values():
 )
 def test_the_interval_is_wilsons(correct, total):
   found = stats.binomtest(correct, total).proportion_ci(method='wilson')
-  low, high = metrics.wilson_interval(correct, total)
+  low, high = intervals.wilson(correct, total)
   assert (low, high) == pytest.approx((found.low, found.high), abs=1e-12)
   assert 0 <= low <= correct / total <= high <= 1 and low < high
 
 
 def test_nothing_is_known_without_answers():
-  assert metrics.wilson_interval(0, 0) == (0.0, 1.0)
+  assert intervals.wilson(0, 0) == (0.0, 1.0)
   empty = metrics.label_accuracy([], [])
   assert empty['accuracy_low'] == 0.0 and empty['accuracy_high'] == 100.0
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dss_jax import errors
+from dss_jax.report import predictions
 from dss_jax.study import results
 from dss_jax.study.report import answers
 from tests.dss_jax.study import finished_run
@@ -38,7 +39,7 @@ def test_an_answer_has_the_question_and_both_rationales(
   )
   assert answers.prepare(tmp_path, run)
   first, second = answers.read(tmp_path, run)
-  assert first == answers.Answer(
+  assert first == predictions.Answer(
     'id0', finished_run.question(0), 'pond', 'pond', True, own, teachers
   )
   assert (second.prediction, second.correct) == ('attic', False)

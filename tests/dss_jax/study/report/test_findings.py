@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from dss_jax.report import run_files
 from dss_jax.study import results
 from dss_jax.study.report import answers, cells, comparison, findings, summary
 from tests.dss_jax.study import finished_run
@@ -107,7 +108,7 @@ def _spec(alpha, teacher='palm', **changes):
 
 
 def _result(alpha=0.2, **changes):
-  end = results.Evaluation(60, {'test': 50.0}, {'test': [40.0, 60.0]})
+  end = run_files.Evaluation(60, {'test': 50.0}, {'test': [40.0, 60.0]})
   return results.RunResult(
     spec=_spec(alpha, **changes),
     settings={'ALPHA': repr(alpha), 'FRACTION': '1.0', 'SAME': '3'},

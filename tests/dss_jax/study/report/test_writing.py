@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from dss_jax import errors
+from dss_jax.report import texts
 from dss_jax.study import report, results
 from dss_jax.study.report import answers, browser, cells, writing
 from tests.dss_jax.study import finished_run
@@ -162,7 +163,7 @@ def test_questions_are_bounded_and_those_shown_differ_most(
   ]
   assert gaps == sorted(gaps, reverse=True) and gaps[0] == 1
   longest = max(map(len, questions.data['texts']))
-  assert longest < browser._MOST_CHARACTERS + 40
+  assert longest < texts._MOST_CHARACTERS + 40
 
 
 def test_what_is_missing_is_named(monkeypatch):

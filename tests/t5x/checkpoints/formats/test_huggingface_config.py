@@ -232,3 +232,45 @@ def test_what_the_network_was_given_is_written(tmp_path):
   there = huggingface_config.read(str(tmp_path))
   assert {key: there[key] for key in numbers} == numbers
   assert there['scale_decoder_outputs'] is False
+
+
+@pytest.mark.parametrize(
+  ('content', 'message'),
+  [
+    (b'{"model_type": "t5", "x": "' + b'y' * 2**20 + b'"}', 'most 1,048,576'),
+    (b'[' * 100_000, 'as a JSON object, found something else'),
+    (b'{"a":' * 100_000, 'as a JSON object, found something else'),
+    (b'[]', 'as a JSON object, found something else'),
+    (b'{"model_type": ["t5"]}', "found .'t5'.\\."),
+    (b'{"model_type": "' + b'x' * 10**6 + b'"}', 'expected model_type'),
+    (b'{"model_type": "t5", "num_layers": 1e999}', 'num_layers: expected'),
+    (b'{"model_type": "t5", "num_layers": 1' + b'0' * 5000 + b'}', 'something'),
+    (b'{"model_type": "t5", "num_layers": 999999999999}', 'missing .*block'),
+    (b'{"model_type": "t5", "num_layers": true}', 'num_layers: expected'),
+    (
+      b'{"model_type": "t5", "num_layers": 2, "num_decoder_layers": -1}',
+      'num_decoder_layers: expected',
+    ),
+  ],
+)  # fmt: skip
+def test_a_configuration_that_asks_for_too_much_is_one_short_message(
+  tmp_path, content, message
+):
+  path = hf_folders.copy('hf_1_1', tmp_path)
+  (pathlib.Path(path) / huggingface_config.CONFIG_FILE).write_bytes(content)
+  tracemalloc.start()
+  try:
+    with pytest.raises(UserError, match=message) as raised:
+      hf_folders.read(path)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+  finally:
+    tracemalloc.stop()
+  assert len(str(raised.value)) < 1000
+
+
+def test_an_activation_that_is_no_name_is_refused(tmp_path):
+  path = hf_folders.changed(
+    hf_folders.copy('hf_1_1', tmp_path), dense_act_fn=['gelu_new']
+  )
+  with pytest.raises(UserError, match='dense_act_fn'):
+    checkpoints.check_network(path, hf_folders.network_config('hf_1_1'))

@@ -32,9 +32,11 @@ def _quick_compilation(tmp_path_factory):
 @functools.cache
 def variables():
   """Variables of the unrolled network, drawn once."""
-  return tiny_model.initial_variables(
-    tiny_model.model(config={'dropout_rate': 0.2, **LAYERS})
-  )
+  # Numbers, also if the first to ask is being traced.
+  with jax.ensure_compile_time_eval():
+    return tiny_model.initial_variables(
+      tiny_model.model(config={'dropout_rate': 0.2, **LAYERS})
+    )
 
 
 def made(model):

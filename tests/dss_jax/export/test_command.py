@@ -1,13 +1,14 @@
 """What `dss export` refuses. What it writes is in tests/test_commands.py."""
 
 import json
+import os
 import pathlib
 
 import pytest
 import tokenizers
 
 from dss_jax import cli, mixtures
-from dss_jax.commands import export
+from dss_jax.export import command as export
 from tests import golden_data, small_vocabularies
 
 _CHECKPOINT = pathlib.Path(golden_data.__file__).parent / 'golden/hf_1_1/model'
@@ -36,6 +37,41 @@ def test_a_folder_that_is_in_use_is_left_alone(tmp_path, capsys):
   said = _refused(capsys, _CHECKPOINT, tmp_path, _GIN)
   assert f'{tmp_path}: not empty' in said
   assert [path.name for path in tmp_path.iterdir()] == ['notes']
+
+
+def test_one_process_at_a_time_exports_into_a_folder(tmp_path, capsys):
+  out = tmp_path / 'made' / 'student'
+  with export._replacing_folder(str(out)) as place:
+    (place / 'half').write_text('of one')
+    said = _refused(capsys, _CHECKPOINT, out, _GIN)
+    assert f'{out}: expected a folder that no other process' in said
+    assert f'process {os.getpid()} on' in said and 'since 20' in said
+    # A folder beside it is another one.
+    with export._replacing_folder(f'{out}2'):
+      pass
+  assert [path.name for path in out.iterdir()] == ['half']
+  assert {path.name for path in out.parent.iterdir()} == {'student', 'student2'}
+
+
+def test_what_a_killed_export_left_goes_when_the_next_one_is_done(tmp_path):
+  out = tmp_path / 'student'
+  left = tmp_path / '.student.unfinished'
+  left.mkdir()
+  (left / 'config.json').write_text('half')
+  with export._replacing_folder(str(out)) as place:
+    assert not list(place.iterdir())
+    (place / 'config.json').write_text('whole')
+  assert (out / 'config.json').read_text() == 'whole'
+  assert [path.name for path in tmp_path.iterdir()] == ['student']
+
+
+def test_a_folder_that_is_no_local_one_is_refused(
+  tmp_path, capsys, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  said = _refused(capsys, _CHECKPOINT, 'gs://bucket/student', _GIN)
+  assert 'gs://bucket/student: expected a local folder' in said
+  assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_of_another_network_leaves_nothing_behind(

@@ -39,26 +39,34 @@ def visible(text: str, limit: int) -> str:
   return _UNSEEN.sub(lambda found: f'⟨U+{ord(found[0]):04X}⟩', shown) + end
 
 
-def render(template: str, script: str, **values: Any) -> str:
+def render(package: str, template: str, script: str, **values: Any) -> str:
   """Returns a page.
 
   Args:
-    template: a file in `templates/` that extends `base.html`.
-    script: another one, the page's only script.
+    package: whose folder `templates/` has the template; what it includes may
+      stand in this package's own.
+    template: a file that extends `base.html`.
+    script: the page's only script.
     **values: what the template shows. Texts are escaped.
   """
-  code, _, _ = _environment().loader.get_source(_environment(), script)
+  environment = _environment(package)
+  code, _, _ = environment.loader.get_source(environment, script)
   digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-  return (
-    _environment()
-    .get_template(template)
-    .render(script=_markup(code), script_hash=digest, **values)
+  return environment.get_template(template).render(
+    script=_markup(code), script_hash=digest, **values
   )
 
 
 def picture(svg: str) -> 'jinja2.utils.markupsafe.Markup':
-  """Returns a picture that this package has drawn, as it is."""
-  return _markup(svg)
+  """Returns a picture that `drawing` has made; its texts hide nothing."""
+  return _markup(_UNSEEN.sub('\ufffd', svg))
+
+
+def _seen(value: Any) -> Any:
+  """Returns what a template shows, without what a reader does not see."""
+  if not isinstance(value, str) or hasattr(value, '__html__'):
+    return value
+  return visible(value, len(value))
 
 
 def _markup(text: str) -> Any:
@@ -68,18 +76,27 @@ def _markup(text: str) -> Any:
 
 
 @functools.cache
-def _environment() -> Any:
+def _environment(package: str) -> Any:
   import jinja2
 
   environment = jinja2.Environment(
-    loader=jinja2.PackageLoader(__package__, 'templates'),
+    loader=jinja2.ChoiceLoader(
+      [jinja2.PackageLoader(name) for name in (package, __package__)]
+    ),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    finalize=_seen,
   )
   environment.filters['data'] = _data
+  environment.globals['flat'] = _flat
   return environment
+
+
+def _flat(rows: Any) -> list[list[Any]]:
+  """Returns rows of a name and values as rows of texts."""
+  return [[name, *values] for name, values in rows]
 
 
 def _data(value: Any) -> Any:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from dss_jax.study.report import figures, page
+from dss_jax.report import drawing, page
 
 _CSS = (
   pathlib.Path(page.__file__).parent / 'templates' / 'base.css'
@@ -72,7 +72,7 @@ def test_texts_have_the_contrast_of_wcag_aa(colors):
 
 @pytest.mark.parametrize(
   ('lines', 'ground'),
-  [(figures.COLORS, _LIGHT['paper']), (figures.DARK_COLORS, _DARK['paper'])],
+  [(drawing.COLORS, _LIGHT['paper']), (drawing.DARK_COLORS, _DARK['paper'])],
 )
 def test_lines_have_the_contrast_of_wcag_aa(lines, ground):
   for line in lines:

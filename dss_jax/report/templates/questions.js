@@ -4,12 +4,14 @@
 (() => {
   const source = document.getElementById('data');
   if (!source) return;
-  const {places, methods, texts, items} = JSON.parse(source.textContent);
+  const {places, methods, texts, items, classes = [], start = ''} =
+    JSON.parse(source.textContent);
   const PAGE = 10;
   const byId = (id) => document.getElementById(id);
   const text = (number) => (number < 0 ? '' : texts[number]);
   const lower = texts.map((one) => one.toLowerCase());
-  // See Questions in browser.py for what an item holds.
+  // See Questions in dss_jax/study/report/browser.py for what an item holds.
+  // Without seeds, nobody knows which answers are right.
   const isRight = ([, right, seeds]) => 2 * right > seeds;
   const textsOf = ([, question, gold, teacher, given]) => [
     question, gold, teacher,
@@ -42,6 +44,8 @@
     label.htmlFor = select.id = `outcome-${number}`;
     select.append(option('', 'any'), option('right', 'right'),
                   option('wrong', 'wrong'));
+    [...select.options].find(({value}) => value === start).defaultSelected =
+      true;
     field.append(label, select);
     byId('outcomes').before(field);
     return select;
@@ -52,6 +56,15 @@
   const last = Math.max(...items.map(([place]) => place));
   byId('place').options[last + 1].defaultSelected = true;
   byId('places').hidden = places.length < 2;
+  // Where labels are classes, their names are numbers of texts.
+  for (const [name, more] of [['gold', []], ['said', ['none']]]) {
+    byId(name).append(option('', 'any'));
+    classes.forEach((one, n) => byId(name).append(option(n, text(one))));
+    more.forEach((one) => byId(name).append(option(one, 'none of them')));
+    byId(name).parentElement.hidden = !classes.length;
+  }
+  const isAnswer = (answer, wanted) => (wanted === 'none'
+    ? !classes.includes(answer) : answer === classes[wanted]);
 
   const matches = (item, wanted, place, words) => {
     if (place !== '' && item[0] !== Number(place)) return false;
@@ -59,8 +72,12 @@
     const asWanted = wanted.every((outcome, method) => {
       if (!outcome) return true;
       const mine = given.find(([number]) => number === method);
-      return mine && isRight(mine) === (outcome === 'right');
+      return mine && mine[2] > 0 && isRight(mine) === (outcome === 'right');
     });
+    const [gold, said] = [byId('gold').value, byId('said').value];
+    if (gold !== '' && item[2] !== classes[gold]) return false;
+    if (said !== '' && !given.some(([, , , answers]) =>
+      answers.some(([answer]) => isAnswer(answer, said)))) return false;
     return asWanted && (!words || textsOf(item).some(
       (number) => number >= 0 && lower[number].includes(words)));
   };
@@ -71,7 +88,7 @@
     box.append(make('h4', methods[method]));
     const verdict = seeds === 1 ? (good ? 'right' : 'wrong')
                                 : `${right} of ${seeds} seeds right`;
-    box.append(make('span', verdict, good ? 'right' : 'wrong'));
+    if (seeds) box.append(make('span', verdict, good ? 'right' : 'wrong'));
     for (const [answer, count] of answers) {
       const line = foreign('p', text(answer) || '(no answer)');
       if (seeds > 1) line.append(make('span', ` × ${count}`, 'soft'));
@@ -86,18 +103,23 @@
   const showItem = (item) => {
     const [place, question, gold, teacher, given] = item;
     const box = make('article', '', 'question');
-    if (places.length > 1) box.append(make('p', places[place], 'small soft'));
-    box.append(foreign('p', text(question)));
+    const asked = make('div', '', 'asked');
+    if (places.length > 1 && byId('place').value === '') {
+      asked.append(make('p', places[place], 'small soft'));
+    }
+    asked.append(foreign('p', text(question)));
     const answer = make('p', 'Gold: ');
     answer.append(foreign('span', text(gold), 'gold'));
-    box.append(answer);
-    if (teacher >= 0) {
-      const said = make('p', 'Teacher: ', 'small soft');
-      said.append(make('bdi', text(teacher)));
-      box.append(said);
-    }
+    asked.append(answer);
+    box.append(asked);
     const all = make('div', '', 'given');
     all.append(...given.map(showMethod));
+    if (teacher >= 0) {
+      const said = make('div', '', 'teacher');
+      said.append(make('h4', 'the teacher'),
+                  foreign('p', text(teacher), 'small soft'));
+      all.append(said);
+    }
     box.append(all);
     return box;
   };
@@ -128,6 +150,21 @@
     byId('browser').scrollIntoView();
   };
 
+  // A number of a table of confusion shows the answers that it counts.
+  for (const cell of document.querySelectorAll('button.cell')) {
+    cell.addEventListener('click', () => {
+      byId('filters').reset();
+      setTimeout(() => {
+        byId('place').value = places.indexOf(cell.dataset.place);
+        byId('gold').value = cell.dataset.gold;
+        byId('said').value = cell.dataset.said;
+        outcomes.forEach((select) => { select.value = ''; });
+        filter();
+        byId('browser').scrollIntoView();
+        byId('text').focus({preventScroll: true});
+      });
+    });
+  }
   byId('filters').addEventListener('input', filter);
   byId('filters').addEventListener('submit', (event) => event.preventDefault());
   // The fields are empty only after the event.

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dss_jax import errors, mixtures
-from dss_jax.commands import hf_tokenizer
+from dss_jax.export import hf_tokenizer
 from tests import small_vocabularies
 
 _PIECES = (

@@ -19,8 +19,8 @@ import click
 from etils import epath
 
 from dss_jax import neutral
-from dss_jax.commands import hf_tokenizer
 from dss_jax.errors import DataError
+from dss_jax.export import hf_tokenizer
 from t5x.cli import quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def export(
       ' cannot be exported.'
     )
   params = checkpoints.open_checkpoint(checkpoint)['target']
-  with _replacing_folder(pathlib.Path(folder)) as place:
+  with _replacing_folder(folder) as place:
     huggingface.write(params, config, str(place))
     _write_tokenizer(vocabulary, place, data_set)
     # The default of transformers for the length cuts rationales short.
@@ -144,22 +144,37 @@ def export(
 
 
 @contextlib.contextmanager
-def _replacing_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def _replacing_folder(folder: str) -> Iterator[pathlib.Path]:
   """Yields a folder to write, which gets the name of another in the end.
 
+  One process at a time does; what a killed one left is removed.
+
   Raises:
-    DataError: the other is not empty.
+    DataError: the other is not empty, or is none of this machine.
+    UserError: another process writes it.
   """
-  if folder.exists() and any(folder.iterdir()):
-    raise DataError(f'{folder}: not empty. Give the name of a new folder.')
-  unfinished = folder.with_name(f'{folder.name}.{os.getpid()}.tmp')
-  unfinished.mkdir(parents=True)
-  try:
-    yield unfinished
-    unfinished.replace(folder)
-  except BaseException:
-    shutil.rmtree(unfinished)
-    raise
+  from t5x import files
+
+  if files.is_remote(folder):
+    raise DataError(
+      f'{folder}: expected a local folder. Export to one, and copy it.'
+    )
+  with files.naming_path_in_errors(folder, name='FOLDER'):
+    final = pathlib.Path(os.path.abspath(folder))
+    final.parent.mkdir(parents=True, exist_ok=True)
+    record = f'.{final.name}.{files.folder_lock.FILE}'
+    with files.folder_lock.writing(str(final.parent), record, folder):
+      if final.exists() and any(final.iterdir()):
+        raise DataError(f'{folder}: not empty. Give the name of a new folder.')
+      unfinished = final.with_name(f'.{final.name}.unfinished')
+      shutil.rmtree(unfinished, ignore_errors=True)
+      unfinished.mkdir()
+      try:
+        yield unfinished
+        unfinished.replace(final)
+      except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
 
 
 def _config_path(run: str, checkpoint: str) -> epath.Path:
