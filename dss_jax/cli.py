@@ -12,6 +12,7 @@ import dataclasses
 import importlib
 import importlib.util
 import io
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -47,6 +48,9 @@ _COMMANDS = {
   ),
   'options': _Command(
     'dss_jax.training.command', 'Lists every macro: value, meaning, file.'
+  ),
+  'ask': _Command(
+    'dss_jax.student.command', 'Asks a finished student about texts or rows.'
   ),
   'data': _Command(
     'dss_jax.commands.data', 'Looks at data, or prepares it for training.'
@@ -176,15 +180,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     error.show(shown)
     neutral.say(neutral.message(shown.getvalue().rstrip()), err=True)
     sys.exit(error.exit_code)
-  except click.Abort:
-    sys.exit(1)
+  except click.Abort as error:
+    if not isinstance(error.__cause__, KeyboardInterrupt):
+      sys.exit(1)
+    neutral.say(
+      'SIGINT: ended. What is complete stays; the same command goes on.',
+      err=True,
+    )
+    sys.exit(128 + signal.SIGINT)
   except Exception as error:
     # The project's own exceptions carry the exit code.
     exit_code = getattr(error, 'exit_code', None)
     if not isinstance(exit_code, int):
+      from t5x import errors as engine_errors
       from t5x import files
 
-      told = files.storage_error(error)
+      told = files.storage_error(error) or engine_errors.memory_error(error)
       if told is None:
         raise
       error, exit_code = told, told.exit_code

@@ -19,18 +19,15 @@ _ALLOWED = {
   'dss_jax.models': r'\w*Model',
   'dss_jax.vocabularies': 'vocabulary',
   'seqio': r'\w*Vocabulary',
+  't5x.decoding': 'beam_search|temperature_sample',
   't5x.examples.scalable_t5.network': 'Transformer|T5Config',
   't5x.examples.t5.network': 'Transformer|T5Config',
-  't5x.models': r'\w*Model',
+  't5x.models': r'\w*Model|DecoderParams',
   't5x.utils': 'round_vocab_size_to_multiple',
 }
 # Arguments of a model that train or decode, which describes nothing of it.
-_NOT_READ = {
-  'optimizer_def',
-  'decode_fn',
-  'feature_converter_cls',
-  'default_decoder_params',
-}
+_DECODING = {'decode_fn', 'default_decoder_params'}
+_NOT_READ = {'optimizer_def', 'feature_converter_cls', *_DECODING}
 _HEADER = ('from __gin__ import dynamic_registration', 'import __main__')
 _MAIN = '__main__'
 
@@ -83,7 +80,9 @@ class _Config:
     return module, attribute
 
 
-def model_only(text: str, place: str, allow: Sequence[str] = ()) -> str:
+def model_only(
+  text: str, place: str, allow: Sequence[str] = (), decoding: str = 'not read'
+) -> str:
   """Returns a gin file with the values of a config.gin and its model.
 
   Nothing is imported or called for it.
@@ -92,10 +91,13 @@ def model_only(text: str, place: str, allow: Sequence[str] = ()) -> str:
     text: of the config.gin of a run.
     place: its path, for messages.
     allow: further modules whose names the model may use.
+    decoding: whether what decodes the model's answers is kept as well: 'not
+      read', 'if known', or 'always', as if it were a part of the model.
 
   Raises:
     DataError: it is no gin file, or its model uses another name.
   """
+  not_read = _NOT_READ if decoding == 'not read' else _NOT_READ - _DECODING
   config = _Config(text, place)
   lines, used = [], {'__main__'}
   for name, macro in config.macros.items():
@@ -117,7 +119,10 @@ def model_only(text: str, place: str, allow: Sequence[str] = ()) -> str:
       continue
     seen.add(key)
     value = binding.value
-    if binding.arg_name in _NOT_READ:
+    is_unknown = binding.arg_name in _DECODING and not _is_ours(config, value)
+    if decoding == 'if known' and is_unknown:
+      continue
+    if binding.arg_name in not_read:
       if binding.arg_name != 'optimizer_def':
         continue
       value = None
@@ -142,6 +147,15 @@ def model_only(text: str, place: str, allow: Sequence[str] = ()) -> str:
   ]
   header = _HEADER if not any('__main__' in i for i in imports) else _HEADER[:1]
   return '\n'.join([*header, *imports, *lines]) + '\n'
+
+
+def _is_ours(config: _Config, value: Any) -> bool:
+  """Whether all names of a value are such as run no foreign code."""
+  names = (x.name for x in _leaves(value) if isinstance(x, _Reference))
+  return all(
+    re.fullmatch(_ALLOWED.get(module, ''), name)
+    for module, name in map(config.full_name, names)
+  )
 
 
 def _check(

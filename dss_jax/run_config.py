@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from etils import epath
+
 import gin
 from dss_jax.errors import DataError
 from t5x import gin_utils, train
@@ -67,6 +69,20 @@ def configured(
     yield bound
   finally:
     gin.clear_config()
+
+
+def path_in(run: str, checkpoint: str) -> epath.Path | None:
+  """Returns the path of a run's config.gin; None if it has none.
+
+  Args:
+    run: its folder, or one of its checkpoints.
+    checkpoint: one of its checkpoints.
+  """
+  for place in (run, os.path.dirname(checkpoint.rstrip('/'))):
+    path = epath.Path(place) / 'config.gin'
+    if path.exists():
+      return path
+  return None
 
 
 def macro(name: str) -> Any:

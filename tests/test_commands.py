@@ -193,7 +193,10 @@ def test_the_exported_tokeniser_gives_the_tokens_that_were_trained_on(
 def test_the_exported_folder_says_how_to_ask(exported):
   text = (exported / 'README.md').read_text()
   assert "tokenizer('predict: ' + question" in text
-  assert 'trained on cqa (checkpoint_30)' in text
+  assert 'on cqa, the packaged sample' in text and 'After 30 steps' in text
+  assert '345,088 parameters' in text
+  (line,) = re.findall(r'^\| test \| label accuracy .*$', text, re.MULTILINE)
+  assert line.endswith('| 20 |') and ' to ' in line
   generation = json.loads((exported / 'generation_config.json').read_text())
   assert generation['max_new_tokens'] == 80
 

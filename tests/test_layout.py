@@ -42,7 +42,7 @@ FLOORS = {
     ('config_filter', 'data', 'pretrained', 'run_config'),
     ('own_data', 'pipeline'),
     ('feature_converters', 'models', 'mixtures', 'vocabularies', 'questions'),
-    ('report', 'training_data'),
+    ('report', 'student', 'training_data'),
     ('screen', 'commands', 'export', 'extract', 'plan', 'study'),
     ('training',),
     ('cli',),

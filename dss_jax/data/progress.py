@@ -24,6 +24,7 @@ class Progress:
     total: int | None = None,
     stream: IO[str] | None = None,
     seconds: float = _PATIENCE,
+    unit: str = 'rows',
   ):
     """Starts the clock.
 
@@ -33,8 +34,10 @@ class Progress:
         it is not known.
       stream: where to; None for standard error.
       seconds: before the first line, and between lines.
+      unit: what is counted.
     """
     self._what = what
+    self._unit = unit
     self._total = total
     self._stream = stream or sys.stderr
     self._seconds = seconds
@@ -59,10 +62,22 @@ class Progress:
     if self.rows % _ROWS == 0 and time.monotonic() >= self._next:
       self._tell()
 
+  def part(self, done: int, total: int) -> None:
+    """Notes how much of the work is done, where few parts are large.
+
+    Args:
+      done: of the total, in any unit.
+      total: all of it.
+    """
+    self.rows += 1
+    self._total, self._position = total, done
+    if time.monotonic() >= self._next:
+      self._tell()
+
   def done(self) -> None:
     """Tells the end, if anything was told before."""
     if self._told:
-      self._write(f'{self._what}: {self.rows:,} rows, done', end='\n')
+      self._write(f'{self._what}: {self.rows:,} {self._unit}, done', end='\n')
 
   def _tell(self) -> None:
     self._told = True
@@ -72,7 +87,7 @@ class Progress:
       done = min(1.0, (self._before + self._position) / self._total)
       part = f', {100.0 * done:.0f}%'
     over = self._stream.isatty()
-    text = f'{self._what}: {self.rows:,} rows{part} …'
+    text = f'{self._what}: {self.rows:,} {self._unit}{part} …'
     self._write(text, end='' if over else '\n')
 
   def _write(self, text: str, end: str) -> None:

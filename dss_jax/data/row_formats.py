@@ -140,3 +140,33 @@ READERS: dict[str, Callable[[dict[str, Any]], Fields]] = {
   'esnli': _nli,
   'svamp': _arithmetic,
 }
+
+# What a question lacks of a row to train on, where that is not one of its own
+# choices.
+_NO_GOLD: dict[str, dict[str, Any]] = {
+  'anli1': {'label': 0},
+  'esnli': {'label': 0},
+  'svamp': {'label': '0'},
+}
+
+
+def question(data_set: str, row: dict[str, Any]) -> str:
+  r"""Returns the input of a row of a published data set, without its label.
+
+  >>> question('cqa', {'question': 'Who?', 'choices': ['me', 'you']})
+  'Who?\nAnswer Choices:\n(a) me\n(b) you'
+
+  Args:
+    data_set: 'cqa', ….
+    row: with the columns that make up the input.
+
+  Raises:
+    RowError: a column is missing, or of another type.
+  """
+  gold = _NO_GOLD.get(data_set, {})
+  choices = row.get('choices')
+  if data_set == 'cqa' and isinstance(choices, list) and choices:
+    gold = {'answer': choices[0]}
+  elif data_set == 'cqa':
+    gold = {'answer': ''}
+  return READERS[data_set]({**row, **gold}).input

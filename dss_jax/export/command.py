@@ -2,15 +2,17 @@
 
   dss export runs/dss_cqa student/
 
-The folder holds weights, tokenizer, configuration and a README with an example.
+The folder holds weights, tokenizer, configuration and a model card.
 `from_pretrained` of transformers reads it, and so do the tools that serve or
 convert such models.
 """
 
 import contextlib
 import json
+import math
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from etils import epath
 
-from dss_jax import neutral
+from dss_jax import command_lines, neutral
+from dss_jax.data import progress
 from dss_jax.errors import DataError
-from dss_jax.export import hf_tokenizer
+from dss_jax.export import card, hf_tokenizer, measured
 from t5x.cli import quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -48,21 +51,11 @@ _GENERATION_CONFIG = {
   'do_sample': False,
 }
 
-_README = """\
-# {title}
-
-{origin}
-
-```python
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained({folder!r})
-model = AutoModelForSeq2SeqLM.from_pretrained({folder!r})
-inputs = tokenizer({question}, return_tensors='pt')
-answer = model.generate(**inputs)[0]
-print(tokenizer.decode(answer, skip_special_tokens=True))
-```
-"""
+# Macros that a card tells of.
+_TOLD = (
+  *('DATA_SET', 'DATA', 'LABELS', 'TEACHER', 'FRACTION'),
+  'INITIAL_CHECKPOINT_PATH',
+)
 
 
 @click.command()
@@ -106,18 +99,25 @@ def export(
   """
   quiet_tensorflow.load()
   from dss_jax import config_filter, run_config
+  from dss_jax.student import exported
   from t5x import checkpoints
   from t5x.checkpoints.formats import huggingface
 
   checkpoint = checkpoints.find_checkpoint(run, step)
   own = ''
   if not gin_files:
-    path = _config_path(run, checkpoint)
-    own = config_filter.model_only(path.read_text(), os.fspath(path), allow)
+    path = run_config.path_in(run, checkpoint)
+    if path is None:
+      raise _no_config(run)
+    own = config_filter.model_only(
+      path.read_text(), os.fspath(path), allow, decoding='if known'
+    )
   with run_config.configured(gin_files, [], own, ['model']) as bound:
     model = run_config.resolve(bound, 'model')
     lengths = run_config.macro_or('TASK_FEATURE_LENGTHS', None) or {}
-    data_set = run_config.macro_or('DATA_SET', None)
+    told = {name: run_config.macro_or(name, None) for name in _TOLD}
+    described = exported.describe(model, run, checkpoint)
+  data_set = told['DATA_SET']
   vocabulary = _vocabulary(model)
   config = getattr(getattr(model, 'module', None), 'config', None)
   if not hasattr(config, 'num_encoder_layers'):
@@ -129,17 +129,23 @@ def export(
     )
   params = checkpoints.open_checkpoint(checkpoint)['target']
   with _replacing_folder(folder) as place:
-    huggingface.write(params, config, str(place))
+    report = progress.Progress(f'Writing {folder}', unit='weights')
+    huggingface.write(params, config, str(place), report.part)
+    report.done()
     _write_tokenizer(vocabulary, place, data_set)
     # The default of transformers for the length cuts rationales short.
     generation = {'max_new_tokens': lengths.get('targets') or 256}
     _write_json(
       place / 'generation_config.json', _GENERATION_CONFIG | generation
     )
-    _write_readme(folder, place, checkpoint, data_set, model)
+    _write_json(place / exported.FILE, described)
+    _write_card(folder, place, checkpoint, told, model, params)
+  upload = command_lines.typed(card.upload(folder), '  ', one_line=True)
   neutral.say(
     f'{checkpoint} is now in {folder}, for transformers to load.'
-    f' {os.path.join(folder, "README.md")} says how to ask it.'
+    f' {os.path.join(folder, "README.md")} says how to ask it and how good it'
+    ' was.\nTo upload it, for yourself alone until you say otherwise:\n'
+    f'{upload}'
   )
 
 
@@ -177,13 +183,8 @@ def _replacing_folder(folder: str) -> Iterator[pathlib.Path]:
         raise
 
 
-def _config_path(run: str, checkpoint: str) -> epath.Path:
-  """Returns the path of a run's config.gin."""
-  for place in (run, os.path.dirname(checkpoint.rstrip('/'))):
-    path = epath.Path(place) / 'config.gin'
-    if path.exists():
-      return path
-  raise DataError(
+def _no_config(run: str) -> DataError:
+  return DataError(
     f'{run}: expected config.gin there, which a run writes beside its'
     ' checkpoints; found none. Give the gin files that it was started with, as'
     ' --gin_file=FILE.'
@@ -245,38 +246,35 @@ def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
   path.write_text(text + '\n', encoding='utf-8')
 
 
-def _write_readme(
+def _write_card(
   folder: str,
   place: pathlib.Path,
   checkpoint: str,
-  data_set: str | None,
+  macros: Mapping[str, Any],
   model: 'BaseTransformerModel',
+  params: Mapping[str, Any],
 ) -> None:
-  """Writes an example of use, for readers who have only the folder."""
-  from dss_jax import models
-  from dss_jax.pipeline import preprocessors
+  """Writes the model card, for readers who have only the folder."""
+  import flax
 
-  question, usage = 'question', ''
-  method = model.method if isinstance(model, models.DistillModel) else None
-  if method == 'dss':
-    question = f'{preprocessors.LABEL_PREFIX!r} + question'
-    usage = (
-      f'`{preprocessors.LABEL_PREFIX}` before a question asks for its label,'
-      f' `{preprocessors.RATIONALE_PREFIX}` for a rationale.'
-    )
-  elif method == 'single_task':
-    usage = (
-      f'It gives a rationale, `{preprocessors.ANSWER_PHRASE}` and the label.'
-    )
-  trained = f' on {data_set}' if data_set else ''
-  name = os.path.basename(checkpoint.rstrip('/'))
-  origin = f'A T5 that dss-jax has trained{trained} ({name}). {usage}'
-  (place / 'README.md').write_text(
-    _README.format(
-      title=os.path.basename(os.path.abspath(folder)),
-      origin=origin.strip(),
-      folder=folder,
-      question=question,
-    ),
-    encoding='utf-8',
+  import dss_jax
+  from dss_jax import models
+
+  path = epath.Path(checkpoint.rstrip('/'))
+  found = re.fullmatch(r'checkpoint_(\d+)', path.name)
+  step = int(found[1]) if found else None
+  known = measured.Measured()
+  if step is not None:
+    known = measured.read(path.parent, step)
+  leaves = flax.traverse_util.flatten_dict(params).values()
+  facts = card.Facts(
+    folder=folder,
+    step=step,
+    parameters=sum(math.prod(leaf.shape) for leaf in leaves),
+    tied=model.module.config.logits_via_embedding,
+    version=dss_jax.__version__,
+    macros=macros,
+    measured=known,
+    method=model.method if isinstance(model, models.DistillModel) else None,
   )
+  (place / 'README.md').write_text(card.text(facts), encoding='utf-8')

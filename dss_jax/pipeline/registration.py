@@ -34,9 +34,18 @@ def tokenizer(data_set: str) -> _Preprocessor:
   Args:
     data_set: 'cqa', ….
   """
-  if data_set in _SETS_IN_PARTS:
+  if in_parts(data_set):
     return preprocessors.tokenize_parts
   return seqio.preprocessors.tokenize
+
+
+def in_parts(data_set: str) -> bool:
+  """Returns whether `</s>` in inputs is the end token between two parts.
+
+  Args:
+    data_set: 'cqa', ….
+  """
+  return data_set in _SETS_IN_PARTS
 
 
 def text_features(

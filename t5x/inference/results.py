@@ -226,7 +226,10 @@ def _flat(tree: Any, name: str = '') -> dict[str, Any]:
 
 
 def open_tmp_dir(
-  tmp_dir: str, identity: Mapping[str, Any], resume: bool
+  tmp_dir: str,
+  identity: Mapping[str, Any],
+  resume: bool,
+  fix: str = 'give another output folder (macro INFER_OUTPUT_DIR)',
 ) -> None:
   """Makes the folder of the chunks, empty unless an inference is resumed.
 
@@ -234,6 +237,7 @@ def open_tmp_dir(
     tmp_dir: the folder.
     identity: what decides the rows; kept there as `identity.json`.
     resume: whether to keep the chunks of an earlier inference.
+    fix: what the user may do other than to remove the folder.
 
   Raises:
     errors.UserError: those chunks come from another configuration.
@@ -254,8 +258,7 @@ def open_tmp_dir(
     if differing:
       raise errors.UserError(
         f'{tmp_dir} holds an unfinished inference of another configuration'
-        f' ({"; ".join(differing)}). Remove the folder, or give another output'
-        ' folder (macro INFER_OUTPUT_DIR).'
+        f' ({"; ".join(differing)}). Remove the folder, or {fix}.'
       )
     return
   if tf.io.gfile.exists(tmp_dir):

@@ -237,3 +237,30 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(
   error = capsys.readouterr().err
   assert "`dss needy` needs the package 'no_such_package'" in error
   assert "pip install 'dss-jax[ex]'" in error
+
+
+@pytest.mark.parametrize(
+  ('raised', 'code', 'told'),
+  [
+    ('KeyboardInterrupt', 130, 'SIGINT: ended. What is complete stays'),
+    ('MemoryError', 2, 'Error: Memory ran out: MemoryError'),
+    (
+      "OSError(30, 'Read-only file system', '/x')",
+      2,
+      'Error: /x: cannot be written',
+    ),
+  ],
+)
+def test_what_ends_a_command_from_outside_is_one_message(
+  raised, code, told, monkeypatch, capsys, tmp_path
+):
+  (tmp_path / 'ended.py').write_text(
+    f'import click\n@click.command()\ndef ended(): raise {raised}\n'
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  monkeypatch.setitem(cli._COMMANDS, 'ended', cli._Command('ended', '', 'ex'))
+  monkeypatch.delitem(sys.modules, 'ended', raising=False)
+  with pytest.raises(SystemExit) as stopped:
+    cli.main(['ended'])
+  assert stopped.value.code == code
+  assert capsys.readouterr().err.strip().startswith(told)

@@ -20,7 +20,8 @@ class Config:
     tests: `modules`, `near` and `far` of each kind of module.
     excluded_operators: patterns of names.
     unread: what a statement begins with that no mutant is planted in.
-    cpu_seconds: of the processor, for one run of tests.
+    cpu_seconds: of the processor, for one run of tests …
+    cpu_seconds_per_file: … and so many more for each of its files.
     wall_seconds: of the clock, for one run of tests.
   """
 
@@ -29,6 +30,7 @@ class Config:
   excluded_operators: Sequence[str]
   unread: re.Pattern[str]
   cpu_seconds: int
+  cpu_seconds_per_file: int
   wall_seconds: int
 
 
@@ -42,6 +44,7 @@ def load() -> Config:
     excluded_operators=read['excluded-operators'],
     unread=re.compile(read['unread']),
     cpu_seconds=read['cpu-seconds'],
+    cpu_seconds_per_file=read['cpu-seconds-per-file'],
     wall_seconds=read['wall-seconds'],
   )
 

@@ -165,9 +165,10 @@ class Runner:
       for test in (key.partition(' ')[0] for key in known['passes'])
       if test.partition('::')[0] in files and not self._passes(test)
     ]
-    limit = self._config.cpu_seconds
+    more = self._config.cpu_seconds_per_file * len(files)
+    limit = self._config.cpu_seconds + more
     if group in known['cpu']:
-      limit = min(limit, int(3 * known['cpu'][group]) + 30)
+      limit = min(limit, int(2 * known['cpu'][group]) + 30)
     outcome = forkserver.run(
       [*files, *left_out],
       self._folder / 'output.txt',

@@ -70,15 +70,20 @@ class Reader:
         )
     return ''
 
-  def rows(self, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+  def rows(
+    self, wanted: Sequence[str] | None
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (line where it begins, row), with the wanted columns only.
 
     Args:
-      wanted: their names; those that are not there are left out.
+      wanted: their names; those that are not there are left out. None takes
+        all that have a name.
 
     Raises:
       DataError: a row is malformed; the message names the line.
     """
+    if wanted is None:
+      wanted = [name for name in self.header if name]
     places = [(n, self.header.index(n)) for n in wanted if n in self.header]
     width = len(self.header)
     for fields in self._fields():

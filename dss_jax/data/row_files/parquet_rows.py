@@ -74,11 +74,14 @@ class Reader:
         ' it again, or give JSON lines.'
       ) from error
 
-  def rows(self, wanted: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+  def rows(
+    self, wanted: Sequence[str] | None
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (number, row), with the wanted columns only.
 
     Args:
-      wanted: their names; those that are not there are left out.
+      wanted: their names; those that are not there are left out. None takes
+        all whose type is known.
 
     Raises:
       DataError: a column holds neither texts nor numbers, or unpacks to too
@@ -86,6 +89,8 @@ class Reader:
     """
     from pyarrow import parquet
 
+    if wanted is None:
+      wanted = [name for name in self.header if self._is_known(name)]
     names = [name for name in wanted if name in self.header]
     for name in names:
       self._check_type(name)
@@ -117,6 +122,14 @@ class Reader:
         yield number, dict(zip(names, values, strict=True))
 
   def _check_type(self, name: str) -> None:
+    if not self._is_known(name):
+      raise errors.DataError(
+        f'{self._place}, row 1: expected {name!r} to be a text, found'
+        f' {self._schema.field(name).type}. Correct it.'
+      )
+
+  def _is_known(self, name: str) -> bool:
+    """Whether a column holds texts, numbers, truth values or lists of them."""
     from pyarrow import types
 
     kind = self._schema.field(name).type
@@ -125,18 +138,14 @@ class Reader:
       inner = inner.value_type
     if types.is_dictionary(inner):
       inner = inner.value_type
-    if not any(
+    return any(
       is_one(inner)
       for is_one in (
         types.is_string, types.is_large_string, types.is_string_view,
         types.is_integer, types.is_floating, types.is_boolean,
         types.is_decimal, types.is_null,
       )
-    ):  # fmt: skip
-      raise errors.DataError(
-        f'{self._place}, row 1: expected {name!r} to be a text, found {kind}.'
-        ' Correct it.'
-      )
+    )  # fmt: skip
 
   def _leaves(self, names: Sequence[str]) -> list[str]:
     """Returns the paths of the stored columns that columns consist of."""

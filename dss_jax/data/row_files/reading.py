@@ -57,7 +57,7 @@ class Columns:
 
 def rows(
   file: finding.File,
-  wanted: Sequence[str],
+  wanted: Sequence[str] | None,
   columns: Columns,
   progress: progress_lib.Progress,
 ) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -68,6 +68,7 @@ def rows(
   Args:
     file: the file.
     wanted: the columns that are needed. Rows have no others, except in JSON.
+      None takes all that hold texts, numbers or lists of them.
     columns: told all names of columns, those of a header before its rows.
     progress: told rows and position.
 

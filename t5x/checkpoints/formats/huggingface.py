@@ -15,7 +15,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -227,11 +227,25 @@ def check_network(path: str, network: Any) -> None:
       raise UserError(
         f'{path}: {name} differs from the other embedding: expected one'
         ' embedding for encoder and decoder, which is all that the network'
-        ' (network.T5Config) has, found two. Take a folder whose stacks share'
-        ' it.'
+        ' (network.T5Config) has, found two. Take one whose stacks share it.'
       )
   head, scaled = _logits(config, stored)
   huggingface_config.check_scale(path, network, head == _HEAD, scaled)
+
+
+def network(path: str) -> dict[str, Any]:
+  """Returns the arguments of the `T5Config` of a folder's network.
+
+  Raises:
+    UserError: the folder cannot be opened, or no network of ours is its.
+  """
+  if not is_huggingface_folder(path):
+    raise explain(path)
+  config = huggingface_config.read(path)
+  stored = _open_weights(path)
+  _name_embedding(stored)
+  head, _ = _logits(config, stored)
+  return huggingface_config.network(path, config, head is None)
 
 
 def _name_embedding(stored: dict[str, LazyArray]) -> None:
@@ -367,7 +381,12 @@ def _not_floating(where: str, name: str) -> UserError:
   )
 
 
-def write(params: Mapping[str, Any], config: Any, path: str) -> None:
+def write(
+  params: Mapping[str, Any],
+  config: Any,
+  path: str,
+  progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
   """Writes a T5X parameter tree as a folder that transformers loads.
 
   The weights appear complete or not at all. More than 5 GB of them go into
@@ -378,6 +397,7 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
       arrays or `LazyArray`s.
     config: the network's `T5Config`, or an object with the same attributes.
     path: the folder to make. May exist if it holds no weights.
+    progress: told, after each array, how many bytes are read, and of how many.
 
   Raises:
     UserError: `path` holds weights, or `params` don't fit `config`.
@@ -425,11 +445,14 @@ def write(params: Mapping[str, Any], config: Any, path: str) -> None:
       hf: (flat[name], transposed)
       for name, (hf, transposed) in expected.items()
     },
+    progress,
   )
 
 
 def _write_weights(
-  folder: pathlib.Path, weights: Mapping[str, tuple[Any, bool]]
+  folder: pathlib.Path,
+  weights: Mapping[str, tuple[Any, bool]],
+  progress: Callable[[int, int], None],
 ) -> None:
   """Writes pairs of an array and whether to transpose it, by their names."""
   parts: list[dict[str, tuple[Any, bool]]] = [{}]
@@ -444,15 +467,21 @@ def _write_weights(
     total += nbytes
   whole = WEIGHTS_FILE.removesuffix('.safetensors')
   file_of: dict[str, str] = {}
+  read = 0
+
+  def ready(leaf: Any, transposed: bool) -> np.ndarray:
+    nonlocal read
+    array = np.asarray(leaf)
+    read += leaf.size * leaf.dtype.itemsize
+    progress(read, total)
+    return np.ascontiguousarray(array.T if transposed else array)
+
   for number, part in enumerate(parts, 1):
     file = f'{whole}-{number:05d}-of-{len(parts):05d}.safetensors'
     file = file if len(parts) > 1 else WEIGHTS_FILE
     with files_lib.replacing(folder / file) as work:
       safetensors.numpy.save_file(
-        {
-          name: np.ascontiguousarray(np.asarray(leaf).T if transposed else leaf)
-          for name, (leaf, transposed) in part.items()
-        },
+        {name: ready(*weight) for name, weight in part.items()},
         os.fspath(work),
         metadata={'format': 'pt'},
       )

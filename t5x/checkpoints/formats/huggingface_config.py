@@ -228,3 +228,48 @@ def describe(
     'eos_token_id': 1,
     'use_cache': True,
   }
+
+
+def network(
+  path: str, config: Mapping[str, Any], via_embedding: bool
+) -> dict[str, Any]:
+  """Returns the arguments of the `T5Config` of a folder's network.
+
+  Args:
+    path: the folder.
+    config: its configuration.
+    via_embedding: whether the logits are taken through the embedding.
+
+  Raises:
+    UserError: the network has no such activation, or a number is none.
+  """
+  key, found, activations = _feed_forward(config)
+  if activations is None:
+    raise UserError(
+      f'{path}/{CONFIG_FILE}: {key} is {found!r}: expected one of'
+      f' {", ".join(sorted(_ACTIVATIONS))}. Take another folder.'
+    )
+  encoder, decoder = layers(path, config)
+  sizes = {
+    'vocab_size': 'vocab_size', 'emb_dim': 'd_model', 'head_dim': 'd_kv',
+    'mlp_dim': 'd_ff', 'num_heads': 'num_heads',
+  }  # fmt: skip
+  for name in sizes.values():
+    if type(config.get(name)) is not int or config[name] < 1:
+      raise UserError(
+        f'{path}/{CONFIG_FILE}: {name}: expected a positive integer, found'
+        f' {config.get(name)!r}. Download the folder again.'
+      )
+  numbers = {
+    key: usual if config.get(key) is None else config[key]
+    for key, usual in _NUMBERS.items()
+  }
+  return {
+    **{ours: config[name] for ours, name in sizes.items()},
+    **numbers,
+    'num_encoder_layers': encoder,
+    'num_decoder_layers': decoder,
+    'mlp_activations': activations,
+    'logits_via_embedding': via_embedding,
+    'relative_bias_per_layer': bias_per_layer(config),
+  }

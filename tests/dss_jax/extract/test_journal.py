@@ -165,6 +165,34 @@ def test_what_was_asked_otherwise_is_told_apart(tmp_path, asked, changed):
   assert found.index.count({'train': 10}) == (0 if changed else 1)
 
 
+def test_completions_are_counted_with_their_tokens(tmp_path):
+  def entry(index, text, **changes):
+    return dataclasses.replace(ENTRY, index=index, text=text, **changes)
+
+  path = tmp_path / 'journal.jsonl'
+  _write(
+    path,
+    [
+      entry(0, 'plain'),
+      entry(1, 'so</think> yes', usage={'prompt_tokens': 2, 'more': 3}),
+      entry(2, '<think>so</think> yes'),
+      entry(3, 'so</think> no'),
+      entry(4, 'cut', finish='length', usage={}),
+      # Neither is a completion; the first was paid for all the same.
+      entry(5, '', error='HTTP 400', usage={'more': 4}),
+      entry(6, '', error='HTTP 400', model='big', usage={'more': 5}),
+      entry(7, 'plain', model='big', usage={'more': 100}),
+    ],
+  )
+  found = _contents(path)
+  assert found.usage == {'prompt_tokens': 7 + 2 + 7 + 7, 'more': 3 + 4 + 5}
+  assert found.completions == 5
+  assert (found.begun_inside, found.begun_outside) == (2, 1)
+  assert found.opened
+  assert found.index.count({'train': 10}) == 5
+  assert found.differences == {('model', 'big'): 1}
+
+
 @pytest.mark.parametrize(
   ('then', 'now', 'changed'),
   [

@@ -1,5 +1,6 @@
 """Tests of making inputs and targets of rows."""
 
+import collections
 import doctest
 
 import seqio
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dss_jax import mixtures
+from dss_jax.data import own_rows
 from dss_jax.pipeline import packing, preprocessors
 
 VOCABULARY = seqio.ByteVocabulary()
@@ -96,6 +98,34 @@ def test_a_pair_without_a_rationale_has_no_token_on_that_side():
   assert second['rationale_inputs'].shape == (0,)
   assert second['rationale_targets'].shape == (0,)
   assert VOCABULARY.decode(second['targets']) == 'Ann'
+
+
+def _rationales_of(step, texts):
+  rows = tf.data.Dataset.from_tensor_slices(
+    {'rationale': texts, 'label': [f'{i}' for i in range(len(texts))]}
+  )
+  found = list(step(rows).as_numpy_iterator())
+  assert [row['label'] for row in found] == [
+    b'%d' % i for i in range(len(texts))
+  ]
+  return [row['rationale'].decode() for row in found]
+
+
+def test_each_rationale_of_a_row_is_drawn_as_often():
+  several = own_rows.SEPARATOR.join(['one', 'two', 'three'])
+  with seqio.utils.map_seed_manager(3):
+    found = _rationales_of(preprocessors.draw_rationale, [several] * 300)
+  counts = collections.Counter(found)
+  assert {*counts} == {'one', 'two', 'three'}
+  # 100 each, with four standard deviations.
+  assert all(67 <= count <= 133 for count in counts.values())
+  assert _rationales_of(preprocessors.draw_rationale, ['', 'a']) == ['', 'a']
+
+
+def test_the_first_rationale_of_a_row_is_taken():
+  several = own_rows.SEPARATOR.join(['one', 'two', 'three'])
+  found = _rationales_of(preprocessors.first_rationale, [several, '', 'a'])
+  assert found == ['one', '', 'a']
 
 
 SPACE = VOCABULARY.encode(' ')

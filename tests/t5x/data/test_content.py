@@ -6,6 +6,7 @@ import pathlib
 
 import pytest
 import seqio
+import tensorflow as tf
 
 from t5x import data
 from t5x.data import content
@@ -86,6 +87,21 @@ def test_large_files_are_sampled_from_their_start_to_their_end(
     after = data.content_digests(cfg)
     assert after != before
     before = after
+
+
+def test_every_record_of_a_large_file_counts(register, tmp_path, monkeypatch):
+  monkeypatch.setattr(content, '_BLOCKS_OF_FILE', 2)
+  path = tmp_path / 'rows.tfrecord-00000-of-00001'
+  found = set()
+  for changed in (None, 0, 500, 999):
+    with tf.io.TFRecordWriter(str(path)) as writer:
+      for n in range(1000):
+        writer.write(b'y' * 300 if n == changed else b'x' * 300)
+    if not found:
+      cfg = register('content_g', path)
+    os.utime(path, ns=(1, 1 + len(found)))
+    found.add(tuple(data.content_digests(cfg).values()))
+  assert len(found) == 4
 
 
 def test_rows_of_a_function_are_told_by_their_texts(monkeypatch):

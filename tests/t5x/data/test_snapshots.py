@@ -189,6 +189,15 @@ def test_a_snapshot_that_is_of_no_use_is_passed_over(damage, straight, stopped):
   assert kept is None or kept != damage(stopped[1])
 
 
+def test_a_snapshot_of_another_format_is_none():
+  content = snapshots.Snapshot(1, 2, 3, '4.0', b'state', 5).to_bytes()
+  assert snapshots.Snapshot.from_bytes(content).to_bytes() == content
+  header, _, state = content.partition(b'\n')
+  later = {**json.loads(header), 'format': snapshots._FORMAT + 1}
+  with pytest.raises(snapshots.UnusableError, match='another format'):
+    snapshots.Snapshot.from_bytes(json.dumps(later).encode() + b'\n' + state)
+
+
 class _Opener:
   """Makes inputs anew, and counts the rows of all of them."""
 

@@ -1,5 +1,6 @@
 """Files of records that lost something are named before they are trained on."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -10,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from t5x import errors
-from t5x.data import config, pipeline, tfrecords
+from t5x.data import config, content, pipeline, tfrecords
 from tests.t5x import small_run, toy_task
 
 _ROWS = 24
@@ -107,10 +108,10 @@ def test_files_are_checked_against_what_tfds_noted(files):
 
 def test_a_damaged_record_is_named_where_it_is_read(files):
   records = [r.numpy() for r in tf.data.TFRecordDataset(str(files[0]))]
-  content = bytearray(files[0].read_bytes())
+  damaged = bytearray(files[0].read_bytes())
   # The third record's data begins behind two whole records and its header.
-  content[sum(16 + len(r) for r in records[:2]) + 12 + 3] ^= 1
-  files[0].write_bytes(content)
+  damaged[sum(16 + len(r) for r in records[:2]) + 12 + 3] ^= 1
+  files[0].write_bytes(damaged)
   tfrecords.check_files([_config()])  # Its length is right.
   with (
     _refused(f'{files[0]}: record 2 is damaged'),
@@ -163,8 +164,130 @@ def test_a_run_does_not_start_on_such_files(files, tmp_path, monkeypatch):
 
 def test_a_description_that_says_nothing_is_named(files):
   info = files[0].parent / 'dataset_info.json'
-  content = json.loads(info.read_text())
-  for text in ('{', '[]', json.dumps({**content, 'splits': []})):
+  known = json.loads(info.read_text())
+  for text in ('{', '[]', json.dumps({**known, 'splits': []})):
     info.write_text(text)
     with _refused('dataset_info.json: does not say'):
       tfrecords._expected_records(str(files[0]))
+
+
+def _write(path, records):
+  with tf.io.TFRecordWriter(str(path)) as writer:
+    for record in records:
+      writer.write(record)
+
+
+def _changed_record(files):
+  """Gives a record other letters; number, lengths and checksums are right."""
+  records = [r.numpy() for r in tf.data.TFRecordDataset(str(files[0]))]
+  _write(files[0], [records[0].replace(b'tr ', b'te '), *records[1:]])
+
+
+def _other_order(files):
+  records = [r.numpy() for r in tf.data.TFRecordDataset(str(files[0]))]
+  _write(files[0], reversed(records))
+
+
+def _moved_between_files(files):
+  """Also says so where TFDS keeps the numbers."""
+  first, second = (
+    [r.numpy() for r in tf.data.TFRecordDataset(str(f))] for f in files
+  )
+  _write(files[0], first[:-1])
+  _write(files[1], [*second, first[-1]])
+  info = files[0].parent / 'dataset_info.json'
+  known = json.loads(info.read_text())
+  numbers = [str(len(first) - 1), str(len(second) + 1)]
+  known['splits'][0]['shardLengths'] = numbers
+  info.write_text(json.dumps(known))
+
+
+def _other_numbers(files):
+  info = files[0].parent / 'dataset_info.json'
+  info.write_text(info.read_text().replace('"12"', '"11"'))
+
+
+@pytest.mark.parametrize(
+  ('change', 'says'),
+  [
+    (_changed_record, None),
+    (_other_order, None),
+    (_moved_between_files, None),
+    (_other_numbers, 'records, as dataset_info.json beside it says'),
+    (lambda files: os.remove(files[1]), '00001-of-00002: missing'),
+    (
+      lambda files: os.truncate(files[1], files[1].stat().st_size - 5),
+      'reaches beyond the end',
+    ),
+  ],
+)
+def test_prepared_rows_that_changed_are_told(files, change, says):
+  before = content.content_digests(_config())
+  change(files)
+  if says is None:
+    tfrecords.check_files([_config()])
+    assert content.content_digests(_config()) != before
+  else:
+    with _refused(says):
+      tfrecords.check_files([_config()])
+
+
+def test_a_run_goes_on_with_the_rows_that_it_began_with(
+  files, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(small_run.toy_task, 'NAME', _NAME)
+  run = tmp_path / 'run'
+  small_run.call(run, total_steps=2, devices=1)
+  _changed_record(files)
+  says = r"data/content: \{'toy_prepared': .* there, .* here"
+  with pytest.raises(errors.UserError, match=says):
+    small_run.call(run, total_steps=4, devices=1)
+
+
+@pytest.fixture
+def cache(tmp_path):
+  """Writes SeqIO's cache of a task, and registers the task."""
+  folder = tmp_path / 'toy_cached'
+  folder.mkdir()
+  (folder / 'COMPLETED').touch()
+  paths = [folder / f'train.tfrecord-0000{i}-of-00002' for i in range(2)]
+  for n, path in enumerate(paths):
+    _write(path, [f'{n} {i}'.encode() for i in range(5)])
+  (folder / 'info.train.json').write_text('{"num_shards": 2, "features": {}}')
+  (folder / 'stats.train.json').write_text('{"examples": 10}')
+  seqio.TaskRegistry.add(
+    'toy_cached',
+    source=seqio.TextLineDataSource({'train': str(tmp_path / 'none.txt')}),
+    preprocessors=[seqio.CacheDatasetPlaceholder()],
+    output_features={'targets': seqio.Feature(toy_task.VOCABULARY)},
+  )
+  before = seqio.utils.get_global_cache_dirs()
+  seqio.set_global_cache_dirs([str(tmp_path)])
+  yield paths
+  seqio.set_global_cache_dirs(before)
+  seqio.TaskRegistry.remove('toy_cached')
+
+
+def test_files_of_seqios_cache_are_checked_and_told_apart(cache):
+  cfg = dataclasses.replace(
+    _config(), mixture_or_task_name='toy_cached', use_cached=True
+  )
+  tfrecords.check_files([cfg])
+  before = content.content_digests(cfg)
+  _write(cache[1], [f'x {i}'.encode() for i in range(5)])
+  tfrecords.check_files([cfg])
+  assert content.content_digests(cfg) != before
+  _write(cache[1], [b'x'])
+  with _refused('expected 10 records in the files of train, as stats.*found 6'):
+    tfrecords.check_files([cfg])
+  cache[1].unlink()
+  with _refused('train.tfrecord-00001-of-00002: missing'):
+    tfrecords.check_files([cfg])
+  info = cache[0].parent / 'info.train.json'
+  for text in ('[', '[]', '{"num_shards": 1e99}', '{"num_shards": -1}'):
+    info.write_text(text)
+    with _refused("info.train.json: expected an object with the number 'num"):
+      tfrecords.check_files([cfg])
+  info.unlink()
+  with _refused('info.train.json: missing'):
+    tfrecords.check_files([cfg])

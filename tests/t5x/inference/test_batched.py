@@ -77,3 +77,49 @@ def test_rows_are_counted_without_those_that_fill_a_batch(ready):
   many = [(i, rows[0][1]) for i in range(11)]
   infer_fn(many, state, jax.random.key(5), on_rows=done.append)
   assert done == [8, 3]
+
+
+def test_each_batch_draws_with_a_key_of_its_own(ready):
+  def step(params, batch, rng):
+    return jax.random.uniform(rng, (8,)) + 0 * params['table'][0]
+
+  model, state, axes, where, rows = ready
+  many = [(i, rows[0][1]) for i in range(19)]
+  drawn = [
+    value for _, value in _infer((model, state, axes, where, many), step)
+  ]
+  assert len({*drawn}) == 19
+  # Without a key it draws as with key(0).
+  infer_fn = utils.get_infer_fn(step, 8, axes, where)
+  given = infer_fn(many, state, jax.random.key(0))
+  assert infer_fn(many, state) == given
+  assert [value for _, value in given] != drawn
+
+
+@pytest.mark.parametrize('as_arrays', [False, True])
+def test_rows_that_shared_batches_by_length_come_back_in_order(
+  ready, as_arrays
+):
+  def step(params, batch):
+    ids = jnp.max(batch['ids'], axis=1) + 0 * params['table'][0].astype(int)
+    return ids, {'twice': 2 * ids, 'width': 0 * ids + batch['ids'].shape[1]}
+
+  lengths = [3, 40, 1, 17, 40, 2, 9, 40, 5, 33, 8]
+  rows = [
+    (i, {'ids': np.where(np.arange(40) < length, i + 1, 0)})
+    for i, length in enumerate(lengths)
+  ]
+  infer_fn = utils.get_infer_fn(
+    step,
+    8,
+    ready[2],
+    ready[3],
+    keep_aux_as_numpy=as_arrays,
+    padded_features=('ids',),
+  )
+  found, aux = infer_fn(rows, ready[1])
+  assert found == [(i, i + 1) for i in range(11)]
+  assert isinstance(aux['twice'], np.ndarray if as_arrays else list)
+  assert list(aux['twice']) == [2 * (i + 1) for i in range(11)]
+  # The three shortest are the last batch.
+  assert [i for i in range(11) if aux['width'][i] == 8] == [0, 2, 5]

@@ -83,8 +83,7 @@ def flat(tree):
   return traverse_util.flatten_dict(tree, sep='/')
 
 
-@functools.cache
-def variables(**options):
+def drawn(**options):
   module = network.Transformer(network.T5Config(**SIZES, **options))
   tokens = jnp.ones((1, 3), jnp.int32)
   return jax.jit(
@@ -92,6 +91,9 @@ def variables(**options):
       jax.random.key(0), tokens, tokens, tokens, enable_dropout=False
     )
   )()
+
+
+variables = functools.cache(drawn)
 
 
 def one_by_one(params, axis):
@@ -138,7 +140,7 @@ def test_parameters_have_the_names_shapes_and_axes_of_t5x():
 
 
 def test_without_a_loop_each_layer_has_its_own_parameters():
-  made = jax.eval_shape(lambda: variables(scan_layers=False))['params']
+  made = jax.eval_shape(lambda: drawn(scan_layers=False))['params']
   shapes = {name: leaf.shape for name, leaf in flat(made).items()}
   assert shapes['encoder/layers_1/relpos_bias/rel_embedding'] == (4, 8)
   assert shapes['decoder/layers_2/self_attention/out/kernel'] == (4, 5, 16)

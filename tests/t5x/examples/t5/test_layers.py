@@ -400,6 +400,16 @@ def test_initial_scales_are_those_of_t5():
   assert out == pytest.approx(128**-0.5, rel=0.05)
 
 
+def test_tables_are_drawn_by_the_length_of_their_rows():
+  embed = layers.Embed(500, 64)
+  params = embed.init(jax.random.key(0), jnp.ones((1, 2), jnp.int32))['params']
+  assert float(jnp.std(params['embedding'])) == pytest.approx(1 / 8, rel=0.05)
+  biases = layers.RelativePositionBiases(256, 128, 40, jnp.float32)
+  params = biases.init(jax.random.key(0), 2, 2)['params']
+  found = float(jnp.std(params['rel_embedding']))
+  assert found == pytest.approx(1 / 16, rel=0.05)
+
+
 def test_keys_serve_groups_of_queries_as_if_repeated():
   layer = layers.MultiHeadDotProductAttention(2, 4)
   queries, keys = random_array(6, 2, 8), random_array(3, 5, 8, seed=1)
