@@ -144,8 +144,33 @@ def started(argv: Sequence[str]) -> list[str]:
   return [name, *argv[1:]]
 
 
+def _words_of_dss_train(original: Sequence[str]) -> list[str] | None:
+  """Returns what stands after `dss train`; None for another command."""
+  for at, word in enumerate(original[:-1]):
+    is_module = word == 'dss_jax.cli' and original[at - 1] == '-m'
+    is_dss = os.path.basename(word) == 'dss' or is_module
+    if is_dss and original[at + 1] == 'train':
+      return list(original[at + 2 :])
+  return None
+
+
+def _without(words: Sequence[str], options: Sequence[str]) -> list[str]:
+  """Returns words without options that have a value each."""
+  kept: list[str] = []
+  left = iter(words)
+  for word in left:
+    if word in options:
+      next(left, None)
+    elif word.partition('=')[0] not in options:
+      kept.append(word)
+  return kept
+
+
 def with_method(
-  argv: Sequence[str], method: str, model_dir: str
+  argv: Sequence[str],
+  method: str,
+  model_dir: str,
+  original: Sequence[str] = (),
 ) -> list[str] | None:
   """Returns the command of the same run with another method.
 
@@ -153,6 +178,7 @@ def with_method(
     argv: `sys.argv` of the run.
     method: METHOD of the other one.
     model_dir: its folder.
+    original: `sys.orig_argv` of the run, which `dss train` may have begun.
 
   Returns:
     The command's words; None if the run was started in another way, as in a
@@ -160,6 +186,10 @@ def with_method(
   """
   if not _is_training(argv):
     return None
+  words = _words_of_dss_train(original)
+  if words is not None:
+    kept = _without(words, ('--method', '--out'))
+    return ['dss', 'train', *kept, '--method', method, '--out', model_dir]
   module = os.path.basename(argv[0]).removesuffix('.py')
   kept = [
     argument

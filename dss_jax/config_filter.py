@@ -8,10 +8,11 @@ values and the few names that make up a model.
 import re
 import tokenize
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from dss_jax.errors import DataError
 from gin import config_parser
+from t5x.cli import gin_reader
 
 # Module to the names in it that a model is made of.
 _ALLOWED = {
@@ -31,37 +32,6 @@ _HEADER = ('from __gin__ import dynamic_registration', 'import __main__')
 _MAIN = '__main__'
 
 
-class _Reference(NamedTuple):
-  """`@scope/name` or, called, `@scope/name()`."""
-
-  name: str
-  called: bool
-
-  def __repr__(self) -> str:
-    return f'@{self.name}{"()" * self.called}'
-
-
-class _Macro(NamedTuple):
-  """`%NAME`."""
-
-  name: str
-
-  def __repr__(self) -> str:
-    return f'%{self.name}'
-
-
-class _Values(config_parser.ParserDelegate):
-  """Keeps references and macros as they are written, and resolves none."""
-
-  def configurable_reference(
-    self, scoped_configurable_name: str, evaluate: bool
-  ) -> _Reference:
-    return _Reference(scoped_configurable_name, evaluate)
-
-  def macro(self, macro_name: str) -> _Macro:
-    return _Macro(macro_name)
-
-
 class _Config:
   """The statements of a config.gin, by what they are about."""
 
@@ -71,7 +41,7 @@ class _Config:
     self.macros: dict[str, config_parser.BindingStatement] = {}
     self.bindings: list[config_parser.BindingStatement] = []
     try:
-      for statement in config_parser.ConfigParser(text, _Values()):
+      for statement in config_parser.ConfigParser(text, gin_reader.AsWritten()):
         self._add(statement)
     except (
       SyntaxError,
@@ -131,7 +101,9 @@ def model_only(
   config = _Config(text, place)
   lines, used = [], {'__main__'}
   for name, macro in config.macros.items():
-    if not any(isinstance(x, _Reference) for x in _leaves(macro.value)):
+    if not any(
+      isinstance(x, gin_reader.Reference) for x in _leaves(macro.value)
+    ):
       lines.append(f'{name} = {macro.value!r}')
   seen: set[str] = set()
   waiting = [
@@ -157,9 +129,9 @@ def model_only(
     if binding.arg_name or _has_references(value):
       lines.append(f'{key} = {value!r}')
     for leaf in _leaves(value):
-      if isinstance(leaf, _Macro):
+      if isinstance(leaf, gin_reader.MacroReference):
         waiting += [config.macros[leaf.name]] * (leaf.name in config.macros)
-      elif isinstance(leaf, _Reference):
+      elif isinstance(leaf, gin_reader.Reference):
         module, name = config.full_name(leaf.name)
         _check(config, binding, module, name, allow)
         used.add(leaf.name.rpartition('/')[2].partition('.')[0])
@@ -216,12 +188,12 @@ def _joined(scope: str, selector: str) -> str:
 
 
 def _has_references(value: Any) -> bool:
-  return any(isinstance(leaf, _Reference) for leaf in _leaves(value))
+  return any(isinstance(leaf, gin_reader.Reference) for leaf in _leaves(value))
 
 
 def _leaves(value: Any) -> Iterator[Any]:
   """Yields the values within lists, tuples and dicts."""
-  if isinstance(value, (_Reference, _Macro)):
+  if isinstance(value, (gin_reader.Reference, gin_reader.MacroReference)):
     yield value
   elif isinstance(value, dict):
     for pair in value.items():

@@ -318,9 +318,8 @@ class Screen(trainer.BaseAction):
     """Prints the commands that a comparison of methods goes on with."""
     experiment = self._experiment
     other = 'dss' if experiment.method == 'finetune' else 'finetune'
-    command = command_lines.with_method(
-      sys.argv, other, f'{self._model_dir.rstrip("/")}_{other}'
-    )
+    folder = f'{self._model_dir.rstrip("/")}_{other}'
+    command = command_lines.with_method(sys.argv, other, folder, sys.orig_argv)
     if command is not None:
       self._console.print('\nNext, the comparison that the paper makes:')
       self._show_command(command)

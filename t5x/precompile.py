@@ -35,7 +35,7 @@ from t5x import (
   partitioning,
 )
 from t5x import trainer as trainer_lib
-from t5x.cli import commands
+from t5x.cli import commands, stages
 
 # The gin files of a run bind `train` in the main module. Having the name here
 # lets this be given the files of the run itself.
@@ -113,6 +113,7 @@ def precompile(
     model.FEATURE_CONVERTER_CLS,
   ).element_spec
   batch = data.global_batch_shapes(spec, train_dataset_cfg.batch_size)
+  stages.begin('tracing the model')
   initializer = initialization.initializer_of(
     model,
     partitioner,
@@ -149,7 +150,9 @@ def _compile(
   lowering = time.perf_counter() - start
   _write(os.path.join(model_dir, 'lowered_hlo.txt'), lowered.as_text())
   start = time.perf_counter()
+  stages.begin('compiling')
   compiled = lowered.compile()
+  stages.end()
   costs = {
     'lowering_seconds': lowering,
     'compilation_seconds': time.perf_counter() - start,

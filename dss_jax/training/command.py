@@ -15,7 +15,7 @@ import click
 from dss_jax import command_lines, errors, neutral
 from dss_jax.training import composition, run_file
 from dss_jax.training import options as options_lib
-from t5x.cli import quiet_tensorflow, stages
+from t5x.cli import gin_reader, quiet_tensorflow, stages
 
 if TYPE_CHECKING:
   from dss_jax.training import checks
@@ -128,8 +128,12 @@ def train(dry_run: bool, **given: Any) -> None:
     )
   if dry_run:
     return
-  if run.step is None:
-    folder.write(run.file)
+  if run.step is None and folder.write(run.file):
+    neutral.say(
+      f'{folder.path} was there, and another one: no step of it was saved, and'
+      ' this one takes its place.',
+      err=True,
+    )
   composition.train(folder.path)
 
 
@@ -171,8 +175,11 @@ def check(what: str | None, gin_files: Sequence[str], **given: Any) -> None:
     asked = _asked(what, **given)
     neutral.say(f'Checking {asked.title}', err=True)
   faults: list[str] = []
-  where = 'MODEL_DIR of the gin files'
-  if asked is not None:
+  where = ''
+  if asked is None:
+    macros = gin_reader.read(gin_files).macros
+    where = str(macros['MODEL_DIR'].value) if 'MODEL_DIR' in macros else '-'
+  else:
     try:
       where = _place(asked)
     except errors.DataError as error:

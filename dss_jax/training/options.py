@@ -15,8 +15,8 @@ from dss_jax.data import own_options, row_files
 from dss_jax.pipeline import methods
 from dss_jax.study import experiments
 from dss_jax.study import grid as grid_lib
-from t5x import gin_utils
 from t5x.cli import gin_reader
+from t5x.files import gin_files
 
 _LABELS = ('gold', 'teacher')
 # Macros that an option of its own sets.
@@ -219,7 +219,7 @@ def check_size(size: str) -> None:
 
 def sizes() -> list[str]:
   """Returns the sizes of the package."""
-  folders = [os.getcwd(), *gin_utils.search_paths()]
+  folders = [os.getcwd(), *gin_files.search_paths()]
   found = {
     name.removesuffix('.gin')
     for folder in folders

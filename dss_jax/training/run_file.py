@@ -4,6 +4,7 @@ It has includes and macros, and nothing else: first those that were asked for,
 then those that the rows decided, each group with its reason.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -180,16 +181,33 @@ class Folder:
       )
     return there
 
-  def write(self, run: RunFile) -> None:
+  def write(self, run: RunFile) -> bool:
     """Writes the run's gin file.
 
     Args:
       run: its content.
+
+    Returns:
+      Whether it takes the place of another one.
+
+    Raises:
+      errors.UserError: another process writes to the folder.
     """
-    with files.naming_path_in_errors(self.out, name='--out'):
+    from t5x import distributed  # Late, since it loads JAX.
+
+    path = epath.Path(self.path)
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(files.naming_path_in_errors(self.out, name='--out'))
       epath.Path(self.out).mkdir(parents=True, exist_ok=True)
-      with files.replacing(self.path) as work:
+      there = path.read_text() if path.exists() else run.text
+      if there == run.text and path.exists():
+        return False
+      if not distributed.cluster():  # All of its processes write the same.
+        # Of a run that has saved nothing yet, its process alone tells.
+        stack.enter_context(files.folder_lock.writing(self.out))
+      with files.replacing(path) as work:
         work.write_text(run.text)
+      return there != run.text
 
 
 def _going_on(gin_file: str) -> str:

@@ -14,6 +14,7 @@ from absl import flags
 from t5x import gin_utils
 from t5x.cli import flags as flags_lib
 from t5x.cli import gin_reader, stages
+from t5x.files import gin_files
 
 # Of absl, and of the libraries that are loaded later.
 _OF_LIBRARIES = frozenset(
@@ -54,7 +55,7 @@ def check(arguments: Sequence[str]) -> str:
     stages.silence()  # The first process speaks for all.
   flags_lib.check_configured(values)
   paths, folders = values.gin_file or [], values.gin_search_paths
-  gin_utils.check_files(paths, folders)
+  gin_files.check(paths, folders)
   bindings = [gin_utils.with_quotes(line) for line in values.gin_bindings]
   contents = gin_reader.read(paths, folders)
   if paths and not contents.unread:

@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gin import config_parser
-from t5x import errors, gin_utils
+from t5x import errors
+from t5x.files import gin_files
 
 # A title, such as `# ---- Data ----`.
 _RULE = re.compile('--')
@@ -124,7 +125,7 @@ def find(path: str, search_paths: Sequence[str] = ()) -> pathlib.Path | None:
     search_paths: folders to look in after the working folder, before the usual
       ones.
   """
-  folders = [os.getcwd(), *search_paths, *gin_utils.search_paths()]
+  folders = [os.getcwd(), *search_paths, *gin_files.search_paths()]
   paths = (pathlib.Path(folder, path) for folder in folders)
   return next((p for p in paths if p.is_file()), None)
 

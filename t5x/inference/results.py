@@ -283,7 +283,8 @@ def first_answers(path: str, most: int = 3) -> str:
         row = json.loads(line)
         answer = row['prediction'] if 'prediction' in row else row['score']
         asked = row['inputs'].get(f'inputs{_SUFFIX}', '')
-        lines += [_shown(asked), f'  -> {_shown(answer)}']
+        lines += [_shown(asked)] if asked else []
+        lines.append(f'  -> {_shown(answer)}')
   except (ValueError, KeyError, TypeError, AttributeError):
     lines = []  # The user's own form of results.
   return '\n'.join([*lines, f'answers: {path}'])

@@ -40,6 +40,23 @@ def test_the_other_method_keeps_the_flags():
   assert command_lines.with_method(['/x/ipython'], 'dss', 'b') is None
 
 
+def test_the_other_method_of_dss_train_is_dss_train():
+  argv = ['/lib/t5x/train.py', '--gin_file=runs/a/run.gin']
+  words = 'rows.jsonl --method=dss --column input=q --out runs/a --steps 3'
+  expected = [
+    *('dss', 'train', 'rows.jsonl', '--column', 'input=q', '--steps', '3'),
+    *('--method', 'finetune', '--out', 'runs/b'),
+  ]
+  for begun in (['/bin/dss'], ['-m', 'dss_jax.cli']):
+    original = ['/bin/python', *begun, 'train', *words.split()]
+    found = command_lines.with_method(argv, 'finetune', 'runs/b', original)
+    assert found == expected
+  # A run of `t5x.train` itself.
+  original = ['/bin/python', '-m', 't5x.train', *argv[1:]]
+  found = command_lines.with_method(argv, 'finetune', 'runs/b', original)
+  assert found and found[:3] == ['python', '-m', 't5x.train']
+
+
 def test_a_study_has_the_flags_in_its_own_words():
   assert command_lines.study(_ARGV, 'cqa', 'release') == [
     *('dss', 'study', 'cqa', '--methods', 'finetune,dss', '--seeds', '5'),

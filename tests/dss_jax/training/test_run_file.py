@@ -5,7 +5,8 @@ import pytest
 from dss_jax import errors
 from dss_jax.training import options as options_lib
 from dss_jax.training import run_file
-from t5x import gin_utils
+from t5x import errors as t5x_errors
+from t5x import files, gin_utils
 from t5x.cli import gin_reader
 
 _DECIDED = (
@@ -117,3 +118,22 @@ def test_a_folder_without_a_checkpoint_is_new(rows):
   folder.write(run_file.compose(_asked(), []))
   assert folder.begun(_asked(method='finetune')) is None
   assert run_file.Folder(str(rows / 'absent')).begun(_asked()) is None
+
+
+def test_a_file_without_a_step_is_replaced_and_said(rows):
+  del rows
+  folder = run_file.Folder('runs/a')
+  assert not folder.write(run_file.compose(_asked(), []))
+  assert not folder.write(run_file.compose(_asked(), []))
+  assert folder.write(run_file.compose(_asked(method='finetune'), []))
+
+
+def test_the_file_of_a_run_at_work_is_not_replaced(rows):
+  folder = run_file.Folder('runs/a')
+  folder.write(run_file.compose(_asked(), []))
+  with files.folder_lock.writing('runs/a'):
+    # A process that begins the same run is told so by the run itself.
+    assert not folder.write(run_file.compose(_asked(), []))
+    with pytest.raises(t5x_errors.UserError, match='runs/a'):
+      folder.write(run_file.compose(_asked(method='finetune'), []))
+  assert "METHOD = 'dss'" in (rows / folder.path).read_text()

@@ -70,6 +70,15 @@ def test_options_of_a_step_are_no_key(ready):
   assert _infer(ready, other) == [(0, 3.0), (1, 3.0), (2, 3.0)]
 
 
+def test_rows_are_counted_without_those_that_fill_a_batch(ready):
+  model, state, axes, where, rows = ready
+  infer_fn = utils.get_infer_fn(model.score_batch, 8, axes, where)
+  done: list[int] = []
+  many = [(i, rows[0][1]) for i in range(11)]
+  infer_fn(many, state, jax.random.key(5), on_rows=done.append)
+  assert done == [8, 3]
+
+
 def test_each_batch_draws_with_a_key_of_its_own(ready):
   def step(params, batch, rng):
     return jax.random.uniform(rng, (8,)) + 0 * params['table'][0]

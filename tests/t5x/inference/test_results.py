@@ -163,3 +163,26 @@ def test_chunks_of_another_configuration_are_neither_used_nor_lost(tmp_path):
   results.open_tmp_dir(str(folder), identity | {'step': 4}, resume=False)
   assert results.finished_chunks(str(folder), _NAME) == 0
   results.open_tmp_dir(str(folder), identity | {'step': 4}, resume=True)
+
+
+def test_the_first_answers_end_an_inference(tmp_path):
+  path = tmp_path / 'task-predict.jsonl-00000-of-00001'
+  rows = [
+    {
+      'inputs': {'inputs_pretokenized': f'what is\n{n}'},
+      'prediction': 'x' * 200,
+    }
+    for n in range(5)
+  ]
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  shown = results.first_answers(str(path), 2).split('\n')
+  cut = 'x' * 100 + '…'
+  assert shown == [
+    *('what is 0', f'  -> {cut}', 'what is 1', f'  -> {cut}'),
+    f'answers: {path}',
+  ]
+  path.write_text(json.dumps({'inputs': {'id': 3}, 'score': -1.5}))
+  assert results.first_answers(str(path)).startswith('  -> -1.5\n')
+  # Another form, of the user's own.
+  path.write_text('one\ntwo')
+  assert results.first_answers(str(path)) == f'answers: {path}'

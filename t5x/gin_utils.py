@@ -1,12 +1,8 @@
 """Gin files and flags: parsed and checked, and the programs they configure."""
 
 import contextlib
-import glob
-import importlib.metadata
-import importlib.util
+import inspect
 import logging as std_logging
-import os
-import pathlib
 import re
 import signal
 import sys
@@ -20,9 +16,16 @@ from etils import epath
 import gin
 from gin import config_parser
 from t5x import errors, files, neutral
-from t5x.gin_utils import mistakes
 
-_SEARCH_PATH_GROUP = 't5x.gin_search_paths'
+# What Python says of a call that lacks arguments, and gin of a name that a
+# module which a gin file imports does not have.
+_MISSING = re.compile(r'missing \d+ required [\w-]+ arguments?: ([^\n]*)')
+_NO_SELECTOR = re.compile(
+  r"Couldn't resolve selector ([\w.]+); <module '([\w.]+)'.* has no attribute"
+  r' (\w+)\.(.*)',
+  re.DOTALL,
+)
+_NO_IMPORT = 'was not provided by an import statement'
 # Values of another type, as other languages and YAML write them.
 _NOT_STRINGS = {
   'true': 'True', 'yes': 'True', 'on': 'True',
@@ -31,21 +34,6 @@ _NOT_STRINGS = {
 }  # fmt: skip
 # What gin appends to an exception for each configurable that it came through.
 _GIN_TRAIL = re.compile(r'\n+\s*In call to configurable.*', re.DOTALL)
-
-
-def search_paths() -> list[str]:
-  """Returns the folders against which gin files are looked up.
-
-  First the folder that holds the package, so that `t5x/configs/…` is found
-  from anywhere; then the folder of every installed package that asks for it by
-  an entry point of the group `t5x.gin_search_paths`.
-  """
-  folders = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-  for entry in importlib.metadata.entry_points(group=_SEARCH_PATH_GROUP):
-    spec = importlib.util.find_spec(entry.value)
-    if spec is not None and spec.submodule_search_locations:
-      folders.extend(spec.submodule_search_locations)
-  return list(dict.fromkeys(folders))
 
 
 def rewrite_gin_args(args: Sequence[str]) -> list[str]:
@@ -98,11 +86,11 @@ def parse_gin_flags(
     errors.UserError: for an absent file, a line that gin can't parse, or a
       macro on the command line that no file knows.
   """
-  folders = [*gin_search_paths, *search_paths()]
+  folders = [*gin_search_paths, *files.gin_files.search_paths()]
   for path in folders:
     gin.add_config_file_search_path(path)
-  check_files(gin_files, gin_search_paths)
-  with mistakes.as_user_errors(), _without_search_log():
+  files.gin_files.check(gin_files, gin_search_paths)
+  with _as_user_errors(), _without_search_log():
     gin.parse_config_files_and_bindings(
       gin_files, [], skip_unknown=skip_unknown, finalize_config=False
     )
@@ -206,6 +194,83 @@ def _without_search_log() -> Iterator[None]:
     root.removeFilter(keep)
 
 
+@contextlib.contextmanager
+def _as_user_errors() -> Iterator[None]:
+  """Turns gin's errors about what the user wrote into `UserError`s."""
+  try:
+    yield
+  except errors.UserError:
+    raise
+  except OSError as e:
+    raise errors.UserError(f'Gin file: {e}') from e
+  except tokenize.TokenError as e:
+    raise errors.UserError(
+      'Gin configuration: a bracket or a string is opened in a file or a'
+      f' --gin.NAME=VALUE and never closed ({e.args[0]}).'
+    ) from e
+  except (ValueError, SyntaxError, RuntimeError, TypeError, KeyError) as e:
+    missing = re.match(r'(\w+)/macro\.value set to `%gin\.REQUIRED`', str(e))
+    if missing:
+      name = missing.group(1)
+      raise errors.UserError(
+        f'The gin files leave {name} to you: give --gin.{name}=VALUE (strings'
+        f' in quotes of their own: --gin.{name}="\'…\'").'
+      ) from e
+    raise errors.UserError(
+      f'Gin configuration: {e}{_close_parameter(str(e))}{_close_name(str(e))}'
+    ) from e
+  except ImportError as e:
+    raise errors.UserError(
+      f'A gin file imports a module that does not exist: {e}'
+    ) from e
+  except (AttributeError, NameError) as e:
+    message = _about_name(str(e))
+    if message is None:
+      raise  # From within a module that a gin file imports.
+    raise errors.UserError(message) from e
+
+
+def _about_name(message: str) -> str | None:
+  """Returns what to say of a name that gin can't resolve, None for others."""
+  found = _NO_SELECTOR.match(message)
+  if found:
+    selector, module, name, where = found.groups()
+    close = errors.did_you_mean(name, dir(sys.modules[module]))
+    return (
+      f'Gin configuration: {selector}: the module {module} has no'
+      f' {name!r}.{close}{where}'
+    )
+  if _NO_IMPORT in message:
+    return (
+      f'Gin configuration: {message} Add the import to the gin file that uses'
+      ' the name; imports of other files do not count.'
+    )
+  return None
+
+
+def _about_missing_arguments(error: Exception) -> str | None:
+  """Returns what to say of a call by gin that lacks arguments, None else.
+
+  Only if gin itself made the call: a mistake in the code is none of the user's.
+  """
+  found = isinstance(error, TypeError) and _MISSING.search(str(error))
+  called = re.search(r"In call to configurable '([\w./]+)'", str(error))
+  frame = error.__traceback__
+  while frame is not None and frame.tb_next is not None:
+    frame = frame.tb_next
+  if not (found and called and frame):
+    return None
+  if frame.tb_frame.f_code.co_filename != gin.config.__file__:
+    return None
+  names = re.findall(r"'(\w+)'", found.group(1))
+  bindings = ', '.join(f'{called.group(1)}.{name}' for name in names)
+  return (
+    f'Gin configuration: {called.group(1)} needs'
+    f' {", ".join(map(repr, names))}, which nothing binds. Bind {bindings} in a'
+    ' gin file or by --gin_bindings.'
+  )
+
+
 def check_values() -> None:
   """Makes the configured objects that check their values and read nothing.
 
@@ -218,66 +283,35 @@ def check_values() -> None:
       configurable()
 
 
-def check_files(paths: Sequence[str], before: Sequence[str]) -> None:
-  """Raises UserError unless gin files, and what they include, exist.
-
-  Args:
-    paths: of the files.
-    before: folders to look in after the working folder, before the usual ones.
-  """
-  folders = list(dict.fromkeys([os.getcwd(), *before, *search_paths()]))
-  for path in paths:
-    _check_file(path, folders)
-
-
-def _check_file(
-  path: str, folders: Sequence[str], within: tuple[str, ...] = ()
-) -> None:
-  """Raises UserError unless a gin file, and what it includes, exists."""
-  if files.is_remote(path):
-    return  # A file system that is registered with gin.
-  if path in within:
-    raise errors.UserError(f'{path}: this gin file includes itself.')
-  paths = (pathlib.Path(folder, path) for folder in folders)
-  file = next((p for p in paths if p.is_file()), None)
-  if file is not None:
-    text = file.read_text(encoding='utf-8')
-    for included in re.findall(r"""^include\s+['"](.+?)['"]""", text, re.M):
-      _check_file(included, folders, (*within, path))
-  elif not _is_resource(path):
-    raise errors.UserError(
-      f'Gin file not found: {path}.'
-      f'{errors.did_you_mean(path, _gin_files_near(path, folders))} Looked in'
-      f' {", ".join(folders)}.'
-    )
+def _close_name(message: str) -> str:
+  """Returns a did-you-mean for gin's message about an unknown configurable."""
+  match = re.search(r"No configurable matching '([\w./]+)'", message)
+  if not match:
+    return ''
+  # Names alone, without the scopes before them.
+  known = re.findall(
+    r'(?m)^(?:[\w./]+/)?([\w.]+?)(?:\.\w+ =|:$)', gin.config_str()
+  )
+  return errors.did_you_mean(match.group(1).rpartition('/')[2], known)
 
 
-def _is_resource(path: str) -> bool:
-  """Whether gin finds a file within an installed package."""
-  package, name = os.path.split(path)
+def _close_parameter(message: str) -> str:
+  """Returns a did-you-mean for gin's message about an unknown parameter."""
+  match = re.search(
+    r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", message
+  )
+  if not match:
+    return ''
+  selector, parameter = match.groups()
   try:
-    spec = importlib.util.find_spec(package.replace(os.sep, '.'))
-  except (ImportError, ValueError):
-    return False
-  if spec is None or spec.origin is None:
-    return False
-  return pathlib.Path(spec.origin).with_name(name).is_file()
-
-
-def _gin_files_near(path: str, folders: Sequence[str]) -> list[str]:
-  """Returns gin files in the folder of `path`, or below its first folder."""
-  if os.path.isabs(path):
-    return sorted(glob.glob(os.path.join(os.path.dirname(path), '*.gin')))
-  patterns = [os.path.join(os.path.dirname(path), '*.gin')]
-  if os.sep in path:
-    patterns.append(os.path.join(path.split(os.sep)[0], '**', '*.gin'))
-  return sorted(
-    {
-      match
-      for folder in folders
-      for pattern in patterns
-      for match in glob.iglob(pattern, root_dir=folder, recursive=True)
-    }
+    configurable = gin.get_configurable(selector)
+  except KeyError:
+    return ''  # Two modules have the name, and gin's message is of either.
+  # Gin's wrapper of a class takes anything; its __init__ has the parameters.
+  if inspect.isclass(configurable):
+    configurable = configurable.__init__
+  return errors.did_you_mean(
+    parameter, inspect.signature(configurable).parameters
   )
 
 
@@ -378,7 +412,7 @@ def user_errors_end_the_process() -> Iterator[None]:
     yield
   except Exception as e:
     code = getattr(e, 'exit_code', None)
-    said: object = mistakes.about_missing_arguments(e)
+    said: object = _about_missing_arguments(e)
     if code is None and not said:
       said = errors.memory_error(e) or files.storage_error(e)
     if said or str(e).startswith('Required bindings for'):
