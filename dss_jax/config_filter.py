@@ -151,7 +151,9 @@ def model_only(
 
 def _is_ours(config: _Config, value: Any) -> bool:
   """Whether all names of a value are such as run no foreign code."""
-  names = (x.name for x in _leaves(value) if isinstance(x, _Reference))
+  names = (
+    x.name for x in _leaves(value) if isinstance(x, gin_reader.Reference)
+  )
   return all(
     re.fullmatch(_ALLOWED.get(module, ''), name)
     for module, name in map(config.full_name, names)
