@@ -61,6 +61,13 @@ STUDY_REQUIRES = [
   'PyYAML>=6.0.3',
 ]
 
+# Experiment trackers: what a run reports to. MLflow's own store on this machine
+# needs a database.
+TRACKER_REQUIRES = {
+  'mlflow': ['alembic>=1.13', 'mlflow-skinny>=3.1', 'SQLAlchemy>=2.0'],
+  'wandb': ['wandb>=0.21'],
+}
+
 TEST_REQUIRES = [
   *EXTRACT_REQUIRES,
   *STUDY_REQUIRES,
@@ -89,11 +96,32 @@ EXTRAS_REQUIRE = {
   'tpu': ['jax[tpu]>=0.10.2'],
   # TPU's compiler, for `dss plan`; see `dss_jax/plan/worker.py`.
   'plan': ['libtpu>=0.0.52'],
+  # Builds the site of docs/.
+  'docs': ['mkdocs-material>=9.6', 'mkdocstrings[python]>=0.30'],
+  # Runs docs/notebooks/.
+  'notebooks': [
+    'ipykernel>=6.29',
+    'matplotlib>=3.9',
+    'nbclient>=0.10',
+    'nbformat>=5.10',
+  ],
   'report': REPORT_REQUIRES,
   'study': STUDY_REQUIRES,
-  # Drives Chromium, which the system has, through the page of a study.
+  **TRACKER_REQUIRES,
+  # The real trackers, on this machine alone.
+  'tracker-test': [
+    *TEST_REQUIRES,
+    *TRACKER_REQUIRES['mlflow'],
+    *TRACKER_REQUIRES['wandb'],
+  ],
+  # Drives Chromium, which the system has, through pages of reports.
   'browser-test': [*TEST_REQUIRES, 'playwright>=1.49'],
-  'bench': ['matplotlib>=3.9', 'torch>=2.13.0', 'transformers>=4.57'],
+  'bench': [
+    'ctranslate2>=4.8',
+    'matplotlib>=3.9',
+    'torch>=2.13.0',
+    'transformers>=4.57',
+  ],
   'test': TEST_REQUIRES,
   # Plants faults, which the tests have to see; see tests/mutation/README.md.
   'mutation': [*TEST_REQUIRES, 'cosmic-ray>=8.4.6'],

@@ -1,15 +1,18 @@
-"""Labels per second, side by side with transformers' `generate` in PyTorch.
+"""Labels per second, side by side with PyTorch and with CTranslate2.
 
     pip install -e '.[bench]'
     python -m benchmarks.decode --size small --dtype float32
+    python -m benchmarks.decode --sides ours ctranslate2
 
-Both sides answer the same questions of real lengths (`benchmarks/workload.py`)
-with the same weights, greedily, until every row of a batch has ended. The
-weights are drawn at random and changed so that labels are about as long as
-real ones (`benchmarks/answering.py`). This project gets rows as `t5x.infer`
-does, padded to `--row-shape`, and batches them itself; PyTorch gets them in
-order, each batch padded to its longest. Passes over all rows alternate, and the
-answers of both sides are compared token by token.
+PyTorch is transformers' `generate`; CTranslate2 runs what its converter makes
+of the same folder of weights, in float32 on a CPU. All sides answer the same
+questions of real lengths (`benchmarks/workload.py`) with the same weights,
+greedily, until every row of a batch has ended. The weights are drawn at random
+and changed so that labels are about as long as real ones
+(`benchmarks/answering.py`). This project gets rows as `t5x.infer` does, padded
+to `--row-shape`, and batches them itself; PyTorch gets them in order, each
+batch padded to its longest; CTranslate2 sorts them by length. Passes over all
+rows alternate, and the answers of all sides are compared token by token.
 """
 
 import argparse
@@ -145,6 +148,20 @@ def pytorch_answers(
   )
 
 
+def ctranslate2_answers(
+  options: argparse.Namespace, folder: str, inputs: list[np.ndarray]
+) -> Answer:
+  """Returns a pass of CTranslate2."""
+  from benchmarks import ct2_decode
+
+  generator = ct2_decode.Generator(
+    folder, engine.VOCAB_SIZE, options.ct2_converter
+  )
+  return lambda: generator.answers(
+    inputs, options.batch_size, options.row_shape[1]
+  )
+
+
 def measure(
   sides: dict[str, Answer], passes: int
 ) -> tuple[dict[str, list[float]], dict[str, list[np.ndarray]]]:
@@ -210,9 +227,14 @@ def main() -> None:
     '--sides',
     nargs='+',
     default=['ours', 'released', 'best'],
-    choices=['ours', 'released', 'best'],
+    choices=['ours', 'released', 'best', 'ctranslate2'],
     help='released: generate in float32, rows in order; best: rows sorted by'
-    ' length, bfloat16 on a GPU',
+    ' length, bfloat16 on a GPU; ctranslate2: on a CPU, in float32',
+  )
+  parser.add_argument(
+    '--ct2-converter',
+    default='ct2-transformers-converter',
+    help='the program of that name, where it is not in this environment',
   )
   parser.add_argument('--json', help='append the raw times to this file')
   options = parser.parse_args()
@@ -227,6 +249,7 @@ def main() -> None:
       'ours': lambda: our_answers(options, variables, rows),
       'released': lambda: pytorch_answers(options, folder, inputs, best=False),
       'best': lambda: pytorch_answers(options, folder, inputs, best=True),
+      'ctranslate2': lambda: ctranslate2_answers(options, folder, inputs),
     }
     sides = {side: make[side]() for side in options.sides}
   seconds, answers = measure(sides, options.passes)

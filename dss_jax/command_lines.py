@@ -75,6 +75,26 @@ def _set(name: str, value: Any) -> str:
   return f'--gin.{name}={value!r}'
 
 
+def dss_train(what: str, out: str, options: Mapping[str, Any]) -> list[str]:
+  """Returns the command `dss train`.
+
+  >>> ' '.join(dss_train('cqa', 'runs/a', {'labels': 'teacher', 'KEEP': 1}))
+  'dss train cqa --labels teacher --set KEEP=1 --out runs/a'
+
+  Args:
+    what: a data set, or rows.
+    out: the run's folder.
+    options: its options by name, and macros, which are in capitals.
+  """
+  given = []
+  for name, value in options.items():
+    if name.isupper():
+      given += ['--set', f'{name}={value}']
+    else:
+      given += [f'--{name}', str(value)]
+  return ['dss', 'train', what, *given, '--out', out]
+
+
 def train(gin_files: Sequence[str], macros: Mapping[str, Any]) -> list[str]:
   """Returns the command of a run.
 
@@ -152,13 +172,16 @@ def with_method(
   ]
 
 
-def study(argv: Sequence[str], data_set: str, data: str) -> list[str]:
+def study(
+  argv: Sequence[str], data_set: str, data: str, labels: str = 'gold'
+) -> list[str]:
   """Returns the command `dss study` that compares methods on a run's terms.
 
   Args:
     argv: `sys.argv` of the run; of another program, nothing is taken from it.
     data_set: of the run.
     data: of the run: 'sample', 'release' or a path.
+    labels: of the run, whoever has set them.
   """
   arguments = argv[1:] if _is_training(argv) else []
   files = [
@@ -179,12 +202,14 @@ def study(argv: Sequence[str], data_set: str, data: str) -> list[str]:
   for name, value in filter(None, map(_binding, arguments)):
     if name == 'DATA' and data_set == 'custom':
       continue
-    if name in ('DATA', 'LABELS'):
-      options += [f'--{name.lower()}', value.strip('\'"')]
+    if name == 'DATA':
+      options += ['--data', value.strip('\'"')]
     elif name not in _STUDY:
       options += ['--set', f'{name}={value}']
   return [
     *('dss', 'study', experiment, '--methods', 'finetune,dss'),
     *('--seeds', '5', *(['--sizes', *sizes] if sizes else [])),
-    *(*others, *options, '--out', f'studies/{data_set}'),
+    *(*others, *options),
+    *(['--labels', labels] if labels != 'gold' else []),
+    *('--out', f'studies/{data_set}'),
   ]

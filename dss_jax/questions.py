@@ -9,7 +9,9 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import seqio
 import tensorflow as tf
 
@@ -69,6 +71,26 @@ def inputs(
   return name
 
 
+class _Task(seqio.Task):
+  """A task that makes each example of one row, whatever the others are."""
+
+  def get_dataset_after(self, before: int, **options: Any) -> tf.data.Dataset:
+    """Returns the examples without the first so many, which are not made.
+
+    Args:
+      before: how many.
+      **options: of `get_dataset`; nothing is shuffled, and the whole is read.
+    """
+    lengths, split = options['sequence_length'], options['split']
+    dataset = self.source.get_dataset(split=split, shuffle=False).skip(before)
+    dataset = self.preprocess_precache(dataset)
+    dataset = self.preprocess_postcache(dataset, sequence_length=lengths)
+    dataset = self._validate_preprocessing(dataset)
+    if not options['trim_output_features']:
+      return dataset
+    return seqio.trim_dataset(dataset, lengths, self.output_features)
+
+
 def _register(
   name: str,
   rows: Sequence[records.Record],
@@ -78,11 +100,10 @@ def _register(
   vocabulary: seqio.Vocabulary,
 ) -> None:
   """Registers the task that asks about rows."""
+  # As arrays, since TensorFlow looks at each value of a list by itself.
   columns = {
-    'id': [row.id for row in rows],
-    'input': [row.input for row in rows],
-    'label': [row.label for row in rows],
-    'rationale': [row.rationale for row in rows],
+    name: np.array([getattr(row, name) for row in rows], object)
+    for name in ('id', 'input', 'label', 'rationale')
   }
 
   def dataset(
@@ -113,4 +134,5 @@ def _register(
     ],
     output_features=registration.text_features(vocabulary, 'inputs', 'targets'),
     postprocess_fn=preprocessors.stripped,
+    task_cls=_Task,
   )

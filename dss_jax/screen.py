@@ -331,7 +331,9 @@ class Screen(trainer.BaseAction):
       '\nMethods, several seeds and parts of the rows, with a report:'
     )
     self._show_command(
-      command_lines.study(sys.argv, experiment.data_set, experiment.place)
+      command_lines.study(
+        sys.argv, experiment.data_set, experiment.place, experiment.labels
+      )
     )
 
   def _show_command(self, command: Sequence[str]) -> None:

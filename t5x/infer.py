@@ -22,9 +22,10 @@ if __name__ == '__main__':
   flags.start()
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import seqio
@@ -141,6 +142,9 @@ def infer(
       mode=mode,
       vocabulary=_vocabulary(task, output_vocab_feature_name),
       rows=_rows(task, dataset_cfg, model, shard_id, num_shards),
+      rows_after=functools.partial(
+        _rows, task, dataset_cfg, model, shard_id, num_shards
+      ),
       output_dir=output_dir,
       output_fname=f'{task.name}-{mode}.{suffix}',
     )
@@ -229,6 +233,17 @@ def infer(
     distributed.sync_global_devices('infer_done')
 
 
+@runtime_checkable
+class _TaskFromAnywhere(Protocol):
+  """A task of which each example is made of one row, whatever the others are.
+
+  (Not in T5X.)
+  """
+
+  def get_dataset_after(self, before: int, **options: Any) -> tf.data.Dataset:
+    """Returns what `get_dataset` returns, without the first so many."""
+
+
 @dataclasses.dataclass
 class _TaskInference:
   """One task: its rows, and the files that they go to.
@@ -238,6 +253,7 @@ class _TaskInference:
     mode: 'predict', 'predict_with_aux' or 'score'.
     vocabulary: turns predictions into text.
     rows: pairs of a task's example and the model's features.
+    rows_after: the same without the first so many.
     output_dir: where the results go.
     output_fname: name of their file.
     done: how many chunks are done.
@@ -247,6 +263,7 @@ class _TaskInference:
   mode: str
   vocabulary: seqio.Vocabulary
   rows: tf.data.Dataset
+  rows_after: Callable[[int], tf.data.Dataset]
   output_dir: str
   output_fname: str
   done: int = 0
@@ -272,8 +289,10 @@ class _TaskInference:
     """Infers on the chunks that are not done."""
     before = self.done * rows_of_chunk
     total = int(self.rows.cardinality())
+    if 0 <= total <= before:
+      return  # Killed while the chunks were joined: nothing is read again.
     with progress.rows(self.name, total, before) as shown:
-      windows = self.rows.skip(before).window(rows_of_chunk)
+      windows = self.rows_after(before).window(rows_of_chunk)
       for index, (examples, features) in enumerate(windows, self.done):
         result = infer_rows(
           tf.data.Dataset.zip(features).enumerate(),
@@ -341,9 +360,25 @@ def _rows(
   model: models.BaseModel,
   shard_id: int,
   num_shards: int,
+  before: int = 0,
 ) -> tf.data.Dataset:
-  """Returns pairs of a task's example and the model's features of it."""
-  examples = task.get_dataset(
+  """Returns pairs of a task's example and the model's features of it.
+
+  Args:
+    task: one of the config's.
+    cfg: the config.
+    model: whose features.
+    shard_id: the part of the examples.
+    num_shards: parts.
+    before: pairs to leave out. A task with `get_dataset_after` does not make
+      their examples either, which takes minutes for some hundred thousand.
+  """
+  skips = before and num_shards == 1 and not (cfg.shuffle or cfg.use_cached)
+  get_dataset, skipped = task.get_dataset, 0
+  if skips and isinstance(task, _TaskFromAnywhere):
+    get_dataset = functools.partial(task.get_dataset_after, before)
+    skipped = before
+  examples = get_dataset(
     sequence_length=cfg.task_feature_lengths,
     split=cfg.split,
     use_cached=cfg.use_cached,
@@ -355,7 +390,7 @@ def _rows(
   )
   converter = model.FEATURE_CONVERTER_CLS(pack=False)
   features = converter(examples, task_feature_lengths=cfg.task_feature_lengths)
-  return tf.data.Dataset.zip((examples, features))
+  return tf.data.Dataset.zip((examples, features)).skip(before - skipped)
 
 
 if __name__ == '__main__':

@@ -11,7 +11,11 @@ os.environ['XLA_FLAGS'] = (
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
 # A loaded machine is no failure.
-hypothesis.settings.register_profile('suite', deadline=None)
+hypothesis.settings.register_profile(
+  'suite',
+  deadline=None,
+  suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile('suite')
 
 # What takes longest starts first, or one worker ends long after the other.

@@ -4,9 +4,10 @@ import ast
 import pathlib
 import re
 
+import click
 import pytest
 
-from dss_jax import command_lines
+from dss_jax import cli, command_lines
 from tests import advice
 
 _ROOT = pathlib.Path(__file__).parent.parent
@@ -20,7 +21,8 @@ _RUNS = [
   ['--gin_file=gin/dss_cqa.gin', "--gin.METHOD='finetune'", '--gin.ALPHA=0.5'],
   ['--gin_file=gin/dss_cqa.gin', '--gin_file=gin/sizes/flan_t5/base.gin',
    "--gin.DATA='release'", '--gin_bindings=LEARNING_RATE = 1e-3',
-   '--gin.network.T5Config.dropout_rate=0.2', '--gin.FRACTION=0.5'],
+   '--gin.t5x.examples.t5.network.T5Config.dropout_rate=0.2',
+   '--gin.FRACTION=0.5'],
   ['--gin_file=gin/dss_custom.gin', f'--gin.DATA={_ROWS!r}',
    "--gin.COLUMNS={'input': 'a b', 'rationale': ('x', 'y')}",
    "--gin.CLASSES=['yes', 'no']", "--gin.LABELS='teacher'",
@@ -36,13 +38,42 @@ def test_what_a_run_recommends_is_understood(flags):
   data_set, data = ('custom', _ROWS) if own else ('cqa', 'sample')
   for command in (
     command_lines.with_method(argv, 'dss', "runs/it's"),
-    command_lines.study(argv, data_set, data),
+    command_lines.study(argv, data_set, data, 'teacher' if own else 'gold'),
   ):
     for one_line in (False, True):
       typed = command_lines.typed(command, one_line=one_line)
       assert advice.commands(typed) == [typed]
       assert advice.words(typed) == command
       advice.parse(typed)
+
+
+@pytest.mark.parametrize(
+  ('what', 'options'),
+  [
+    ('cqa', {'teacher': 'mine', 'data': "it's here", 'EVAL_RATIONALES': False}),
+    (_ROWS, {'labels': 'teacher', 'BY_VALUE': True}),
+  ],
+)
+def test_what_an_extraction_recommends_is_understood(what, options):
+  command = command_lines.dss_train(what, 'runs/a b', options)
+  typed = command_lines.typed(command)
+  assert advice.commands(typed) == [typed] and advice.words(typed) == command
+  advice.parse(typed)
+
+
+def test_the_help_of_every_command_shows_commands_that_work():
+  group = cli.dss
+  context = click.Context(group)
+  found = []
+  for name in group.list_commands(context):
+    command = group.get_command(context, name)
+    for one in (command, *getattr(command, 'commands', {}).values()):
+      text = one.get_help(click.Context(one, info_name=one.name))
+      assert '\\b' not in text, f'dss {name} --help: a break that is none'
+      found += advice.commands(re.sub(r'^Usage: .*$', '', text, flags=re.M))
+  assert len(found) >= 5
+  for text in found:
+    advice.parse(text)
 
 
 def test_a_command_that_nobody_understands_is_found():

@@ -9,6 +9,7 @@ looks whether there is such an extra; `_TOOLS` are the programs that see to it.
 """
 
 import ast
+import csv
 import importlib
 import importlib.util
 import json
@@ -19,6 +20,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import types
 
 import click
 import pytest
@@ -35,9 +37,11 @@ PAGES = sorted(
     *(_ROOT / 'docs').rglob('*.md'),
   ]
 )
+_NOTEBOOKS = list((_ROOT / 'docs/notebooks').glob('*.ipynb'))
 # Programs of others, and the shell's own words.
 _OTHERS = [
-  'bash', 'cat', 'cd', 'ct2-transformers-converter', 'curl', 'dask', 'do',
+  'bash', 'cat', 'cd', 'ct2-transformers-converter', 'curl', 'dask',
+  'deactivate', 'do',
   'done', 'else', 'exit', 'export', 'fi', 'for', 'gcloud', 'git', 'head', 'hf',
   'if', 'jupyter', 'kill', 'ls', 'mkdocs', 'mlflow', 'optimum-cli',
   'pre-commit', 'scontrol', 'seqio_cache_tasks', 'sleep', 'source', 'taskset',
@@ -69,8 +73,7 @@ def _faults_of_kind(block: doc_pages.Block) -> list[str]:
     found.append(f'{block}: say why it is not run')
   try:
     if block.language == 'json':
-      for line in block.text.splitlines():
-        json.loads(line)
+      json.loads(block.text)
     elif block.language == 'yaml':
       list(yaml.safe_load_all(block.text))
     elif block.language == 'python':
@@ -156,7 +159,11 @@ def _faults_of_python(words: list[str]) -> list[str]:
   else:
     file, rest = _ROOT / words[0], words[1:]
   if not file.is_file():
-    return [] if (_ROOT / module / '__main__.py').is_file() else [f'no {file}']
+    # What a block before it wrote, or a package that is a command.
+    made = pathlib.Path(words[0]), file.with_suffix('') / '__main__.py'
+    return (
+      [] if any(p.is_file() for p in made) else [f'there is no {file.name}']
+    )
   # What several of them share stands in a module beside them.
   beside = file.parent.glob('*.py') if file.parent.name == 'benchmarks' else ()
   text = ''.join(p.read_text(encoding='utf-8') for p in {file, *beside})
@@ -284,6 +291,74 @@ def _faults_of_imports(block: doc_pages.Block) -> list[str]:
 def test_modules_and_names_exist(page):
   found = [f for b in _blocks(page, 'python') for f in _faults_of_imports(b)]
   assert found == []
+
+
+# ---- Pages that are made ----------------------------------------------------
+
+
+def _program(path: str) -> types.ModuleType:
+  spec = importlib.util.spec_from_file_location('program', _ROOT / path)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def test_the_page_of_commands_is_current():
+  # Otherwise: python docs/generate.py
+  assert _program('docs/generate.py').page() == _read('docs/commands.md')
+
+
+def test_the_tutorials_tickets_are_what_its_program_writes(tmp_path):
+  _program('docs/tutorial/make_tickets.py').write(tmp_path)
+  for name in ('tickets.jsonl', 'tickets_test.csv'):
+    written = (tmp_path / name).read_text(encoding='utf-8')
+    assert written == _read(f'docs/tutorial/{name}')
+  rows = [
+    json.loads(line)
+    for line in _read('docs/tutorial/tickets.jsonl').splitlines()
+  ]
+  with open(tmp_path / 'tickets_test.csv', encoding='utf-8', newline='') as f:
+    tests = list(csv.DictReader(f))
+  assert (len(rows), len(tests)) == (600, 100)
+  assert not {r['ticket'] for r in rows} & {r['ticket'] for r in tests}
+  assert len({r['label'] for r in rows} | {r['label'] for r in tests}) == 5
+
+
+def test_the_tutorial_is_nine_short_commands():
+  lines = [
+    line
+    for block in _blocks('docs/tutorial/README.md', 'sh')
+    for line in block.text.splitlines()
+  ]
+  assert len(lines) == 9
+  for line in lines:
+    assert len(line) <= 100 and not line.endswith('\\'), line
+    assert not re.search(r"""["'][^"']*["'].*["']""", line), line
+
+
+@pytest.mark.slow  # Reads all of the code.
+def test_the_site_builds_and_loads_nothing_from_elsewhere(tmp_path):
+  pytest.importorskip('mkdocs')
+  done = subprocess.run(
+    [sys.executable, '-m', 'mkdocs', 'build', '--strict', '-d', tmp_path],
+    cwd=_ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  pages = list(tmp_path.rglob('*.html'))
+  assert len(pages) > 15
+  loaded = re.compile(
+    r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?:https?:)?//[^"]*"'
+  )
+  found = {
+    f'{page.name}: {tag}'
+    for page in pages
+    for tag in loaded.findall(page.read_text(encoding='utf-8'))
+    if 'rel="canonical"' not in tag
+  }
+  assert found == set()
 
 
 # ---- Links ------------------------------------------------------------------
@@ -522,29 +597,36 @@ def _environment(clone, shared, teacher) -> dict[str, str]:
 
 
 def _is_run(block: doc_pages.Block) -> bool:
-  return block.language in ('sh', 'python') and block.mark != 'not run'
+  return block.language in ('sh', 'python') and block.mark not in (
+    'not run',
+    'file',
+  )
 
 
 @pytest.mark.slow  # Minutes a page.
 @pytest.mark.parametrize(
   'page', [p for p in PAGES if any(map(_is_run, _blocks(p)))]
 )
-def test_every_block_runs(page, clone, shared, teacher):
+def test_every_block_runs(page, clone, shared, teacher, tmp_path):
   environment = _environment(clone, shared, teacher)
+  place = tmp_path / 'place'
+  place.write_text(str(clone), encoding='utf-8')
   for block in _blocks(page):
+    # Where the blocks before it went.
+    folder = pathlib.Path(place.read_text(encoding='utf-8').strip())
     if block.mark == 'file':
-      (clone / block.reason).write_text(block.text, encoding='utf-8')
+      (folder / block.reason).write_text(block.text, encoding='utf-8')
     if not _is_run(block):
       continue
     if block.language == 'python':
-      (clone / 'block.py').write_text(block.text, encoding='utf-8')
-      command = ['python', 'block.py']
+      command = ['python', '-c', block.text]
     else:
-      command = ['bash', '-euo', 'pipefail', '-c', block.text]
+      text = f'{block.text}\npwd > {place}'
+      command = ['bash', '-euo', 'pipefail', '-c', text]
     dry = {'DOCS_DRY_RUN': '1'} if block.mark == 'dry run' else {}
     done = subprocess.run(
       command,
-      cwd=clone,
+      cwd=folder,
       env=environment | dry,
       stdin=subprocess.DEVNULL,
       stdout=subprocess.PIPE,
@@ -552,5 +634,27 @@ def test_every_block_runs(page, clone, shared, teacher):
       text=True,
       timeout=1800,
     )
-    print(f'---- {block}\n{block.text}{done.stdout[-3000:]}')
-    assert done.returncode == 0, f'{block}:\n{block.text}{done.stdout[-3000:]}'
+    shown = f'{block}:\n{block.text}{done.stdout[-3000:]}'
+    print(shown)
+    assert done.returncode == 0, shown
+
+
+@pytest.mark.slow  # Minutes; needs the extra `notebooks`.
+@pytest.mark.parametrize('name', sorted(p.name for p in _NOTEBOOKS))
+def test_every_notebook_runs(name, clone, shared, teacher):
+  nbformat = pytest.importorskip('nbformat')
+  nbclient = pytest.importorskip('nbclient')
+  path = clone / 'docs/notebooks' / name
+  notebook = nbformat.read(path, as_version=4)
+  client = nbclient.NotebookClient(
+    notebook, timeout=1800, resources={'metadata': {'path': path.parent}}
+  )
+  environment = _environment(clone, shared, teacher) | {'STEPS': '20'}
+  client.execute(env=environment)
+
+
+def test_notebooks_are_stored_without_outputs():
+  assert len(_NOTEBOOKS) >= 2
+  for path in _NOTEBOOKS:
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    assert all(not cell.get('outputs') for cell in cells), path

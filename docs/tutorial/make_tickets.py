@@ -98,7 +98,7 @@ def ticket(draw: random.Random) -> dict[str, str]:
   }
 
 
-def main() -> None:
+def write(folder: pathlib.Path) -> None:
   """Writes both files; no text is in both, or twice in one."""
   draw = random.Random(16)
   rows: dict[str, dict[str, str]] = {}
@@ -106,7 +106,6 @@ def main() -> None:
     row = ticket(draw)
     rows.setdefault(row['ticket'], row)
   drawn = list(rows.values())
-  folder = pathlib.Path(__file__).parent
   with open(folder / 'tickets.jsonl', 'w', encoding='utf-8') as f:
     f.writelines(json.dumps(row) + '\n' for row in drawn[:TRAIN_ROWS])
   with open(folder / 'tickets_test.csv', 'w', encoding='utf-8') as f:
@@ -118,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  main()
+  write(pathlib.Path(__file__).parent)

@@ -87,7 +87,7 @@ def export(
   gin_files: Sequence[str],
   allow: Sequence[str],
 ) -> None:
-  r"""Writes a run's student as a folder that transformers loads.
+  """Writes a run's student as a folder that transformers loads.
 
   RUN is the folder of a run or one of its checkpoints, local or gs://; FOLDER
   is created. Neither data nor an accelerator is needed. Of RUN's config.gin
@@ -96,7 +96,7 @@ def export(
   \b
   Example:
     dss export runs/dss_cqa student
-  """
+  """  # noqa: D301
   quiet_tensorflow.load()
   from dss_jax import config_filter, run_config
   from dss_jax.student import exported

@@ -408,27 +408,25 @@ class _Run:
     if not counted.words:
       # Nothing to learn from; the summary says so.
       return
-    macros: dict[str, Any] = {}
-    name = self.rows.data_set
+    name, teacher = self.rows.data_set, self.extraction.teacher
+    what = name
+    options: dict[str, Any] = {'teacher': teacher}
     if not self.rows.published:
-      own = self.folder / 'rows' / f'{rows_lib.OWN_SPLIT}.jsonl'
-      macros['DATA'] = str(own)
+      what = str(self.folder / 'rows' / f'{rows_lib.OWN_SPLIT}.jsonl')
       if self.rows.by_value:
-        macros['BY_VALUE'] = True
+        options['BY_VALUE'] = True
     elif self.extraction.data != 'sample':
-      macros['DATA'] = self.extraction.data
-    macros['TEACHER'] = self.extraction.teacher
-    macros |= _choices(counted.splits)
-    macros['MODEL_DIR'] = f'runs/dss_{name}_{self.extraction.teacher}'
-    command = command_lines.train([f'gin/dss_{name}.gin'], macros)
+      options['data'] = self.extraction.data
+    options |= _choices(counted.splits)
+    command = command_lines.dss_train(what, f'runs/{name}_{teacher}', options)
     neutral.say(f'train a student:\n{command_lines.typed(command, "  ")}')
 
 
 def _choices(splits: Mapping[str, report.SplitCounts]) -> dict[str, Any]:
-  """Returns the macros that rows with such counts need."""
+  """Returns the options that rows with such counts need."""
   found: dict[str, Any] = {}
   if any(split.gold < split.completed for split in splits.values()):
-    found['LABELS'] = 'teacher'
+    found['labels'] = 'teacher'
   if any(
     name != rows_lib.OWN_SPLIT and split.completed == split.blank_rationales
     for name, split in splits.items()

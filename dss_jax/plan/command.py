@@ -123,6 +123,8 @@ def plan(
     ):
       work.write_text(outcomes[0].candidate.gin(decode))
     neutral.say(f'\nWritten to {write}.')
+  elif write:
+    neutral.say(f'\nNothing is known to fit: {write} is not written.')
 
 
 def _check_place(path: str) -> None:

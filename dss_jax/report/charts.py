@@ -102,13 +102,16 @@ class _Drawer:
   def accuracy(self) -> None:
     """Draws accuracies: of one run all splits together, of several apart."""
     names = {
-      task.shown: None for run in self._runs for task in run.label_tasks()
+      task.shown: task.measure.capitalize()
+      for run in self._runs
+      for task in run.label_tasks()
     }
     if self._several:
-      for name in names:
-        self._accuracy(f'Accuracy on {name}, %', [name])
+      for name, measure in names.items():
+        self._accuracy(f'{measure} on {name}, %', [name])
     elif names:
-      self._accuracy('Accuracy of labels, %', list(names))
+      measure = ', '.join(dict.fromkeys(names.values()))
+      self._accuracy(f'{measure}, %', list(names))
 
   def _accuracy(self, title: str, names: Sequence[str]) -> None:
     curves, said = [], []

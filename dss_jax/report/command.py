@@ -20,7 +20,7 @@ from dss_jax import neutral
   help='The page.',
 )
 def report(runs: Sequence[str], out: pathlib.Path) -> None:
-  r"""Writes a page on runs: scores, curves, mistakes, configuration.
+  """Writes a page on runs: scores, curves, mistakes, configuration.
 
   RUN is the folder of a run, its MODEL_DIR, finished or not; of several, curves
   and answers are compared. The page is one file that loads nothing. Nothing of
@@ -30,7 +30,7 @@ def report(runs: Sequence[str], out: pathlib.Path) -> None:
   Example:
     dss report runs/dss_cqa
     dss report runs/dss_cqa runs/dss_cqa_finetune --out both.html
-  """
+  """  # noqa: D301
   # Imported late, so that `--help` is quick.
   from dss_jax.report import writing
 

@@ -23,8 +23,9 @@ class Mistakes:
   Attributes:
     data: as in `dss_jax.study.report.browser`: a place is a task, a method is a
       run, and a run has one seed, or none where nobody knows which answers are
-      right. With `classes`, the numbers of their texts, and `start`, what the
-      answers of a single run are filtered by at first.
+      right. With `golds`, what the right answer is called in each place,
+      `classes`, the numbers of their texts, and `start`, what the answers of a
+      single run are filtered by at first.
     shown: number of items.
     found: number of all examples.
     wrong: number of those that some run has wrong.
@@ -74,9 +75,16 @@ def collect(
   places = list(dict.fromkeys(item.key[0] for item in items))
   # The script begins with the last one.
   places.sort(key=lambda name: name == 'test')
+  teachers = {
+    task.shown for run in found for task in run.label_tasks() if task.of_teacher
+  }
   texts = texts_lib.Texts()
   data: dict[str, Any] = {
     'places': places,
+    'golds': [
+      "The teacher's label: " if name in teachers else 'Gold: '
+      for name in places
+    ],
     'methods': [run.name for run in found],
     'items': [_row(item, places, texts) for item in order],
     'classes': [texts.add(name) for name in classes],

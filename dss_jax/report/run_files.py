@@ -95,7 +95,7 @@ def _metric_files(
     split = split_of(path.name.removesuffix(METRICS))
     first = next(iter(read_lines(path)), {})
     # Labels that are sentences have the metrics of rationales, too.
-    if metric != 'accuracy' and 'accuracy' in first:
+    if metric != 'accuracy' and {'accuracy', 'agreement'} & set(first):
       continue
     if split and metric in first:
       found[split] = path

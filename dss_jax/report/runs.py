@@ -16,6 +16,7 @@ from t5x.files import folder_lock
 
 # Of the method's tasks, those that are asked for rationales.
 _RATIONALE = re.compile(r'_rationale_')
+_AGREEMENT = re.compile('^agreement(?=$|_)')
 _TOTAL = re.compile(r'(?:^|\.)train\.total_steps$')
 # Any of these makes a folder that of a run.
 _MARKS = ('config.gin', 'train', 'inference_eval', 'run.json')
@@ -35,6 +36,8 @@ class Task:
     answers: the file of what the model answered at the last of these steps.
     shown: what it is called where its run is known: its split, if no other task
       is asked the same of that.
+    of_teacher: whether its labels are the teacher's, for want of gold ones: its
+      accuracy is an agreement with the teacher.
   """
 
   name: str
@@ -42,6 +45,12 @@ class Task:
   rows: Rows
   answers: pathlib.Path
   shown: str = ''
+  of_teacher: bool = False
+
+  @property
+  def measure(self) -> str:
+    """What its accuracy is called."""
+    return 'agreement with the teacher' if self.of_teacher else 'accuracy'
 
   @property
   def step(self) -> int:
@@ -302,9 +311,14 @@ def _tasks(folder: pathlib.Path) -> list[Task]:
   for path in sorted((folder / 'inference_eval').glob(f'*{run_files.METRICS}')):
     name = path.name.removesuffix(run_files.METRICS)
     rows = _by_step(path)
-    if rows:
-      answers = path.with_name(f'{name}-{max(rows):06}.jsonl')
-      found.append(Task(name, run_files.split_of(name), rows, answers))
+    if not rows:
+      continue
+    of_teacher = 'agreement' in rows[max(rows)]
+    if of_teacher:
+      rows = {step: _renamed(row) for step, row in rows.items()}
+    answers = path.with_name(f'{name}-{max(rows):06}.jsonl')
+    split = run_files.split_of(name)
+    found.append(Task(name, split, rows, answers, of_teacher=of_teacher))
   kinds = [(task.split, task.is_rationale) for task in found]
   return [
     dataclasses.replace(
@@ -313,6 +327,11 @@ def _tasks(folder: pathlib.Path) -> list[Task]:
     )
     for task, kind in zip(found, kinds, strict=True)
   ]
+
+
+def _renamed(row: Mapping[str, Any]) -> dict[str, Any]:
+  """Gives an agreement the names of an accuracy; see `metrics.agreement`."""
+  return {_AGREEMENT.sub('accuracy', key): value for key, value in row.items()}
 
 
 def _missing(run: Run) -> list[str]:

@@ -37,6 +37,7 @@ class Score:
     count: number of examples, if it is known.
     step: which evaluation.
     best: the best of all evaluations, and its step.
+    measure: what it is called: an accuracy, or an agreement with the teacher.
   """
 
   run: int
@@ -47,6 +48,7 @@ class Score:
   count: int | None
   step: int
   best: tuple[float, int]
+  measure: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +119,7 @@ def accuracies(
           count,
           task.step,
           (task.rows[best]['accuracy'], best),
+          task.measure,
         )
       )
   order = {name: n for n, name in enumerate(('test', 'validation'))}

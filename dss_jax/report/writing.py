@@ -100,6 +100,7 @@ def _html(found: Sequence[runs.Run]) -> str:
     colors=charts.colors(),
     accuracies=accuracies,
     axis=_axis(accuracies),
+    of_teacher=any(s.measure != 'accuracy' for s in accuracies),
     others=scores.others(found),
     common=mistakes.common(found, answers) if several else [],
     confusions=confusions,
@@ -156,7 +157,9 @@ def _facts(run: runs.Run, accuracies: Sequence[scores.Score]) -> list[Fact]:
     more = '' if score.count is None else f'{score.count:,} examples'
     if score.low is not None and score.high is not None:
       more = f'{score.low:.1f} to {score.high:.1f}' + (more and f', {more}')
-    facts.append(Fact(f'accuracy on {score.name}', f'{score.value:.1f}%', more))
+    facts.append(
+      Fact(f'{score.measure} on {score.name}', f'{score.value:.1f}%', more)
+    )
   if run.step:
     total = f'of {run.total_steps:,}' if run.total_steps else ''
     facts.append(Fact('steps', f'{run.step:,}', total))

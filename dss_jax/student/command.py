@@ -89,7 +89,7 @@ def ask(
   batch_size: int | None,
   allow: Sequence[str],
 ) -> None:
-  r"""Asks a finished student about texts, or about the rows of a file.
+  """Asks a finished student about texts, or about the rows of a file.
 
   RUN is the folder of a run or one of its checkpoints, or a folder that `dss
   export` wrote. The answers are those of t5x.infer with the run's
@@ -99,7 +99,7 @@ def ask(
   Examples:
     dss ask runs/tickets "The printer jams."
     dss ask runs/tickets --file new.csv --out answers.csv --explain
-  """
+  """  # noqa: D301
   if bool(texts) == bool(rows) or bool(rows) != bool(out):
     raise DataError(
       f'dss ask: expected texts, or --file with --out; found {len(texts)}'

@@ -102,7 +102,7 @@ def _asked(
   '--dry-run', is_flag=True, help='Print the gin file, and do nothing.'
 )
 def train(dry_run: bool, **given: Any) -> None:
-  r"""Trains a small model on rows of your own, or on a data set.
+  """Trains a small model on rows of your own, or on a data set.
 
   WHAT is a file of rows (.jsonl, .csv, .parquet, …), a folder or a glob of
   them, a data set (cqa, svamp, asdiv, esnli, anli1), or a gin file. Lengths,
@@ -115,7 +115,7 @@ def train(dry_run: bool, **given: Any) -> None:
   \b
   Example:
     dss train tickets.jsonl --column input=ticket --out runs/tickets
-  """
+  """  # noqa: D301
   asked = _asked(**given)
   neutral.say(f'Training on {asked.title}', err=True)
   run = composition.compose(asked)
@@ -145,7 +145,7 @@ def train(dry_run: bool, **given: Any) -> None:
   help='In place of WHAT: a gin file, as t5x.train takes it; repeatable.',
 )
 def check(what: str | None, gin_files: Sequence[str], **given: Any) -> None:
-  r"""Checks a run before it trains: rows, cuts, steps, memory.
+  """Checks a run before it trains: rows, cuts, steps, memory.
 
   Takes what `dss train` takes, or the gin files of `python -m t5x.train`.
   Prepares the data as the run would, and writes nothing to its folder.
@@ -153,7 +153,7 @@ def check(what: str | None, gin_files: Sequence[str], **given: Any) -> None:
   \b
   Example:
     dss check tickets.jsonl --column input=ticket --out runs/tickets
-  """
+  """  # noqa: D301
   asked = None
   if gin_files:
     if what or any(v for k, v in given.items()):
@@ -249,7 +249,7 @@ def _show(found: 'checks.Findings', where: str) -> None:
 def options(
   experiment: str | None, search: str | None, size: str | None, markdown: bool
 ) -> None:
-  r"""Lists every macro of a run: value, meaning, and the file that sets it.
+  """Lists every macro of a run: value, meaning, and the file that sets it.
 
   EXPERIMENT is a data set (cqa, …), 'custom' for rows of your own, or a gin
   file; by default what all experiments share. Any of the macros is set by
@@ -258,7 +258,7 @@ def options(
   \b
   Example:
     dss options cqa --search rationale
-  """
+  """  # noqa: D301
   from dss_jax.training import reference
 
   if markdown:

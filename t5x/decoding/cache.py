@@ -78,7 +78,9 @@ def flat_batch_beam_expand(
   return jnp.repeat(x, beam_size, axis=offset)
 
 
-def cache_map(fn, cache: Cache, apply_to_index: bool = False) -> Cache:
+def cache_map(
+  fn: Callable[[jax.Array], Any], cache: Cache, apply_to_index: bool = False
+) -> Cache:
   """Applies `fn` to the entries of a cache that have a batch axis.
 
   Entries named `cached_bias` stay as they are, and so does the position counter

@@ -83,6 +83,11 @@ def storage_error(
     folder: where they were to be written; None if that isn't known.
     name: what the user calls that folder, such as 'MODEL_DIR'.
   """
+  if isinstance(error, FileNotFoundError) and _is_working_folder_gone():
+    return errors.UserError(
+      'The folder that this program was started in is gone: expected one to'
+      ' find files from. Go to another folder (cd), and give the same command.'
+    )
   text = str(error)
   number = getattr(error, 'errno', None)
   if number not in _FIXES:
@@ -101,6 +106,14 @@ def storage_error(
   where = os.fspath(path or folder or 'A file')
   fix = _FIXES[number].format(name=name)
   return errors.UserError(f'{where}: cannot be written ({reason}). {fix}.')
+
+
+def _is_working_folder_gone() -> bool:
+  try:
+    os.getcwd()
+  except FileNotFoundError:
+    return True
+  return False
 
 
 def _is_about(folder: str | None, path: object, text: str) -> bool:

@@ -49,7 +49,7 @@ def test_a_study_has_the_flags_in_its_own_words():
 
 
 def test_a_study_has_the_labels_of_the_run():
-  command = command_lines.study(_UNLABELED, 'cqa', 'sample')
+  command = command_lines.study(_UNLABELED, 'cqa', 'sample', 'teacher')
   assert command[-4:-2] == ['--labels', 'teacher']
 
 

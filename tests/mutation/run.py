@@ -129,6 +129,9 @@ class Runner:
     self._known: dict[str, dict] = {'cpu': {}, 'passes': {}}
     if self._known_file.exists():
       self._known = json.loads(self._known_file.read_text(encoding='utf-8'))
+      # What failed by itself may have done so on a busy machine.
+      passes = self._known['passes']
+      self._known['passes'] = {key: True for key in passes if passes[key]}
 
   def _remember(self, kind: str, key: str, value: float | bool) -> None:
     self._known[kind][key] = value
@@ -162,8 +165,10 @@ class Runner:
     known, group = self._known, ' '.join(files)
     left_out = [
       f'--deselect={test}'
-      for test in (key.partition(' ')[0] for key in known['passes'])
-      if test.partition('::')[0] in files and not self._passes(test)
+      for key, passes in known['passes'].items()
+      if not passes
+      and (test := key.rpartition(' ')[0]).startswith(tuple(files))
+      if key == self._key(test)
     ]
     more = self._config.cpu_seconds_per_file * len(files)
     limit = self._config.cpu_seconds + more

@@ -27,10 +27,19 @@ def known() -> dict[tuple[str, str], str]:
   }
 
 
+def entry(module: str, change: str) -> str:
+  """Returns what survivors.toml has of a survivor, but for the reason."""
+  text = change.replace('\\', '\\\\').replace('"""', '""\\"')
+  return (
+    f'[[survivors]]\nmodule = {module!r}\nchange = """\n{text}"""\nwhy = \'\'\n'
+  )
+
+
 def print_score(folder: pathlib.Path) -> None:
   """Prints what survived, and the share caught of what changes behavior.
 
-  A survivor that survivors.toml has a reason for changes no behavior.
+  A survivor that survivors.toml has a reason for changes no behavior; one that
+  it lacks is printed as an entry for it.
   """
   reasons = known()
   about = json.loads((folder / 'run.json').read_text(encoding='utf-8'))
@@ -45,8 +54,8 @@ def print_score(folder: pathlib.Path) -> None:
       if (name, result.diff) in reasons:
         excused += 1
         continue
-      place = f'{item.job_id} {name}:{spec.start_pos[0]}'
-      open_ones.append(f'{place} {spec.operator_name}\n{result.diff}')
+      place = f'# {item.job_id}, line {spec.start_pos[0]}'
+      open_ones.append(f'{place}\n{entry(name, result.diff)}')
     left = session.num_work_items - session.num_results
   print(*sorted(open_ones), sep='\n')
   counted = caught + len(open_ones)

@@ -4,9 +4,11 @@ import functools
 import json
 import re
 import shutil
+from typing import ClassVar
 
 import jax
 import pytest
+import seqio
 
 import gin
 from t5x import checkpoints, errors, infer
@@ -257,3 +259,55 @@ def test_a_folder_that_another_process_infers_into_is_refused(
     _infer(run_folder, tmp_path)
   with folder_lock.writing(str(tmp_path), 'writer-jsonl-00001-of-00002.json'):
     _infer(run_folder, tmp_path)
+
+
+class _Counting(seqio.Task):
+  """A task that can begin anywhere, and remembers where it has."""
+
+  begun: ClassVar[list[int]] = []
+
+  def get_dataset_after(self, before, **options):
+    self.begun.append(before)
+    return self.get_dataset(**options).skip(before)
+
+
+def test_rows_that_are_done_are_not_made_again(
+  run_folder, tmp_path, monkeypatch
+):
+  task = seqio.TaskRegistry.get(toy_task.NAME)
+  monkeypatch.setattr(task, '__class__', _Counting)
+  _infer(run_folder, tmp_path / 'once')
+  whole = (tmp_path / 'once' / _MERGED.format('predict')).read_text()
+
+  def write(path, *arguments):
+    if path.endswith('-chunk00002') or '-chunk00002.' in path:
+      raise KeyboardInterrupt
+    infer.write_inferences_to_file(path, *arguments)
+
+  with pytest.raises(KeyboardInterrupt):
+    _infer(run_folder, tmp_path / 'cut', write_fn=write)
+  _Counting.begun.clear()
+  _infer(run_folder, tmp_path / 'cut')
+  assert _Counting.begun == [16]
+  assert (tmp_path / 'cut' / _MERGED.format('predict')).read_text() == whole
+
+
+def test_an_inference_that_ended_in_its_last_step_reads_nothing_again(
+  run_folder, tmp_path, monkeypatch
+):
+  def fail(*unused):
+    raise KeyboardInterrupt
+
+  with pytest.raises(KeyboardInterrupt):
+    _infer(run_folder, tmp_path, merge_fn=fail)
+
+  rows = infer._rows
+
+  def counted(*arguments):
+    assert len(arguments) == 5, 'read again'
+    return rows(*arguments)
+
+  monkeypatch.setattr(infer, '_rows', counted)
+  _infer(run_folder, tmp_path, write_fn=fail)
+  lines = _lines(tmp_path / _MERGED.format('predict'))
+  assert len(lines) == toy_task.ROWS['test']

@@ -30,6 +30,7 @@ from t5x import (
 )
 from t5x.examples.t5 import layers
 from t5x.run import preemption
+from tests import toy_model
 from tests.t5x import small_models, toy_task
 
 
@@ -181,9 +182,10 @@ def test_the_legacy_manager_saves_and_restores(tmp_path):
     model.optimizer_def, model.get_initial_variables, small_models.SHAPES, where
   )
   state = initializer.from_scratch(jax.random.key(0))
-  shared = {'train_state_shape': state, 'partitioner': where}
+  there = toy_model.Position(12)
+  shared = {'train_state_shape': state, 'partitioner': where, 'ds_iter': there}
   manager = utils.LegacyCheckpointManager(
-    save_cfg=utils.SaveCheckpointConfig(keep=1),
+    save_cfg=utils.SaveCheckpointConfig(keep=1, save_dataset=True),
     restore_cfg=utils.RestoreCheckpointConfig(path=[]),
     model_dir=str(tmp_path),
     **shared,
@@ -196,6 +198,13 @@ def test_the_legacy_manager_saves_and_restores(tmp_path):
   restored = manager.restore([path])
   assert int(restored.step) == 2
   np.testing.assert_array_equal(restored.params['table'], state.params['table'])
+  # The position goes back where the configuration says so.
+  there.batches = 20
+  manager.restore([path])
+  assert there.batches == 20
+  with_data = utils.RestoreCheckpointConfig(path=[], restore_dataset=True)
+  manager.restore([path], with_data)
+  assert there.batches == 12
   # Rules of the configuration count.
   renamed = utils.RestoreCheckpointConfig(
     path=[], assignment_map=[('target/table', 'target/no_table')]

@@ -68,3 +68,32 @@ def test_a_misspelt_source_gets_a_suggestion():
   rules = [(r'target/new/a', 'target/old/aa')]
   with pytest.raises(UserError, match="Did you mean 'target/old/a'"):
     state_utils.apply_assignment_map(CHECKPOINT, MODEL, rules)
+
+
+def test_the_first_rule_that_matches_a_whole_name_decides():
+  rules = [
+    (r'target/a', None),
+    (r'target/(a.*)', r'target/old_\1'),
+    (r'.*', None),
+  ]
+  stored = {'target': {'old_ab': 1, 'b': 2, 'a': 3}, 'state': {'step': 4}}
+  model = {'target': {'a': 0, 'ab': 0, 'b': 0}}
+  assert state_utils.apply_assignment_map(stored, model, rules) == {
+    'target': {'ab': 1}
+  }
+  names = ('target/a', 'target/ab', 'target/b')
+  assert [state_utils.starts_from_scratch(n, rules) for n in names] == [
+    True,
+    False,
+    True,
+  ]
+  assert not state_utils.starts_from_scratch('state/step', rules[:2])
+
+
+def test_a_leaf_that_was_renamed_does_not_stay_under_its_old_name():
+  rules = [(r'target/new', 'target/old')]
+  stored = {'target': {'old': 1, 'more': 2}}
+  found = state_utils.apply_assignment_map(
+    stored, {'target': {'new': 0, 'more': 0}}, rules
+  )
+  assert found == {'target': {'new': 1, 'more': 2}}

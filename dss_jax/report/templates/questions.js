@@ -4,7 +4,7 @@
 (() => {
   const source = document.getElementById('data');
   if (!source) return;
-  const {places, methods, texts, items, classes = [], start = ''} =
+  const {places, methods, texts, items, classes = [], start = '', golds = []} =
     JSON.parse(source.textContent);
   const PAGE = 10;
   const byId = (id) => document.getElementById(id);
@@ -108,7 +108,7 @@
       asked.append(make('p', places[place], 'small soft'));
     }
     asked.append(foreign('p', text(question)));
-    const answer = make('p', 'Gold: ');
+    const answer = make('p', golds[place] ?? 'Gold: ');
     answer.append(foreign('span', text(gold), 'gold'));
     asked.append(answer);
     box.append(asked);

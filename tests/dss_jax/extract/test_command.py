@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from dss_jax import errors
 from dss_jax.data import own_rows, records
+from tests import advice
 from tests.dss_jax import conftest as rows_lib
 from tests.dss_jax.extract import fault_server
 from tests.dss_jax.extract.conftest import KEY
@@ -56,7 +57,11 @@ def test_faults_cost_nothing_but_time(serve, extract, write_release, capsys):
   assert report['usage']['completion_tokens'] == 80 * 20
   assert (FOLDER / 'lengths.png').read_bytes().startswith(b'\x89PNG')
   shown = capsys.readouterr().out
-  assert '--gin.TEACHER="\'mine\'"' in shown and str(release) in shown
+  (command,) = advice.commands(shown)
+  assert advice.words(command) == [
+    *('dss', 'train', 'cqa', '--teacher', 'mine', '--data', str(release)),
+    *('--out', 'runs/cqa_mine'),
+  ]
   # Training reads it by its name, or as a folder in the published layout.
   for place in (str(release), 'runs/teachers/mine'):
     read = records.read('cqa', place, 'mine')
@@ -169,7 +174,11 @@ def test_rows_of_ones_own_need_no_labels(serve, extract, tmp_path, capsys):
   )
   arguments = ('--column', 'input=text', '--column', 'label=gold')
   assert extract('mine.jsonl', '--prompt', prompt, *arguments, url=url) == 0
-  assert 'gin/dss_custom.gin' in capsys.readouterr().out
+  (command,) = advice.commands(capsys.readouterr().out)
+  # Half of the rows have no gold label.
+  assert advice.words(command)[2:7] == [
+    *(str(OWN), '--teacher', 'mine', '--labels', 'teacher')
+  ]
   folder = pathlib.Path('runs/teachers/mine/custom')
   report = json.loads((folder / 'report.json').read_text())['splits']['train']
   assert (report['gold'], report['correct']) == (5, 5)
@@ -273,6 +282,33 @@ def test_a_server_that_breaks_stops_the_run(
   assert len(_accepted()) == 66
 
 
+def test_a_key_that_is_revoked_in_the_middle_costs_nothing(
+  serve, extract, write_release, capsys
+):
+  server, url = serve()
+  release = write_release()
+  answered = []
+
+  def script(question):
+    if len(answered) == 5:
+      return 401, {'error': {'message': 'Key revoked'}}
+    answered.append(question)
+    text = fault_server.answer(question)
+    return 200, {'choices': [{'message': {'content': text}}]}
+
+  server.plan.script = script
+  assert extract(release, *CQA, '--concurrency', 1, url=url) == 2
+  shown = capsys.readouterr()
+  assert '5 of 30 completions are in' in shown.err
+  assert 'The same command goes on with the others.' in shown.err
+  assert 'OPENAI_API_KEY' in shown.err
+  assert 'completions are in' not in shown.out
+  server.plan.script = None
+  assert extract(release, *CQA, url=url) == 0
+  assert server.requests == 6 + 25
+  assert len(_accepted()) == 30
+
+
 @pytest.mark.parametrize('where', ['echo', 'refused', 'completion'])
 def test_the_key_reaches_no_file_and_no_message(
   serve, extract, write_release, tmp_path, monkeypatch, capfd, where
@@ -344,7 +380,10 @@ def test_mistakes_of_the_service_are_told_at_once(
     (('sample', *CQA, '--param', 'n=2'), 'set by the command itself'),
     (('sample', *CQA, '--param', 'top_p'), 'expected NAME=VALUE'),
     (('sample', *CQA, '--column', 'input=x'), 'a file of your own rows'),
-    (('sample', *CQA, '--prompt', 'no.yaml'), 'Correct the path of --prompt'),
+    (
+      ('sample', *CQA, '--prompt', 'no.yaml'),
+      'no.yaml: expected a prompt file',
+    ),
     (('sample', *CQA, '--prompt', 'half.json'), "expected the field 'rational"),
     (('rows.jsonl',), 'expected --prompt with a file'),
     (('rows.jsonl', '--prompt', 'prompt.json'), "Did you mean 'own.jsonl'"),
@@ -425,7 +464,7 @@ def test_the_release_is_found_where_training_keeps_it(
   write_release().rename(place)
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'tfds'))
   assert extract('release', *CQA, url=url) == 0
-  assert '--gin.DATA="\'release\'"' in capsys.readouterr().out
+  assert '--data release' in capsys.readouterr().out
   assert len(_accepted()) == 30
 
 

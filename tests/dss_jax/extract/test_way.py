@@ -9,14 +9,9 @@ import pathlib
 import re
 
 import pytest
-import seqio
 
-import gin
-import t5x.train
-from dss_jax import cli, mixtures
-from t5x import gin_utils
+from dss_jax import cli
 from tests import advice
-from tests.t5x import entry_points
 
 _ROOT = pathlib.Path(__file__).parents[3]
 _MARK = re.compile(r'<<WRITE: [^>]*>>')
@@ -25,9 +20,6 @@ _TEXT = ''.join(
   for n in range(12)
   for thing in ('the red lamp', "John's coat", 'my parcel', 'an old chair')
 )
-# Found before the package's own: the size of a run that takes seconds.
-_SHORT = {'TRAIN_STEPS': 20, 'WARMUP_STEPS': 2, 'EVAL_PERIOD': 10,
-          'SAVE_PERIOD': 20, 'STATS_PERIOD': 10}  # fmt: skip
 
 
 def script(question):
@@ -56,7 +48,7 @@ def call(command, capsys):
 
 
 def test_printed_commands_lead_from_a_text_to_a_training_run(
-  serve, tmp_path, monkeypatch, capsys, tfds_dir
+  serve, tmp_path, monkeypatch, capsys
 ):
   _, url = serve(script=script)
   monkeypatch.chdir(tmp_path)
@@ -71,20 +63,10 @@ def test_printed_commands_lead_from_a_text_to_a_training_run(
   # As the dry run, but asked: with the model in place of --dry-run.
   asked = dry.replace('--dry-run', '--model tiny')
   (train,) = advice.commands(call(asked, capsys).out)
+  assert max(map(len, train.splitlines())) <= 80
   advice.parse(train)
-  words = [word for word in advice.words(train) if word.startswith('--gin.')]
-  bindings = [word.removeprefix('--gin.') for word in words]
-  with entry_points.main_module(t5x.train):
-    gin_utils.parse_gin_flags([], ['gin/dss_custom.gin'], bindings)
-    names = [
-      gin.get_configurable(made)()
-      for made in (mixtures.train_mixture, mixtures.eval_mixture)
-    ]
-  train_task, eval_tasks = map(seqio.get_mixture_or_task, names)
-  assert train_task.num_input_examples('train') > 30
-  assert sorted(task.name[24:] for task in eval_tasks.tasks) == [
-    *(f'label_teacher_mine_{split}' for split in ('test', 'validation')),
-    *(f'rationale_mine_{split}' for split in ('test', 'validation')),
+  assert advice.words(train)[3:7] == [
+    *('--teacher', 'mine', '--labels', 'teacher')
   ]
 
 
@@ -107,15 +89,6 @@ def test_without_a_rationale_there_is_nothing_to_train(
 @pytest.mark.slow
 def test_every_printed_command_runs_as_printed(serve, tmp_path):
   _, url = serve(script=script)
-  size = tmp_path / 'gin' / 'sizes' / 'tiny.gin'
-  size.parent.mkdir(parents=True)
-  text = (_ROOT / 'gin' / 'sizes' / 'tiny.gin').read_text()
-  for name, value in _SHORT.items():
-    text, found = re.subn(
-      f'^{name} = .*$', f'{name} = {value}', text, flags=re.MULTILINE
-    )
-    assert found
-  size.write_text(text)
   (tmp_path / 'my tickets.txt').write_text(_TEXT)
 
   def run(command):
@@ -139,10 +112,10 @@ def test_every_printed_command_runs_as_printed(serve, tmp_path):
   assert done.returncode == 0, done.stderr
   assert 'agreement with the teacher' in done.stdout
   assert 'label accuracy' not in done.stdout
-  folder = next((tmp_path / 'runs').glob('dss_custom*')) / 'inference_eval'
+  folder = tmp_path / 'runs' / 'custom_mine' / 'inference_eval'
   for path in folder.glob('*label_teacher*-metrics.jsonl'):
     last = json.loads(path.read_text().splitlines()[-1])
-    assert last['step'] == _SHORT['TRAIN_STEPS'] and 'agreement' in last
+    assert 'agreement' in last and 'accuracy' not in last
   _, other = advice.commands(done.stdout)
   done = run(other)
   assert done.returncode == 0, done.stderr
@@ -151,12 +124,10 @@ def test_every_printed_command_runs_as_printed(serve, tmp_path):
   gold = tmp_path / 'gold.csv'
   rows = (f'Ticket {n}: where is my parcel?,lost' for n in range(90, 99))
   gold.write_text('\n'.join(['input,label', *rows]))
-  done = run(
-    f'{train} --gin.MODEL_DIR=gold --gin.TEST="\'gold.csv\'"'
-  )  # fmt: skip
+  done = run(f'{train}_gold --test gold.csv')
   assert done.returncode == 0, done.stderr
   assert re.search(r'test, label accuracy +\d', done.stdout)
   (study,) = (c for c in advice.commands(done.stdout) if 'dss study' in c)
-  done = run(study)
+  # Ten runs of a minute.
+  done = run(f'{study} --dry-run')
   assert done.returncode == 0, done.stderr
-  assert (tmp_path / 'studies' / 'custom' / 'report.html').exists()

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from dss_jax import errors
-from dss_jax.report import answered, mistakes, runs, settings
+from dss_jax.report import answered, mistakes, runs, scores, settings
 from tests.dss_jax.report import made_run
 
 
@@ -160,3 +160,17 @@ def test_commands_are_those_that_one_types(tmp_path):
   assert f'dss report {run.folder} {run.folder}_finetune' in texts
   assert ('source', 'cccccccccccc+') in settings.environment(run)
   assert ('t5x', '0123456789ab') in settings.environment(run)
+
+
+def test_labels_of_the_teacher_give_an_agreement(tmp_path):
+  run_dir = made_run.write(tmp_path)
+  for path in run_dir.glob('inference_eval/*_label_*-metrics.jsonl'):
+    path.write_text(path.read_text().replace('"accuracy', '"agreement'))
+  found = runs.read([run_dir])
+  answers = answered.Answers(found)
+  first, second = scores.accuracies(found, answers)
+  assert first.measure == second.measure == 'agreement with the teacher'
+  assert (first.name, first.value, first.count) == ('test', 60.0, 20)
+  assert len(scores.confusions(found)) == 2
+  data = mistakes.collect(found, answers, ()).data
+  assert data['golds'] == ["The teacher's label: "] * 2

@@ -33,11 +33,11 @@ _SMALL = {
   'COLUMNS': {'input': 'ticket'},
   'CLASSES': list(CLASSES),
   'DATA': 'tickets.jsonl',
-  'network.T5Config.emb_dim': 32,
-  'network.T5Config.num_heads': 2,
-  'network.T5Config.num_encoder_layers': 1,
-  'network.T5Config.num_decoder_layers': 1,
-  'network.T5Config.mlp_dim': 32,
+  't5x.examples.t5.network.T5Config.emb_dim': 32,
+  't5x.examples.t5.network.T5Config.num_heads': 2,
+  't5x.examples.t5.network.T5Config.num_encoder_layers': 1,
+  't5x.examples.t5.network.T5Config.num_decoder_layers': 1,
+  't5x.examples.t5.network.T5Config.mlp_dim': 32,
 }
 
 

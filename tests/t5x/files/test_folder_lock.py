@@ -217,3 +217,18 @@ def _eventually(condition) -> None:
   while not condition():
     assert time.monotonic() < end
     time.sleep(0.02)
+
+
+def test_who_writes_can_be_asked(tmp_path, monkeypatch):
+  assert folder_lock.holder(str(tmp_path / 'none')) is None
+  with folder_lock.writing(str(tmp_path)):
+    assert folder_lock.holder(str(tmp_path)).pid == os.getpid()
+  assert folder_lock.holder(str(tmp_path)) is None
+  # A killed process's record, and one of another machine.
+  dead = dataclasses.replace(folder_lock.Writer.this_process(), started=1)
+  _record(tmp_path).write_text(json.dumps({**dataclasses.asdict(dead)}))
+  assert folder_lock.holder(str(tmp_path)) is None
+  _elsewhere(tmp_path)
+  assert folder_lock.holder(str(tmp_path)).host == 'other'
+  monkeypatch.setattr(folder_lock, 'STALE_SECONDS', -1.0)
+  assert folder_lock.holder(str(tmp_path)) is None

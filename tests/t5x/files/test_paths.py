@@ -74,3 +74,16 @@ def test_an_error_is_told_with_its_consequence():
     files.naming_path_in_errors('/runs/a', lambda folder: f' It was {folder}'),
   ):
     raise OSError(errno.ENOSPC, 'No space left on device')
+
+
+def test_a_working_folder_that_is_gone_is_what_is_wrong(tmp_path, monkeypatch):
+  folder = tmp_path / 'gone'
+  folder.mkdir()
+  monkeypatch.chdir(folder)
+  folder.rmdir()
+  with pytest.raises(FileNotFoundError) as raised:
+    os.path.abspath('rows.jsonl')
+  told = files.storage_error(raised.value)
+  assert 'started in is gone' in str(told) and told.exit_code == 2
+  monkeypatch.undo()
+  assert files.storage_error(raised.value) is None

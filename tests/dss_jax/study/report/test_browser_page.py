@@ -1,73 +1,30 @@
-"""The page of a study in a real browser, opened from disk.
+"""The page of a study in a real browser; see `real_browser`."""
 
-Needs Chromium (`apt install chromium`) and Playwright, which drives it:
-`pip install 'dss-jax[browser-test]'`.
-"""
-
-import contextlib
-import http.server
-import shutil
-import threading
+import functools
 
 import pytest
 
 from dss_jax.study import report
+from tests.dss_jax.report import real_browser
 from tests.dss_jax.study import finished_run
 
 pytestmark = pytest.mark.slow
 
-_CHROMIUM = next(
-  filter(
-    None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))
-  ),
-  None,
-)
 _QUESTIONS = 50_000
-_LONG = 'W' * 3000
-
-
-def _hostile(port):
-  return (
-    f'</script><script>document.title = "taken";'
-    f'fetch("http://127.0.0.1:{port}/script")</script>'
-    f'<img src="http://127.0.0.1:{port}/image">'
-    f'\x1b[31mred\x1b[0m \u202ereversed {_LONG}'
-  )
 
 
 @pytest.fixture(scope='module')
 def server():
   """A port on this machine, and the list of what was asked of it."""
-  asked = []
-
-  class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-      asked.append(self.path)
-      self.send_response(204)
-      self.end_headers()
-
-    def log_message(self, *_):
-      pass
-
-  with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as found:
-    thread = threading.Thread(target=found.serve_forever)
-    thread.start()
-    yield found.server_address[1], asked
-    found.shutdown()
-    thread.join()
+  with real_browser.listening() as found:
+    yield found
 
 
 @pytest.fixture(scope='module')
 def pages(tmp_path_factory, server):
   """Opens the page of a study of 50,000 questions in a window of a width."""
-  api = pytest.importorskip(
-    'playwright.sync_api',
-    reason='Playwright is not installed: pip install dss-jax[browser-test]',
-  )
-  if _CHROMIUM is None:
-    pytest.skip('Chromium is not installed: apt install chromium')
   out = tmp_path_factory.mktemp('study')
-  text = _hostile(server[0])
+  text = real_browser.hostile(server[0])
   finished_run.write_study(
     out,
     {'finetune': 0.4, 'dss': 0.8},
@@ -79,27 +36,8 @@ def pages(tmp_path_factory, server):
     rationales=dict.fromkeys(range(0, _QUESTIONS, 11), text),
   )
   report.write(out)
-
-  @contextlib.contextmanager
-  def opened(width=1280, scheme='light', script=True):
-    context = browser.new_context(
-      viewport={'width': width, 'height': 900},
-      color_scheme=scheme,
-      java_script_enabled=script,
-    )
-    page = context.new_page()
-    page.asked, page.said = [], []
-    page.on('request', lambda request: page.asked.append(request.url))
-    page.on('pageerror', lambda error: page.said.append(str(error)))
-    page.on('console', lambda message: page.said.append(message.text))
-    page.goto((out / 'report.html').as_uri())
-    yield page
-    context.close()
-
-  with api.sync_playwright() as playwright:
-    browser = playwright.chromium.launch(executable_path=_CHROMIUM)
-    yield opened
-    browser.close()
+  with real_browser.opening() as opened:
+    yield functools.partial(opened, out / 'report.html')
 
 
 def _filter(page, **by):
@@ -117,18 +55,7 @@ def test_figures_are_there_and_nothing_is_asked_of_the_network(pages, server):
     # Two panels of curves for each part of the rows.
     assert page.locator('#curves svg').count() == 4
     assert page.title().startswith('Study: cqa')
-    assert page.said == []
-    assert len(page.asked) == 1 and page.asked[0].startswith('file://')
-    # The policy stops a page that tries, too.
-    page.evaluate(
-      f"""() => {{
-        const image = new Image();
-        image.src = 'http://127.0.0.1:{port}/image';
-        return fetch('http://127.0.0.1:{port}/x').catch(() => 'stopped');
-      }}"""
-    )
-    page.wait_for_timeout(300)
-    assert asked == []
+    real_browser.check_nothing_is_asked(page, port, asked)
 
 
 def test_the_filter_shows_what_is_asked_for(pages):
@@ -195,10 +122,7 @@ def test_nothing_is_wider_than_the_window(pages, width, scheme):
   with pages(width, scheme) as page:
     for words in ('', 'document.title'):
       page.get_by_label('Text', exact=True).fill(words)
-      wide = page.evaluate('document.documentElement.scrollWidth')
-      assert wide == width
-    ground = page.evaluate('getComputedStyle(document.body).backgroundColor')
-    assert (ground == 'rgb(255, 255, 255)') == (scheme == 'light')
+      real_browser.check_looks(page, width, scheme)
 
 
 def test_a_page_of_many_questions_is_bounded(pages):

@@ -19,7 +19,8 @@ from etils import epath
 
 import gin
 from gin import config_parser
-from t5x import errors, files, gin_mistakes, neutral
+from t5x import errors, files, neutral
+from t5x.gin_utils import mistakes
 
 _SEARCH_PATH_GROUP = 't5x.gin_search_paths'
 # Values of another type, as other languages and YAML write them.
@@ -101,7 +102,7 @@ def parse_gin_flags(
   for path in folders:
     gin.add_config_file_search_path(path)
   check_files(gin_files, gin_search_paths)
-  with gin_mistakes.as_user_errors(), _without_search_log():
+  with mistakes.as_user_errors(), _without_search_log():
     gin.parse_config_files_and_bindings(
       gin_files, [], skip_unknown=skip_unknown, finalize_config=False
     )
@@ -377,9 +378,9 @@ def user_errors_end_the_process() -> Iterator[None]:
     yield
   except Exception as e:
     code = getattr(e, 'exit_code', None)
-    said: object = gin_mistakes.about_missing_arguments(e)
+    said: object = mistakes.about_missing_arguments(e)
     if code is None and not said:
-      said = errors.memory_error(e)
+      said = errors.memory_error(e) or files.storage_error(e)
     if said or str(e).startswith('Required bindings for'):
       code = errors.UserError.exit_code
     if code is None:
