@@ -18,7 +18,10 @@ _GOLDEN = _ROOT / 'tests' / 'golden'
 _NAMES = set((_GOLDEN / 't5x_names.txt').read_text().split())
 _MODULES = {name.rsplit('.', 1)[0] for name in _NAMES} | {'t5x'}
 # What `dss` does on its own: it needs the engine.
-_COMMANDS = ('cli.py', 'commands', 'extract', 'plan', 'report', 'study')
+_COMMANDS = (
+  'cli.py', 'commands', 'config_filter.py', 'export', 'extract', 'plan',
+  'report', 'student', 'study', 'training',
+)  # fmt: skip
 _CODE = sorted(
   path
   for folder in ('dss_jax', 'tasks')
