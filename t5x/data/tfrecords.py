@@ -100,17 +100,17 @@ def files_of(task: seqio.Task, cfg: config.DatasetConfig) -> list[str]:
     task: of the config.
     cfg: its split is the task's, and it says whether SeqIO's cache is read.
 
+  Returns:
+    The paths; none if there is no such cache, which SeqIO refuses to read.
+
   Raises:
-    errors.UserError: there is no such cache, or it does not say what it holds.
+    errors.UserError: the cache does not say what it holds.
   """
-  if not cfg.use_cached:
+  # SeqIO reads a task that cannot be cached from its source.
+  if not (cfg.use_cached and task.supports_caching):
     return [os.fspath(path) for path in task.source.list_shards(cfg.split)]
   if task.cache_dir is None:
-    raise errors.UserError(
-      f'DatasetConfig.use_cached: {task.name!r} is in no cache of SeqIO.'
-      ' Add the folder of the cache (flag --seqio_additional_cache_dirs), or'
-      ' set USE_CACHED_TASKS = False.'
-    )
+    return []
   info = seqio.utils.get_cached_info_path(task.cache_dir, cfg.split)
   number = _entry(info, 'num_shards')
   prefix = seqio.utils.get_cached_tfrecord_prefix(task.cache_dir, cfg.split)
@@ -246,7 +246,7 @@ def _paths(configs: Iterable[config.DatasetConfig | None]) -> list[str]:
 
 def _local(task: seqio.Task, cfg: config.DatasetConfig) -> list[str]:
   """The local TFRecord files of a task, if TFDS or SeqIO's cache made them."""
-  if cfg.use_cached:
+  if cfg.use_cached and task.supports_caching:
     return [p for p in files_of(task, cfg) if not files.is_remote(p)]
   if not isinstance(task.source, seqio.TfdsDataSource):
     return []

@@ -13,6 +13,7 @@ import pytest
 import rich.console
 
 from dss_jax import errors
+from dss_jax.report import run_files
 from dss_jax.study import driver, live_table, results
 from dss_jax.study.running import execution, run_folder
 from tests.dss_jax.study import commands, test_planned
@@ -51,7 +52,7 @@ def _finish(folder):
   """Writes what a run leaves."""
   place = folder.path / 'inference_eval'
   place.mkdir(parents=True)
-  for split in results.SPLITS:
+  for split in run_files.SPLITS:
     (place / f'cqa_label_{split}-metrics.jsonl').write_text(
       '{"step": 100, "accuracy": 50.0, "accuracy_low": 9.5,'
       ' "accuracy_high": 90.5}\n'

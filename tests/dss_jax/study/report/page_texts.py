@@ -12,6 +12,7 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+from dss_jax.report import predictions, run_files
 from dss_jax.study import results
 from dss_jax.study.report import answers, cells, comparison, summary, writing
 from tests.dss_jax.study import finished_run
@@ -37,10 +38,10 @@ def of(folder: pathlib.Path, texts: Sequence[str]) -> tuple[str, str, str]:
   question, gold, name = next(given), next(given), next(given)
   for number, method in enumerate(('finetune', 'dss')):
     spec = finished_run.spec(method, teacher=next(given), **shared)
-    answer = answers.Answer(
+    answer = predictions.Answer(
       name, question, gold, next(given), number == 1, next(given), next(given)
     )
-    step = results.Evaluation(60, {'test': 50.0}, {'test': (40.0, 60.0)})
+    step = run_files.Evaluation(60, {'test': 50.0}, {'test': (40.0, 60.0)})
     run = results.RunResult(
       spec, {next(given): next(given), 'METHOD': method}, 10,
       {next(given): next(given)}, next(given), next(given), 1.0, {'test': 1},

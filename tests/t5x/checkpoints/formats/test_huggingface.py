@@ -207,7 +207,9 @@ def test_a_pytorch_folder_that_lacks_a_file_is_named(tmp_path):
   with pytest.raises(UserError, match=r"files beside it, found '\.\./\.\./sec"):
     hf_folders.read(str(folder))
   index.write_text('[]')
-  with pytest.raises(UserError, match=r"'weight_map' names the files"):
+  with pytest.raises(
+    UserError, match='index of the files of weights as a JSON'
+  ):
     hf_folders.read(str(folder))
 
 
