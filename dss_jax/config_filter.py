@@ -6,12 +6,12 @@ values and the few names that make up a model.
 """
 
 import re
-import tokenize
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dss_jax.errors import DataError
 from gin import config_parser
+from t5x import errors
 from t5x.cli import gin_reader
 
 # Module to the names in it that a model is made of.
@@ -41,16 +41,11 @@ class _Config:
     self.macros: dict[str, config_parser.BindingStatement] = {}
     self.bindings: list[config_parser.BindingStatement] = []
     try:
-      for statement in config_parser.ConfigParser(text, gin_reader.AsWritten()):
-        self._add(statement)
-    except (
-      SyntaxError,
-      tokenize.TokenError,
-      ValueError,
-      RecursionError,
-      MemoryError,
-    ) as error:
-      raise DataError(f'{place}: expected a gin file; {error}.') from error
+      statements = gin_reader.statements(text, place)
+    except errors.UserError as error:
+      raise DataError(str(error)) from error
+    for statement in statements:
+      self._add(statement)
 
   def _add(self, statement: Any) -> None:
     if isinstance(statement, config_parser.ImportStatement):

@@ -5,6 +5,8 @@
 What needs TensorFlow or JAX is imported after the options are checked.
 """
 
+import os
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Sequence
@@ -140,7 +142,7 @@ def train(dry_run: bool, **given: Any) -> None:
 @click.command()
 @click.argument('what', required=False)
 @_options
-@click.option('--out', help='Folder of the run.')
+@click.option('--out', help='Folder of the run, to be looked at, too.')
 @click.option(
   '--gin-file',
   '--gin_file',
@@ -156,7 +158,7 @@ def check(what: str | None, gin_files: Sequence[str], **given: Any) -> None:
 
   \b
   Example:
-    dss check tickets.jsonl --column input=ticket --out runs/tickets
+    dss check tickets.jsonl --column input=ticket
   """  # noqa: D301
   asked = None
   if gin_files:
@@ -172,13 +174,15 @@ def check(what: str | None, gin_files: Sequence[str], **given: Any) -> None:
       ' --gin-file; found neither.'
     )
   else:
-    asked = _asked(what, **given)
+    asked = _asked(what, **given | {'out': given['out'] or _folder_for(what)})
     neutral.say(f'Checking {asked.title}', err=True)
   faults: list[str] = []
   where = ''
   if asked is None:
     macros = gin_reader.read(gin_files).macros
     where = str(macros['MODEL_DIR'].value) if 'MODEL_DIR' in macros else '-'
+  elif not given['out']:
+    where = f'{asked.out}, for example: --out says where'
   else:
     try:
       where = _place(asked)
@@ -198,6 +202,12 @@ def check(what: str | None, gin_files: Sequence[str], **given: Any) -> None:
   if asked is not None:
     command = command_lines.typed(asked.words('train'), '  ')
     neutral.say(f'\nNothing is wrong. To train:\n{command}')
+
+
+def _folder_for(what: str) -> str:
+  """Returns a folder to suggest for a run, named after what it trains on."""
+  name = os.path.basename(what.rstrip('/')).partition('.')[0]
+  return f'runs/{re.sub(r"[^-_0-9A-Za-z]", "", name) or "mine"}'
 
 
 def _place(asked: options_lib.Options) -> str:

@@ -57,6 +57,16 @@ def test_check_names_every_fault(rows, capsys):
   assert 'found checkpoint_5 and no run.gin' in shown
 
 
+def test_check_needs_no_folder(rows, tfds_dir, capsys):
+  """A run that is where it would suggest to write is none of its business."""
+  del tfds_dir
+  (rows / 'runs/rows/checkpoint_5').mkdir(parents=True)
+  cli.main(['check', *_ARGUMENTS[:-2], '--steps', '8'])
+  shown = ' '.join(capsys.readouterr().out.split())
+  assert 'writes to runs/rows, for example: --out says where' in shown
+  assert 'dss train rows.jsonl' in shown and '--out runs/rows' in shown
+
+
 def test_check_warns_of_texts_that_the_vocabulary_lacks(rows, tfds_dir, capsys):
   del tfds_dir
   text = (rows / 'rows.jsonl').read_text(encoding='utf-8')
