@@ -18,7 +18,7 @@ def ragged(sequences, segments_per_unit=1):
   )
 
 
-def pack(examples, row_shape, segments_per_unit=1, seed=0, bos_id=0):
+def pack(examples, row_shape, segments_per_unit=1, seed=0, **options):
   inputs, targets, tasks = zip(*examples, strict=True)
   return packing.pack(
     ragged(inputs, segments_per_unit),
@@ -26,7 +26,7 @@ def pack(examples, row_shape, segments_per_unit=1, seed=0, bos_id=0):
     np.array(tasks, np.int32).reshape(-1, segments_per_unit),
     row_shape,
     np.random.default_rng(seed),
-    bos_id,
+    **options,
   )
 
 
