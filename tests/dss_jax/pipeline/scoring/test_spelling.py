@@ -43,6 +43,14 @@ def test_labels_that_become_one_are_listed():
   assert 'and 1 more' in message([f'{a}{b}' for a in 'abcd' for b in '{}'])
 
 
+def test_a_class_and_its_end_have_to_fit():
+  vocabulary = small_vocabularies.made()
+  count = len(vocabulary.encode('pond')) + 1
+  spelling.check_labels(vocabulary, ['pond'], ['pond'], count)
+  with pytest.raises(errors.DataError, match=rf'cut to {count - 1}: .*{count}'):
+    spelling.check_labels(vocabulary, ['pond'], ['pond'], count - 1)
+
+
 def test_bytes_know_everything():
   text = 'a\n{<^\x00日本😀'
   for vocabulary in (seqio.ByteVocabulary(), small_vocabularies.made(
