@@ -206,6 +206,9 @@ def test_what_is_being_saved_counts_once_it_is_saved(tmp_path, run):
 
   slow = Slow(tmp_path / 'slow', state, partitioner, None, None)
   assert slow.all_steps() == [7] and slow.latest_step() == 7
+  closed = Slow(tmp_path / 'closed', state, partitioner, None, None)
+  closed.close()
+  assert (tmp_path / 'closed' / 'checkpoint_7').exists()
 
 
 def test_a_step_is_due_by_period_and_by_list(tmp_path, run):
