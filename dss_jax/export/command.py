@@ -24,7 +24,7 @@ from dss_jax import command_lines, neutral
 from dss_jax.data import progress
 from dss_jax.errors import DataError
 from dss_jax.export import card, hf_tokenizer, measured
-from t5x.cli import quiet_tensorflow
+from t5x.cli import quiet_tensorflow, stages
 
 if TYPE_CHECKING:
   from seqio import SentencePieceVocabulary
@@ -97,12 +97,15 @@ def export(
   Example:
     dss export runs/dss_cqa student
   """  # noqa: D301
+  neutral.say(f'Exporting {run} to {folder}', err=True)
+  stages.begin('loading libraries', alone=True)
   quiet_tensorflow.load()
   from dss_jax import config_filter, run_config
   from dss_jax.student import exported
   from t5x import checkpoints
   from t5x.checkpoints.formats import huggingface
 
+  stages.end()
   checkpoint = checkpoints.find_checkpoint(run, step)
   own = ''
   if not gin_files:
