@@ -21,8 +21,9 @@ from dss_jax.data.row_files import opening, parquet_rows
 def read(path, wanted=('input', 'label')):
   """Returns (numbers, rows) of a file."""
   (file,) = row_files.find(str(path))
-  columns = row_files.Columns()
-  found = list(row_files.rows(file, wanted, columns, progress.silent()))
+  columns, told = row_files.Columns(), progress.silent()
+  found = list(row_files.rows(file, wanted, columns, told))
+  assert told.rows == len(found)
   return [number for number, _ in found], [row for _, row in found]
 
 
