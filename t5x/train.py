@@ -267,7 +267,7 @@ def train(
       path=model_dir,
       mode='latest',
       restore_dataset=True,
-      base=checkpoint_cfg.save and checkpoint_cfg.save.base,
+      base=checkpoint_cfg.save.base if checkpoint_cfg.save else None,
     )
     restore_cfgs = [own, *_given_restore_configs(checkpoint_cfg)]
     _, paths = checkpoints.get_first_valid_restore_config_and_paths(

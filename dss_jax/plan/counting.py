@@ -178,13 +178,16 @@ class Workload:
   def flops(self, rows: int) -> float:
     """Model FLOPs of a batch: forward, and in training twice that backward.
 
+    Of weights that are not trained, backward takes as long as forward.
+
     In decoding, each of T tokens attends to all positions of the cache, as in
     the program.
 
     Args:
       rows: B.
     """
-    passes = 1.0 if self.decode else 3.0
+    trained = self.model.trained_count / self.model.count
+    passes = 1.0 if self.decode else 2.0 + trained
     return passes * rows * self.model.forward_flops()
 
   def memory(self, candidate: Candidate) -> Mapping[str, float]:

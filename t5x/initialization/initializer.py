@@ -232,8 +232,8 @@ class TrainStateInitializer:
     Returns:
       Their part of the state dict; the numbers are those of `from_scratch`.
     """
-    structure = jax.tree.structure(self.global_train_state_shape)
-    numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
+    leaves, structure = jax.tree.flatten(self.global_train_state_shape)
+    numbered = jax.tree.unflatten(structure, range(len(leaves)))
     numbers = {
       name: number
       for name, number in state_utils.flatten_state_dict(

@@ -147,10 +147,8 @@ def test_adapters_start_from_scratch_beside_weights_in_bfloat16():
   for name, leaf in stored.items():
     kind = jnp.float32 if name.endswith('/scale') else jnp.bfloat16
     np.testing.assert_array_equal(found[name], leaf.astype(kind), err_msg=name)
-  drawn = initializer.from_scratch(jax.random.key(0)).params
-  drawn = traverse_util.flatten_dict(drawn, sep='/')
   for name in adapters:
-    np.testing.assert_array_equal(found[name], drawn[name], err_msg=name)
+    assert np.any(found[name] != 0) == name.endswith('/a'), name
   moments = [x for x in jax.tree.leaves(state.param_states) if x.ndim]
   assert len(moments) == 2 * len(adapters) > 0
 

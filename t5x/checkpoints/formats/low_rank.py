@@ -44,8 +44,8 @@ def merged(flat: Mapping[str, Any], scale: float) -> dict[str, Any]:
   """
   out = {name: leaf for name, leaf in flat.items() if not is_adapter(name)}
   for kernel, (a, b) in _adapters(flat).items():
-    parts = (lazy_array.as_lazy(kernel, x) for x in (flat[kernel], a, b))
-    out[kernel] = _sum(*parts, scale)
+    w, a, b = (lazy_array.as_lazy(kernel, x) for x in (flat[kernel], a, b))
+    out[kernel] = _sum(w, a, b, scale)
   return out
 
 
@@ -65,7 +65,10 @@ def _adapters(flat: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
   return found
 
 
-def _sum(kernel: LazyArray, a: LazyArray, b: LazyArray, scale: float):
+def _sum(
+  kernel: LazyArray, a: LazyArray, b: LazyArray, scale: float
+) -> LazyArray:
+  """Returns kernel + scale * a @ b, in float32."""
   every = slice(0, a.shape[1])
 
   def start_read(index):
@@ -77,7 +80,6 @@ def _sum(kernel: LazyArray, a: LazyArray, b: LazyArray, scale: float):
       b.astype(np.float32).start_read((every, columns)),
     )
 
-  # Values are those of the kernel's own type.
   return LazyArray(kernel.name, kernel.shape, np.float32, start_read)
 
 

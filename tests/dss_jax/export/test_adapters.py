@@ -53,7 +53,7 @@ def student(name):
         ('a', (params[kernel].shape[0], 3)),
         ('b', (3, params[kernel].shape[1])),
       ):
-        drawn = rng.normal(size=shape).astype(np.float32) * 0.3
+        drawn = rng.normal(size=shape).astype(np.float32) * 0.1
         params[f'{place}/lora/{part}'] = drawn
   return base, config, traverse_util.unflatten_dict(params, sep='/')
 
@@ -151,9 +151,10 @@ config = LoraConfig(
   task_type=described['task_type'],
 )
 get_peft_model(load(base), config).save_pretrained(f'{out}.peft')
+# (With adapters of the head, it saves the head as well.)
 read = lambda folder: {
   name: tuple(x.shape) for name, x in safetensors.torch.load_file(
-    f'{folder}/adapter_model.safetensors').items()
+    f'{folder}/adapter_model.safetensors').items() if '.lora_' in name
 }
 assert read(adapters) == read(f'{out}.peft')
 theirs = json.load(open(f'{out}.peft/adapter_config.json'))
@@ -185,11 +186,12 @@ def test_peft_gives_the_same_logits(name, python, tmp_path):
   assert done.returncode == 0, done.stderr[-3000:]
   found = np.load(tmp_path / 'found.npz')
   expected = np.asarray(logits(config, params))
+  size = np.abs(expected).max()
   for way in ('adapted', 'merged', 'merged by peft'):
     np.testing.assert_allclose(
-      found[way], expected, rtol=1e-4, atol=1e-4, err_msg=way
+      found[way], expected, atol=5e-5 * size, err_msg=way
     )
-  assert np.abs(found['base'] - expected).max() > 0.1
+  assert np.abs(found['base'] - expected).max() > 0.01 * size
 
 
 def _ran(*command, cwd=None):
