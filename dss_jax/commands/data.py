@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dss_jax import errors, neutral
+from dss_jax.data import own_options
 from t5x.cli import quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -22,18 +23,6 @@ def _part(text: str) -> str | float:
     return float(text)
   except ValueError:
     return text
-
-
-def _columns(pairs: Sequence[str]) -> dict[str, list[str]] | None:
-  result = {}
-  for pair in pairs:
-    name, equals, columns = pair.partition('=')
-    if not equals:
-      raise errors.DataError(
-        f'--column {pair!r}: expected NAME=COLUMN, such as input=question.'
-      )
-    result[name] = columns.split(',')
-  return result or None
 
 
 def _options(function: Callable) -> Callable:
@@ -115,7 +104,7 @@ def _experiments(
       path,
       _part(validation),
       _part(test),
-      _columns(column),
+      own_options.columns(column) or None,
       by_value,
       classes or None,
     )

@@ -155,4 +155,12 @@ def stored(out: pathlib.Path) -> grid_lib.Grid | None:
     DataError: its `study.yaml` is not as `dump` writes it.
   """
   path = out / NAME
-  return grid_of(load(path)) if path.exists() else None
+  if not path.exists():
+    return None
+  options = load(path)
+  if 'experiment' not in options:
+    raise errors.DataError(
+      f'{path}: expected a line such as `experiment: cqa`, as `dss study` wrote'
+      ' it, found none. Put it back, or give another --out.'
+    )
+  return grid_of(options)

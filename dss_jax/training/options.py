@@ -139,12 +139,9 @@ class Options:
   @property
   def asked(self) -> dict[str, str]:
     """The macros that were asked for, each value as gin reads it."""
-    columns = {
-      k: v[0] if len(v) == 1 else list(v) for k, v in self.column.items()
-    }
     values: dict[str, Any] = {
       'DATA': self.what if self.is_own else self.data,
-      'COLUMNS': columns or None,
+      'COLUMNS': own_options.as_macro(self.column) or None,
       'TEST': self.test,
       'METHOD': self.method,
       'TEACHER': self.teacher,
@@ -228,26 +225,6 @@ def sizes() -> list[str]:
     )
   }
   return sorted(found - {'finetune'})
-
-
-def columns(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-  """Returns what `--column NAME=COLUMN` says.
-
-  Args:
-    pairs: of all options; a rationale may have several columns.
-
-  Raises:
-    DataError: one has no `=`.
-  """
-  found: dict[str, tuple[str, ...]] = {}
-  for pair in pairs:
-    name, equals, column = pair.partition('=')
-    if not equals or not column:
-      raise errors.DataError(
-        f'--column {pair!r}: expected NAME=COLUMN, such as input=question.'
-      )
-    found[name] = (*found.get(name, ()), *column.split(','))
-  return found
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -97,6 +97,9 @@ def test_the_module_computes_float32_logits_where_asked():
       vocab_size=8, float32_attention_logits=float32_logits
     )
     assert blocks._attention(config).float32_logits == float32_logits
+  layer, variables = identity_attention(2, dtype=jnp.bfloat16)
+  found = layer.apply(variables, query, keys, deterministic=True)
+  assert float(found[0, 0, 1]) == pytest.approx(0.5, abs=0.004)
 
 
 def test_attention_has_the_gradients_of_its_formula():
