@@ -103,6 +103,16 @@ def test_what_was_rounded_in_the_run_is_rounded_in_any_type(tmp_path):
   assert np.any(found != exact)
 
 
+def test_evaluation_has_what_was_trained_and_what_was_not(run):
+  initializer, _ = toy_model.initializer(None)
+  cfg = checkpoints.RestoreCheckpointConfig(path=run.path, mode='specific')
+  found = initializer.from_checkpoint([cfg])
+  assert int(found.step) == int(run.state.step)
+  jax.tree.map(
+    np.testing.assert_array_equal, found.params, dict(run.state.params)
+  )
+
+
 def test_another_base_is_told_by_its_values(run, tmp_path):
   other = tmp_path / 'checkpoint_0'
   whole, where = toy_model.initializer(adafactor.Adafactor())
