@@ -4,9 +4,7 @@ import numpy as np
 
 from dss_jax.commands import inspection, inspection_screen
 
-_TEXT = (
-  'predict: When will the lamp be here? Can you help? Thank you all.'
-)
+_TEXT = 'predict: When will the lamp be here? Can you help? Thank you all.'
 
 
 def test_examples_are_broken_between_words():
