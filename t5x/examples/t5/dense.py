@@ -4,9 +4,7 @@ Axes: B batch, L length, D embedding, F mlp, V vocabulary. Parameters are
 float32; `dtype` is that of activations.
 """
 
-import functools
 import math
-import operator
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
@@ -16,7 +14,7 @@ from flax.linen import partitioning
 from jax import ad_checkpoint, lax
 from jaxtyping import Array, Float, Int
 
-from t5x.examples.t5 import dropout
+from t5x.examples.t5 import dropout, gating
 
 Initializer = Callable[..., jax.Array]
 DType = jax.typing.DTypeLike
@@ -258,20 +256,6 @@ class LayerNorm(nn.Module):
     return y * scale.astype(self.dtype)
 
 
-def _activation(name: str | Callable) -> Callable[[jax.Array], jax.Array]:
-  if callable(name):
-    return name
-  if name == 'linear':
-    return lambda x: x
-  found = getattr(nn.activation, name, None)
-  if found is None:
-    raise ValueError(
-      f"MlpBlock.activations: expected 'linear', a function or the name of"
-      f' one in flax.linen, found {name!r}.'
-    )
-  return found
-
-
 class MlpBlock(nn.Module):
   """The feed-forward block; several activations gate each other.
 
@@ -302,17 +286,17 @@ class MlpBlock(nn.Module):
       dropout_groups: see `dropout.Dropout`.
     """
     del decode  # Position-wise: one position is computed as many are.
-    branches = []
-    for i, activation in enumerate(self.activations):
-      x = DenseGeneral(
+    products = [
+      DenseGeneral(
         self.intermediate_dim,
         dtype=self.dtype,
         kernel_init=self.kernel_init,
         kernel_axes=('embed', 'mlp'),
         name='wi' if len(self.activations) == 1 else f'wi_{i}',
       )(inputs)
-      branches.append(_activation(activation)(x))
-    x = functools.reduce(operator.mul, branches)
+      for i in range(len(self.activations))
+    ]
+    x = gating.gated(self.activations, products)
     x = dropout.Dropout(self.intermediate_dropout_rate, broadcast_dims=(-2,))(
       x, deterministic=deterministic, groups=dropout_groups
     )
