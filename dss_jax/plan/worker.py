@@ -155,6 +155,13 @@ class Worker:
       find_shapes: whether the data are to be read for shapes of packed rows
         that suit them.
     """
+    if find_shapes and any(
+      re.match(r'\s*TASK_FEATURE_LENGTHS\s*=', each) for each in self._config[1]
+    ):
+      raise DataError(
+        '--data: expected lengths of rows in a gin file, which the best ones'
+        ' can follow, found --gin.TASK_FEATURE_LENGTHS, which wins over files.'
+      )
     with run_config.configured(*self._config) as bound:
       model = run_config.resolve(bound, 'model')
       lengths = run_config.macro('TASK_FEATURE_LENGTHS')

@@ -72,10 +72,20 @@ def test_shapes_of_rows_that_suit_the_data_are_found():
   # As many examples as a row is long, or a few more.
   for inputs, _, examples in others:
     assert examples > own[2] * inputs / 120 * 0.95
-  with pytest.raises(DataError, match='found PACK = False'):
-    worker.Worker(FILES, [*ROWS, 'PACK = False'], 'gpu:l4').describe(
-      find_shapes=True
-    )
+
+
+@pytest.mark.parametrize(
+  ('binding', 'message'),
+  [
+    ('PACK = False', 'found PACK = False'),
+    ("TASK_FEATURE_LENGTHS = {'inputs': 8, 'targets': 8}", 'wins over files'),
+    ("DATA = 'release'", 'Give the path of the archive'),
+  ],
+)
+def test_a_run_whose_rows_cannot_get_other_lengths_is_refused(binding, message):
+  planning = worker.Worker(FILES, [*ROWS, binding], 'gpu:l4')
+  with pytest.raises(DataError, match=message):
+    planning.describe(find_shapes=True)
 
 
 def _parameters(model: counting.Model) -> int:
