@@ -4,6 +4,7 @@ Axes: B batch, L length, D embedding, F mlp, V vocabulary. Parameters are
 float32; `dtype` is that of activations.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 
@@ -250,10 +251,42 @@ class LayerNorm(nn.Module):
     scale = partitioning.param_with_axes(
       'scale', self.scale_init, (x.shape[-1],), jnp.float32, axes=('embed',)
     )
-    x = x.astype(jnp.float32)
-    mean_square = jnp.mean(lax.square(x), axis=-1, keepdims=True)
-    y = (x * lax.rsqrt(mean_square + self.epsilon)).astype(self.dtype)
-    return y * scale.astype(self.dtype)
+    return _normed(x, scale, self.epsilon, self.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _normed(x, scale, epsilon, dtype):
+  """Divides by the root mean square, and scales.
+
+  For the backward pass waits the input as it is, not in float32, and one number
+  a position.
+  """
+  return _normed_fwd(x, scale, epsilon, dtype)[0]
+
+
+def _normed_fwd(x, scale, epsilon, dtype):
+  wide = x.astype(jnp.float32)
+  mean_square = jnp.mean(lax.square(wide), axis=-1, keepdims=True)
+  factor = lax.rsqrt(mean_square + epsilon)
+  y = (wide * factor).astype(dtype) * scale.astype(dtype)
+  return y, (x, scale, factor)
+
+
+def _normed_bwd(epsilon, dtype, saved, cotangent):
+  del epsilon
+  x, scale, factor = saved
+  wide = x.astype(jnp.float32)
+  unscaled = (wide * factor).astype(dtype).astype(jnp.float32)
+  grad_scale = jnp.sum(
+    cotangent.astype(jnp.float32) * unscaled, tuple(range(x.ndim - 1))
+  )
+  grad = (cotangent * scale.astype(dtype)).astype(jnp.float32)
+  along = jnp.mean(grad * wide, axis=-1, keepdims=True)
+  grad = factor * grad - wide * (factor**3 * along)
+  return grad.astype(x.dtype), grad_scale
+
+
+_normed.defvjp(_normed_fwd, _normed_bwd)
 
 
 class MlpBlock(nn.Module):
