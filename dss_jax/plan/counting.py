@@ -110,15 +110,12 @@ class Model:
     logits = self.targets * self.vocab / partitions
     return _ACTIVATION * layers + 4 * traffic.LOGITS * logits
 
-  def saved_bytes(
-    self, remat: str, partitions: int, scan: bool = True
-  ) -> float:
+  def saved_bytes(self, remat: str, partitions: int) -> float:
     """Bytes on each chip that a row's forward pass keeps for the backward one.
 
     Args:
       remat: of `traffic.PASSES`.
       partitions: over how many chips heads and mlp are split.
-      scan: whether layers are in a loop.
     """
     joined = self.joined / partitions
     mlp = self.gates * self.mlp / partitions
@@ -127,19 +124,17 @@ class Model:
     encoder: float = length * d
     decoder: float = targets * d
     if remat != 'full':
-      encoder += length * (3 * joined + mlp + 2 * d)
-      decoder += targets * (4 * joined + mlp + 3 * d) + length * 2 * joined
+      # The last product of a layer is not needed, but for the next one's input.
+      encoder += length * (3 * joined + mlp + d)
+      decoder += targets * (4 * joined + mlp + 2 * d) + length * 2 * joined
     if remat in ('none', 'products'):
       weights = [each / partitions for each in self.weights]
       encoder += weights[0] + length * joined
       decoder += weights[1] + targets * 2 * joined
-    if remat == 'none' and not scan:
-      # The compiler computes most of what is cheap again by itself.
-      encoder += length * 3 * d
-      decoder += targets * 3 * d
-    elif remat == 'none':
-      encoder += length * (mlp + 4 * d) + 2 * weights[0]
-      decoder += targets * (mlp + 6 * d) + 2 * weights[1]
+    if remat == 'none':
+      # What norms and the feed-forward block give to products.
+      encoder += length * (self.mlp / partitions + 2 * d)
+      decoder += targets * (self.mlp / partitions + 3 * d)
     return _ACTIVATION * (
       self.encoder_layers * encoder + self.decoder_layers * decoder
     )
@@ -255,7 +250,7 @@ class Workload:
     gradients = model.parameter_bytes / shards * _GRADIENT / 4
     if candidate.microbatches > 1:
       gradients *= 2  # The sum, and what is added to it.
-    activations = rows * model.saved_bytes(candidate.remat, m, candidate.scan)
+    activations = rows * model.saved_bytes(candidate.remat, m)
     if self.decode:
       # Keys and values of both attentions of the decoder.
       cache = (

@@ -92,11 +92,21 @@ def test_rematerialization_and_microbatches_lower_what_is_kept():
     for remat in ('none', 'products', 'minimal', 'full')
   ]
   assert kept[0] > kept[1] > kept[2] > 2 * kept[3] > 0
-  unrolled = WORK.memory(_candidate(scan=False))['activations']
-  assert kept[1] < unrolled < kept[0]
   split = WORK.memory(_candidate(microbatches=4))
   assert split['activations'] == kept[0] / 4
   assert split['gradients'] == 2 * BASE.parameter_bytes
+
+
+@pytest.mark.parametrize(
+  ('remat', 'gigabytes'),
+  [('none', 4.777), ('products', 3.742), ('minimal', 2.562)],
+)
+def test_what_is_kept_is_what_the_network_keeps(remat, gigabytes):
+  model = dataclasses.replace(BASE, inputs=256, targets=96)
+  # The residuals of base in bfloat16, 32 rows, layers in a loop, as JAX counts
+  # them; masks, and factors of norms, are the rest.
+  counted = 32 * model.saved_bytes(remat, partitions=1)
+  assert counted == pytest.approx(gigabytes * 1e9, rel=0.005)
 
 
 def test_full_rematerialization_keeps_what_each_layer_starts_from():
@@ -129,30 +139,17 @@ def test_memory_traffic_and_more_transfers_take_time():
 SMALL, MIDDLE = (512, 6, 1024, 8, 77), (768, 12, 2048, 12, 248)
 LARGE = (1024, 16, 2816, 24, 783)
 COMPILED = [
-  (
-    (MIDDLE, 64, 512, 192, 'v5e:2x2'),
-    [(True, 'none', 2, 0.1017, 11.8), (True, 'minimal', 2, 0.0716, 3.9)],
-  ),
+  ((MIDDLE, 64, 512, 192, 'v5e:2x2'), [(True, 'minimal', 2, 0.0716, 3.9)]),
   (
     (MIDDLE, 128, 256, 96, 'v5e:2x2'),
-    [
-      (True, 'none', 2, 0.0890, 10.9),
-      (True, 'minimal', 2, 0.0626, 3.9),
-      (False, 'none', 2, 0.0612, 6.2),
-    ],
+    [(True, 'minimal', 2, 0.0626, 3.9), (False, 'none', 2, 0.0612, 6.2)],
   ),
   (
     (MIDDLE, 256, 256, 96, 'v5e:2x2'),
     [(False, 'none', 2, 0.1119, 11.3), (False, 'none', 1, 0.1179, 11.6)],
   ),
-  (
-    (SMALL, 128, 256, 96, 'v5e:2x2'),
-    [(True, 'none', 2, 0.0269, 4.3), (True, 'minimal', 2, 0.0180, 1.7)],
-  ),
-  (
-    (SMALL, 256, 256, 96, 'v5e:2x2'),
-    [(False, 'none', 1, 0.0336, 4.5)],
-  ),
+  ((SMALL, 128, 256, 96, 'v5e:2x2'), [(True, 'minimal', 2, 0.0180, 1.7)]),
+  ((SMALL, 256, 256, 96, 'v5e:2x2'), [(False, 'none', 1, 0.0336, 4.5)]),
   (
     (LARGE, 512, 256, 96, 'v5e:4x4'),
     [(True, 'minimal', 2, 0.2304, 8.1)],
