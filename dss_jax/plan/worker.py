@@ -65,13 +65,14 @@ def _row_shapes(lengths: Mapping[str, int]) -> list[tuple[int, int, float]]:
       "--data: expected files to read, found DATA = 'release'. Give the path of"
       ' the archive, which dss data prepare release fetches.'
     )
-  drawn = inspection.drawn(experiment, inspection.read(experiment))
-  rows, _ = drawn['train']
-  units = inspection.units(experiment, rows)
-  if not run_config.macro('PACK') or units is None:
+  units = None
+  if run_config.macro('PACK'):
+    drawn = inspection.drawn(experiment, inspection.read(experiment))
+    units = inspection.units(experiment, drawn['train'][0])
+  if units is None:
     raise DataError(
-      '--data: expected a run that packs the examples of its data into rows;'
-      ' found ' + ('no example.' if units is None else 'PACK = False.')
+      '--data: expected a run with PACK = True and examples to pack; found'
+      f' PACK = {run_config.macro("PACK")}.'
     )
   given = lengths['inputs'], lengths['targets']
   longest = units.encoder.sum(1).max()
@@ -165,10 +166,11 @@ class Worker:
     with run_config.configured(*self._config) as bound:
       model = run_config.resolve(bound, 'model')
       lengths = run_config.macro('TASK_FEATURE_LENGTHS')
+      shapes = _row_shapes(lengths) if find_shapes else None
       return {
         'model': dataclasses.asdict(program.sizes(model, lengths)),
         'rows': self._rows() if count_rows else None,
-        'shapes': _row_shapes(lengths) if find_shapes else None,
+        'shapes': shapes,
         'decode_rows': run_config.macro_or('EVAL_BATCH_SIZE', None),
       }
 
