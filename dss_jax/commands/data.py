@@ -4,14 +4,15 @@ Training would do both by itself: `inspect` shows beforehand what it would see,
 and `prepare` writes what it reads, where many hosts are to read it.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dss_jax import errors, neutral
 from dss_jax.data import own_options
-from t5x.cli import quiet_tensorflow
+from t5x.cli import quiet_tensorflow, stages
 
 if TYPE_CHECKING:
   from dss_jax.pipeline import experiment as experiment_lib
@@ -23,6 +24,19 @@ def _part(text: str) -> str | float:
     return float(text)
   except ValueError:
     return text
+
+
+@contextlib.contextmanager
+def _loading(about: str) -> Iterator[None]:
+  """Says what a command is about, and that it loads libraries, for a while."""
+  neutral.say(about, err=True)
+  stages.begin('loading libraries', alone=True)
+  try:
+    quiet_tensorflow.load()
+    yield
+    stages.end()
+  finally:
+    stages.drop()
 
 
 def _options(function: Callable) -> Callable:
@@ -91,7 +105,6 @@ def _experiments(
     classes: likewise.
     **options: of each experiment.
   """
-  quiet_tensorflow.load()
   from dss_jax import vocabularies
   from dss_jax.data import own_rows
   from dss_jax.pipeline import experiment as experiment_lib
@@ -208,8 +221,8 @@ def inspect(
       "PATH is 'release': expected files to look at. Give the path of the"
       ' archive; `dss data prepare release` fetches it.'
     )
-  quiet_tensorflow.load()
-  from dss_jax.commands import inspection, inspection_screen
+  with _loading(f'Looking at {path}'):
+    from dss_jax.commands import inspection, inspection_screen
 
   for experiment in _experiments(path, **options):
     lengths = _lengths(experiment.data_set, size, gin_files)
@@ -230,11 +243,11 @@ def prepare(path: str, tfds_data_dir: str | None, **options) -> None:
   layout, or rows of your own. Training does this by itself; do it before
   where many hosts read the same data, and give them --tfds_data_dir.
   """
-  quiet_tensorflow.load()
-  import seqio
+  with _loading(f'Preparing {path}'):
+    import seqio
 
-  from dss_jax.data import own_rows, tfds_builders
-  from dss_jax.pipeline import registration
+    from dss_jax.data import own_rows, tfds_builders
+    from dss_jax.pipeline import registration
 
   if tfds_data_dir:
     seqio.set_tfds_data_dir_override(tfds_data_dir)

@@ -86,6 +86,7 @@ def plan(
   """
   from dss_jax.plan import child, counting, hardware, search, table
   from t5x import files
+  from t5x.cli import stages
 
   chips = hardware.parse(topology)
   if write:
@@ -96,8 +97,14 @@ def plan(
     'topology': topology,
     'cache': cache or _default_cache(),
   }
+  neutral.say(f'A plan for {topology}', err=True)
   with child.Child(options) as worker:
-    described = worker.call('describe', count_rows=not (batch_size or decode))
+    stages.begin('looking at the run')
+    try:
+      described = worker.call('describe', count_rows=not (batch_size or decode))
+      stages.end()
+    finally:
+      stages.drop()
     model = counting.Model(**described['model'])
     rows = batch_size or described['decode_rows' if decode else 'rows']
     if rows is None:

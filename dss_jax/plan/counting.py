@@ -37,6 +37,8 @@ class Model:
     targets: T.
     parameter_bytes: of all parameters.
     optimizer_bytes: of the optimizer's state.
+    parameters: how many there are; None if all are of float32.
+    trained: how many of them are trained; None for all.
   """
 
   embed: int
@@ -51,6 +53,18 @@ class Model:
   targets: int
   parameter_bytes: int
   optimizer_bytes: int
+  parameters: int | None = None
+  trained: int | None = None
+
+  @property
+  def count(self) -> int:
+    """Number of parameters."""
+    return self.parameters or self.parameter_bytes // 4
+
+  @property
+  def trained_count(self) -> int:
+    """Number of parameters that have gradients."""
+    return self.count if self.trained is None else self.trained
 
   @property
   def joined(self) -> int:
@@ -164,13 +178,16 @@ class Workload:
   def flops(self, rows: int) -> float:
     """Model FLOPs of a batch: forward, and in training twice that backward.
 
+    Of weights that are not trained, backward takes as long as forward.
+
     In decoding, each of T tokens attends to all positions of the cache, as in
     the program.
 
     Args:
       rows: B.
     """
-    passes = 1.0 if self.decode else 3.0
+    trained = self.model.trained_count / self.model.count
+    passes = 1.0 if self.decode else 2.0 + trained
     return passes * rows * self.model.forward_flops()
 
   def memory(self, candidate: Candidate) -> Mapping[str, float]:
@@ -179,7 +196,7 @@ class Workload:
     data = self.topology.count // m
     shards = self._shards(candidate)
     rows = candidate.rows / (data * candidate.microbatches)
-    gradients = model.parameter_bytes / shards * _GRADIENT / 4
+    gradients = model.trained_count / shards * _GRADIENT
     if candidate.microbatches > 1:
       gradients *= 2  # The sum, and what is added to it.
     activations = rows * model.saved_bytes(candidate.remat, m)
@@ -226,10 +243,14 @@ class Workload:
     compute = flops / (chip.flops * _EFFICIENCY)
     if not chip.link_bandwidth:
       return compute
-    # Bytes of bfloat16 parameters that are shared over 'data'.
-    parameters = model.parameter_bytes / 2 / m * (data - 1) / data
-    passes = 3 if candidate.parameter_dims == 2 else 2
-    transfers = parameters * passes * candidate.microbatches
+    # Bytes of a bfloat16 parameter that are shared over 'data'.
+    shared = _ACTIVATION / m * (data - 1) / data
+    if candidate.parameter_dims == 2:
+      # Gathered for both passes; gradients are summed once.
+      transfers = (2 * model.count + model.trained_count) * shared
+    else:
+      transfers = 2 * model.trained_count * shared
+    transfers *= candidate.microbatches
     time = transfers / self._bandwidth(data)
     if m > 1:
       rows = candidate.rows / data
@@ -251,7 +272,7 @@ class Workload:
     model, chip, m = self.model, self.topology.chip, candidate.partitions
     data = self.topology.count // m
     flops = self.flops(candidate.rows) / self.topology.count
-    weights = model.parameter_bytes * _ACTIVATION / 4 / m
+    weights = model.count * _ACTIVATION / m
     token = weights / chip.hbm_bandwidth
     if chip.link_bandwidth and candidate.parameter_dims == 2:
       token += weights * (data - 1) / data / self._bandwidth(data)

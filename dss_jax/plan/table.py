@@ -98,7 +98,7 @@ class Report:
     step = 'decoding' if self.workload.decode else 'a training step'
     return '\n'.join(
       (
-        f'{model.parameter_bytes / 4e6:,.0f} million parameters, {step} of'
+        f'{model.count / 1e6:,.0f} million parameters, {step} of'
         f' {rows} rows of {model.inputs}/{model.targets} tokens on'
         f' {topology.name}: {topology.count} x'
         f' {topology.chip.hbm_bytes / _GIB:.0f} GiB,'

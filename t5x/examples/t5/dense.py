@@ -1,7 +1,8 @@
 """Linear maps, embedding, layer norm and feed-forward block of T5.
 
-Axes: B batch, L length, D embedding, F mlp, V vocabulary. Parameters are
-float32; `dtype` is that of activations.
+Axes: B batch, L length, D embedding, F mlp, V vocabulary. `param_dtype` is the
+type of kernels and tables; scales and adapters are float32. `dtype` is that of
+activations.
 """
 
 import functools
@@ -17,6 +18,7 @@ from jax import ad_checkpoint, lax
 from jaxtyping import Array, Float, Int
 
 from t5x.examples.t5 import dropout
+from t5x.examples.t5 import lora as lora_lib
 
 Initializer = Callable[..., jax.Array]
 DType = jax.typing.DTypeLike
@@ -128,6 +130,8 @@ class DenseGeneral(nn.Module):
       for each of `axis` and of `features`.
     float32_output: sums and returns the product of `dtype` operands in float32
       (for logits; one input and one output axis).
+    param_dtype: type of the kernel, which is drawn in float32.
+    lora: gives the map an adapter, if it names it. Its parameters are float32.
   """
 
   features: Iterable[int] | int
@@ -136,10 +140,18 @@ class DenseGeneral(nn.Module):
   kernel_init: Initializer = default_kernel_init
   kernel_axes: tuple[str, ...] = ()
   float32_output: bool = False
+  param_dtype: DType = jnp.float32
+  lora: lora_lib.Lora | None = None
 
   @nn.compact
-  def __call__(self, inputs: Float[Array, '...']) -> Float[Array, '...']:
+  def __call__(
+    self, inputs: Float[Array, '...'], deterministic: bool = True
+  ) -> Float[Array, '...']:
     """Applies the map.
+
+    Args:
+      inputs: whose last axes are contracted.
+      deterministic: True turns the adapter's dropout off.
 
     Raises:
       ValueError: if `axis` does not name the last axes in order.
@@ -160,14 +172,23 @@ class DenseGeneral(nn.Module):
       stored = (*inputs.shape[len(kept) :], *features)
     kernel = partitioning.param_with_axes(
       'kernel',
-      lambda key, dtype: self.kernel_init(key, matrix, dtype).reshape(stored),
-      jnp.float32,
+      lambda key, dtype: (
+        self.kernel_init(key, matrix, jnp.float32).reshape(stored).astype(dtype)
+      ),
+      self.param_dtype,
       axes=self.kernel_axes or None,
     ).reshape(matrix)
     x = inputs.astype(self.dtype).reshape(kept + (fan_in,))
     kernel = kernel.astype(self.dtype)
     multiply = float32_product if self.float32_output else product
-    y = ad_checkpoint.checkpoint_name(multiply(x, kernel), PRODUCT)
+    y = multiply(x, kernel)
+    if self.lora is not None and self.name in self.lora.kernels:
+      axes = lora_lib.axes_of(self.kernel_axes, len(axis))
+      adapter = lora_lib.Adapter(
+        self.lora, axes, self.dtype, name=lora_lib.NAME
+      )
+      y += adapter(x, matrix[1], (product, multiply), deterministic)
+    y = ad_checkpoint.checkpoint_name(y, PRODUCT)
     return y.reshape(kept + features)
 
 
@@ -184,6 +205,7 @@ class Embed(nn.Module):
     one_hot: looks up by a matrix product with one-hot ids (for a device where
       a gather is slow) and not by a gather. An id out of range gives NaN by
       gather, zeros by product.
+    param_dtype: type of the table, which is drawn in float32.
   """
 
   num_embeddings: int
@@ -193,13 +215,16 @@ class Embed(nn.Module):
   attend_dtype: DType | None = None
   embedding_init: Initializer = default_embedding_init
   one_hot: bool = False
+  param_dtype: DType = jnp.float32
 
   def setup(self):
+    shape = (self.num_embeddings, self.features)
     self.embedding = partitioning.param_with_axes(
       'embedding',
-      self.embedding_init,
-      (self.num_embeddings, self.features),
-      jnp.float32,
+      lambda key, dtype: self.embedding_init(key, shape, jnp.float32).astype(
+        dtype
+      ),
+      self.param_dtype,
       axes=('vocab', 'embed'),
     )
 
@@ -284,6 +309,8 @@ class MlpBlock(nn.Module):
   kernel_init: Initializer = default_kernel_init
   intermediate_dropout_rate: float = 0.1
   dtype: DType = jnp.float32
+  param_dtype: DType = jnp.float32
+  lora: lora_lib.Lora | None = None
 
   @nn.compact
   def __call__(
@@ -309,8 +336,10 @@ class MlpBlock(nn.Module):
         dtype=self.dtype,
         kernel_init=self.kernel_init,
         kernel_axes=('embed', 'mlp'),
+        param_dtype=self.param_dtype,
+        lora=self.lora,
         name='wi' if len(self.activations) == 1 else f'wi_{i}',
-      )(inputs)
+      )(inputs, deterministic)
       branches.append(_activation(activation)(x))
     x = functools.reduce(operator.mul, branches)
     x = dropout.Dropout(self.intermediate_dropout_rate, broadcast_dims=(-2,))(
@@ -322,5 +351,7 @@ class MlpBlock(nn.Module):
       dtype=self.dtype,
       kernel_init=self.kernel_init,
       kernel_axes=('mlp', 'embed'),
+      param_dtype=self.param_dtype,
+      lora=self.lora,
       name='wo',
-    )(x)
+    )(x, deterministic)

@@ -77,6 +77,14 @@ def test_a_wrong_option_is_refused(plan, arguments, message):
   assert message in done.output
 
 
+def test_the_place_of_a_plan_is_looked_at_before_any_work(plan, tmp_path):
+  place = tmp_path / 'nowhere' / 'plan.gin'
+  done = plan(*RUN, f'--write={place}')
+  assert f'found no folder {place.parent}' in str(done.exception)
+  done = plan(*RUN, f'--write={tmp_path / "plan.gin"}')
+  assert 'is not written' in done.output or (tmp_path / 'plan.gin').exists()
+
+
 def test_a_misspelled_macro_is_named(plan):
   done = plan(*RUN, '--gin.BACH_SIZE=3')
   assert 'BATCH_SIZE' in str(done.exception)

@@ -97,6 +97,20 @@ def test_rematerialization_and_microbatches_lower_what_is_kept():
   assert split['gradients'] == 2 * BASE.parameter_bytes
 
 
+def test_what_is_frozen_has_no_gradients():
+  count = BASE.parameter_bytes // 4
+  frozen = dataclasses.replace(
+    BASE, parameter_bytes=2 * count, parameters=count, trained=count // 10
+  )
+  work = dataclasses.replace(WORK, model=frozen)
+  found, whole = work.memory(_candidate()), WORK.memory(_candidate())
+  assert found['gradients'] == pytest.approx(whole['gradients'] / 10)
+  assert found['parameters'] == whole['parameters'] / 2
+  assert found['activations'] == whole['activations']
+  assert work.flops(8) == pytest.approx(WORK.flops(8) * 2.1 / 3)
+  assert work.seconds(_candidate()) < WORK.seconds(_candidate())
+
+
 def test_full_rematerialization_keeps_what_each_layer_starts_from():
   saved = BASE.saved_bytes('full', partitions=4)
   assert saved == 2 * 768 * 12 * (512 + 256)

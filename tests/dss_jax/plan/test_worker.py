@@ -35,7 +35,7 @@ def test_the_step_is_laid_out_as_the_candidate_says(step):
 def test_memory_of_the_state_is_that_of_one_device(step):
   with run_config.configured(FILES, [], FINE.gin()) as bound:
     model = run_config.resolve(bound, 'model')
-    parameters, optimizer = program.state_bytes(
+    parameters, optimizer, *_ = program.state_sizes(
       model, run_config.macro('TASK_FEATURE_LENGTHS')
     )
   assert parameters / 8 <= step.parameter_bytes < parameters / 4
@@ -50,7 +50,7 @@ def test_adafactor_keeps_less_than_adamw():
   files = [*FILES, 'gin/adafactor.gin']
   with run_config.configured(files, []) as bound:
     model = run_config.resolve(bound, 'model')
-    parameters, optimizer = program.state_bytes(
+    parameters, optimizer, *_ = program.state_sizes(
       model, run_config.macro('TASK_FEATURE_LENGTHS')
     )
   # The tiny model is too narrow for factors; a second moment is all there is.

@@ -36,6 +36,7 @@ def _refused(capsys, *arguments):
       'expected one of them',
     ),
     (['cqq', '--out', 'x', '--dry-run'], "Did you mean 'cqa'?"),
+    (['sample', '--out', 'x', '--dry-run'], "'sample' is a value of --data"),
     (['none.yaml', '--out', 'x'], 'none.yaml: expected a study file'),
   ],
 )

@@ -64,6 +64,7 @@ def test_a_file_has_the_options_of_the_command(tmp_path):
     ('seeds: true', 'seeds: expected a whole number'),
     ('fractions: [a]', 'fractions: expected a number'),
     ('set: [a]', 'set: expected lines'),
+    ('set: {A: (e,4}', r": set: A: '\(e': expected a value such as"),
     ('rationales: 1', 'rationales: expected true or false'),
     ('a: [', 'expected YAML'),
     ('a: !!python/object/apply:os.system [true]', 'expected YAML'),

@@ -289,6 +289,26 @@ def test_parquet_whose_pages_are_not_what_its_end_says_is_refused(
   assert pool.bytes_allocated() == before
 
 
+@pytest.mark.parametrize('own', [b'other', b'i\xffput'])
+def test_a_chunk_of_parquet_is_known_by_its_place(tmp_path, monkeypatch, own):
+  """The name that a chunk has of its own may be another, and no UTF-8."""
+  path = tmp_path / 'a.parquet'
+
+  def write(text):
+    pages, end = _pages_and_footer(text)
+    schema, name, chunks = end.partition(b'\x05input')
+    assert chunks.count(name) == 1
+    changed = chunks.replace(name, b'\x05' + own)
+    path.write_bytes(b'PAR1' + pages + schema + name + changed)
+
+  write('a duck')
+  assert read(path)[1] == [{'input': 'a duck'}]
+  monkeypatch.setattr(parquet_rows, '_GROUP', 2**20)
+  write('a' * 2**23)
+  with pytest.raises(errors.DataError, match=r'of input in .*found 8388'):
+    read(path)
+
+
 def test_a_row_of_parquet_is_no_longer_than_another(tmp_path):
   path = tmp_path / 'a.parquet'
   texts = ['a', 'word ' * 2**22]
