@@ -9,11 +9,16 @@ part or suffix is there only where it makes a difference: the teacher where its
 outputs are used, and of the suffixes only those that are not at their default:
 
     _f0.25  fraction          _s1       seed of fraction or shuffling
-    _r0.5   rationale rate    _paired   both tasks of a row in one example
+    _r0.5   rationale rate    _paired   all tasks of a row in one example
     _correct  rationales of correctly answered rows only
     _blanks   what the teacher did not give trained on as a blank
     _shuffled  rationales swapped between rows, a control
     _v<8 digits>  another vocabulary than the sample's
+
+Where there are several teachers or kinds of rationales, or they have names,
+these stand behind the teacher: `palm.and.mine`, `teacher.thought.and.program`,
+and `p` with six digits for a prefix of one's own. The task of the second kind
+is `…_rationale2_…`.
 
 What a run reads where a step counts label examples ends in their number and in
 8 digits of how they are laid out: `…_n64_1f0c9a2e` (`step_mixture`).
@@ -28,6 +33,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import numpy as np
 import seqio
 
 from dss_jax import errors
@@ -280,12 +286,15 @@ class Description:
     reports: what was found in the released files, by released split; with the
       teacher's accuracy where its outputs are used.
     rationale_reports: whether `reports` covers a teacher's outputs.
+    without: for each kind of rationales of several, how many of the rows lack
+      it by split; they are left out of its task.
   """
 
   rows: dict[str, int]
   left_out: dict[str, dict[str, int]]
   reports: dict[str, records.Report]
   rationale_reports: bool
+  without: dict[str, dict[str, int]]
 
 
 def describe(experiment: Experiment) -> Description:
@@ -315,5 +324,33 @@ def describe(experiment: Experiment) -> Description:
   )
   builder = tfds_builders.prepared(experiment.data_set, config)
   return Description(
-    rows, left_out, tfds_builders.reports(builder), experiment.uses_teacher
+    rows,
+    left_out,
+    tfds_builders.reports(builder),
+    experiment.uses_teacher,
+    without_kinds(experiment),
   )
+
+
+def without_kinds(
+  experiment: experiment_lib.Experiment,
+) -> dict[str, dict[str, int]]:
+  """Counts the rows that lack a kind of rationales, where there are several.
+
+  Args:
+    experiment: whose rows; they are prepared if need be.
+
+  Returns:
+    Numbers by kind and split.
+  """
+  found: dict[str, dict[str, int]] = {}
+  if len(experiment.kinds) == 1:
+    return found
+  for name, kind in registration.rationales_of_tasks(experiment):
+    source = seqio.TaskRegistry.get(name).source
+    found[kind.name] = {
+      split: source.num_drawn(split)
+      - int(np.sum(source.columns(split)[kind.column] != b''))
+      for split in source.splits
+    }
+  return found

@@ -1,27 +1,27 @@
-"""The model of distilling step-by-step: T5 with a loss over two tasks.
+"""The model of distilling step-by-step: T5 with a loss over its tasks.
 
 Axes: B batch, L encoder length, T decoder length, V vocabulary.
 """
 
-from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from clu import metrics as clu_metrics
 from flax import linen as nn
+from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from dss_jax.errors import DataError, choose
+from dss_jax.pipeline import kinds as kinds_lib
 from dss_jax.pipeline.methods import METHODS
-from dss_jax.pipeline.packing import LABEL_TASK, RATIONALE_TASK
+from dss_jax.pipeline.packing import LABEL_TASK
 from t5x import decoding, losses, models, optimizers
 from t5x import metrics as t5x_metrics
 
 Batch = Mapping[str, jax.Array]
 Vocabulary = Any  # `seqio.Vocabulary`; this module doesn't import seqio.
-
-TASKS = {'label': LABEL_TASK, 'rationale': RATIONALE_TASK}
 
 # What `prepare_batch` adds to a batch.
 TOKEN_WEIGHTS = 'decoder_token_weights'
@@ -59,6 +59,11 @@ class DistillModel(models.EncoderDecoderModel):
   there, train with `num_microbatches = None`, since each microbatch takes its
   own means.
 
+  With several kinds of rationales (`kinds`), the second mean is the weighted
+  sum of theirs, each over its own tokens:
+
+    (1 - alpha) * sum over kinds of weight * mean over the kind's tokens.
+
   Label smoothing and z-loss are weighted alike. Metrics, where there is
   something to measure: `loss` is what is optimized; `label_loss` and
   `rationale_loss` are the two means (label smoothing included) and `z_loss` is
@@ -70,7 +75,9 @@ class DistillModel(models.EncoderDecoderModel):
   `label_tokens` and `rationale_tokens` the numbers of tokens per step;
   `non_padding_fraction/encoder` and `/decoder` are how full the rows are, and
   `timing/tokens_per_second` counts real tokens of both sides. The rest are
-  T5X's.
+  T5X's. With several kinds, `rationale_loss` is the weighted sum of
+  `rationale_loss/<kind>`, `rationale_accuracy` and `rationale_tokens` count the
+  tokens of all kinds, and each has its own `…/<kind>`.
 
   It takes the arguments of `models.EncoderDecoderModel`, and:
 
@@ -81,6 +88,9 @@ class DistillModel(models.EncoderDecoderModel):
     alpha: weight of the labels, from 0 to 1; matters only for 'dss'.
     method: 'dss', or 'finetune' and 'single_task', whose loss is the mean over
       all target tokens, whatever their task.
+    rationale_kinds: the kinds of rationales and their weights, RATIONALE_KINDS;
+      None for one.
+    teachers: TEACHERS, which name the kinds where nothing else does.
 
   Raises:
     DataError: an argument is out of its range.
@@ -102,6 +112,8 @@ class DistillModel(models.EncoderDecoderModel):
     default_decoder_params: models.DecoderParams | None = None,
     alpha: float = 0.5,
     method: str = 'dss',
+    rationale_kinds: Any = None,
+    teachers: Any = None,
   ):
     if not 0 <= alpha <= 1:
       raise DataError(
@@ -131,6 +143,7 @@ class DistillModel(models.EncoderDecoderModel):
     self._z_coefficient = z_loss
     self.alpha = alpha
     self.method = method
+    self.kinds = kinds_lib.given(rationale_kinds, teachers)
 
   def prepare_batch(self, batch: Batch) -> Batch:
     """Writes the weight of every target token of the whole global batch.
@@ -152,7 +165,7 @@ class DistillModel(models.EncoderDecoderModel):
       decoder_task_ids       [  1,   1,   1,   2,   2,   0]
       decoder_token_weights  [.13, .13, .13,  .3,  .3,   0]
 
-    If a task has no token in the batch, the other one keeps its weight.
+    If a task has no token in the batch, the others keep their weights.
 
     Args:
       batch: all rows over which the means are taken.
@@ -160,12 +173,15 @@ class DistillModel(models.EncoderDecoderModel):
     Raises:
       DataError: the method is 'dss' and the batch has no task ids.
     """
-    masks = self._task_masks(batch)
+    label, *rationales = self._task_masks(batch)
     if self.method != 'dss':
-      return _normalized(masks['label'] + masks['rationale'])
-    label = _normalized(masks['label'])
-    rationale = _normalized(masks['rationale'])
-    return self.alpha * label + (1 - self.alpha) * rationale
+      return _normalized(sum(rationales, label))
+    first, *others = (
+      _weighed(kind.weight, _normalized(mask))
+      for kind, mask in zip(self.kinds, rationales, strict=True)
+    )
+    rationale = sum(others, first)
+    return self.alpha * _normalized(label) + (1 - self.alpha) * rationale
 
   def loss_fn(
     self, params: Mapping[str, Any], batch: Batch, dropout_rng: jax.Array | None
@@ -196,8 +212,8 @@ class DistillModel(models.EncoderDecoderModel):
     metrics = self._metrics(logits, batch, loss, z_loss)
     return loss, metrics
 
-  def _task_masks(self, batch: Batch) -> dict[str, Float[Array, 'B T']]:
-    """Returns the loss weight of each token, split by task."""
+  def _task_masks(self, batch: Batch) -> list[Float[Array, 'B T']]:
+    """Returns the loss weight of each token: the label's, then by kind."""
     tasks = batch.get('decoder_task_ids')
     used = batch.get('decoder_loss_weights')
     if used is None:
@@ -211,9 +227,8 @@ class DistillModel(models.EncoderDecoderModel):
           ' with DistillFeatureConverter.'
         )
       tasks = jnp.full_like(batch['decoder_target_tokens'], LABEL_TASK)
-    return {
-      name: jnp.where(tasks == task, used, 0) for name, task in TASKS.items()
-    }
+    ids = [LABEL_TASK, *(kind.task_id for kind in self.kinds)]
+    return [jnp.where(tasks == task, used, 0) for task in ids]
 
   def _metrics(
     self,
@@ -234,7 +249,7 @@ class DistillModel(models.EncoderDecoderModel):
     metrics = models.compute_base_metrics(
       logits=logits,
       targets=targets,
-      mask=masks['label'] + masks['rationale'],
+      mask=sum(masks[1:], masks[0]),
       loss=loss,
       z_loss=z_loss,
       segment_ids=segments,
@@ -246,19 +261,108 @@ class DistillModel(models.EncoderDecoderModel):
       t5x_metrics.TimeRate.from_model_output(numerator=real)
     )
     correct = _is_argmax(logits, targets)
-    per_step = t5x_metrics.AveragePerStep.from_model_output
-    for task, mask in masks.items():
-      # XLA computes the softmax of these and of the loss once.
-      cross_entropy, _, count = losses.compute_weighted_cross_entropy(
-        logits, targets, mask, label_smoothing=self._smoothing
-      )
-      # A `clu_metrics.Average` is left out of the report if its count stays 0.
-      metrics[f'{task}_loss'] = clu_metrics.Average(cross_entropy, count)
-      metrics[f'{task}_accuracy'] = clu_metrics.Average(
-        jnp.sum(correct * mask), count
-      )
-      metrics[f'{task}_tokens'] = per_step(count)
+    label, *rationales = [
+      self._of_task(logits, targets, correct, mask) for mask in masks
+    ]
+    metrics.update(label.metrics('label'))
+    if len(rationales) == 1:
+      metrics.update(rationales[0].metrics('rationale'))
+      return metrics
+    for kind, sums in zip(self.kinds, rationales, strict=True):
+      metrics.update(sums.metrics('rationale', f'/{kind.name}'))
+    metrics.update(self._of_all_kinds(rationales))
     return metrics
+
+  def _of_task(
+    self,
+    logits: Float[Array, 'B T V'],
+    targets: Int[Array, 'B T'],
+    correct: Bool[Array, 'B T'],
+    mask: Float[Array, 'B T'],
+  ) -> '_Sums':
+    # XLA computes the softmax of these and of the loss once.
+    cross_entropy, _, count = losses.compute_weighted_cross_entropy(
+      logits, targets, mask, label_smoothing=self._smoothing
+    )
+    return _Sums(cross_entropy, jnp.sum(correct * mask), count)
+
+  def _of_all_kinds(
+    self, rationales: Sequence['_Sums']
+  ) -> dict[str, clu_metrics.Metric]:
+    """Returns what several kinds come to together."""
+    totals, right, counts = map(jnp.stack, zip(*rationales, strict=True))
+    found = _Sums(jnp.sum(totals), jnp.sum(right), jnp.sum(counts))
+    weights = jnp.array([kind.weight for kind in self.kinds], jnp.float32)
+    return {
+      **found.metrics('rationale'),
+      'rationale_loss': WeightedAverages(
+        total=found.loss,
+        count=found.tokens,
+        totals=totals,
+        counts=counts,
+        weights=weights,
+      ),
+    }
+
+
+class _Sums(NamedTuple):
+  """What a task's tokens come to.
+
+  Attributes:
+    loss: the sum of their cross entropies.
+    right: how many of them are predicted.
+    tokens: how many there are.
+  """
+
+  loss: Float[Array, '']
+  right: Float[Array, '']
+  tokens: Float[Array, '']
+
+  def metrics(self, name: str, of: str = '') -> dict[str, clu_metrics.Metric]:
+    """Returns the metrics of a task.
+
+    Args:
+      name: of the task.
+      of: which of several.
+    """
+    per_step = t5x_metrics.AveragePerStep.from_model_output
+    # A `clu_metrics.Average` is left out of the report if its count stays 0.
+    return {
+      f'{name}_loss{of}': clu_metrics.Average(self.loss, self.tokens),
+      f'{name}_accuracy{of}': clu_metrics.Average(self.right, self.tokens),
+      f'{name}_tokens{of}': per_step(self.tokens),
+    }
+
+
+@struct.dataclass
+class WeightedAverages(clu_metrics.Average):
+  """A weighted sum of averages; one over nothing adds nothing.
+
+  Attributes:
+    totals: the sums of their values, [K].
+    counts: how many values there are, [K].
+    weights: of the averages, [K].
+  """
+
+  totals: jax.Array
+  counts: jax.Array
+  weights: jax.Array
+
+  def merge(self, other: 'WeightedAverages') -> 'WeightedAverages':
+    """Returns the averages of the values of both."""
+    return self.replace(
+      total=self.total + other.total,
+      count=self.count + other.count,
+      totals=self.totals + other.totals,
+      counts=self.counts + other.counts,
+      # Whoever sums up may begin with zeros.
+      weights=jnp.maximum(self.weights, other.weights),
+    )
+
+  def compute(self) -> Any:
+    """Returns the weighted sum."""
+    counts = jnp.where(self.counts > 0, self.counts, 1)
+    return jnp.sum(self.weights * self.totals / counts)
 
 
 def _is_argmax(
@@ -281,3 +385,8 @@ def _normalized(mask: Float[Array, 'B T']) -> Float[Array, 'B T']:
   """Divides by the sum; a mask of zeros stays the same."""
   total = jnp.sum(mask)
   return mask / jnp.where(total > 0, total, 1)
+
+
+def _weighed(weight: float, means: Float[Array, 'B T']) -> Float[Array, 'B T']:
+  """Multiplies by a weight; that of an only kind costs nothing."""
+  return means if weight == 1.0 else weight * means

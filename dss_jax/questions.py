@@ -5,6 +5,7 @@
 `inputs` registers them as a SeqIO task, so that `t5x.infer` answers them.
 """
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -18,6 +19,7 @@ import tensorflow as tf
 from dss_jax import errors
 from dss_jax.data import own_rows, records
 from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import kinds as kinds_lib
 from dss_jax.pipeline import methods, packing, preprocessors, registration
 
 
@@ -26,9 +28,10 @@ def inputs(
   data_set: str,
   otherwise: str,
   method: str = 'dss',
-  explain: bool = False,
+  explain: bool | str = False,
   columns: Mapping[str, str] | None = None,
   vocabulary: seqio.Vocabulary | None = None,
+  model: Any = None,
 ) -> str:
   """Registers the rows of a file as a task, and returns its name.
 
@@ -39,9 +42,11 @@ def inputs(
     otherwise: the mixture to take without a file.
     method: how the model was trained.
     explain: whether to ask for rationales instead of labels, which a model
-      trained by 'dss' alone can give on its own.
+      trained by 'dss' alone can give on its own. Of several kinds the first, or
+      the kind of this name.
     columns: maps `input`, `label` and `id` to the file's names.
     vocabulary: of inputs and targets; None for the packaged sample's.
+    model: which kinds of rationales it knows; None for one.
 
   Returns:
     The name of a task or mixture with the split `eval`.
@@ -56,19 +61,44 @@ def inputs(
       f'EXPLAIN is True and METHOD is {method!r}: expected a model trained by'
       " 'dss', which alone can be asked for rationales. Set EXPLAIN = False."
     )
+  known = getattr(model, 'kinds', kinds_lib.ONE)
+  kind = _kind(explain, known)
   if path is None:
+    if isinstance(explain, str):
+      raise errors.DataError(
+        f'EXPLAIN is {explain!r} and INPUTS is None: expected a file of INPUTS'
+        ' for one kind. EXPLAIN = True asks the test questions for all kinds.'
+      )
     return otherwise
-  rows = own_rows.read_one(path, columns)
-  digest = hashlib.sha256(repr((rows, data_set, method)).encode()).hexdigest()
+  names = tuple(filter(None, [kind.name])) if kind else ()
+  # Rationales of several kinds are read only for the one that is asked for.
+  read = kind is not None or known == kinds_lib.ONE
+  rows = own_rows.read_one(path, columns, names, rationales=read)
+  meant: tuple[Any, ...] = (rows, data_set, method)
+  if kind not in (None, kinds_lib.ONE[0]):
+    meant = (*meant, kind)
+  digest = hashlib.sha256(repr(meant).encode()).hexdigest()
   # Names of tasks are letters, digits and _; those of files are anything.
   stem = os.path.splitext(os.path.basename(path))[0]
   stem = re.sub(r'\W+', '_', stem, flags=re.ASCII)
-  kind = 'explain' if explain else 'predict'
-  name = f'{kind}_{stem}_{digest[:8]}'
+  asked = 'explain' if explain else 'predict'
+  if kind and kind.number > 1:
+    asked += f'_{kind.name}'
+  name = f'{asked}_{stem}_{digest[:8]}'
   if name not in seqio.TaskRegistry.names():
     vocabulary = vocabulary or experiment_lib.sample_vocabulary()
-    _register(name, rows, data_set, method, explain, vocabulary)
+    _register(name, rows, data_set, method, kind, vocabulary)
   return name
+
+
+def _kind(
+  explain: bool | str, known: Sequence[kinds_lib.Kind]
+) -> kinds_lib.Kind | None:
+  """Returns the kind of rationales that is asked for; None for labels."""
+  if isinstance(explain, str):
+    errors.choose('EXPLAIN', explain, [kind.name for kind in known])
+    return next(kind for kind in known if kind.name == explain)
+  return known[0] if explain else None
 
 
 class _Task(seqio.Task):
@@ -96,7 +126,7 @@ def _register(
   rows: Sequence[records.Record],
   data_set: str,
   method: str,
-  explain: bool,
+  kind: kinds_lib.Kind | None,
   vocabulary: seqio.Vocabulary,
 ) -> None:
   """Registers the task that asks about rows."""
@@ -112,8 +142,13 @@ def _register(
     del split, shuffle_files, seed  # One split, in the order of the file.
     return tf.data.Dataset.from_tensor_slices(columns)
 
-  if explain:
-    to_example = [preprocessors.first_rationale, preprocessors.rationale_task()]
+  if kind:
+    # The file was read for this kind alone.
+    asked = dataclasses.replace(kind, number=1)
+    to_example = [
+      preprocessors.first_rationale,
+      preprocessors.rationale_task(asked),
+    ]
   else:
     prefix = preprocessors.LABEL_PREFIX if method == 'dss' else ''
     to_example = [preprocessors.label_task('label', prefix)]
@@ -129,7 +164,7 @@ def _register(
       registration.tokenizer(data_set),
       preprocessors.append_eos,
       preprocessors.add_task_id(
-        packing.RATIONALE_TASK if explain else packing.LABEL_TASK
+        packing.LABEL_TASK if kind is None else kind.task_id
       ),
     ],
     output_features=registration.text_features(vocabulary, 'inputs', 'targets'),

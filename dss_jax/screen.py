@@ -21,7 +21,8 @@ from rich import text as rich_text
 from dss_jax import command_lines, mixtures, neutral
 from dss_jax.data import equations, release
 from dss_jax.pipeline import experiment as experiment_lib
-from dss_jax.pipeline import lengths
+from dss_jax.pipeline import kinds as kinds_lib
+from dss_jax.pipeline import lengths, methods
 from dss_jax.training_data import counting
 from t5x import trainer
 
@@ -140,10 +141,24 @@ class Screen(trainer.BaseAction):
       lines.append('The model starts from scratch.')
     else:
       lines.append(f'The model starts from {self._initial}.')
+    lines.append(self._kinds())
     lines.append(self._steps())
     if experiment.place == 'sample':
       self._append_real_run(lines)
     self._console.print(panel.Panel(lines, box=box.ROUNDED, expand=False))
+
+  def _kinds(self) -> str:
+    """What several kinds of rationales are, and how many rows lack each."""
+    experiment = self._experiment
+    parts = []
+    for kind, by_split in mixtures.without_kinds(experiment).items():
+      (weight,) = [k.weight for k in experiment.kinds if k.name == kind]
+      out = by_split['train']
+      lacking = f', which {out:,} train rows lack' if out else ''
+      parts.append(f'{kind} (weight {weight:.3g}{lacking})')
+    return f'\nRationales of {len(parts)} kinds: {", ".join(parts)}.' * bool(
+      parts
+    )
 
   def _append_real_run(self, lines: rich_text.Text) -> None:
     """Adds the command of the run that the sample stands for, if there is."""
@@ -205,7 +220,7 @@ class Screen(trainer.BaseAction):
   ) -> None:
     self._show_scores(step, metrics)
     rationales = [
-      f'{_split(task)}: BLEU {values["bleu"]:.1f},'
+      f'{self._kind_of(task)}{_split(task)}: BLEU {values["bleu"]:.1f},'
       f' ROUGE-L {values["rouge_l"]:.1f}'
       for task, values in metrics.items()
       if 'bleu' in values and not _scores(values)
@@ -218,6 +233,13 @@ class Screen(trainer.BaseAction):
     self._show_examples(step, metrics)
     self._show_places()
     self._show_next(metrics)
+
+  def _kind_of(self, task: str) -> str:
+    """The name of a rationale task's kind with a blank; '' for an only one."""
+    kinds = self._experiment.kinds
+    if len(kinds) == 1:
+      return ''
+    return f'{kinds[kinds_lib.of_task(task) - 1].name} '
 
   def _show_scores(
     self, step: int, metrics: Mapping[str, Mapping[str, float]]
@@ -262,8 +284,14 @@ class Screen(trainer.BaseAction):
     of_teacher = 'agreement' in metrics.get(task, {})
     gold = 'the teacher' if of_teacher else 'right'
     labels = self._results(task, step)
-    rationales = self._results(self._task('rationale'), step)
-    by_question = {_question(r): r for r in rationales}
+    kinds = self._experiment.kinds
+    by_kind = [
+      {
+        _question(r, (kind.prefix,)): r
+        for r in self._results(self._task(kind.column), step)
+      }
+      for kind in kinds
+    ]
     for i, row in enumerate(labels[:_EXAMPLES], start=1):
       body = rich_text.Text()
       body.append(_question(row) + '\n')
@@ -274,10 +302,12 @@ class Screen(trainer.BaseAction):
       body.append('predicted label      ', style='dim')
       body.append(found, style='green' if right else 'red')
       body.append('\n' if right else f'   ({gold}: {expected})\n')
-      rationale = by_question.get(_question(row))
-      if rationale is not None:
-        body.append('generated rationale  ', style='dim')
-        body.append(textwrap.shorten(_first(rationale, 'prediction'), 400))
+      for kind, by_question in zip(kinds, by_kind, strict=True):
+        rationale = by_question.get(_question(row))
+        if rationale is not None:
+          body.append('\n' * (not body.plain.endswith('\n')))
+          body.append(f'generated {kind.title:<9}  ', style='dim')
+          body.append(textwrap.shorten(_first(rationale, 'prediction'), 400))
       self._console.print(
         panel.Panel(
           body,
@@ -371,9 +401,11 @@ def _with_interval(values: Mapping[str, float], name: str) -> str:
   return _percent(values[name]) + (f' ({interval})' if interval else '')
 
 
-def _question(row: Mapping[str, Any]) -> str:
+def _question(
+  row: Mapping[str, Any], prefixes: Sequence[str] = (methods.LABEL_PREFIX,)
+) -> str:
   text = row.get('input', {}).get('inputs_pretokenized', '')
-  for prefix in ('predict: ', 'explain: '):
+  for prefix in prefixes:
     text = text.removeprefix(prefix)
   return text
 

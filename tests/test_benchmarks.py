@@ -6,7 +6,8 @@ import statistics
 import numpy as np
 import pytest
 
-from benchmarks import decode, engine, workload
+from benchmarks import decode, engine, kinds, workload
+from dss_jax.data import own_rows
 
 
 def test_rows_are_padded_as_the_converter_pads_them():
@@ -44,3 +45,13 @@ def test_answers_are_as_long_as_real_labels(monkeypatch):
   assert all(x[-1] == 1 for x in answers)
   # They differ with the inputs.
   assert len(set(map(tuple, answers))) > 48
+
+
+def test_rows_of_two_kinds_say_no_more_than_the_sample(tmp_path):
+  kinds.write(tmp_path)
+  own = own_rows.OwnData(
+    str(tmp_path / 'train.jsonl'), kinds=('thought', 'elimination')
+  )
+  rows = own_rows.read(own).splits['train']
+  assert all(row.more[0].endswith(f'so it is {row.label}.') for row in rows)
+  assert rows[0].more[0].count('not ') == 4 and rows[0].rationale

@@ -49,6 +49,17 @@ def _options(function: Callable) -> Callable:
         ' several.',
       ),
       click.option('--teacher', default='palm'),
+      click.option(
+        '--teachers',
+        metavar='NAMES',
+        help='Several teachers, each a kind of rationales: palm,mine.',
+      ),
+      click.option(
+        '--kinds',
+        metavar='NAMES',
+        help='Kinds of rationales: thought,program.  [default: one, or those'
+        ' that --column names]',
+      ),
       click.option('--method', default='dss'),
       click.option('--labels', default='gold'),
       click.option('--fraction', default=1.0),
@@ -89,6 +100,8 @@ def _experiments(
   column: Sequence[str],
   by_value: bool,
   classes: Sequence[str],
+  kinds: str | None,
+  teachers: str | None,
   **options: Any,
 ) -> list['experiment_lib.Experiment']:
   """Returns an experiment for each data set at a path.
@@ -103,6 +116,9 @@ def _experiments(
     column: likewise, as NAME=COLUMN.
     by_value: likewise.
     classes: likewise.
+    kinds: names of the kinds of rationales, with commas; None for one, or for
+      those that `column` names.
+    teachers: likewise of several teachers.
     **options: of each experiment.
   """
   from dss_jax import vocabularies
@@ -124,6 +140,10 @@ def _experiments(
     data_sets, teacher = ['custom'], 'teacher'
   else:
     data_sets = [data_set] if data_set else _found(path)
+  named_kinds = kinds.split(',') if kinds else None
+  mapped = own_options.mapped_kinds(list(own_options.columns(column)))
+  options['rationale_kinds'] = named_kinds or mapped or None
+  options['teachers'] = teachers.split(',') if teachers else None
   if vocabulary:
     options['vocabulary'] = vocabularies.vocabulary(vocabulary)
   return [
@@ -255,7 +275,7 @@ def prepare(path: str, tfds_data_dir: str | None, **options) -> None:
     if isinstance(experiment.rows, own_rows.OwnData):
       registration.check_files(experiment)
     # Label tasks read the rows without a teacher's outputs.
-    for teacher in sorted({None, experiment.used_teacher}, key=str):
+    for teacher in sorted({None, *experiment.used_teachers}, key=str):
       config = tfds_builders.find_config(
         experiment.data_set, experiment.rows, teacher
       )

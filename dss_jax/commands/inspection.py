@@ -30,8 +30,9 @@ ROW_LENGTHS = (256, 512, 1024)
 # How many rows of a task are tokenized for that, and how many examples packed.
 _COUNTED = 1024
 _PACKED = 2048
-# The feature whose length limits the text of a column.
-SIDES = {'input': 'inputs', 'label': 'targets', 'rationale': 'targets'}
+# The feature whose length limits the text of a column; for a column of
+# rationales, the targets.
+SIDES = {'input': 'inputs', 'label': 'targets'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +123,41 @@ def read(experiment: experiment_lib.Experiment) -> records.Release:
   if isinstance(rows, own_rows.OwnData):
     return own_rows.read(rows, experiment.needs, graded=experiment.graded)
   location = tfds_builders.sample_location() if rows == 'sample' else rows
-  return records.read(experiment.data_set, location, experiment.used_teacher)
+  release = records.read(experiment.data_set, location, experiment.used_teacher)
+  if experiment.teachers is None or not experiment.uses_rationales:
+    return release
+  return _with_kinds(
+    release,
+    [
+      records.read(experiment.data_set, location, experiment.teacher_of(kind))
+      for kind in experiment.kinds
+    ],
+  )
+
+
+def _with_kinds(
+  release: records.Release, of_kinds: Sequence[records.Release]
+) -> records.Release:
+  """Gives rows the rationales of several teachers, each a kind.
+
+  Args:
+    release: with the labels that are used.
+    of_kinds: the same rows with each teacher's outputs.
+  """
+  splits, reports = {}, {}
+  for split, rows in release.splits.items():
+    texts = [[row.rationale for row in o.splits[split]] for o in of_kinds]
+    splits[split] = tuple(
+      dataclasses.replace(row, rationale=first, more=tuple(more))
+      for row, (first, *more) in zip(
+        rows, zip(*texts, strict=True), strict=True
+      )
+    )
+    first, *more = (o.reports[split].empty_rationales for o in of_kinds)
+    reports[split] = dataclasses.replace(
+      release.reports[split], empty_rationales=first, empty_more=more
+    )
+  return records.Release(splits, reports, release.places)
 
 
 def inspect(
@@ -213,8 +248,9 @@ def _split(
 ) -> Split:
   labels = collections.Counter(row.label for row in rows if row.label)
   column_lengths = {}
-  for column, side in SIDES.items():
-    filled = [row for row in rows if getattr(row, column)]
+  of_kinds = {kind.column: 'targets' for kind in experiment.kinds}
+  for column, side in (SIDES | of_kinds).items():
+    filled = [row for row in rows if row.column(column)]
     column_lengths[column] = _length(
       (_text(experiment, row, column) for row in filled),
       lengths.get(side),
@@ -226,7 +262,7 @@ def _split(
     report=records.report_on(tuple(rows), experiment.by_value),
     labels=tuple(labels.most_common()),
     lengths=column_lengths,
-    faults=_faults(rows, where, own),
+    faults=_faults(experiment, rows, where, own),
   )
 
 
@@ -238,7 +274,7 @@ def _text(
     has_prefix = experiment.method == 'dss'
     return preprocessors.LABEL_PREFIX * has_prefix + row.input
   # The longest of several rationales: each of them may be drawn.
-  return str(lengths_lib.longest_rationale(getattr(row, column)))
+  return str(lengths_lib.longest_rationale(row.column(column)))
 
 
 def _length(
@@ -267,7 +303,10 @@ def _length(
 
 
 def _faults(
-  rows: list[records.Record], where: places.Places, own: bool
+  experiment: experiment_lib.Experiment,
+  rows: list[records.Record],
+  where: places.Places,
+  own: bool,
 ) -> dict[str, places.Places]:
   """Returns the places of rows that lack something or repeat an input."""
   seen: set[str] = set()
@@ -277,8 +316,9 @@ def _faults(
   for place, row in enumerate(rows):
     if not row.label:
       faults['no label'].append(place)
-    if not row.rationale:
-      faults['no rationale'].append(place)
+    for kind in experiment.kinds:
+      if not row.column(kind.column):
+        faults[f'no {kind.title}'].append(place)
     if not row.teacher_label and not own:
       faults['no teacher label'].append(place)
     if row.input in seen:
@@ -298,8 +338,12 @@ def _examples(
     task = seqio.TaskRegistry.get(name)
     first = []
     for row in filled(task, rows)[:EXAMPLES]:
-      rationale = row.rationale.split(own_rows.SEPARATOR)[0]
-      first.append(dataclasses.replace(row, rationale=rationale))
+      rationale, *more = (
+        text.split(own_rows.SEPARATOR)[0] for text in (row.rationale, *row.more)
+      )
+      first.append(
+        dataclasses.replace(row, rationale=rationale, more=tuple(more))
+      )
     tokenized = lengths_lib.tokenized(task, _columns(first), lengths)
     result[name] = [_example(task, example) for example in tokenized]
   return result
@@ -315,14 +359,12 @@ def filled(
     rows: of a split.
   """
   needs = task.source.draw.needs
-  return [row for row in rows if all(getattr(row, need) for need in needs)]
+  return [row for row in rows if all(row.column(need) for need in needs)]
 
 
 def _columns(rows: Sequence[records.Record]) -> dict[str, list[str]]:
-  return {
-    column: [getattr(row, column) for row in rows]
-    for column in tfds_builders.COLUMNS
-  }
+  names = list(rows[0].columns()) if rows else tfds_builders.COLUMNS
+  return {column: [row.column(column) for row in rows] for column in names}
 
 
 def cuts(

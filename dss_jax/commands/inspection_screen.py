@@ -33,12 +33,13 @@ def show(
   console = console or neutral.console()
   title = f'{experiment.data_set}: {names.train_name(experiment)}'
   console.rule(text.Text(title))
-  taught = experiment.uses_teacher
   if not isinstance(experiment.rows, own_rows.OwnData):
-    console.print(_counts('In the files', found.released, taught, outside=True))
+    console.print(
+      _counts('In the files', found.released, experiment, outside=True)
+    )
   drawn = {name: split.report for name, split in found.splits.items()}
-  console.print(_counts('Drawn for training and evaluation', drawn, taught))
-  console.print(_lengths(found))
+  console.print(_counts('Drawn for training and evaluation', drawn, experiment))
+  console.print(_lengths(found, experiment))
   own_vocabulary = experiment.vocabulary is not None
   kind = 'the vocabulary given' if own_vocabulary else "the sample's vocabulary"
   console.print(
@@ -90,11 +91,13 @@ def _percent(part: int, whole: int) -> str:
 def _counts(
   title: str,
   reports: Mapping[str, records.Report],
-  uses_teacher: bool,
+  experiment: experiment_lib.Experiment,
   outside: bool = False,
 ) -> table.Table:
+  uses_teacher = experiment.uses_teacher
   result = _table(
-    title, 'split', 'rows', 'inputs again', 'no rationale', 'no teacher label',
+    title, 'split', 'rows', 'inputs again',
+    *(f'no {kind.title}' for kind in experiment.kinds), 'no teacher label',
     # A label, but none of the choices or classes, or no equation.
     *(['no such answer'] if outside else []),
     'teacher is right',
@@ -105,7 +108,7 @@ def _counts(
       name,
       str(report.rows),
       str(report.duplicates),
-      str(report.empty_rationales) if uses_teacher else '-',
+      *_blank(report, experiment),
       str(report.empty_labels) if uses_teacher else '-',
       *([str(report.outside_labels) if has_labels else '-'] if outside else []),
       f'{100.0 * report.teacher_accuracy:.3f}%' if has_labels else '-',
@@ -113,7 +116,25 @@ def _counts(
   return result
 
 
-def _lengths(found: inspection.Findings) -> table.Table:
+def _blank(
+  report: records.Report, experiment: experiment_lib.Experiment
+) -> list[str]:
+  """Returns how many rows lack each kind of rationales."""
+  kinds = experiment.kinds
+  if not experiment.uses_teacher:
+    return ['-'] * len(kinds)
+  counts = report.without_rationale
+  # Of the files, a report may be on one kind alone.
+  return [
+    str(counts[kind.number - 1]) if kind.number <= len(counts) else '-'
+    for kind in kinds
+  ]
+
+
+def _lengths(
+  found: inspection.Findings, experiment: experiment_lib.Experiment
+) -> table.Table:
+  titles = {kind.column: kind.title for kind in experiment.kinds}
   result = _table(
     'Lengths in tokens', 'split', 'text', 'cut at',
     *(f'{p}%' if p < 100 else 'max' for p in inspection.PERCENTILES),
@@ -123,7 +144,7 @@ def _lengths(found: inspection.Findings) -> table.Table:
     for column, length in split.lengths.items():
       result.add_row(
         name,
-        column,
+        titles.get(column, column),
         str(length.limit or '-'),
         *map(str, length.percentiles),
         str(length.cut_rows) if length.limit else '-',

@@ -10,7 +10,7 @@ from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import preprocessors, registration
 from dss_jax.pipeline.scoring import spelling
 
-COLUMNS = ('input', 'label', 'rationale')
+COLUMNS = ('input', 'label')
 _CHARACTERS = 10
 _LABELS = 3
 
@@ -46,7 +46,7 @@ class Findings:
   """What a vocabulary does not know in an experiment's rows.
 
   Attributes:
-    columns: by split and column.
+    columns: by split and column; those of rationales by their kind.
     confused: gold labels that look the same to a student, as
       `spelling.confused` gives them.
   """
@@ -69,14 +69,16 @@ def count(
   tokenizer = registration.tokenizer(experiment.data_set)
   in_parts = tokenizer is preprocessors.tokenize_parts
   columns = {}
+  titles = {name: name for name in COLUMNS}
+  titles |= {kind.column: kind.title for kind in experiment.kinds}
   for split, rows in splits.items():
-    for column in COLUMNS:
+    for column, title in titles.items():
       between = own_rows.SEPARATOR
       if column == 'input' and in_parts:
         between = row_formats.NLI_SEPARATOR
       # What stands between two texts is no text.
-      texts = (getattr(row, column).replace(between, ' ') for row in rows)
-      columns[split, column] = _count(alphabet, texts)
+      texts = (row.column(column).replace(between, ' ') for row in rows)
+      columns[split, title] = _count(alphabet, texts)
   labels = {row.label for rows in splits.values() for row in rows}
   confused = spelling.confused(experiment.used_vocabulary, sorted(labels))
   return Findings(columns, confused)

@@ -12,6 +12,7 @@ In the order of the data's way:
   places           file and line of each of many rows
   records          rows of one data set, and a report on them
   row_files        files of the user's own rows: JSON, CSV, Parquet
+  columns          names of a row's columns
   progress         how far the work on many rows is
   own_options      which files, and how to read them
   own_tables       all rows of one place
@@ -25,7 +26,7 @@ Importing the package loads none of them.
 # fmt: off
 
 __all__ = (
-  'archive', 'completions', 'equations', 'own_options', 'own_rows',
+  'archive', 'columns', 'completions', 'equations', 'own_options', 'own_rows',
   'own_tables', 'places', 'progress', 'records', 'release', 'row_files',
   'row_formats', 'splits', 'teacher_outputs', 'text_files', 'tfds_builders',
 )

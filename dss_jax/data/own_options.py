@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dss_jax import errors
+from dss_jax.data import columns as columns_lib
 from dss_jax.data import row_files
 
 COLUMNS = ('input', 'label', 'rationale', 'teacher_label', 'id')
 _SPLITS = ('train', 'validation', 'test')
+_RATIONALE = 'rationale'
 # Each class is scored by itself, and a label is some words.
 MOST_CLASSES = 10_000
 _MAX_CLASS = 1000
@@ -51,7 +53,7 @@ class OwnData:
       inputs to set apart, in (0, 1).
     test: likewise; a file of test rows needs input and label alone.
     columns: maps names in `COLUMNS` to the file's; other names are the same.
-      `rationale` may be mapped to several columns.
+      `rationale` may be mapped to several columns, as may `rationale.<kind>`.
     by_value: whether labels are equations, scored by their value.
     classes: the possible labels; with them, each class is scored too. A label
       is a class if their texts are equal, or are numbers of one value, or both
@@ -59,6 +61,10 @@ class OwnData:
     seed: of setting rows apart.
     test_columns: as `columns`, for the test file; None where they have the same
       names.
+    kinds: names of the kinds of rationales to read, in their order: of each,
+      the columns `rationale.<kind>`, or what `rationale` has under its name; a
+      `rationale` without names is the kind 'rationale'. () for rationales of
+      one kind, without a name.
   """
 
   train: str
@@ -69,6 +75,7 @@ class OwnData:
   classes: Sequence[Any] | None = None
   seed: int = 0
   test_columns: Any = None
+  kinds: tuple[str, ...] = ()
 
   def __post_init__(self):
     """Checks the options.
@@ -125,11 +132,45 @@ class OwnData:
       columns=columns,
       by_value=self.by_value,
       classes=self.classes,
+      kinds=self.kinds,
     )
 
   def file_columns(self, name: str) -> tuple[str, ...]:
-    """Returns the file's names of a column; only rationale has several."""
+    """Returns the file's names of a column; only rationales have several.
+
+    Args:
+      name: in `COLUMNS`, `rationale.<kind>`, or 'rationale2', ….
+    """
+    number = columns_lib.number_of(name)
+    if self.kinds and number is not None:
+      name = columns_lib.in_files(self.kinds[number - 1])
     return dict(self.columns).get(name, (name,))
+
+  @property
+  def plain_rationale(self) -> tuple[str, ...]:
+    """The file's names of rationales that are not called after a kind."""
+    return dict(self.columns).get(_RATIONALE, (_RATIONALE,))
+
+  @property
+  def mapped_kinds(self) -> tuple[str, ...]:
+    """The kinds that `columns` names; none if it has no `rationale.<kind>`."""
+    return mapped_kinds([name for name, _ in self.columns])
+
+
+def mapped_kinds(names: Sequence[str]) -> tuple[str, ...]:
+  """Returns the kinds of rationales that a mapping of columns names.
+
+  >>> mapped_kinds(['input', 'rationale', 'rationale.program'])
+  ('rationale', 'program')
+  >>> mapped_kinds(['rationale'])
+  ()
+
+  Args:
+    names: that it maps.
+  """
+  found = [columns_lib.kind_in_files(name) for name in names]
+  kinds = tuple(kind for kind in found if kind is not None)
+  return () if kinds == (_RATIONALE,) else kinds
 
 
 def _is_number(value: Any) -> bool:
@@ -141,16 +182,18 @@ def _pairs(macro: str, columns: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
   result = []
   given = columns.items() if isinstance(columns, Mapping) else columns or ()
   for name, mapped in given:
-    if name not in COLUMNS:
+    kind = columns_lib.kind_in_files(str(name))
+    if name not in COLUMNS and not kind:
       raise errors.DataError(
-        f'{macro} maps {name!r}: expected one of {", ".join(COLUMNS)}.'
+        f'{macro} maps {name!r}: expected one of {", ".join(COLUMNS)}, or'
+        ' rationale.KIND for a kind of rationales.'
         f'{errors.did_you_mean(name, COLUMNS)}'
       )
     names = (mapped,) if isinstance(mapped, str) else tuple(mapped)
-    if not names or (len(names) > 1 and name != 'rationale'):
+    if not names or (len(names) > 1 and name != _RATIONALE and not kind):
       raise errors.DataError(
         f'{macro} maps {name!r} to {mapped!r}: expected the name of a column'
-        ' (several for rationale only).'
+        ' (several for rationales only).'
       )
     result.append((name, names))
   return tuple(result)

@@ -4,8 +4,10 @@
 
 `input` is required; so are `label`, `rationale` and `teacher_label` if the
 method uses them; a missing `id` is made up. `rationale` may be a list, of which
-one is drawn in each epoch. What the text of a value is, and when it is missing,
-is one rule for all forms of files (`row_files.cells`).
+one is drawn in each epoch. It may have several kinds, `{"thought": "...",
+"program": "..."}`, or each kind a column of its own, `rationale.program`. What
+the text of a value is, and when it is missing, is one rule for all forms of
+files (`row_files.cells`).
 """
 
 import hashlib
@@ -25,6 +27,7 @@ from dss_jax.data import (
   records,
   row_files,
 )
+from dss_jax.data import columns as columns_lib
 
 OwnData = own_options.OwnData
 COLUMNS = own_options.COLUMNS
@@ -135,6 +138,12 @@ def _check_needs(
     reading = own.of_split(there)
     column = reading.file_columns(lacking[0])
     near = errors.did_you_mean(column[0], columns)
+    if (
+      lacking[0].startswith('rationale')
+      and own.kinds
+      and column[0] not in (columns)
+    ):
+      column = (*column, *reading.plain_rationale)
     fix = f'give {split.upper()} rows that have one'
     if lacking[0] == 'label' and 'teacher_label' in filled[split]:
       given = reading.file_columns('teacher_label')[0]
@@ -152,8 +161,16 @@ def _check_needs(
 def _filled(rows: Sequence[records.Record]) -> frozenset[str]:
   """Returns the columns that at least one row fills."""
   return frozenset(
-    name for name in COLUMNS if any(getattr(row, name) for row in rows)
+    name
+    for name in (*COLUMNS, *_further(rows))
+    if any(row.column(name) for row in rows)
   )
+
+
+def _further(rows: Sequence[records.Record]) -> list[str]:
+  """Returns the columns of further kinds of rationales."""
+  count = len(rows[0].more) if rows else 0
+  return [columns_lib.rationale(number) for number in range(2, 2 + count)]
 
 
 def read(
@@ -215,7 +232,7 @@ def _numbered(
   return tuple(
     records.Record(
       index, rows[i].id, rows[i].input, rows[i].label, rows[i].rationale,
-      rows[i].teacher_label,
+      rows[i].teacher_label, rows[i].more,
     )
     for index, i in enumerate(indices)
   )  # fmt: skip
@@ -251,7 +268,9 @@ def check(
 
 
 def filled(own: OwnData) -> Mapping[str, frozenset[str]]:
-  """Returns the names in `COLUMNS` that some row of a split fills, by split.
+  """Returns the columns that some row of a split fills, by split.
+
+  Those in `COLUMNS`, and 'rationale2', … of further kinds.
 
   Args:
     own: as in `read`; it is read if it was not since it changed.
@@ -265,18 +284,26 @@ def filled(own: OwnData) -> Mapping[str, frozenset[str]]:
   return _FILLED[key]
 
 
-def read_one(path: str, columns: Any = None) -> tuple[records.Record, ...]:
+def read_one(
+  path: str,
+  columns: Any = None,
+  kinds: tuple[str, ...] = (),
+  rationales: bool = True,
+) -> tuple[records.Record, ...]:
   """Reads the rows of one location, without setting any apart.
 
   Args:
     path: a file, folder or glob, as in `OwnData`.
     columns: as in `OwnData`.
+    kinds: as in `OwnData`.
+    rationales: whether to read them; else they are blank.
 
   Raises:
     DataError: a file is missing or malformed.
   """
-  own = OwnData(train=path, columns=columns)
-  return tuple(own_tables.read(own, own.train).rows)
+  own = OwnData(train=path, columns=columns, kinds=kinds)
+  names = [n for n in COLUMNS if rationales or n != 'rationale']
+  return tuple(own_tables.read(own, own.train, names=names).rows)
 
 
 def _report(own: OwnData, rows: tuple[records.Record, ...]) -> records.Report:
@@ -328,6 +355,8 @@ def fingerprint(own: OwnData) -> str:
   options = [own.columns, own.by_value, own.classes, own.seed, fractions]
   if own.test_columns is not None:
     options.append(own.test_columns)
+  if own.kinds:
+    options.append(('kinds', own.kinds))
   digest.update(repr((_READING, *options)).encode())
   for split, file in _files(own):
     packed = '.gz' * file.packed

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import IO, Any
 
 from dss_jax import errors, neutral
+from dss_jax.data import columns as columns_lib
 from dss_jax.data import equations, own_options, places, records, row_files
 from dss_jax.data import progress as progress_lib
 
@@ -47,9 +48,20 @@ class _Reader:
     needed: Sequence[str] = own_options.COLUMNS,
   ):
     self._own = own
-    self._needed = [n for n in ('input', *dict(own.columns)) if n in needed]
+    self._needed = [
+      n
+      for n in ('input', *dict(own.columns))
+      if n.partition('.')[0] in needed and _is_read(own, n)
+    ]
     self._none_is_text = none_is_text
     self._mapped = {name: own.file_columns(name) for name in names}
+    if 'rationale' in self._mapped:
+      self._mapped['rationale'] = own.plain_rationale
+      for number, kind in enumerate(own.kinds, 1):
+        name = columns_lib.in_files(kind)
+        if name != 'rationale':
+          column = columns_lib.rationale(number)
+          self._mapped[name] = own.file_columns(column)
     self._columns = columns
     self._shared: dict[str, str] = {}
     self._class_of: dict[str, str] = {}
@@ -83,13 +95,18 @@ class _Reader:
     for name, (column, *_) in self._mapped.items():
       if name in ('label', 'teacher_label'):
         texts[name] = self._label(place, column, row.get(column))
-      elif name != 'rationale':
+      elif name.partition('.')[0] != 'rationale':
         texts[name] = _text(place, column, row.get(column))
+    more: tuple[str, ...] = ()
     if 'rationale' in self._mapped:
-      texts['rationale'] = self._rationales(place, row)
+      texts['rationale'], *others = (
+        SEPARATOR.join(filter(None, found))
+        for found in self._rationales(place, row)
+      )
+      more = tuple(others)
     _check(self._own, self._classes, place, texts)
     texts['id'] = texts['id'] or f'{stem}-{index}'
-    return records.Record(index=index, **texts)
+    return records.Record(index=index, **texts, more=more)
 
   def _label(self, place: str, column: str, value: Any) -> str:
     """Returns a label, as its class's text where there are classes."""
@@ -109,14 +126,42 @@ class _Reader:
       return self._shared.setdefault(text, text)
     return self._shared.get(text, text)
 
-  def _rationales(self, place: str, row: Mapping[str, Any]) -> str:
-    found = []
+  def _rationales(self, place: str, row: Mapping[str, Any]) -> list[list[str]]:
+    """Returns a row's rationales of each kind, '' for those that are blank."""
+    kinds = self._own.kinds or ('rationale',)
+    found: dict[str, list[str]] = {kind: [] for kind in kinds}
     for column in self._mapped['rationale']:
       value = row.get(column)
-      for item in value if isinstance(value, list) else [value]:
-        text = _text(place, column, item)
-        found.append('' if text == _NONE else text)
-    return SEPARATOR.join(filter(None, found))
+      if not isinstance(value, dict):
+        value = {'rationale': value}
+      elif not self._own.kinds:
+        raise errors.DataError(
+          f'{place}: expected {column!r} to be a text, found rationales of'
+          f' several kinds: {neutral.names(value)}. Say which of them to learn,'
+          f' such as RATIONALE_KINDS = {tuple(value)[:2]!r:.120}.'
+        )
+      for kind in found:
+        found[kind] += _texts(place, column, value.get(kind))
+    for kind in found:
+      name = columns_lib.in_files(kind)
+      for column in self._mapped[name] if name != 'rationale' else ():
+        found[kind] += _texts(place, column, row.get(column))
+    return list(found.values())
+
+
+def _is_read(own: own_options.OwnData, name: str) -> bool:
+  """Whether a mapped column is read: those of other kinds are not."""
+  kind = columns_lib.kind_in_files(name)
+  return kind is None or kind in (own.kinds or ('rationale',))
+
+
+def _texts(place: str, column: str, value: Any) -> list[str]:
+  """Returns the texts of a rationale, which may be a list of them."""
+  found = [
+    _text(place, column, item)
+    for item in (value if isinstance(value, list) else [value])
+  ]
+  return ['' if text == _NONE else text for text in found]
 
 
 def _text(place: str, column: str, value: Any) -> str:
@@ -249,6 +294,7 @@ def read(
   location: str,
   stream: IO[str] | None = None,
   needed: Sequence[str] = own_options.COLUMNS,
+  names: Sequence[str] = own_options.COLUMNS,
 ) -> Table:
   """Reads all rows of a location.
 
@@ -257,6 +303,7 @@ def read(
     location: a file, folder or glob.
     stream: where to say how far it is; None for standard error.
     needed: as in `records_of`.
+    names: likewise.
 
   Raises:
     DataError: a file is missing or malformed, or there are no rows.
@@ -265,7 +312,7 @@ def read(
   progress = progress_lib.Progress(f'Reading {location}', total, stream)
   table = Table([], places.Places(), row_files.Columns())
   for file, number, record in records_of(
-    own, location, table.columns, progress, needed=needed
+    own, location, table.columns, progress, names, needed=needed
   ):
     table.rows.append(record)
     table.places.add(file.place, file.word, number)

@@ -7,11 +7,12 @@
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from dss_jax import errors
 from dss_jax.data import (
   archive,
+  columns,
   completions,
   equations,
   row_formats,
@@ -44,6 +45,7 @@ class Record:
     label: the gold label.
     rationale: the teacher's reasoning, '' where none was found.
     teacher_label: the teacher's label, '' where none was found.
+    more: rationales of further kinds, '' where there is none.
   """
 
   index: int
@@ -52,6 +54,25 @@ class Record:
   label: str
   rationale: str = ''
   teacher_label: str = ''
+  # Names that were made of rows before there were kinds stay as they are.
+  more: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+
+  def column(self, name: str) -> str:
+    """Returns the text of a column.
+
+    Args:
+      name: in `columns.NAMES`, or 'rationale2', ….
+    """
+    number = columns.number_of(name)
+    if number is None or number == 1:
+      return getattr(self, name)
+    return self.more[number - 2]
+
+  def columns(self) -> dict[str, str]:
+    """Returns the texts of all columns by their names."""
+    further = range(2, 2 + len(self.more))
+    names = (*columns.NAMES, *map(columns.rationale, further))
+    return {name: self.column(name) for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +88,7 @@ class Report:
       choices, no equation with a value, no entailment class.
     teacher_correct: those whose teacher label is the gold label (for equations:
       has its value).
+    empty_more: those without a rationale, for each further kind.
   """
 
   rows: int
@@ -75,6 +97,12 @@ class Report:
   empty_labels: int
   outside_labels: int
   teacher_correct: int
+  empty_more: Sequence[int] = ()
+
+  @property
+  def without_rationale(self) -> tuple[int, ...]:
+    """Rows without a rationale, for each kind."""
+    return (self.empty_rationales, *self.empty_more)
 
   @property
   def teacher_accuracy(self) -> float:
@@ -231,6 +259,10 @@ def report_on(
     empty_labels=sum(not row.teacher_label for row in rows),
     outside_labels=outside_labels,
     teacher_correct=sum(same(row.teacher_label, row.label) for row in rows),
+    empty_more=[
+      sum(not text for text in texts)
+      for texts in zip(*(row.more for row in rows), strict=True)
+    ],
   )
 
 

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
+import hashlib
 import io
 import os
 import sys
@@ -24,11 +25,12 @@ from absl import logging
 from etils import epath
 
 from dss_jax import errors, neutral, sample
+from dss_jax.data import columns as columns_lib
 from dss_jax.data import own_rows, progress, records, release
 
 # Increased when the same files give different rows.
 VERSION = '1.1.0'
-COLUMNS = ('id', 'input', 'label', 'rationale', 'teacher_label')
+COLUMNS = columns_lib.NAMES
 # 'sample', 'release', a path, or the user's own rows.
 Data = str | own_rows.OwnData
 
@@ -89,11 +91,22 @@ def content(data_set: str, data: Data, teacher: str | None) -> str:
   return _fingerprint(data_set, data, teacher, state)
 
 
-def data_tag(data_set: str, data: Data, teacher: str | None) -> str:
-  """Returns the name of the data: sample, release or local_<content>."""
+def data_tag(data_set: str, data: Data, *teachers: str | None) -> str:
+  """Returns the name of the data: sample, release or local_<content>.
+
+  Args:
+    data_set: such as 'cqa'.
+    data: as in `Config`.
+    *teachers: whose outputs are read with the rows, at least one, or None for
+      nobody's.
+  """
   if data in ('sample', 'release'):
-    return data
-  return f'local_{content(data_set, data, teacher)}'
+    return str(data)
+  found = [content(data_set, data, teacher) for teacher in teachers]
+  if len(found) > 1:
+    text = ' '.join(found)
+    found = [hashlib.sha256(text.encode()).hexdigest()[: len(found[0])]]
+  return f'local_{found[0]}'
 
 
 class _Info(tfds.core.DatasetInfo):
@@ -123,12 +136,20 @@ class _Builder(  # type: ignore[call-arg]
       description='Rows with gold labels, and the rationales and labels of a'
       ' teacher, for distilling step-by-step.',
       features=tfds.features.FeaturesDict(
-        {'index': np.int64} | {name: tfds.features.Text() for name in COLUMNS}
+        {'index': np.int64}
+        | {name: tfds.features.Text() for name in self._columns()}
       ),
       metadata=tfds.core.MetadataDict(),
       # Keeps the order of the release.
       disable_shuffling=True,
     )
+
+  def _columns(self) -> list[str]:
+    """Returns the names of the rows' columns."""
+    data = self.builder_config.data
+    count = len(data.kinds) if isinstance(data, own_rows.OwnData) else 1
+    further = range(2, 1 + count)
+    return [*COLUMNS, *map(columns_lib.rationale, further)]
 
   def _read(self) -> tuple[str, records.Release, str]:
     """Returns the path of the rows, the rows, and their fingerprint."""
@@ -167,7 +188,7 @@ class _Builder(  # type: ignore[call-arg]
     for row in rows:
       report.at(row.index)
       report.row()
-      yield row.index, dataclasses.asdict(row)
+      yield row.index, {'index': row.index, **row.columns()}
     report.done()
 
   def _generate_examples(self, rows) -> Iterator:
@@ -448,11 +469,12 @@ def table(
     split: 'train', 'validation' or 'test', one that was released.
 
   Returns:
-    Arrays of bytes (UTF-8) by the names in `COLUMNS`. They are shared, so they
-    must not be written to.
+    Arrays of bytes (UTF-8) by the names in `COLUMNS`, and of further kinds of
+    rationales. They are shared, so they must not be written to.
   """
   columns = tfds.as_numpy(
     builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
   )
   order = np.argsort(columns['index'])
-  return {name: columns[name][order] for name in COLUMNS}
+  names = (*COLUMNS, *columns_lib.rationales(columns)[1:])
+  return {name: columns[name][order] for name in names}

@@ -11,6 +11,7 @@ The parts, in the order of an extraction:
   `journal`        every completion, on disk as it comes
   `request_queue`  many requests at once, within limits, retried
   `results`        votes, the published layout, and rows as JSON lines
+  `kinds`          further kinds of rationales beside the first
   `report`         what came out
   `screen`         the dry run, the progress, the summary
   `first_requests` what shows whether further requests can succeed

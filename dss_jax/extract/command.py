@@ -19,7 +19,7 @@ from etils import epath
 
 from dss_jax import command_lines, errors, neutral, sample
 from dss_jax.data import own_rows, records, release, row_files
-from dss_jax.extract import estimate, prompt_files, prompts
+from dss_jax.extract import estimate, kinds, prompt_files, prompts
 from dss_jax.extract import rows as rows_lib
 from dss_jax.extract.api import secrets
 from dss_jax.extract.replies import structured
@@ -270,6 +270,13 @@ def _check_classes(options: dict[str, Any]) -> None:
   help='A name for the result: TEACHER in the gin files.',
 )
 @click.option(
+  '--kind',
+  default='',
+  metavar='NAME',
+  help='A further kind of rationales, written beside the first; with --prompt,'
+  ' which asks for it.',
+)
+@click.option(
   '--data-set', help='cqa, svamp, asdiv, esnli or anli1; none for own rows.'
 )
 @click.option(
@@ -404,6 +411,7 @@ def extract(data: str, **options: Any) -> None:
     _draft(data, options)
     return
   _check_teacher(options['teacher'])
+  kinds.check(options['kind'], options['prompt'])
   _check_samples(options)
   _check_classes(options)
   if options['api_key_env'] != DEFAULT_KEY:
@@ -476,6 +484,7 @@ def _extract(
     samples=options['samples'],
     prices=estimate.Prices(options['price_in'], options['price_out']),
     keep_thoughts=options['keep_thoughts'],
+    kind=options['kind'],
   )
   parameters = _parameters(prompt, options)
   if options['dry_run']:

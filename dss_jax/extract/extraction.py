@@ -16,6 +16,7 @@ from dss_jax.extract import (
   estimate,
   first_requests,
   journal,
+  kinds,
   prompts,
   report,
   request_queue,
@@ -69,6 +70,7 @@ class Extraction:
     samples: the number of completions of each row.
     prices: dollars for tokens.
     keep_thoughts: whether journal and results hold thoughts too.
+    kind: of the rationales, beside the first; '' for that.
   """
 
   data: str
@@ -79,6 +81,12 @@ class Extraction:
   samples: int
   prices: estimate.Prices
   keep_thoughts: bool = False
+  kind: str = ''
+
+  @property
+  def called(self) -> str:
+    """What the teacher is called in the outputs."""
+    return kinds.teacher(self.rows, self.teacher, self.kind)
 
   def dry_run(
     self, endpoint: str, parameters: dict[str, Any], count: int
@@ -135,11 +143,9 @@ class Extraction:
         ' local folder, since a journal cannot grow elsewhere. Extract locally,'
         ' then copy the folder.'
       )
-    folder = pathlib.Path(
-      teacher_outputs.folder(self.teacher, self.rows.data_set)
-    )
+    folder = kinds.folder(self.rows, self.teacher, self.kind)
     with _new_folder_removed_on_error(folder):
-      rows = rows_lib.keep(self.rows, folder, self.teacher)
+      rows = rows_lib.keep(self.rows, folder, self.called)
       path = folder / 'journal.jsonl'
       with (
         _journal_set_aside(path) if pace.fresh else contextlib.nullcontext(),
@@ -387,12 +393,12 @@ class _Run:
       self.path,
       extraction.keep_thoughts,
     )
-    with results.Writer(self.rows, self.folder, extraction.teacher) as writer:
+    with results.Writer(self.rows, self.folder, extraction.called) as writer:
       counted.add_all(outcomes, writer)
     numbers = counted.as_dict(
       data=extraction.data,
       data_set=self.rows.data_set,
-      teacher=extraction.teacher,
+      teacher=extraction.called,
       model=self.service.model,
       parameters=self.service.identity,
       samples=extraction.samples,
@@ -405,14 +411,20 @@ class _Run:
 
   def _print_training_command(self, counted: report.Report) -> None:
     neutral.say(f'\nin {self.folder}')
+    name, teacher = self.rows.data_set, self.extraction.teacher
+    base = kinds.folder(self.rows, teacher, '')
+    others = [] if self.rows.published else kinds.join(base)
     if not counted.words:
       # Nothing to learn from; the summary says so.
       return
-    name, teacher = self.rows.data_set, self.extraction.teacher
     what = name
     options: dict[str, Any] = {'teacher': teacher}
+    if self.extraction.called != teacher:
+      options['teachers'] = f'{teacher},{self.extraction.called}'
+    if others:
+      options['kinds'] = ','.join((kinds.FIRST, *others))
     if not self.rows.published:
-      what = str(self.folder / 'rows' / f'{rows_lib.OWN_SPLIT}.jsonl')
+      what = str(base / 'rows' / f'{rows_lib.OWN_SPLIT}.jsonl')
       if self.rows.by_value:
         options['BY_VALUE'] = True
     elif self.extraction.data != 'sample':

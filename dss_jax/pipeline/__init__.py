@@ -1,13 +1,13 @@
 """Records to packed batches: SeqIO tasks, and what they are made of.
 
   methods            the names of the ways to train
+  kinds              the kinds of rationales, each with its task
   experiment         what a run trains on: options, and what they come to
   names              what its tasks and mixtures are called
   preprocessors      a row to the inputs and targets of a task
   scoring            predictions and labels, compared and scored
   sources            SeqIO data sources over the TFDS data sets
   cached_tasks       SeqIO tasks that keep a small set's finished examples
-  grading            gold labels or a teacher's: what answers are compared with
   registry           what is registered already, and what is not
   registration       the tasks and mixtures of an experiment
   packing            several examples in a row
@@ -24,7 +24,7 @@ Importing the package loads none of them.
 # fmt: off
 
 __all__ = (
-  'experiment', 'feature_converter', 'grading', 'lengths', 'methods', 'names',
+  'experiment', 'feature_converter', 'kinds', 'lengths', 'methods', 'names',
   'packing', 'preprocessors', 'registration', 'row_shapes', 'scoring',
   'sources', 'step_rows', 'steps',
 )

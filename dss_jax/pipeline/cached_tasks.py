@@ -18,6 +18,7 @@ import seqio
 import tensorflow as tf
 from jaxtyping import Int64
 
+from dss_jax.data import columns as columns_lib
 from dss_jax.data import own_rows
 from dss_jax.pipeline import preprocessors
 from dss_jax.pipeline.scoring import answers
@@ -210,8 +211,12 @@ class Task(seqio.Task):
       return False
     if preprocessors.draw_rationale not in self.preprocessors:
       return True
-    texts = self.source.columns(split)['rationale']
-    return not any(own_rows.SEPARATOR.encode() in text for text in texts)
+    columns = self.source.columns(split)
+    return not any(
+      own_rows.SEPARATOR.encode() in text
+      for name in columns_lib.rationales(columns)
+      for text in columns[name]
+    )
 
 
 class Mixture(seqio.Mixture):

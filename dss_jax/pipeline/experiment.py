@@ -23,6 +23,7 @@ from dss_jax.data import (
   tfds_builders,
 )
 from dss_jax.data import splits as splits_lib
+from dss_jax.pipeline import kinds as kinds_lib
 from dss_jax.pipeline import methods
 
 LABELS = ('gold', 'teacher')
@@ -72,6 +73,11 @@ class Experiment:
     keep_blank: whether what the teacher did not give is learned as a blank, as
       in the published code: a blank rationale stays in the rationale task, and
       a row with a blank teacher label in a task with the teacher's labels.
+    rationale_kinds: the kinds of rationales, each with its prefix and weight,
+      as in `kinds.given`; None for one without a name. Afterwards the
+      `kinds.Kind`s.
+    teachers: whose rationales, one for each kind; `teacher` is then the one
+      whose labels they are. None for `teacher` alone.
   """
 
   # For `t5x.gin_utils`: making one reads nothing.
@@ -90,6 +96,8 @@ class Experiment:
   vocabulary: seqio.Vocabulary | None = None
   which_rationales: str = 'all'
   keep_blank: bool = False
+  rationale_kinds: Any = None
+  teachers: Any = None
 
   def __post_init__(self):
     """Checks everything that needs no file.
@@ -102,13 +110,15 @@ class Experiment:
     errors.choose('LABELS', self.labels, LABELS)
     errors.choose('RATIONALES', self.which_rationales, RATIONALES)
     _check_data(self.data_set, self.data)
-    if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_]*', str(self.teacher)) or (
-      self.teacher == 'gold'
-    ):
-      raise errors.DataError(
-        f"TEACHER is {self.teacher!r}: expected 'palm', 'gpt_neox' or the name"
-        ' of a folder of outputs, made of letters, digits and _ (not gold).'
-      )
+    kinds = kinds_lib.given(self.rationale_kinds, self.teachers)
+    # So that this is hashable.
+    object.__setattr__(self, 'rationale_kinds', kinds)
+    if self.teachers is not None:
+      object.__setattr__(self, 'teachers', tuple(self.teachers))
+    _check_teacher('TEACHER', self.teacher)
+    for teacher in self.teachers or ():
+      _check_teacher('TEACHERS', teacher)
+    self._check_kinds()
     splits_lib.check_fraction(self.fraction)
     whole = isinstance(self.seed, numbers.Integral)
     if self.seed is not None and not (whole and self.seed >= 0):
@@ -136,16 +146,58 @@ class Experiment:
         ' would take the place of wrong rationales. Set KEEP_BLANK = False.'
       )
 
+  def _check_kinds(self) -> None:
+    """Raises a DataError if the data has no such kinds, or the method."""
+    names = tuple(kind.name for kind in self.kinds)
+    if self.data_set == 'custom' and self.teachers is not None:
+      raise errors.DataError(
+        f'TEACHERS is {self.teachers!r}, and DATA is rows of your own: expected'
+        ' None, since their kinds of rationales are columns. Name them in'
+        ' RATIONALE_KINDS.'
+      )
+    if self.keep_blank and self.teachers is not None:
+      raise errors.DataError(
+        f'KEEP_BLANK is True and TEACHERS is {self.teachers!r}: expected one of'
+        ' them alone, since blanks are those of one TEACHER, as published. Set'
+        ' KEEP_BLANK = False.'
+      )
+    if self.data_set != 'custom' and len(names) > 1 and self.teachers is None:
+      raise errors.DataError(
+        f'RATIONALE_KINDS has {", ".join(names)}, and DATA is in the published'
+        ' layout: expected a teacher for each kind, in this order, such as'
+        " TEACHERS = ('palm', 'mine')."
+      )
+    if self.method == 'single_task' and len(names) > 1:
+      raise errors.DataError(
+        "METHOD is 'single_task', whose target has one rationale: expected one"
+        f' kind, found {", ".join(names)}. Name one of them, or set METHOD ='
+        " 'dss'."
+      )
+    if isinstance(self.data, own_rows.OwnData) and names == ('',):
+      for name in self.data.mapped_kinds:
+        raise errors.DataError(
+          f'COLUMNS maps rationale.{name}, and RATIONALE_KINDS is None:'
+          ' expected the kinds to learn, such as RATIONALE_KINDS ='
+          f' ({name!r},).'
+        )
+
+  @property
+  def kinds(self) -> tuple[kinds_lib.Kind, ...]:
+    """The kinds of rationales, at least one."""
+    return self.rationale_kinds
+
   # What is read.
 
   @property
   def rows(self) -> tfds_builders.Data:
     """Where the rows are, for the builders."""
-    if isinstance(self.data, own_rows.OwnData):
-      return self.data
-    if self.data_set == 'custom':
-      return own_rows.OwnData(str(self.data))
-    return str(self.data)
+    if self.data_set != 'custom':
+      return str(self.data)
+    rows = self.data
+    if not isinstance(rows, own_rows.OwnData):
+      rows = own_rows.OwnData(str(rows))
+    names = tuple(filter(None, (kind.name for kind in self.kinds)))
+    return dataclasses.replace(rows, kinds=names) if names else rows
 
   @property
   def place(self) -> str:
@@ -198,8 +250,20 @@ class Experiment:
 
   @property
   def used_teacher(self) -> str | None:
-    """The teacher whose outputs are trained on."""
-    return self.teacher if self.uses_teacher else None
+    """The teacher whose labels are used, or else whose first rationales."""
+    return next(iter(self.used_teachers), None)
+
+  @property
+  def used_teachers(self) -> tuple[str, ...]:
+    """All teachers whose outputs are used, the one of the labels first."""
+    found = [self.teacher] if self.labels == 'teacher' else []
+    if self.uses_rationales:
+      found += [self.teacher_of(kind) for kind in self.kinds]
+    return tuple(dict.fromkeys(found))
+
+  def teacher_of(self, kind: kinds_lib.Kind) -> str:
+    """Returns the teacher whose rationales of a kind are used."""
+    return self.teacher if kind.teacher is None else kind.teacher
 
   @property
   def label_column(self) -> str:
@@ -215,7 +279,7 @@ class Experiment:
     checks = trains_rationales and self.which_rationales == 'correct_only'
     return (
       self.label_column,
-      *(('rationale',) if trains_rationales else ()),
+      *(kind.column for kind in self.kinds if trains_rationales),
       *(('label', 'teacher_label') if checks else ()),
     )
 
@@ -307,6 +371,17 @@ def given(
       f' own. Bind mixtures.Experiment.{name} (macro {macro}) instead.'
     )
   return experiment
+
+
+def _check_teacher(macro: str, teacher: Any) -> None:
+  """Raises a DataError unless a teacher can be called so."""
+  if not re.fullmatch(r'[A-Za-z0-9][A-Za-z0-9_]*', str(teacher)) or (
+    teacher == 'gold'
+  ):
+    raise errors.DataError(
+      f"{macro} is {teacher!r}: expected 'palm', 'gpt_neox' or the name"
+      ' of a folder of outputs, made of letters, digits and _ (not gold).'
+    )
 
 
 def _check_data(data_set: str, data: tfds_builders.Data) -> None:

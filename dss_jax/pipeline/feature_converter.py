@@ -1,5 +1,6 @@
 """Feature converter: from task features to the batches of `DistillModel`."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,18 +9,13 @@ import seqio
 import tensorflow as tf
 
 from dss_jax.errors import DataError
-from dss_jax.pipeline import packing, steps
-from dss_jax.pipeline.packing import LABEL_TASK, RATIONALE_TASK
+from dss_jax.pipeline import kinds, packing, steps
+from dss_jax.pipeline.packing import LABEL_TASK
 
 _Spec = seqio.FeatureConverter.FeatureSpec
 _Example = dict[str, tf.Tensor]
 
 TASK_ID = 'task_id'
-RATIONALE_INPUTS = 'rationale_inputs'
-RATIONALE_TARGETS = 'rationale_targets'
-
-_TOKENS = ('inputs', 'targets', RATIONALE_INPUTS, RATIONALE_TARGETS)
-
 # Padding of the shorter examples of a window; 0 may be a token.
 _NO_TOKEN = -1
 
@@ -28,15 +24,16 @@ class DistillFeatureConverter(seqio.FeatureConverter):
   """Encoder-decoder features, with the task of every target token.
 
   Replaces `seqio.EncDecFeatureConverter`. Its batches also have
-  `decoder_task_ids` (0 padding, 1 label, 2 rationale), and its packing fills
-  both sides of a row (`packing`).
+  `decoder_task_ids` (0 padding, 1 label, 2 rationale, and from 3 its further
+  kinds), and its packing fills both sides of a row (`packing`).
 
   Task features read: `inputs` and `targets`; if the task has it, `task_id`, a
   scalar (or a vector of one, which a SeqIO evaluator can measure), without
   which an example is a label example; and, for an example whose two tasks must
   be in the same batch, `rationale_inputs` and `rationale_targets` besides the
-  label's `inputs` and `targets`. Without rationale targets (no token at all,
-  not even EOS) only the label of such an example is used.
+  label's `inputs` and `targets`; for further kinds of rationales also
+  `rationale2_inputs` and `rationale2_targets`, …. Of a kind without targets (no
+  token at all, not even EOS) nothing of such an example is used.
 
   One pair, not packed, task feature lengths {'inputs': 4, 'targets': 3}:
 
@@ -135,10 +132,12 @@ class DistillFeatureConverter(seqio.FeatureConverter):
       DataError: a pair is incomplete, or lengths are given for its rationale.
       ValueError: what SeqIO finds wrong with features, types or lengths.
     """
-    for name in (RATIONALE_INPUTS, RATIONALE_TARGETS):
+    for name in itertools.chain(
+      *kinds.sides_of(list(task_feature_lengths))[1:]
+    ):
       if name in task_feature_lengths:
         raise DataError(
-          f'task_feature_lengths names {name!r}, but both examples of a pair'
+          f'task_feature_lengths names {name!r}, but all examples of a pair'
           " take the lengths of 'inputs' and 'targets'. Remove it; or, if this"
           ' is an evaluation, evaluate the single tasks instead of the pairs.'
         )
@@ -149,20 +148,21 @@ class DistillFeatureConverter(seqio.FeatureConverter):
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
   ) -> tf.data.Dataset:
     """Packs or pads `ds`, which SeqIO has validated."""
-    paired = RATIONALE_INPUTS in ds.element_spec
-    if paired != (RATIONALE_TARGETS in ds.element_spec):
-      raise DataError(
-        f'A pair needs both {RATIONALE_INPUTS!r} and {RATIONALE_TARGETS!r}, but'
-        f' the dataset has {sorted(ds.element_spec)}.'
-      )
+    sides = kinds.sides_of(list(ds.element_spec))
+    for inputs, targets in sides[1:]:
+      if not {inputs, targets} <= ds.element_spec.keys():
+        raise DataError(
+          f'A pair needs both {inputs!r} and {targets!r}, but the dataset has'
+          f' {sorted(ds.element_spec)}.'
+        )
     if steps.window_of(ds.element_spec) or self.pack:
       return self._convert_windows(ds, task_feature_lengths)
 
     def pad(example):
-      return self._pad(example, paired, task_feature_lengths)
+      return self._pad(example, sides[1:], task_feature_lengths)
 
     ds = ds.map(pad, num_parallel_calls=tf.data.AUTOTUNE)
-    return ds.unbatch() if paired else ds
+    return ds.unbatch() if sides[1:] else ds
 
   def get_model_feature_lengths(
     self, task_feature_lengths: Mapping[str, int]
@@ -183,8 +183,9 @@ class DistillFeatureConverter(seqio.FeatureConverter):
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
   ) -> tf.data.Dataset:
     lengths = self.get_model_feature_lengths(task_feature_lengths)
-    names = [name for name in _TOKENS if name in ds.element_spec]
-    paired = len(names) == len(_TOKENS)
+    sides = kinds.sides_of(list(ds.element_spec))
+    names = [name for pair in sides for name in pair]
+    paired = len(sides) > 1
     units, num_rows = steps.window_of(ds.element_spec) or (self.WINDOW, None)
     if num_rows is not None and self._passthrough_features:
       raise DataError(
@@ -238,8 +239,8 @@ class DistillFeatureConverter(seqio.FeatureConverter):
 
     Args:
       task_feature_lengths: {'inputs': L, 'targets': T}.
-      num_rows: of a step, in which the two examples of a pair need not share a
-        row; None for rows that are batched later.
+      num_rows: of a step, in which the examples of a pair need not share a row;
+        None for rows that are batched later.
     """
     row_shape = task_feature_lengths['inputs'], task_feature_lengths['targets']
 
@@ -264,24 +265,39 @@ class DistillFeatureConverter(seqio.FeatureConverter):
     return stream if num_rows is None else step
 
   def _pad(
-    self, example: _Example, paired: bool, lengths: Mapping[str, int]
+    self,
+    example: _Example,
+    pairs: Sequence[tuple[str, str]],
+    lengths: Mapping[str, int],
   ) -> _Example:
-    """Returns the row of one example, or the two stacked rows of a pair."""
+    """Returns the row of one example, or the stacked rows of a pair.
+
+    Args:
+      example: with its features.
+      pairs: those that are inputs and targets of rationales, by kind.
+      lengths: {'inputs': L, 'targets': T}.
+    """
     passed = {
       name: _fit(example[name], lengths[name])
       for name in self._passthrough_features
     }
     task_id = tf.constant(LABEL_TASK)
-    if TASK_ID in example and not paired:
+    if TASK_ID in example and not pairs:
       task_id = tf.reshape(tf.cast(example[TASK_ID], tf.int32), [])
     row = self._row(example['inputs'], example['targets'], task_id, lengths)
-    if not paired:
-      return row | passed
-    inputs, targets = example[RATIONALE_INPUTS], example[RATIONALE_TARGETS]
-    rationale = self._row(inputs, targets, RATIONALE_TASK, lengths)
-    count = tf.where(tf.size(targets) > 0, 2, 1)
-    first, second = row | passed, rationale | passed
-    return {k: tf.stack([first[k], second[k]])[:count] for k in first}
+    rows, used = [row | passed], [True]
+    for number, (inputs, targets) in enumerate(pairs, 1):
+      task_id = kinds.Kind(number=number).task_id
+      rows.append(
+        self._row(example[inputs], example[targets], task_id, lengths) | passed
+      )
+      used.append(tf.size(example[targets]) > 0)
+    if not pairs:
+      return rows[0]
+    return {
+      name: tf.boolean_mask(tf.stack([row[name] for row in rows]), used)
+      for name in rows[0]
+    }
 
   def _row(
     self,
@@ -338,15 +354,17 @@ def _segments(
 
   Args:
     task_ids: the task of each example, [units].
-    padded: tokens of `inputs` and of `targets`, and for pairs of the
-      rationale's, [units, length], with `_NO_TOKEN` after each example's.
+    padded: tokens of `inputs` and of `targets`, and for pairs of each kind's
+      rationale, [units, length], with `_NO_TOKEN` after each example's.
 
   Returns:
     Inputs, targets and the [units, segments a unit] task of each segment.
   """
   inputs, targets = _ragged(padded[::2]), _ragged(padded[1::2])
   if len(padded) > 2:
-    task_ids = np.full(inputs.lengths.shape, (LABEL_TASK, RATIONALE_TASK))
+    count = inputs.lengths.shape[1]
+    ids = np.arange(LABEL_TASK, LABEL_TASK + count, dtype=np.int32)
+    task_ids = np.full(inputs.lengths.shape, ids)
   return inputs, targets, task_ids.reshape(inputs.lengths.shape)
 
 

@@ -9,12 +9,17 @@ import seqio
 import tensorflow as tf
 
 from dss_jax import command_lines
+from dss_jax.data import columns as columns_lib
 from dss_jax.data import own_rows
 from dss_jax.pipeline import experiment as experiment_lib
-from dss_jax.pipeline import packing, registration, row_shapes, sources
+from dss_jax.pipeline import (
+  kinds,
+  packing,
+  registration,
+  row_shapes,
+  sources,
+)
 
-# The segments of an example, on both sides of a row.
-_SEGMENTS = (('inputs', 'rationale_inputs'), ('targets', 'rationale_targets'))
 # Of so many examples of a task, the lengths are counted; all of a small set's.
 MOST = 10_000
 # Accelerators prefer multiples of this many positions.
@@ -72,10 +77,7 @@ def of_task(
     task: the task.
     columns: as in `tokenized`.
   """
-  sides = [
-    [name for name in side if name in task.output_features]
-    for side in _SEGMENTS
-  ]
+  sides = [*zip(*kinds.sides_of(list(task.output_features)), strict=True)]
   counts = [
     [[len(example[name]) for name in side] for side in sides]
     for example in tokenized(task, columns)
@@ -106,7 +108,8 @@ def cut(
   count = len(columns['input'])
   rows = np.random.default_rng(0).permutation(count)[:MOST]
   chosen = {name: [values[i] for i in rows] for name, values in columns.items()}
-  chosen['rationale'] = [*map(longest_rationale, chosen['rationale'])]
+  for name in columns_lib.rationales(chosen):
+    chosen[name] = [*map(longest_rationale, chosen[name])]
   whole = of_task(task, chosen)
   kept = packing.trim_lengths(*whole, (lengths['inputs'], lengths['targets']))
   # A segment without targets is no example: nothing of it is lost.

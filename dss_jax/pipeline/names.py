@@ -7,7 +7,8 @@ import seqio
 
 from dss_jax.data import tfds_builders
 from dss_jax.pipeline import experiment as experiment_lib
-from dss_jax.pipeline import grading, steps
+from dss_jax.pipeline import kinds, steps
+from dss_jax.pipeline.scoring import grading
 
 
 def train_name(experiment: experiment_lib.Experiment) -> str:
@@ -16,9 +17,7 @@ def train_name(experiment: experiment_lib.Experiment) -> str:
   Args:
     experiment: whose.
   """
-  parts = [experiment.labels]
-  if experiment.uses_teacher:
-    parts.append(experiment.teacher)
+  parts = [experiment.labels, *_teachers(experiment)]
   rates = experiment.method == 'dss' and not experiment.paired
   if rates and experiment.rationale_rate != 1.0:
     parts.append(f'r{_number(experiment.rationale_rate)}')
@@ -26,10 +25,43 @@ def train_name(experiment: experiment_lib.Experiment) -> str:
     parts.append('paired')
   return '_'.join([
     experiment.method,
-    *_data(experiment, experiment.uses_teacher),
+    *_data(experiment, experiment.used_teachers),
     *parts,
     *_suffixes(experiment, drawn=True, rationales=True, labels=True),
   ])  # fmt: skip
+
+
+def kinds_tag(experiment: experiment_lib.Experiment) -> str:
+  """Returns the part of a name that says whose rationales, and which kinds.
+
+  Args:
+    experiment: whose.
+  """
+  return kinds.joined([
+    kind.tag(experiment.teacher_of(kind)) for kind in experiment.kinds
+  ])  # fmt: skip
+
+
+def both(experiment: experiment_lib.Experiment) -> list[str]:
+  """Returns what a task that has labels and rationales is called after.
+
+  Args:
+    experiment: whose.
+  """
+  return [experiment.labels, *_teachers(experiment)]
+
+
+def _teachers(experiment: experiment_lib.Experiment) -> list[str]:
+  """Returns whose labels and rationales are trained on, each once."""
+  teacher = [experiment.teacher] if experiment.labels == 'teacher' else []
+  if not experiment.uses_rationales:
+    return teacher
+  return _each_once(teacher, kinds_tag(experiment))
+
+
+def _each_once(teacher: list[str], tag: str) -> list[str]:
+  """Returns a teacher of labels and a tag, or the tag if it begins with it."""
+  return [tag] if teacher == [tag.partition('.')[0]] else [*teacher, tag]
 
 
 def step_name(layout: steps.Layout) -> str:
@@ -54,12 +86,16 @@ def eval_name(
   """
   shows = rationales and experiment.method == 'dss'
   of_teacher = 'teacher_label' in grading.columns(experiment).values()
-  teacher = shows or of_teacher or experiment.method == 'single_task'
+  teachers = [experiment.teacher] if of_teacher else []
+  shown = list(teachers)
+  if shows or experiment.method == 'single_task':
+    teachers += [experiment.teacher_of(kind) for kind in experiment.kinds]
+    shown = _each_once(shown, kinds_tag(experiment))
   return '_'.join([
     'eval',
     experiment.method,
-    *_data(experiment, teacher),
-    *([experiment.teacher] if teacher else []),
+    *_data(experiment, teachers),
+    *shown,
     *_suffixes(experiment, drawn=True, rationales=False),
   ])  # fmt: skip
 
@@ -68,7 +104,7 @@ def task_name(
   experiment: experiment_lib.Experiment,
   parts: Sequence[str],
   *,
-  teacher: bool,
+  teachers: Sequence[str] = (),
   drawn: bool = True,
   rationales: bool = False,
   labels: bool = False,
@@ -78,13 +114,13 @@ def task_name(
   Args:
     experiment: whose.
     parts: what the task is called between its data and its suffixes.
-    teacher: whether its rows come with the teacher's outputs.
+    teachers: whose outputs come with its rows.
     drawn: whether its rows are drawn.
     rationales: whether it trains on rationales.
     labels: whether it trains on labels.
   """
   return '_'.join([
-    *_data(experiment, teacher),
+    *_data(experiment, teachers),
     *parts,
     *_suffixes(
       experiment, drawn=drawn, rationales=rationales, labels=labels
@@ -92,12 +128,14 @@ def task_name(
   ])  # fmt: skip
 
 
-def _data(experiment: experiment_lib.Experiment, teacher: bool) -> list[str]:
+def _data(
+  experiment: experiment_lib.Experiment, teachers: Sequence[str]
+) -> list[str]:
   """Returns the data set and where it comes from."""
   tag = tfds_builders.data_tag(
     experiment.data_set,
     experiment.rows,
-    experiment.teacher if teacher else None,
+    *(dict.fromkeys(teachers) or (None,)),
   )
   return [experiment.data_set, tag]
 

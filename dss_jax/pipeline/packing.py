@@ -1,9 +1,9 @@
 """Packer of many short examples into few rows, filled on both sides.
 
 A *segment* is one example: input tokens, target tokens and the task that it
-belongs to. A *unit* is what must share a row: one segment, or the pair of an
-example's label segment and rationale segment. A *row* is one row of the model's
-batch: L encoder positions and T decoder positions.
+belongs to. A *unit* is what must share a row: one segment, or the label segment
+of a question with its rationale segments, one of each kind (a pair). A *row* is
+one row of the model's batch: L encoder positions and T decoder positions.
 
 Two things are particular to distilling step-by-step. The two sides of a row
 have lengths that hardly correlate (after the same question, a label takes three
@@ -90,7 +90,8 @@ def pack(
   Args:
     inputs: encoder tokens of every segment.
     targets: decoder target tokens of every segment.
-    task_ids: the task of every segment, 1 label, 2 rationale.
+    task_ids: the task of every segment, 1 label, 2 rationale, and from 3 its
+      further kinds.
     row_shape: (L, T), positions of a row.
     rng: draws the order of the rows, so that a row's place in the window does
       not correlate with its lengths and tasks.
@@ -211,6 +212,9 @@ def trim_lengths(
     inputs 3 and 9   ->  3 and 7
     targets 2 and 9  ->  2 and 4
 
+  The rationales of several kinds share the rest of T as inputs share L: none is
+  cut that is shorter than an even part.
+
   A segment without targets gives its encoder room back.
 
   Args:
@@ -221,23 +225,31 @@ def trim_lengths(
   Returns:
     The lengths to keep, encoder and decoder.
 
-  Raises:
-    ValueError: a unit has more segments than a pair.
   """
-  if encoder_lengths.shape[1] not in (1, 2):
-    raise ValueError(
-      'A unit is one segment or a pair, but the lengths have shape'
-      f' {encoder_lengths.shape}: expected [units, 1] or [units, 2].'
-    )
   length, target_length = row_shape
-  before = np.cumsum(decoder_lengths, 1) - decoder_lengths
-  decoder = np.minimum(decoder_lengths, np.maximum(target_length - before, 0))
+  label = np.minimum(decoder_lengths[:, :1], target_length)
+  rationales = _shared(decoder_lengths[:, 1:], target_length - label)
+  decoder = np.concatenate([label, rationales], 1)
   encoder = np.where(decoder > 0, encoder_lengths, 0)
-  if encoder.shape[1] == 1:
-    return np.minimum(encoder, length), decoder
-  others = encoder[:, ::-1]
-  allowed = np.maximum(length - others, length // 2)
-  return np.minimum(encoder, allowed), decoder
+  return _shared(encoder, np.full_like(label, length)), decoder
+
+
+def _shared(
+  lengths: Int[np.ndarray, 'U S'], room: Int[np.ndarray, 'U 1']
+) -> Int[np.ndarray, 'U S']:
+  """Cuts the lengths of segments that share some room.
+
+  All are cut to one length, the greatest that leaves enough room for all; those
+  that are shorter stay as they are.
+  """
+  count = lengths.shape[1]
+  if not count:
+    return lengths
+  ordered = np.sort(lengths, 1)
+  shorter = np.cumsum(ordered, 1) - ordered
+  # If the shorter ones stay, what is left is divided among the others.
+  most = ((room - shorter) // np.arange(count, 0, -1)).max(1, keepdims=True)
+  return np.minimum(lengths, most)
 
 
 def assign_rows(

@@ -1,8 +1,8 @@
 """SeqIO preprocessors: from rows to inputs and targets, and to tokens.
 
 A row is a dict of scalar strings: `id`, `input`, `label`, `rationale`,
-`teacher_label`. The prefixes and the two tasks are those of Hsieh et al. 2023,
-section 3.2.
+`teacher_label`, and for further kinds of rationales `rationale2`, …. The
+prefixes and the two tasks are those of Hsieh et al. 2023, section 3.2.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 import seqio
 import tensorflow as tf
 
-from dss_jax.data import own_rows, row_formats
+from dss_jax.data import columns, own_rows, row_formats
+from dss_jax.pipeline import kinds as kinds_lib
 from dss_jax.pipeline import methods
 
 LABEL_PREFIX = methods.LABEL_PREFIX
@@ -22,9 +23,6 @@ _BLANK = ' '
 # How SentencePiece writes a space.
 _SPACE_PIECE = '▁'
 
-# A paired example's rationale side is as long as its label side.
-_SAME_LENGTH = {'rationale_inputs': 'inputs', 'rationale_targets': 'targets'}
-
 _Row = dict[str, tf.Tensor]
 _Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
 
@@ -33,22 +31,28 @@ _Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
 def draw_rationale(row: _Row, seed: tf.Tensor) -> _Row:
   """Keeps one of a row's rationales, drawn again every time the row comes.
 
-  It must follow a `seqio.CacheDatasetPlaceholder`, where SeqIO repeats the
+  Of each kind one is kept, at the same place where all have as many. It must
+  follow a `seqio.CacheDatasetPlaceholder`, where SeqIO repeats the
   rows; before it, every epoch would have the same draws.
   """
-  texts = tf.strings.split(row['rationale'], own_rows.SEPARATOR)
-  # A row may have no rationale at all.
-  count = tf.maximum(tf.size(texts), 1)
-  place = tf.random.stateless_uniform((), seed, 0, count, tf.int32)
-  drawn = tf.strings.reduce_join(texts[place : place + 1])
-  return {**row, 'rationale': drawn}
+  drawn = {}
+  for column in columns.rationales(row):
+    texts = tf.strings.split(row[column], own_rows.SEPARATOR)
+    # A row may have no rationale at all.
+    count = tf.maximum(tf.size(texts), 1)
+    place = tf.random.stateless_uniform((), seed, 0, count, tf.int32)
+    drawn[column] = tf.strings.reduce_join(texts[place : place + 1])
+  return {**row, **drawn}
 
 
 @seqio.map_over_dataset
 def first_rationale(row: _Row) -> _Row:
-  """Keeps the first of a row's rationales."""
-  texts = tf.strings.split(row['rationale'], own_rows.SEPARATOR)
-  return {**row, 'rationale': tf.strings.reduce_join(texts[:1])}
+  """Keeps the first of a row's rationales of each kind."""
+  first = {}
+  for column in columns.rationales(row):
+    texts = tf.strings.split(row[column], own_rows.SEPARATOR)
+    first[column] = tf.strings.reduce_join(texts[:1])
+  return {**row, **first}
 
 
 def spell_blanks(columns: Sequence[str]) -> _Preprocessor:
@@ -85,7 +89,7 @@ def encode_blanks(
     dataset: of tokenized examples, with their texts.
     output_features: the task's, with their vocabularies.
   """
-  names = [n for n in ('targets', 'rationale_targets') if n in output_features]
+  names = [targets for _, targets in kinds_lib.sides_of(list(output_features))]
   tokens = {n: blank_tokens(output_features[n].vocabulary) for n in names}
 
   def encode(example):
@@ -134,9 +138,13 @@ def label_task(label: str, prefix: str = LABEL_PREFIX) -> _Preprocessor:
   return _asking(prefix, label)
 
 
-def rationale_task() -> _Preprocessor:
-  """Returns the preprocessor of the rationale task: explain → rationale."""
-  return _asking(RATIONALE_PREFIX, 'rationale')
+def rationale_task(kind: kinds_lib.Kind = kinds_lib.ONE[0]) -> _Preprocessor:
+  """Returns the preprocessor of a rationale task: explain → rationale.
+
+  Args:
+    kind: of the rationales.
+  """
+  return _asking(kind.prefix, kind.column)
 
 
 def single_task(label: str) -> _Preprocessor:
@@ -173,25 +181,34 @@ def answer_of(text: str, phrase: str = ANSWER_PHRASE) -> str:
   return answer.strip() if found else ''
 
 
-def paired_task(label: str) -> _Preprocessor:
-  """Returns the preprocessor that keeps a row's two tasks in one example.
+def paired_task(
+  label: str, kinds: Sequence[kinds_lib.Kind] = kinds_lib.ONE
+) -> _Preprocessor:
+  """Returns the preprocessor that keeps a row's tasks in one example.
 
   `inputs` and `targets` are those of the label task, `rationale_inputs` and
-  `rationale_targets` those of the rationale task.
+  `rationale_targets` those of the rationale task, `rationale2_inputs`, … those
+  of further kinds.
 
   Args:
     label: the column to predict, 'label' or 'teacher_label'.
+    kinds: of the rationales.
   """
 
   @seqio.map_over_dataset
   def to_pair(row: _Row) -> _Row:
-    return {
+    example = {
       'id': row['id'],
       'inputs': LABEL_PREFIX + row['input'],
       'targets': row[label],
-      'rationale_inputs': RATIONALE_PREFIX + row['input'],
-      'rationale_targets': row['rationale'],
     }
+    for kind in kinds:
+      inputs, targets = kind.features
+      example |= {
+        inputs: kind.prefix + row['input'],
+        targets: row[kind.column],
+      }
+    return example
 
   return to_pair
 
@@ -210,7 +227,7 @@ def tokenize_parts(
     dataset: of examples with texts.
     output_features: the task's, with their vocabularies.
   """
-  names = [n for n in ('inputs', 'rationale_inputs') if n in output_features]
+  names = [inputs for inputs, _ in kinds_lib.sides_of(list(output_features))]
 
   def with_ends(example):
     for name in names:
@@ -255,9 +272,11 @@ def append_eos(
     The dataset with the end token appended to every feature that has one.
   """
   lengths = dict(sequence_length or {})
-  for name, like in _SAME_LENGTH.items():
-    if lengths.get(like) is not None:
-      lengths.setdefault(name, lengths[like])
+  # A paired example's rationale sides are as long as its label side.
+  for sides in kinds_lib.sides_of(list(output_features))[1:]:
+    for name, like in zip(sides, ('inputs', 'targets'), strict=True):
+      if lengths.get(like) is not None:
+        lengths.setdefault(name, lengths[like])
   return seqio.preprocessors.append_eos_after_trim(
     dataset, output_features=output_features, sequence_length=lengths or None
   )
@@ -265,15 +284,16 @@ def append_eos(
 
 @seqio.map_over_dataset
 def drop_blank_pair(example: _Row) -> _Row:
-  """Removes all tokens of the rationale side if there is no rationale.
+  """Removes all tokens of the sides of a kind if it has no rationale.
 
   An end token alone would teach the model to explain nothing.
   """
-  keep = tf.cast(example['rationale_targets_pretokenized'] != '', tf.int32)
-  return {
-    name: value[: keep * tf.size(value)] if name in _SAME_LENGTH else value
-    for name, value in example.items()
-  }
+  kept = dict(example)
+  for sides in kinds_lib.sides_of(list(example))[1:]:
+    keep = tf.cast(example[f'{sides[1]}_pretokenized'] != '', tf.int32)
+    for name in sides:
+      kept[name] = example[name][: keep * tf.size(example[name])]
+  return kept
 
 
 def add_task_id(task_id: int) -> _Preprocessor:

@@ -5,10 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 import seqio
 import tensorflow as tf
 
-from dss_jax.data import completions, own_rows, records, tfds_builders
+from dss_jax.data import (
+  columns,
+  completions,
+  own_rows,
+  records,
+  tfds_builders,
+)
 from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import kinds as kinds_lib
 from dss_jax.pipeline import (
-  grading,
   names,
   packing,
   preprocessors,
@@ -17,13 +23,11 @@ from dss_jax.pipeline import (
   step_rows,
   steps,
 )
-from dss_jax.pipeline.scoring import answers, metrics
+from dss_jax.pipeline.scoring import answers, grading, metrics
 
 EVAL_SPLIT = 'eval'
 # Sets whose inputs are two texts with `</s>` between them, or may be.
 _SETS_IN_PARTS = (*records.NLI_SETS, 'custom')
-# Tasks that have labels alone as their targets.
-_LABEL_KINDS = ('label', 'finetune')
 
 _Preprocessor = Callable[..., tf.data.Dataset]
 
@@ -76,7 +80,8 @@ def check_files(experiment: experiment_lib.Experiment) -> None:
   if isinstance(rows, own_rows.OwnData):
     own_rows.check(rows, experiment.needs, experiment.graded)
   elif rows != 'release':
-    tfds_builders.content(experiment.data_set, rows, experiment.used_teacher)
+    for teacher in experiment.used_teachers or (None,):
+      tfds_builders.content(experiment.data_set, rows, teacher)
 
 
 def register(
@@ -131,22 +136,44 @@ def train_tasks(
   """
   label, gold = experiment.label_column, experiment.labels == 'gold'
   labels = ['gold'] if gold else ['teacher', experiment.teacher]
-  both = [experiment.labels, experiment.teacher]
+  both, kinds = names.both(experiment), experiment.kinds
   needs = experiment.label_needs
+  teacher = None if gold else experiment.teacher
   if experiment.method == 'single_task':
     made = preprocessors.single_task(label)
-    name = _train_task(experiment, 'single', both, True, needs, made)
+    parts = ['single', *both]
+    name = _train_task(experiment, parts, teacher, kinds, needs, made)
   elif experiment.pairs_tasks:
-    made = preprocessors.paired_task(label)
-    name = _train_task(experiment, 'paired', both, True, needs, made)
+    made = preprocessors.paired_task(label, kinds)
+    parts = ['paired', *both]
+    name = _train_task(experiment, parts, teacher, kinds, needs, made)
   elif experiment.method == 'finetune':
     made = preprocessors.label_task(label, prefix='')
-    name = _train_task(experiment, 'finetune', labels, not gold, needs, made)
+    parts = ['finetune', *labels]
+    name = _train_task(experiment, parts, teacher, (), needs, made)
   else:
     made = preprocessors.label_task(label)
-    name = _train_task(experiment, 'label', labels, not gold, needs, made)
+    parts = ['label', *labels]
+    name = _train_task(experiment, parts, teacher, (), needs, made)
     return [(name, 1.0), *_rationale_tasks(experiment)]
   return [(name, 1.0)]
+
+
+def rationales_of_tasks(
+  experiment: experiment_lib.Experiment,
+) -> list[tuple[str, kinds_lib.Kind]]:
+  """Returns the tasks to train on with the kinds of rationales they have.
+
+  Args:
+    experiment: whose.
+  """
+  if not experiment.uses_rationales:
+    return []
+  tasks = [name for name, _ in train_tasks(experiment)]
+  if experiment.method == 'dss' and not experiment.paired:
+    _, *tasks = tasks
+    return list(zip(tasks, experiment.kinds, strict=bool(tasks)))
+  return [(tasks[0], kind) for kind in experiment.kinds]
 
 
 def eval_tasks(
@@ -162,21 +189,23 @@ def eval_tasks(
   explained = grading.explained(experiment)
   for split, column in grading.columns(experiment).items():
     found.append(_label_eval_task(experiment, split, column))
-    shows = rationales and experiment.method == 'dss'
-    if shows and split in explained:
-      found.append(
-        _eval_task(
-          experiment,
-          ['rationale', experiment.teacher],
-          split,
-          preprocessors.rationale_task(),
-          metrics.rationale_overlap,
-          answers.Rationales(experiment.used_vocabulary),
-          teacher=True,
-          needs=('rationale',),
-          task_id=packing.RATIONALE_TASK,
+    if not rationales or experiment.method != 'dss':
+      continue
+    for kind in experiment.kinds:
+      if kind.column in explained[split]:
+        found.append(
+          _eval_task(
+            experiment,
+            [kind.column, kind.tag(experiment.teacher_of(kind))],
+            split,
+            preprocessors.rationale_task(kind),
+            metrics.rationale_overlap,
+            answers.Rationales(experiment.used_vocabulary),
+            kinds=(kind,),
+            needs=(kind.column,),
+            task_id=kind.task_id,
+          )
         )
-      )
   return found
 
 
@@ -197,7 +226,8 @@ def _label_eval_task(
     score = metrics.agreement(score)
   single = experiment.method == 'single_task'
   if single:
-    parts = ['single', *['teacher'] * of_teacher, experiment.teacher]
+    tag = names.kinds_tag(experiment)
+    parts = ['single', *['teacher'] * of_teacher, tag]
     made = preprocessors.single_task(column)
   else:
     kind, prefix = 'label', preprocessors.LABEL_PREFIX
@@ -212,7 +242,8 @@ def _label_eval_task(
     made,
     score,
     answers.Answers(vocabulary, classes, single, column),
-    teacher=single or of_teacher,
+    teacher=experiment.teacher if of_teacher else None,
+    kinds=experiment.kinds if single else (),
     needs=(column,) if experiment.may_lack_labels else (),
   )
 
@@ -220,40 +251,54 @@ def _label_eval_task(
 def _rationale_tasks(
   experiment: experiment_lib.Experiment,
 ) -> list[tuple[str, float]]:
-  """Registers the rationale task beside a label task, if it is ever drawn."""
+  """Registers the rationale tasks beside a label task, if ever drawn."""
   if not experiment.rationale_rate:
     return []
-  name = _train_task(
-    experiment,
-    'rationale',
-    [experiment.teacher],
-    True,
-    () if experiment.trains_on_blanks else ('rationale',),
-    preprocessors.rationale_task(),
-    task_id=packing.RATIONALE_TASK,
-  )
-  return [(name, float(experiment.rationale_rate))]
+  found = []
+  for kind in experiment.kinds:
+    name = _train_task(
+      experiment,
+      [kind.column, kind.tag(experiment.teacher_of(kind))],
+      None,
+      (kind,),
+      () if experiment.trains_on_blanks else (kind.column,),
+      preprocessors.rationale_task(kind),
+      task_id=kind.task_id,
+    )
+    found.append((name, float(experiment.rationale_rate)))
+  return found
 
 
 def _train_task(
   experiment: experiment_lib.Experiment,
-  kind: str,
   parts: Sequence[str],
-  teacher: bool,
+  teacher: str | None,
+  kinds: Sequence[kinds_lib.Kind],
   needs: tuple[str, ...],
   preprocessor: _Preprocessor,
   task_id: int = packing.LABEL_TASK,
 ) -> str:
-  """Registers a task to train on; returns its name."""
-  rationales = kind not in _LABEL_KINDS
+  """Registers a task to train on; returns its name.
+
+  Args:
+    experiment: whose.
+    parts: of its name; the first says what the task is.
+    teacher: whose labels it has; None for gold ones or none.
+    kinds: of rationales that it has.
+    needs: columns that must not be blank.
+    preprocessor: makes inputs and targets of a row.
+    task_id: of its examples.
+  """
+  role, rationales = parts[0], bool(kinds)
   features = ['inputs', 'targets']
   last = [preprocessors.add_task_id(task_id)]
   more = {}
-  if kind == 'paired':
-    features += ['rationale_inputs', 'rationale_targets']
+  if role == 'paired':
+    features += [name for kind in kinds for name in kind.features]
     blanks = experiment.trains_on_blanks
     last = [] if blanks else [preprocessors.drop_blank_pair]
   else:
+    # One for all tasks, which a mixture wants: that of a single kind.
     more['task_id'] = seqio.Feature(
       seqio.PassThroughVocabulary(size=packing.RATIONALE_TASK + 1),
       add_eos=False,
@@ -262,18 +307,18 @@ def _train_task(
     )
   name = names.task_name(
     experiment,
-    [kind, *parts],
-    teacher=teacher,
+    parts,
+    teachers=_teachers(experiment, teacher, kinds),
     rationales=rationales,
-    labels=kind != 'rationale',
+    labels=columns.number_of(role) is None,
   )
-  spelled = [] if kind == 'single' else _spelled_blanks(experiment)
+  spelled = [] if role == 'single' else _spelled_blanks(experiment)
   encoded = [preprocessors.encode_blanks] if spelled else []
   draw = _draw(experiment, needs, rationales=rationales)
   registry.add_task(
     name,
-    _source(experiment, teacher, draw),
-    ' '.join([kind, *parts]),
+    _source(experiment, teacher, kinds, draw),
+    ' '.join(parts),
     {**text_features(experiment.used_vocabulary, *features), **more},
     [
       *spelled,
@@ -303,19 +348,23 @@ def _eval_task(
   preprocessor: _Preprocessor,
   metric: Callable[..., Mapping[str, float]],
   postprocess: Callable[..., str],
-  teacher: bool = False,
+  teacher: str | None = None,
+  kinds: Sequence[kinds_lib.Kind] = (),
   needs: tuple[str, ...] = (),
   task_id: int = packing.LABEL_TASK,
 ) -> str:
   """Registers the task that shows one split as `eval`; returns its name."""
   drawn = split != 'test'
   name = names.task_name(
-    experiment, [*parts, split], teacher=teacher, drawn=drawn
+    experiment,
+    [*parts, split],
+    teachers=_teachers(experiment, teacher, kinds),
+    drawn=drawn,
   )
   draw = _draw(experiment, needs, drawn=drawn)
   registry.add_task(
     name,
-    _source(experiment, teacher, draw, {EVAL_SPLIT: split}),
+    _source(experiment, teacher, kinds, draw, {EVAL_SPLIT: split}),
     ' '.join(parts),
     # `task_id` is in the examples, but SeqIO's evaluator takes no feature
     # without a length.
@@ -354,19 +403,51 @@ def _draw(
   return sources.Draw(fraction, seed, needs, checks, swapped)
 
 
+def _teachers(
+  experiment: experiment_lib.Experiment,
+  teacher: str | None,
+  kinds: Sequence[kinds_lib.Kind],
+) -> list[str]:
+  """Returns whose outputs a task reads, those of its labels first."""
+  found = [teacher] if teacher else []
+  return [*found, *(experiment.teacher_of(kind) for kind in kinds)]
+
+
 def _source(
   experiment: experiment_lib.Experiment,
-  teacher: bool,
+  teacher: str | None,
+  kinds: Sequence[kinds_lib.Kind],
   draw: sources.Draw,
   splits: Mapping[str, str] | None = None,
 ) -> sources.DssSource:
-  """Returns the rows of a task, with the teacher's outputs or without."""
-  config = tfds_builders.find_config(
-    experiment.data_set,
-    experiment.rows,
-    experiment.teacher if teacher else None,
+  """Returns the rows of a task, with teachers' outputs or without.
+
+  Args:
+    experiment: whose.
+    teacher: whose labels it has; None for gold ones or none.
+    kinds: of rationales that it has.
+    draw: which rows.
+    splits: as in `sources.DssSource`.
+  """
+
+  def config_of(name: str | None) -> tfds_builders.Config:
+    return tfds_builders.find_config(experiment.data_set, experiment.rows, name)
+
+  main = teacher
+  if not main and kinds:
+    # Own rows have all kinds of rationales.
+    own = isinstance(experiment.rows, own_rows.OwnData)
+    first = own or kinds[0].number == 1
+    main = experiment.teacher_of(kinds[0]) if first else None
+  others = {
+    kind.column: config_of(of_kind)
+    for kind in kinds
+    if kind.teacher is not None
+    and ((of_kind := experiment.teacher_of(kind)) != main or kind.number > 1)
+  }
+  return sources.DssSource(
+    experiment.data_set, config_of(main), draw, splits, others
   )
-  return sources.DssSource(experiment.data_set, config, draw, splits)
 
 
 def _to_tokens(

@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Bool, Int64
 
 from dss_jax import errors
+from dss_jax.data import columns as columns_lib
 from dss_jax.data import equations, own_rows, tfds_builders
 from dss_jax.data import splits as splits_lib
 
@@ -67,7 +68,8 @@ class DssSource(seqio.TfdsDataSource):
   """Rows of a builder's splits; prepares the TFDS data set on first reading.
 
   An example is a dict of scalar strings: `id`, `input`, `label`, `rationale`,
-  `teacher_label`. Unshuffled, they come in the order of `splits`.
+  `teacher_label`, and for further kinds of rationales `rationale2`, ….
+  Unshuffled, they come in the order of `splits`.
   """
 
   def __init__(
@@ -76,6 +78,7 @@ class DssSource(seqio.TfdsDataSource):
     config: tfds_builders.Config,
     draw: Draw,
     splits: Mapping[str, str] | None = None,
+    others: Mapping[str, tfds_builders.Config] | None = None,
   ):
     """Makes the source without reading any file.
 
@@ -85,12 +88,15 @@ class DssSource(seqio.TfdsDataSource):
       draw: which rows to use.
       splits: maps the names of the source's splits to 'train', 'validation' or
         'test'. None keeps these names.
+      others: maps columns of rationales to the configs whose `rationale` they
+        are: the same rows, with another teacher's outputs.
     """
     self._split_map = dict(splits or SPLITS)
     name = f'dss_{data_set}/{config.name}:{tfds_builders.VERSION}'
     super().__init__(name, splits=self._split_map)
     self._data_set = data_set
     self._config = config
+    self._others = dict(others or {})
     # Which of the rows are used.
     self.draw = draw
 
@@ -98,7 +104,10 @@ class DssSource(seqio.TfdsDataSource):
   def meaning(self) -> tuple[str, ...]:
     """What distinguishes this source's examples from those of another."""
     splits = sorted(self._split_map.items())
-    return self._data_set, self._config.name, str(self.draw), str(splits)
+    others = [f'{name}: {c.name}' for name, c in sorted(self._others.items())]
+    return (
+      self._data_set, self._config.name, str(self.draw), str(splits), *others
+    )  # fmt: skip
 
   @property
   def builder(self) -> tfds.core.DatasetBuilder:
@@ -112,8 +121,16 @@ class DssSource(seqio.TfdsDataSource):
 
   def list_shards(self, split: str) -> Sequence[str]:
     """Returns the files that hold the rows of a split."""
-    rows = self.builder.info.splits[self._released(split)[0]]
-    return [str(path) for path in rows.filepaths]
+    released = self._released(split)[0]
+    others = (
+      tfds_builders.prepared(self._data_set, config)
+      for config in self._others.values()
+    )
+    return [
+      str(path)
+      for builder in (self.builder, *others)
+      for path in builder.info.splits[released].filepaths
+    ]
 
   def num_input_examples(self, split: str) -> int:
     """Returns how many examples `get_dataset` yields, over all shards."""
@@ -139,9 +156,10 @@ class DssSource(seqio.TfdsDataSource):
     table = self._table(released)
     result = {name: values[rows] for name, values in table.items()}
     if self.draw.swap_rationales and self._split_map[split] == 'train':
-      given = np.flatnonzero(result['rationale'] != b'')
-      order = splits_lib.swapped(len(given), self.draw.seed)
-      result['rationale'][given] = result['rationale'][given[order]]
+      for name in columns_lib.rationales(result):
+        given = np.flatnonzero(result[name] != b'')
+        order = splits_lib.swapped(len(given), self.draw.seed)
+        result[name][given] = result[name][given[order]]
     return result
 
   def get_dataset(
@@ -212,12 +230,31 @@ class DssSource(seqio.TfdsDataSource):
 
   def _table(self, released: str) -> dict[str, np.ndarray]:
     """Returns the rows of a released split, with wrong rationales blanked."""
-    columns = tfds_builders.table(self.builder, released)
+    columns = self._of_teacher(self.builder, released)
+    for name, config in self._others.items():
+      builder = tfds_builders.prepared(self._data_set, config)
+      other = self._of_teacher(builder, released)
+      if not np.array_equal(other['input'], columns['input']):
+        raise errors.DataError(
+          f'{self._config.name} and {config.name} of {self._data_set},'
+          f' {released}: expected the same rows, found other inputs. Name'
+          ' TEACHERS whose outputs are for these rows.'
+        )
+      columns = columns | {name: other['rationale']}
+    return columns
+
+  def _of_teacher(
+    self, builder: tfds.core.DatasetBuilder, released: str
+  ) -> dict[str, np.ndarray]:
+    columns = tfds_builders.table(builder, released)
     if not self.draw.only_correct:
       return columns
     by_value = tfds_builders.by_value(self._data_set, self._config.data)
-    right = _right(self.builder, released, by_value)
-    return columns | {'rationale': np.where(right, columns['rationale'], b'')}
+    right = _right(builder, released, by_value)
+    return columns | {
+      name: np.where(right, columns[name], b'')
+      for name in columns_lib.rationales(columns)
+    }
 
   def _released(self, split: str) -> tuple[str, np.ndarray]:
     infos = self.builder.info.splits.items()

@@ -19,13 +19,12 @@ import tensorflow as tf
 from jaxtyping import Int64
 
 from dss_jax import errors
-from dss_jax.pipeline import cached_tasks, orders
+from dss_jax.pipeline import cached_tasks, kinds, orders
 
 # A feature of shape [examples of a window, rows of a window, 0].
 WINDOW = 'window'
 
 _ENDLESS = np.iinfo(np.int64).max
-_PAIR = ('inputs', 'targets', 'rationale_inputs', 'rationale_targets')
 _SEED_BITS = 32
 
 
@@ -178,10 +177,12 @@ def segments_of(
     keys: their features.
     row_shape: (L, T), to which segments are cut.
   """
-  names = [name for name in _PAIR if name in keys]
-  lengths = [table.lengths(name) for name in names]
   sizes = np.stack(
-    [np.stack(lengths[i : i + 2], -1) for i in range(0, len(names), 2)], 1
+    [
+      np.stack([table.lengths(name) for name in sides], -1)
+      for sides in kinds.sides_of(sorted(keys))
+    ],
+    1,
   )
   sizes = np.minimum(sizes, row_shape)
   return np.where(sizes[:, :, 1:] > 0, sizes, 0)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from dss_jax import errors
+from dss_jax.pipeline import methods
 from dss_jax.report import predictions, runs
 
 # Of the metric that the run itself wrote, in percentage points.
@@ -67,22 +68,30 @@ class Answers:
 
   def _answered(self, run: runs.Run, task: runs.Task) -> Answered:
     """Judges as the run's own metric does: by text, or as equations."""
-    rationales = run.rationale_task(task.split)
-    path = None
-    if rationales is not None:
-      path = rationales.answers
-      if rationales.step != task.step:
-        path = path.with_name(f'{rationales.name}-{task.step:06}.jsonl')
+    several = len(run.kinds) > 1
+    paths = []
+    for found in run.rationale_tasks(task.split):
+      path = found.answers
+      if found.step != task.step:
+        path = path.with_name(f'{found.name}-{task.step:06}.jsonl')
+      kind = run.kinds[found.kind - 1] if found.kind <= len(run.kinds) else None
+      paths.append(
+        predictions.Rationales(
+          path,
+          kind.prefix if kind else methods.RATIONALE_PREFIX,
+          kind.name if kind and several else '',
+        )
+      )
     measured = float(task.last['accuracy'])
     shares = []
     for rule in (predictions.is_same, predictions.is_same_value):
-      found = list(predictions.read(task.answers, path, run.method, rule))
-      shares.append(100 * sum(a.correct for a in found) / max(len(found), 1))
+      given = list(predictions.read(task.answers, paths, run.method, rule))
+      shares.append(100 * sum(a.correct for a in given) / max(len(given), 1))
       if abs(shares[-1] - measured) <= _TOLERANCE:
-        return Answered(found, True)
+        return Answered(given, True)
     self.gaps[run.name].append(
       f'{task.answers.name}: the run measured {measured:.4g} at step'
-      f' {task.step}, and of {len(found)} answers {shares[0]:.4g}% are the gold'
+      f' {task.step}, and of {len(given)} answers {shares[0]:.4g}% are the gold'
       ' text. Another rule has judged them, so none is called right or wrong.'
     )
-    return Answered(found, False)
+    return Answered(given, False)

@@ -62,6 +62,9 @@ def panels(found: Sequence[runs.Run]) -> list[Panel]:
   drawer = _Drawer(found)
   drawer.loss('Loss of labels', 'label_loss')
   drawer.loss('Loss of rationales', 'rationale_loss')
+  names = [kind.name for run in found for kind in run.kinds if kind.name]
+  for name in dict.fromkeys(names):
+    drawer.loss(f'Loss of rationales ({name})', f'rationale_loss/{name}')
   if drawer.drawn != 1:  # Of labels alone, it is their loss.
     drawer.loss('Loss' if not drawer.drawn else 'Whole loss', 'loss')
   drawer.accuracy()
@@ -138,9 +141,9 @@ class _Drawer:
     found: dict[tuple[str, str], list[tuple[int, runs.Task, Points]]] = {}
     for number, run in enumerate(self._runs):
       for task in run.tasks:
-        of = 'rationales' if task.is_rationale else task.shown
+        of = run.kind_of(task) if task.is_rationale else task.shown
         if self._several and task.is_rationale:
-          of = f'rationales, {task.shown}'
+          of = f'{of}, {task.shown}'
         for key in task.last:
           points = _points(task.rows, key)
           if scores.is_other(key) and len(points) > 1:

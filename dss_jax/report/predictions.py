@@ -8,8 +8,8 @@ have a file each, whose lines belong together by id and question.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from dss_jax import errors
 from dss_jax.data import equations
@@ -40,9 +40,23 @@ class Answer:
   teacher_rationale: str | None = None
 
 
+class Rationales(NamedTuple):
+  """Predictions of a task that is asked for rationales.
+
+  Attributes:
+    path: of the file; it may not be there.
+    prefix: before its questions.
+    kind: of the rationales, where there are several.
+  """
+
+  path: pathlib.Path
+  prefix: str = methods.RATIONALE_PREFIX
+  kind: str = ''
+
+
 def read(
   labels: pathlib.Path,
-  rationales: pathlib.Path | None,
+  rationales: Sequence[Rationales],
   method: str,
   is_correct: Callable[[str, str], bool],
 ) -> Iterator[Answer]:
@@ -50,15 +64,15 @@ def read(
 
   Args:
     labels: predictions of the task that is asked for labels.
-    rationales: those of the one that is asked for rationales; None if there is
-      none.
+    rationales: those of the tasks that are asked for rationales. Of several
+      kinds, an answer has all of them, each after its name.
     method: METHOD of the run; of another model than the method's, ''.
     is_correct: of a gold label and a prediction.
 
   Raises:
     DataError: a file can't be read, or holds something else.
   """
-  written = _rationales(rationales)
+  written = _written(rationales)
   prefix = methods.LABEL_PREFIX if method == 'dss' else ''
   for number, row in enumerate(run_files.read_lines(labels), 1):
     try:
@@ -86,19 +100,32 @@ def read(
     )
 
 
-def _rationales(
-  path: pathlib.Path | None,
+def _written(
+  rationales: Sequence[Rationales],
 ) -> Mapping[tuple[str, str], tuple[str, str]]:
   """Returns the model's and the teacher's rationales by id and question."""
-  if path is None or not path.exists():
+  found: dict[tuple[str, str], tuple[str, str]] = {}
+  for of_kind in rationales:
+    title = f'{of_kind.kind}: ' if of_kind.kind else ''
+    for key, (own, teachers) in _rationales(of_kind).items():
+      before = found.get(key)
+      begin = [f'{text}\n' for text in before] if before else ['', '']
+      found[key] = f'{begin[0]}{title}{own}', f'{begin[1]}{title}{teachers}'
+  return found
+
+
+def _rationales(
+  rationales: Rationales,
+) -> Mapping[tuple[str, str], tuple[str, str]]:
+  """Returns the rationales of a kind by id and question."""
+  path = rationales.path
+  if not path.exists():
     return {}
   found = {}
   for number, row in enumerate(run_files.read_lines(path), 1):
     try:
       inputs = row['input']
-      question = inputs['inputs_pretokenized'].removeprefix(
-        methods.RATIONALE_PREFIX
-      )
+      question = inputs['inputs_pretokenized'].removeprefix(rationales.prefix)
       both = _first(row['prediction']), _text(row['target'])
     except (KeyError, TypeError, AttributeError) as error:
       raise errors.DataError(

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dss_jax import errors
+from dss_jax.pipeline import kinds
 
 SPLITS = ('validation', 'test')
 METRICS = '-metrics.jsonl'
@@ -84,6 +85,24 @@ def answer_files(
     split: path.with_name(f'{path.name.removesuffix(METRICS)}-{step:06}.jsonl')
     for split, path in _metric_files(run_dir, metric).items()
   }
+
+
+def rationale_files(
+  run_dir: pathlib.Path, split: str, step: int
+) -> dict[int, pathlib.Path]:
+  """Returns the files of a model's rationales, by the number of their kind.
+
+  Args:
+    run_dir: the MODEL_DIR of a run.
+    split: of the rows.
+    step: which evaluation.
+  """
+  found = {}
+  for path in sorted((run_dir / 'inference_eval').glob(f'*{METRICS}')):
+    task = path.name.removesuffix(METRICS)
+    if kinds.of_task(task) and split_of(task) == split:
+      found[kinds.of_task(task)] = path.with_name(f'{task}-{step:06}.jsonl')
+  return found
 
 
 def _metric_files(

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from dss_jax import errors
+from dss_jax.pipeline import kinds as kinds_lib
 from dss_jax.report import run_files
 from dss_jax.training_data import record
 from t5x.files import folder_lock
 
-# Of the method's tasks, those that are asked for rationales.
-_RATIONALE = re.compile(r'_rationale_')
 _AGREEMENT = re.compile('^agreement(?=$|_)')
 _TOTAL = re.compile(r'(?:^|\.)train\.total_steps$')
 # Any of these makes a folder that of a run.
@@ -70,7 +69,12 @@ class Task:
   @property
   def is_rationale(self) -> bool:
     """Whether the method's rationales are what is asked for."""
-    return _RATIONALE.search(self.name) is not None and not self.has_accuracy
+    return bool(self.kind) and not self.has_accuracy
+
+  @property
+  def kind(self) -> int:
+    """The number of its kind of rationales; 0 for labels."""
+    return kinds_lib.of_task(self.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,14 +155,29 @@ class Run:
     found = [task for task in self.tasks if task.has_accuracy]
     return sorted(found, key=lambda task: (task.split == 'test', task.name))
 
-  def rationale_task(self, split: str) -> Task | None:
-    """Returns the task that asks for the rationales of a split, if any.
+  @functools.cached_property
+  def kinds(self) -> Sequence[kinds_lib.Kind]:
+    """The kinds of rationales that it learns, as far as it says."""
+    return kinds_lib.of_config(self.bindings)
+
+  def kind_of(self, task: Task) -> str:
+    """Returns what a task's rationales are called.
+
+    Args:
+      task: one that asks for rationales.
+    """
+    if len(self.kinds) < 2 or task.kind > len(self.kinds):
+      return 'rationales'
+    return f'rationales ({self.kinds[task.kind - 1].name})'
+
+  def rationale_tasks(self, split: str) -> list[Task]:
+    """Returns the tasks that ask for the rationales of a split, by kind.
 
     Args:
       split: of the label task.
     """
     of_split = [t for t in self.tasks if t.is_rationale and t.split == split]
-    return of_split[0] if of_split else None
+    return sorted(of_split, key=lambda task: task.kind)
 
 
 def _number(value: Any) -> float:
@@ -319,7 +338,7 @@ def _tasks(folder: pathlib.Path) -> list[Task]:
     answers = path.with_name(f'{name}-{max(rows):06}.jsonl')
     split = run_files.split_of(name)
     found.append(Task(name, split, rows, answers, of_teacher=of_teacher))
-  kinds = [(task.split, task.is_rationale) for task in found]
+  kinds = [(t.split, t.is_rationale and t.kind) for t in found]
   return [
     dataclasses.replace(
       task,

@@ -198,7 +198,9 @@ def others(found: Sequence[runs.Run]) -> list[tuple[str, str, list[str]]]:
   table: dict[tuple[str, str], list[str]] = {}
   for number, run in enumerate(found):
     for task in sorted(run.tasks, key=lambda task: task.split != 'test'):
-      of = f'rationales, {task.split}' if task.is_rationale else task.shown
+      of = task.shown
+      if task.is_rationale:
+        of = f'{run.kind_of(task)}, {task.split}'
       for name, value in task.last.items():
         if is_other(name):
           texts = table.setdefault((of, name), ['–'] * len(found))

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from dss_jax import command_lines
+from dss_jax.pipeline import kinds as kinds_lib
 from dss_jax.report import run_files, runs
 from dss_jax.training_data import record
 
@@ -46,11 +47,23 @@ def about(run: runs.Run) -> str:
     parts.append(f'{labels} labels')
   teacher = run.macro('TEACHER')
   if teacher and run.method != 'finetune':
-    parts.append(f'rationales of {teacher}')
+    parts.append(_rationales(run.kinds, teacher))
   if data_set := run.macro('DATA_SET'):
     place = run.data.place if run.data else run.macro('DATA')
     parts.append(f'{data_set} ({place})' if place else data_set)
   return ' · '.join(parts)
+
+
+def _rationales(kinds: Sequence[kinds_lib.Kind], teacher: str) -> str:
+  """Returns whose rationales are learned, and of which kinds."""
+  teachers = {kind.teacher for kind in kinds} - {None}
+  named = [kind.name for kind in kinds if kind.name]
+  weights = {kind.weight for kind in kinds}
+  if len(weights) > 1:
+    named = [f'{kind.name} ({kind.weight:.3g})' for kind in kinds]
+  if teachers:
+    return f'rationales of {", ".join(named)}'
+  return f'rationales of {teacher}' + f': {", ".join(named)}' * bool(named)
 
 
 def state(run: runs.Run) -> str:
@@ -124,6 +137,8 @@ def data_rows(data: record.TrainingData) -> list[tuple[str, str]]:
       what = ' or '.join(name.replace('_', ' ') for name in task.needs)
       out = task.drawn - task.used
       rows.append((f'{task.task}: left out', f'{out:,} without {what or "it"}'))
+    for kind, count in task.without.items():
+      rows.append((f'{task.task}: without {kind}', f'{count:,}'))
     if task.without_rationale:
       rows.append(
         (f'{task.task}: without a rationale', f'{task.without_rationale:,}')

@@ -20,6 +20,7 @@ from typing import Any
 
 from dss_jax import errors
 from dss_jax.student import answering, row_inputs, tables
+from dss_jax.student import usage as usage_lib
 from t5x import checkpoints, files
 from t5x.inference import results
 from t5x.run import progress
@@ -41,11 +42,22 @@ class Options:
 
   Attributes:
     explain: whether a rationale is asked for, too.
+    kinds: of rationales, by name; () for the first alone.
     probabilities: whether each class's probability is.
   """
 
   explain: bool = False
   probabilities: bool = False
+  kinds: tuple[str, ...] = ()
+
+  @property
+  def columns(self) -> dict[str, str | None]:
+    """The columns of rationales, each with its kind."""
+    if not self.explain:
+      return {}
+    if not self.kinds:
+      return {RATIONALE: None}
+    return {f'{RATIONALE}.{kind}': kind for kind in self.kinds}
 
 
 @dataclasses.dataclass
@@ -118,7 +130,7 @@ def answer(
 
 def _added(student: answering.Student, options: Options) -> list[str]:
   """Returns the columns that answers have."""
-  names = [LABEL, *[RATIONALE] * options.explain]
+  names = [LABEL, *options.columns]
   if options.probabilities:
     names += [f'{_PROBABILITY}{name}' for name in student.weighed_classes()]
   return names
@@ -139,11 +151,19 @@ def _identity(
     'network': repr(getattr(student.model.module, 'config', None)),
     'decoding': {k: repr(v) for k, v in student.decode_options.items()},
     'vocabulary': hashlib.sha256(content).hexdigest()[:16],
-    'usage': dataclasses.asdict(student.usage),
+    'usage': _without_one_kind(student.usage),
     'rows': {'files': rows.digests, 'column': rows.column, 'number': total},
-    'options': dataclasses.asdict(options),
+    'options': _without_one_kind(options),
     'rows of a chunk': of_chunk,
   }
+
+
+def _without_one_kind(values: usage_lib.Usage | Options) -> dict[str, Any]:
+  """Returns what answers were told by before there were kinds."""
+  found = dataclasses.asdict(values)
+  if found['kinds'] == type(values)().kinds:
+    del found['kinds']
+  return found
 
 
 def _answer_chunks(
@@ -180,12 +200,12 @@ def _answered(
   added: list[dict[str, Any]] = [
     {LABEL: student.label_of(reply)} for reply in replies.texts
   ]
-  if options.explain:
-    told = (
-      student.ask(texts, explain=True) if student.method == 'dss' else replies
-    )
+  for name, kind in options.columns.items():
+    told = replies
+    if student.method == 'dss':
+      told = student.ask(texts, explain=True, kind=kind)
     for new, reply in zip(added, told.texts, strict=True):
-      new[RATIONALE] = student.rationale_of(reply)
+      new[name] = student.rationale_of(reply)
   if options.probabilities:
     weighed = student.probabilities(texts)
     for new, one in zip(added, weighed, strict=True):

@@ -175,7 +175,16 @@ class Student:
     weighed = self.probabilities(known)
     return [Answer(*pair) for pair in zip(labels, weighed, strict=True)]
 
-  def explain(self, texts: Iterable[Text]) -> list[str]:
+  @property
+  def kinds(self) -> tuple[str, ...]:
+    """The kinds of rationales that it gives; () where they have no names."""
+    if not self.usage.explains:
+      return ()
+    return tuple(name for name, _ in self.usage.kinds if name)
+
+  def explain(
+    self, texts: Iterable[Text], kind: str | None = None
+  ) -> list[str]:
     """Returns the rationale of each text, in order.
 
     >>> student.explain(['The printer jams.'])  # doctest: +SKIP
@@ -183,13 +192,14 @@ class Student:
 
     Args:
       texts: as for `predict`.
+      kind: of the rationales, one of `kinds`; None for the first.
 
     Raises:
-      DataError: a text is empty, or the student gives no rationales.
+      DataError: a text is empty, or the student gives no such rationales.
     """
-    self.check_explains()
+    self.check_explains(kind)
     known = self._texts(texts)
-    replies = self._warned(known, explain=True).texts
+    replies = self._warned(known, explain=True, kind=kind).texts
     return [self.rationale_of(reply) for reply in replies]
 
   def score(self, texts: Iterable[Text], labels: Iterable[Any]) -> Score:
@@ -223,16 +233,22 @@ class Student:
 
   # ---- For the command, which asks many rows in parts -----------------------
 
-  def ask(self, texts: Sequence[str], explain: bool = False) -> Replies:
+  def ask(
+    self,
+    texts: Sequence[str],
+    explain: bool = False,
+    kind: str | None = None,
+  ) -> Replies:
     """Returns what the student writes, whole.
 
     Args:
       texts: not empty.
       explain: whether to ask for rationales, which 'dss' alone does apart.
+      kind: of the rationales; None for the first.
     """
-    tokens, cut = self._tokenizer.inputs(
-      texts, explain=explain and self.method == 'dss'
-    )
+    apart = explain and self.method == 'dss'
+    prefix = self.usage.prefix_of(kind) if apart else None
+    tokens, cut = self._tokenizer.inputs(texts, prefix)
     written = self.batches.predict(tokens)
     decoded = [results.decode(reply, self._vocabulary) for reply in written]
     return Replies(decoded, cut)
@@ -287,14 +303,19 @@ class Student:
       )
     return self.classes
 
-  def check_explains(self) -> None:
-    """Raises a DataError unless the student gives rationales."""
+  def check_explains(self, kind: str | None = None) -> None:
+    """Raises a DataError unless the student gives rationales of a kind.
+
+    Args:
+      kind: its name; None for the first.
+    """
     if not self.usage.explains:
       raise errors.DataError(
         f'{self.checkpoint}: expected a student that was trained on rationales'
         " (METHOD 'dss' or 'single_task'), found one that gives labels alone."
         ' Ask for labels.'
       )
+    self.usage.prefix_of(kind)
 
   def scored(self, gold: Sequence[str], found: Sequence[str]) -> Score:
     """Returns the score of labels.
@@ -335,9 +356,14 @@ class Student:
       for i, text in enumerate(inputs.checked(texts))
     ]
 
-  def _warned(self, texts: Sequence[str], explain: bool = False) -> Replies:
+  def _warned(
+    self,
+    texts: Sequence[str],
+    explain: bool = False,
+    kind: str | None = None,
+  ) -> Replies:
     """Returns replies to a caller, who is told of texts that were cut."""
-    replies = self.ask(texts, explain)
+    replies = self.ask(texts, explain, kind)
     if replies.cut:
       warnings.warn(
         f'{replies.cut} of {len(texts)} texts have more tokens than the student'

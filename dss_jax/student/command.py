@@ -17,7 +17,7 @@ from dss_jax import neutral
 from dss_jax.errors import DataError
 
 if TYPE_CHECKING:
-  from dss_jax.student import answering
+  from dss_jax.student import answer_files, answering
 
 # Characters of a text and an answer in a list of them.
 _WIDTH = 60
@@ -52,6 +52,13 @@ _WIDTH = 60
   help='Whether to ask for rationales.  [default: for texts, not for FILE]',
 )
 @click.option(
+  '--kind',
+  'kinds',
+  multiple=True,
+  metavar='NAME',
+  help='A kind of rationales to ask for; repeatable.  [default: all]',
+)
+@click.option(
   '--probabilities/--no-probabilities',
   default=None,
   help='Whether to weigh each class.  [default: for texts, not for FILE; takes'
@@ -84,6 +91,7 @@ def ask(
   column: str | None,
   step: int | None,
   explain: bool | None,
+  kinds: Sequence[str],
   probabilities: bool | None,
   classes: Sequence[str],
   batch_size: int | None,
@@ -120,18 +128,36 @@ def ask(
     classes=classes or None,
     allow=allow,
   )
+  if kinds and explain is False:
+    raise DataError(
+      '--kind and --no-explain: expected one of them, found both. Leave one'
+      ' out.'
+    )
+  explain = bool(kinds) or explain
   if explain:
     student.check_explains()
+  for kind in kinds:
+    student.check_explains(kind)
+  asked = tuple(dict.fromkeys(kinds)) or student.kinds
   if probabilities:
     student.weighed_classes()
   if rows and out:
-    _answer_file(student, rows, out, column, bool(explain), bool(probabilities))
+    from dss_jax.student import answer_files
+
+    options = answer_files.Options(
+      bool(explain),
+      bool(probabilities),
+      asked if explain and len(student.kinds) > 1 else (),
+    )
+    _answer_file(student, rows, out, column, options)
   else:
     can_weigh = bool(student.classes) and student.method != 'single_task'
     _show(
       student,
       texts,
-      student.usage.explains if explain is None else explain,
+      (asked or (None,))
+      if (student.usage.explains if explain is None else explain)
+      else (),
       can_weigh if probabilities is None else probabilities,
     )
 
@@ -139,10 +165,10 @@ def ask(
 def _show(
   student: 'answering.Student',
   texts: Sequence[str],
-  explain: bool,
+  kinds: Sequence[str | None],
   probabilities: bool,
 ) -> None:
-  """Prints the answers to texts."""
+  """Prints the answers to texts, with rationales of some kinds."""
   weighed: Sequence[dict[str, float]] = [{} for _ in texts]
   if probabilities:
     answers = student.predict(texts, probabilities=True)
@@ -150,15 +176,20 @@ def _show(
     weighed = [answer.probabilities for answer in answers]
   else:
     labels = student.predict(texts)
-  rationales = student.explain(texts) if explain else ['' for _ in texts]
+  rationales = {
+    (kind if len(student.kinds) > 1 else None) or 'rationale': student.explain(
+      texts, kind
+    )
+    for kind in kinds
+  }
   for i, text in enumerate(texts):
     neutral.say(neutral.line(text))
     neutral.say(f'  label      {neutral.line(labels[i]) or "(none)"}')
     by_weight = sorted(weighed[i].items(), key=lambda pair: -pair[1])
     for name, part in by_weight:
       neutral.say(f'    {100 * part:5.1f}%  {neutral.line(name)}')
-    if explain:
-      neutral.say(f'  rationale  {neutral.line(rationales[i], 2000)}')
+    for title, written in rationales.items():
+      neutral.say(f'  {title:<9}  {neutral.line(written[i], 2000)}')
 
 
 def _answer_file(
@@ -166,8 +197,7 @@ def _answer_file(
   location: str,
   out: str,
   column: str | None,
-  explain: bool,
-  probabilities: bool,
+  options: 'answer_files.Options',
 ) -> None:
   """Answers the rows of a file, and says what came out."""
   from dss_jax.student import answer_files, row_inputs
@@ -175,7 +205,6 @@ def _answer_file(
   # `dss train` calls it so.
   column = column.removeprefix('input=') if column else None
   rows = row_inputs.RowInputs(location, student.usage, column)
-  options = answer_files.Options(explain, probabilities)
   done = answer_files.answer(student, rows, out, options)
   if done.before:
     neutral.say(f'{done.before:,} rows were answered before.')

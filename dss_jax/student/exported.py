@@ -53,9 +53,7 @@ def describe(
     checkpoint: the one that is exported.
   """
   place = run_config.path_in(run, checkpoint)
-  usage = usage_lib.of_run(
-    getattr(model, 'method', 'finetune'), place and place.parent
-  )
+  usage = usage_lib.of_run(model, place and place.parent)
   config = getattr(model.module, 'config', None)
   return {
     'usage': usage_lib.as_json(usage),

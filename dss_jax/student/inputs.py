@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from dss_jax import errors
 from dss_jax.data import row_files, row_formats
-from dss_jax.pipeline import methods
 from dss_jax.student import usage as usage_lib
 
 if TYPE_CHECKING:
@@ -99,15 +98,15 @@ class Tokenizer:
     self._vocabulary = vocabulary
 
   def inputs(
-    self, texts: Sequence[str], explain: bool = False
+    self, texts: Sequence[str], prefix: str | None = None
   ) -> tuple[list[list[int]], int]:
     """Returns the tokens of inputs, and how many were cut.
 
     Args:
       texts: from `text_of`.
-      explain: whether they ask for a rationale.
+      prefix: before each of them; None for the one that asks for a label.
     """
-    prefix = methods.RATIONALE_PREFIX if explain else self._usage.prefix
+    prefix = self._usage.prefix if prefix is None else prefix
     most = self._usage.inputs - 1
     found, cut = [], 0
     for text in texts:

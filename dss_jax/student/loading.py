@@ -103,8 +103,7 @@ def of_run(
     run_config.configured([], [], own, ['model']) as (bound),
   ):
     model = run_config.resolve(bound, 'model')
-    # Models of T5X itself have no method.
-    usage = usage_lib.of_run(getattr(model, 'method', 'finetune'), path.parent)
+    usage = usage_lib.of_run(model, path.parent)
     options = decode_options(model, os.fspath(path))
   return model, usage, options
 

@@ -9,6 +9,7 @@ from etils import epath
 
 from dss_jax import errors, run_config
 from dss_jax.data import own_rows, records, row_formats
+from dss_jax.pipeline import kinds as kinds_lib
 from dss_jax.pipeline import methods, registration
 
 # Of a T5 whose folder says nothing about it: those that T5 was pretrained with.
@@ -35,6 +36,8 @@ class Usage:
     classes: the possible labels, if they are few and known.
     by_value: whether labels are equations, compared by their value.
     batch_size: texts that are answered together.
+    kinds: of rationales: the name and the prefix of each; without a name where
+      there is one.
   """
 
   method: str = 'finetune'
@@ -45,6 +48,7 @@ class Usage:
   classes: tuple[str, ...] | None = None
   by_value: bool = False
   batch_size: int = _BATCH_SIZE
+  kinds: tuple[tuple[str, str], ...] = (('', methods.RATIONALE_PREFIX),)
 
   def __post_init__(self) -> None:
     """Checks values that may come from a file.
@@ -68,6 +72,21 @@ class Usage:
     """What stands before an input that asks for a label."""
     return methods.LABEL_PREFIX if self.method == 'dss' else ''
 
+  def prefix_of(self, kind: str | None) -> str:
+    """Returns what stands before an input that asks for a rationale.
+
+    Args:
+      kind: its name; None for the first.
+
+    Raises:
+      DataError: the student knows no such kind.
+    """
+    if kind is None:
+      return self.kinds[0][1]
+    prefixes = dict(self.kinds)
+    errors.choose('The kind of rationales', kind, list(prefixes))
+    return prefixes[kind]
+
   @property
   def in_parts(self) -> bool:
     """Whether `</s>` in an input is the end token between two parts."""
@@ -79,11 +98,11 @@ class Usage:
     return self.method != 'finetune'
 
 
-def of_run(method: str, folder: epath.Path | None) -> Usage:
+def of_run(model: Any, folder: epath.Path | None) -> Usage:
   """Returns the usage of the run whose configuration is in force.
 
   Args:
-    method: of its model.
+    model: its model; those of T5X itself have no method and no kinds.
     folder: of the run, whose evaluation may tell the classes.
 
   Raises:
@@ -104,7 +123,7 @@ def of_run(method: str, folder: epath.Path | None) -> Usage:
   if classes is None and folder is not None and not by_value:
     classes = scored_classes(folder)
   return Usage(
-    method=method,
+    method=getattr(model, 'method', 'finetune'),
     data_set=data_set,
     inputs=lengths.get('inputs') or _LENGTHS['inputs'],
     targets=lengths.get('targets') or _LENGTHS['targets'],
@@ -112,6 +131,10 @@ def of_run(method: str, folder: epath.Path | None) -> Usage:
     classes=None if classes is None else tuple(classes),
     by_value=by_value,
     batch_size=run_config.macro_or('EVAL_BATCH_SIZE', None) or _BATCH_SIZE,
+    kinds=tuple(
+      (kind.name, kind.prefix)
+      for kind in getattr(model, 'kinds', kinds_lib.ONE)
+    ),
   )
 
 
@@ -166,7 +189,27 @@ def from_json(values: Any, place: str) -> Usage:
       )
   if isinstance(values.get('classes'), Sequence):
     values['classes'] = tuple(values['classes'])
+  if 'kinds' in values:
+    values['kinds'] = _kinds(values['kinds'], place)
   try:
     return Usage(**values)
   except errors.DataError as error:
     raise errors.DataError(f'{place}: {error}') from error
+
+
+def _kinds(values: Any, place: str) -> tuple[tuple[str, str], ...]:
+  """Checks the kinds of a usage from a JSON file."""
+  pairs = tuple(
+    tuple(pair)
+    for pair in (values if isinstance(values, list) else ())
+    if isinstance(pair, list)
+  )
+  if not pairs or not all(
+    len(pair) == 2 and all(isinstance(text, str) for text in pair)
+    for pair in pairs
+  ):
+    raise errors.DataError(
+      f'{place}: expected kinds to be pairs of a name and a prefix, found'
+      f' {values!r:.80}. Export the student again.'
+    )
+  return pairs

@@ -16,7 +16,9 @@ from dss_jax.study import experiments, study_file
 from dss_jax.study import grid as grid_lib
 
 # Options that have several values, with commas between them.
-_LISTS = ('methods', 'fractions', 'sizes', 'labels', 'teachers', 'alphas')
+_LISTS = (
+  'methods', 'fractions', 'sizes', 'labels', 'teachers', 'kinds', 'alphas'
+)  # fmt: skip
 _NUMBERS = ('fractions', 'alphas')
 
 
@@ -115,6 +117,11 @@ def _out(options: dict[str, Any]) -> pathlib.Path:
 @click.option('--sizes', help='base, large, flan_t5/small, …: gin/sizes.')
 @click.option('--labels', help='gold, teacher or both.  [default: gold]')
 @click.option('--teachers', help='palm, or names of your own.')
+@click.option(
+  '--kinds',
+  help='Of rationales, with + between those that are learned together:'
+  ' thought,thought+program; of a data set they are teachers.',
+)
 @click.option('--alphas', help='Weights of the label loss.')
 @click.option('--data', help="'release', or a path.")
 @click.option('--steps', type=int, help='Of each run; TRAIN_STEPS.')

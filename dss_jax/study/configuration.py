@@ -72,6 +72,8 @@ class Configuration:
     train_rows: rows with something to learn for the label task.
     teacher_accuracy: of the teacher, by released split, in percent.
     by_value: whether labels are equations, compared by their value.
+    kinds: of rationales, such as 'thought+program'; '' where they have no names
+      or none are learned.
   """
 
   name: str
@@ -91,6 +93,7 @@ class Configuration:
   train_rows: int
   teacher_accuracy: Mapping[str, float]
   by_value: bool
+  kinds: str = ''
 
 
 def resolve(commands: Sequence[Command]) -> list[Configuration]:
@@ -153,7 +156,7 @@ class _Resolver:
     from dss_jax import mixtures, run_config
     from dss_jax.data import own_rows
     from dss_jax.pipeline import experiment as experiment_lib
-    from dss_jax.pipeline import grading
+    from dss_jax.pipeline.scoring import grading
 
     bindings = [
       *(f'{name} = {v}' for name, v in command.bindings.items()),
@@ -205,6 +208,9 @@ class _Resolver:
         train_rows=_label_rows(description),
         teacher_accuracy=accuracies,
         by_value=experiment.by_value,
+        kinds='+'.join(kind.name for kind in experiment.kinds)
+        if experiment.uses_rationales
+        else '',
       )
 
   def _describe(self, experiment: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from dss_jax import errors
 from dss_jax.data import row_files
+from t5x.cli import gin_reader
 
 # Data sets that have an experiment of their own in gin/.
 DATA_SETS = ('cqa', 'svamp', 'asdiv', 'esnli', 'anli1')
@@ -60,6 +61,23 @@ def find(argument: str, gin_files: Sequence[str] = ()) -> Source:
     f' ({", ".join(row_files.ENDINGS)}), a folder or a glob of them.'
     f'{close}'
   )
+
+
+def has_own_rows(argument: str, gin_files: Sequence[str] = ()) -> bool:
+  """Returns whether a study is on rows of the user's own.
+
+  Args:
+    argument: as in `find`.
+    gin_files: likewise.
+
+  Raises:
+    DataError: likewise.
+  """
+  source = find(argument, gin_files)
+  if source.bindings:
+    return True
+  macros = gin_reader.read([*source.gin_files, *gin_files]).macros
+  return 'DATA_SET' in macros and macros['DATA_SET'].value == 'custom'
 
 
 def absolute(path: str) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dss_jax import errors
+from dss_jax.pipeline import kinds as kinds_lib
+from dss_jax.study import experiments
 
 # A study's names for what is trained, and the macros that each one is. Those
 # without rationales are not affected by TEACHER unless labels are its own.
@@ -26,6 +28,8 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 }
 _WEIGHTED = ('dss', 'shuffled')
 LABELS = ('gold', 'teacher')
+# Between the names of kinds that are learned together.
+BETWEEN_KINDS = '+'
 # Macros that the grid's own options set, and the option of each.
 _OPTIONS = {
   'METHOD': 'methods',
@@ -38,12 +42,15 @@ _OPTIONS = {
 _MACROS_OF = {
   'teachers': 'TEACHER',
   'alphas': 'ALPHA',
+  'kinds': 'RATIONALE_KINDS',
   'steps': 'TRAIN_STEPS',
   'data': 'DATA',
 }
 # A grid beyond this is a mistake, which would fill the memory with runs.
 MOST_RUNS = 10_000
-_AXES = ('methods', 'fractions', 'sizes', 'labels', 'teachers', 'alphas')
+_AXES = (
+  'methods', 'fractions', 'sizes', 'labels', 'teachers', 'kinds', 'alphas'
+)  # fmt: skip
 _TEACHER = re.compile(r'[A-Za-z0-9][A-Za-z0-9_]*')
 _NAME = re.compile(r'[A-Za-z_][\w./]*')
 # Beginnings of values that gin reads itself: references, macros, containers,
@@ -97,6 +104,8 @@ class Point:
       where the method uses none.
     alpha: weight of the label loss; None for the size's own, or where the
       method has one loss.
+    kinds: of rationales, such as 'thought+program'; None for the experiment's
+      own, or where the method uses none.
   """
 
   method: str
@@ -106,6 +115,7 @@ class Point:
   labels: str = 'gold'
   teacher: str | None = None
   alpha: float | None = None
+  kinds: str | None = None
 
   @property
   def name(self) -> str:
@@ -117,6 +127,8 @@ class Point:
       parts.append('teacher-labels')
     if self.teacher is not None:
       parts.append(f'by-{self.teacher}')
+    if self.kinds is not None:
+      parts.append(f'kinds-{self.kinds.replace(BETWEEN_KINDS, "-")}')
     if self.alpha is not None:
       parts.append(f'a{_digits(self.alpha)}')
     return '_'.join(parts)
@@ -152,6 +164,8 @@ class Grid:
     sizes: files of gin/sizes without their ending; none for the experiment's.
     labels: 'gold', 'teacher' or both; `distill` has the teacher's anyway.
     teachers: names; none for the experiment's own.
+    kinds: of rationales, such as 'thought' and 'thought+program'; none for the
+      experiment's own. Of published rows they are teachers.
     alphas: weights of the label loss; none for the size's own.
     data: DATA, such as 'release'; None for the experiment's own.
     steps: TRAIN_STEPS; None for the size's own.
@@ -167,6 +181,7 @@ class Grid:
   sizes: tuple[str, ...] = ()
   labels: tuple[str, ...] = ('gold',)
   teachers: tuple[str, ...] = ()
+  kinds: tuple[str, ...] = ()
   alphas: tuple[float, ...] = ()
   data: str | None = None
   steps: int | None = None
@@ -218,6 +233,8 @@ class Grid:
           f'--teachers: expected names of letters, digits and _ (not gold),'
           f' found {teacher!r}.'
         )
+    for value in self.kinds:
+      kinds_lib.given(tuple(value.split(BETWEEN_KINDS)))
     self._check_settings()
 
   def _check_settings(self) -> None:
@@ -228,6 +245,8 @@ class Grid:
           f'--set {name!r}: expected NAME=VALUE, such as LEARNING_RATE=1e-4.'
         )
       option = _OPTIONS.get(name)
+      if name == 'TEACHERS' and self.kinds:
+        option = 'kinds'
       for given, macro in _MACROS_OF.items():
         if name == macro and getattr(self, given) not in (None, ()):
           option = given
@@ -248,6 +267,7 @@ class Grid:
         self.methods,
         self.labels,
         self.teachers or (None,),
+        self.kinds or (None,),
         self.alphas or (None,),
       )
     )
@@ -264,6 +284,10 @@ class Grid:
       fixed['DATA'] = self.data
     if self.steps is not None:
       fixed['TRAIN_STEPS'] = self.steps
+    if point.kinds is not None:
+      own = experiments.has_own_rows(self.experiment, self.gin_file)
+      macro = 'RATIONALE_KINDS' if own else 'TEACHERS'
+      fixed[macro] = tuple(point.kinds.split(BETWEEN_KINDS))
     grid = {k: repr(v) for k, v in (fixed | point.macros).items()}
     # KEEP and EVAL_RATIONALES are defaults of a study, which users may change.
     return grid | dict(self.set)
@@ -276,6 +300,7 @@ def _point(
   method: str,
   labels: str,
   teacher: str | None,
+  kinds: str | None,
   alpha: float | None,
 ) -> Point:
   """Returns a run without what makes no difference to it."""
@@ -284,9 +309,11 @@ def _point(
     method, labels = 'distill', 'teacher'
   if method == 'finetune':
     teacher = None
+  if method in ('finetune', 'distill'):
+    kinds = None
   if method not in _WEIGHTED:
     alpha = None
-  return Point(method, fraction, seed, size, labels, teacher, alpha)
+  return Point(method, fraction, seed, size, labels, teacher, alpha, kinds)
 
 
 def differences(before: Grid, now: Grid) -> Iterator[str]:

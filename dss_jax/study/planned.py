@@ -114,6 +114,7 @@ def _spec(
     train_rows=resolved.train_rows,
     teacher_accuracy=resolved.teacher_accuracy,
     by_value=resolved.by_value,
+    kinds=resolved.kinds,
   )
 
 

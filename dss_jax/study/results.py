@@ -43,6 +43,7 @@ class Spec:
     teacher_accuracy: of the teacher itself, by split, in percent; of the data,
       so it may be there where the method uses no teacher.
     by_value: whether labels are equations, compared by their value.
+    kinds: of rationales, such as 'thought+program'; '' for one without a name.
   """
 
   name: str
@@ -62,6 +63,7 @@ class Spec:
     default_factory=dict
   )
   by_value: bool = False
+  kinds: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +137,7 @@ class RunResult:
         pathlib.PurePath(row['name']).name != row['name']
       ):
         raise ValueError(f'a run {row["name"]!r:.60} in another folder')
+      row.setdefault('kinds', '')  # Older ones have none.
       spec = {f.name: row.pop(f.name) for f in dataclasses.fields(Spec)}
       for name in ('last', 'best_validation', 'best_test'):
         row[name] = row[name] and run_files.Evaluation(**row[name])

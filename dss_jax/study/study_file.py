@@ -36,6 +36,7 @@ _LISTS = {
   'sizes': str,
   'labels': str,
   'teachers': str,
+  'kinds': str,
   'alphas': float,
   'gin_file': str,
 }

@@ -61,6 +61,10 @@ def check(
     facts = [
       ('rows', _rows(description)),
       ('left out', _left_out(description)),
+      *[
+        (f'without {kind}', _rows_of(by_split))
+        for kind, by_split in description.without.items()
+      ],
     ]
     cut = lengths_lib.run_warning(experiment, lengths)
     facts.append(
@@ -76,10 +80,12 @@ def check(
 
 
 def _rows(description: mixtures.Description) -> str:
+  return _rows_of(description.rows)
+
+
+def _rows_of(by_split: Mapping[str, int]) -> str:
   return ', '.join(
-    f'{split} {description.rows[split]:,}'
-    for split in _SPLITS
-    if split in description.rows
+    f'{split} {by_split[split]:,}' for split in _SPLITS if split in by_split
   )
 
 

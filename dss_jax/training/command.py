@@ -43,10 +43,21 @@ def _options(function: Callable) -> Callable:
         ' teacher_label; repeatable.',
       ),
       click.option(
+        '--kinds',
+        metavar='NAMES',
+        help='Kinds of rationales: thought,program.  [default: one, or those'
+        ' that --column names]',
+      ),
+      click.option(
         '--size',
         help='tiny, small, base, large, flan_t5/small, …  [default: tiny]',
       ),
       click.option('--teacher', help="Whose outputs; own rows' have no name."),
+      click.option(
+        '--teachers',
+        metavar='NAMES',
+        help='Of a data set: several teachers, each a kind: palm,mine.',
+      ),
       click.option(
         '--labels', help='To train on: gold or teacher.  [default: gold]'
       ),
@@ -81,6 +92,8 @@ def _asked(
   column: Sequence[str],
   settings: Sequence[str],
   out: str | None,
+  kinds: str | None,
+  teachers: str | None,
   **given: Any,
 ) -> options_lib.Options:
   if not out:
@@ -91,6 +104,8 @@ def _asked(
   return options_lib.Options(
     what=what,
     column=own_options.columns(column),
+    kinds=options_lib.names(kinds),
+    teachers=options_lib.names(teachers),
     set=options_lib.settings(settings),
     out=out.rstrip('/'),
     **given,

@@ -12,6 +12,7 @@ from typing import Any
 
 from dss_jax import errors
 from dss_jax.data import own_options, row_files
+from dss_jax.pipeline import kinds as kinds_lib
 from dss_jax.pipeline import methods
 from dss_jax.study import experiments
 from dss_jax.study import grid as grid_lib
@@ -26,6 +27,7 @@ _OPTION_OF = {
   'METHOD': '--method',
   'COLUMNS': '--column',
   'TEACHER': '--teacher',
+  'TEACHERS': '--teachers',
   'LABELS': '--labels',
   'FRACTION': '--fraction',
   'TRAIN_STEPS': '--steps',
@@ -44,8 +46,10 @@ class Options:
     method: 'dss', 'finetune' or 'single_task'; None for the experiment's own,
       as in all that follow.
     column: of own rows, by the name that they stand for.
+    kinds: of rationales, by name; () for those that `column` or `set` names.
     size: a file of gin/sizes, without its ending.
     teacher: whose outputs.
+    teachers: whose rationales, where they are several.
     labels: 'gold' or 'teacher'.
     fraction: of the train rows.
     steps: TRAIN_STEPS.
@@ -60,8 +64,10 @@ class Options:
   column: Mapping[str, tuple[str, ...]] = dataclasses.field(
     default_factory=dict
   )
+  kinds: tuple[str, ...] = ()
   size: str | None = None
   teacher: str | None = None
+  teachers: tuple[str, ...] = ()
   labels: str | None = None
   fraction: float | None = None
   steps: int | None = None
@@ -79,6 +85,7 @@ class Options:
     for name, known in (('method', methods.METHODS), ('labels', _LABELS)):
       if getattr(self, name) is not None:
         errors.choose(f'--{name}', getattr(self, name), known)
+    kinds_lib.given(self.kinds or None, self.teachers or None)
     if self.steps is not None and self.steps < 1:
       raise errors.DataError(f'--steps {self.steps}: expected a number from 1.')
     if self.fraction is not None and not 0 < self.fraction <= 1:
@@ -114,6 +121,11 @@ class Options:
   def _check_settings(self) -> None:
     """Raises a DataError for a macro that is unknown, or has an option."""
     known = gin_reader.read(self.includes).macros
+    if self.kinds and 'RATIONALE_KINDS' in self.set:
+      raise errors.DataError(
+        '--kinds and --set RATIONALE_KINDS: expected one of them, found both.'
+        ' Leave --kinds out: the macro has names, prefixes and weights.'
+      )
     for name in self.set:
       if name in _OPTION_OF:
         raise errors.DataError(
@@ -139,12 +151,16 @@ class Options:
   @property
   def asked(self) -> dict[str, str]:
     """The macros that were asked for, each value as gin reads it."""
+    columns = own_options.as_macro(self.column)
+    kinds = self.kinds or own_options.mapped_kinds(list(columns))
     values: dict[str, Any] = {
       'DATA': self.what if self.is_own else self.data,
-      'COLUMNS': own_options.as_macro(self.column) or None,
+      'COLUMNS': columns or None,
+      'RATIONALE_KINDS': kinds or None,
       'TEST': self.test,
       'METHOD': self.method,
       'TEACHER': self.teacher,
+      'TEACHERS': self.teachers or None,
       'LABELS': self.labels,
       'FRACTION': self.fraction,
       'TRAIN_STEPS': self.steps,
@@ -162,7 +178,9 @@ class Options:
     given = {
       '--method': self.method,
       '--size': self.size,
+      '--kinds': ','.join(self.kinds) or None,
       '--teacher': self.teacher,
+      '--teachers': ','.join(self.teachers) or None,
       '--labels': self.labels,
       '--fraction': self.fraction,
       '--steps': self.steps,
@@ -225,6 +243,15 @@ def sizes() -> list[str]:
     )
   }
   return sorted(found - {'finetune'})
+
+
+def names(text: str | None) -> tuple[str, ...]:
+  """Returns the names in a list such as `thought,program`.
+
+  Args:
+    text: of an option; None for none.
+  """
+  return tuple(name.strip() for name in text.split(',')) if text else ()
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from dss_jax import mixtures
 from dss_jax.data import equations
 from dss_jax.pipeline import experiment as experiment_lib
+from dss_jax.pipeline import kinds as kinds_lib
 from dss_jax.pipeline import lengths as lengths_lib
 from dss_jax.pipeline import registration, sources
 from dss_jax.training_data import record
@@ -38,12 +39,14 @@ def count(
   by_task = {found.task: found for found in cuts}
   tasks = []
   rows: dict[str, int] = {}
+  of_kinds = registration.rationales_of_tasks(experiment)
   for name, _ in registration.train_tasks(experiment):
     task = seqio.TaskRegistry.get(name)
     assert isinstance(task.source, sources.DssSource)
     if not rows:
       rows = {split: task.source.num_drawn(split) for split in _SPLITS}
-    found = _task_rows(task, task.source, experiment.by_value)
+    of_task = [k for t, k in of_kinds if t == name]
+    found = _task_rows(task, task.source, experiment.by_value, of_task)
     tasks.append(_with_cut(found, by_task.get(name)))
   return record.TrainingData(
     data_set=experiment.data_set,
@@ -56,9 +59,16 @@ def count(
 
 
 def _task_rows(
-  task: seqio.Task, source: sources.DssSource, by_value: bool
+  task: seqio.Task,
+  source: sources.DssSource,
+  by_value: bool,
+  of_kinds: Sequence[kinds_lib.Kind],
 ) -> record.TaskRows:
   columns = source.columns('train')
+  first = of_kinds[0].column if of_kinds else 'rationale'
+  blank = {
+    kind.title: int(np.sum(columns[kind.column] == b'')) for kind in of_kinds
+  }
   said, gold = columns['teacher_label'], columns['label']
   right = said == gold
   if by_value:
@@ -69,8 +79,9 @@ def _task_rows(
     drawn=source.num_drawn('train'),
     used=len(gold),
     needs=source.draw.needs,
-    without_rationale=int(np.sum(columns['rationale'] == b'')),
+    without_rationale=int(np.sum(columns[first] == b'')) * (len(blank) < 2),
     teacher_right=int(np.sum(right & (said != b''))) if any(said) else None,
+    without=blank if len(blank) > 1 else {},
   )
 
 

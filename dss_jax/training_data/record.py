@@ -7,7 +7,7 @@ to tokenize it again.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dss_jax import errors
@@ -31,6 +31,8 @@ class TaskRows:
     cut_targets: likewise of their target.
     counted: examples whose lengths were looked at; 0 where nothing is cut.
     longest: the longest input and target, in tokens.
+    without: of several kinds of rationales in one task, how many used rows lack
+      each.
   """
 
   task: str
@@ -43,6 +45,7 @@ class TaskRows:
   cut_targets: int = 0
   counted: int = 0
   longest: Sequence[int] = (0, 0)
+  without: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

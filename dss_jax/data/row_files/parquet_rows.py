@@ -167,10 +167,14 @@ class Reader:
       leaves: those that are to be read.
     """
     limit = max(_GROUP, opening.MAX_EXPANSION * self._meter.size)
-    for number in range(self._metadata.num_row_groups):
-      with self._faults():
-        group = self._metadata.row_group(number)
-        chunks = [group.column(i) for i in range(len(paths))]
+    with self._faults():
+      groups = parquet_pages.chunks(self._stream)
+    for chunks in groups:
+      if len(chunks) != len(paths):
+        raise errors.DataError(
+          f'{self._place}: expected {len(paths)} columns in each row group,'
+          f' found {len(chunks)} in one. Write the file again.'
+        )
       size = 0
       for path, chunk in zip(paths, chunks, strict=True):
         if path in leaves:
@@ -183,18 +187,15 @@ class Reader:
           ' trust it, write it without compression.'
         )
 
-  def _chunk_size(self, chunk: Any, limit: int) -> int:
+  def _chunk_size(self, chunk: parquet_pages.Chunk, limit: int) -> int:
     """Returns the memory that a column chunk takes, or more than a limit."""
-    size = max(chunk.total_uncompressed_size, _ITEM_BYTES * chunk.num_values)
-    if not chunk.num_values:
+    size = max(chunk.unpacked, _ITEM_BYTES * chunk.values)
+    if not chunk.values:
       return size  # There may be no page.
-    begin = chunk.data_page_offset
-    if chunk.dictionary_page_offset:
-      begin = min(begin, chunk.dictionary_page_offset)
     pages = 0
     with self._faults():
       for unpacked in parquet_pages.unpacked_sizes(
-        self._stream, begin, chunk.total_compressed_size
+        self._stream, chunk.begin, chunk.packed
       ):
         pages += unpacked
         if pages > limit:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dss_jax import errors
+from dss_jax.pipeline import kinds as kinds_lib
 from dss_jax.report import predictions, run_files
 from dss_jax.study import results
 from t5x import files
@@ -45,11 +46,10 @@ def prepare(out_dir: pathlib.Path, result: results.RunResult) -> bool:
   newer = source.stat().st_mtime_ns
   if target.exists() and target.stat().st_mtime_ns >= newer:
     return True
-  rationales = run_files.answer_files(run_dir, 'bleu', result.last.step)
   found = list(
     predictions.read(
       source,
-      rationales.get(SPLIT),
+      _rationales(run_dir, result),
       result.settings.get('METHOD', '').strip('\'"'),
       predictions.is_same_value
       if result.spec.by_value
@@ -62,6 +62,22 @@ def prepare(out_dir: pathlib.Path, result: results.RunResult) -> bool:
     for answer in found:
       f.write(json.dumps(dataclasses.asdict(answer)) + '\n')
   return True
+
+
+def _rationales(
+  run_dir: pathlib.Path, result: results.RunResult
+) -> list[predictions.Rationales]:
+  """Returns the files of what a run answered for rationales, by kind."""
+  known = kinds_lib.of_config(result.settings)
+  several = len(known) > 1
+  files_of = run_files.rationale_files(run_dir, SPLIT, result.last.step)
+  return [
+    predictions.Rationales(
+      files_of[kind.number], kind.prefix, kind.name if several else ''
+    )
+    for kind in known
+    if kind.number in files_of
+  ]
 
 
 def _check(

@@ -1,6 +1,7 @@
 """Runs of a study, arranged: arms that are compared, and the cells to do it in.
 
-An arm is what may be better or worse: a method with its labels, teacher and α.
+An arm is what may be better or worse: a method with its labels, teacher, kinds
+of rationales and α.
 A cell is where arms meet: the same data, size of model and part of the rows.
 """
 
@@ -19,6 +20,7 @@ class Arm:
   labels: str
   teacher: str | None
   alpha: float | None
+  kinds: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Table:
       parts.append(f'{arm.labels} labels')
     if len({other.teacher for other in same}) > 1:
       parts.append(f'by {arm.teacher}')
+    if len({other.kinds for other in same}) > 1:
+      parts.append(arm.kinds.replace('+', ' + ') or 'one kind')
     if len({other.alpha for other in same}) > 1:
       parts.append(f'α = {arm.alpha:g}')
     return ', '.join(parts)

@@ -182,6 +182,8 @@ def _flat(run: results.RunResult) -> dict[str, object]:
     'label_examples': spec.label_examples,
     'steps': spec.steps,
   }
+  if spec.kinds:
+    row['kinds'] = spec.kinds
   for split, accuracy in run.last.accuracy.items():
     row[f'{split}_accuracy'] = accuracy
     row[f'{split}_questions'] = run.rows.get(split)

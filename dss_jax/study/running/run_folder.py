@@ -24,6 +24,8 @@ _COLOR = re.compile(r'\x1b\[[0-?]*[ -/]*[@-~]')
 _MODEL_DIR = re.compile(r'^MODEL_DIR = .*(?:\n[ \t]+.*)*\n', re.MULTILINE)
 # Differences that a message lists.
 _MOST_LISTED = 6
+# Macros, and parameters of these names, that earlier versions did not have.
+_ADDED = ('RATIONALE_KINDS', 'TEACHERS')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,11 +198,19 @@ def _differences(there: str, here: str):
     run_files.bindings(_MODEL_DIR.sub('', text)) for text in (there, here)
   )
   for name in sorted({*before, *now}):
+    if name not in before and _is_added(name, now):
+      continue
     if before.get(name) != now.get(name):
       yield (
         f'{name}: {before.get(name, "nothing")} there,'
         f' {now.get(name, "nothing")} here'
       )
+
+
+def _is_added(name: str, now: Mapping[str, str]) -> bool:
+  """Whether a binding says nothing that an older configuration doesn't."""
+  macro = name.rpartition('.')[2].upper()
+  return macro in _ADDED and now.get(macro) == 'None'
 
 
 def printable(text: str) -> str:

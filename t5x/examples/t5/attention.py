@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import partitioning
-from jax import lax
+from jax import ad_checkpoint, lax
 from jaxtyping import Array, Float
 
 from t5x.examples.t5 import dense, masks
@@ -20,6 +20,8 @@ from t5x.examples.t5 import lora as lora_lib
 # Added to the logits of masked pairs. A query that may see nothing gets equal
 # weights on all keys, not NaN.
 _MASKED = -1e10
+# The name of what attention computes, for rematerialization policies.
+ATTENTION = 'attention'
 
 
 def dot_product_attention(
@@ -103,7 +105,8 @@ def _attend(query, key, value, bias, mask, dtype, float32_logits, kv_axes):
   if mask is not None:
     logits = jnp.where(mask > 0, logits, jnp.asarray(_MASKED, logits.dtype))
   weights = _softmax(logits, dtype)
-  return jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value.astype(dtype))
+  attended = jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value.astype(dtype))
+  return ad_checkpoint.checkpoint_name(attended, ATTENTION)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -117,7 +120,9 @@ def _softmax(logits: jax.Array, dtype: dense.DType) -> jax.Array:
 
 
 def _softmax_fwd(logits, dtype):
-  weights = _softmax(logits, dtype)
+  # Named here, since what is named outside is another value to the policy than
+  # the one that is saved.
+  weights = ad_checkpoint.checkpoint_name(_softmax(logits, dtype), ATTENTION)
   return weights, (weights, jnp.zeros((), logits.dtype))
 
 

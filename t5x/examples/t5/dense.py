@@ -7,7 +7,6 @@ activations.
 
 import functools
 import math
-import operator
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
@@ -17,7 +16,7 @@ from flax.linen import partitioning
 from jax import ad_checkpoint, lax
 from jaxtyping import Array, Float, Int
 
-from t5x.examples.t5 import dropout
+from t5x.examples.t5 import dropout, gating
 from t5x.examples.t5 import lora as lora_lib
 
 Initializer = Callable[..., jax.Array]
@@ -277,24 +276,42 @@ class LayerNorm(nn.Module):
     scale = partitioning.param_with_axes(
       'scale', self.scale_init, (x.shape[-1],), jnp.float32, axes=('embed',)
     )
-    x = x.astype(jnp.float32)
-    mean_square = jnp.mean(lax.square(x), axis=-1, keepdims=True)
-    y = (x * lax.rsqrt(mean_square + self.epsilon)).astype(self.dtype)
-    return y * scale.astype(self.dtype)
+    return _normed(x, scale, self.epsilon, self.dtype)
 
 
-def _activation(name: str | Callable) -> Callable[[jax.Array], jax.Array]:
-  if callable(name):
-    return name
-  if name == 'linear':
-    return lambda x: x
-  found = getattr(nn.activation, name, None)
-  if found is None:
-    raise ValueError(
-      f"MlpBlock.activations: expected 'linear', a function or the name of"
-      f' one in flax.linen, found {name!r}.'
-    )
-  return found
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _normed(x, scale, epsilon, dtype):
+  """Divides by the root mean square, and scales.
+
+  For the backward pass waits the input as it is, not in float32, and one number
+  a position.
+  """
+  return _normed_fwd(x, scale, epsilon, dtype)[0]
+
+
+def _normed_fwd(x, scale, epsilon, dtype):
+  wide = x.astype(jnp.float32)
+  mean_square = jnp.mean(lax.square(wide), axis=-1, keepdims=True)
+  factor = lax.rsqrt(mean_square + epsilon)
+  y = (wide * factor).astype(dtype) * scale.astype(dtype)
+  return y, (x, scale, factor)
+
+
+def _normed_bwd(epsilon, dtype, saved, cotangent):
+  del epsilon
+  x, scale, factor = saved
+  wide = x.astype(jnp.float32)
+  unscaled = (wide * factor).astype(dtype).astype(jnp.float32)
+  grad_scale = jnp.sum(
+    cotangent.astype(jnp.float32) * unscaled, tuple(range(x.ndim - 1))
+  )
+  grad = (cotangent * scale.astype(dtype)).astype(jnp.float32)
+  along = jnp.mean(grad * wide, axis=-1, keepdims=True)
+  grad = factor * grad - wide * (factor**3 * along)
+  return grad.astype(x.dtype), grad_scale
+
+
+_normed.defvjp(_normed_fwd, _normed_bwd)
 
 
 class MlpBlock(nn.Module):
@@ -329,9 +346,8 @@ class MlpBlock(nn.Module):
       dropout_groups: see `dropout.Dropout`.
     """
     del decode  # Position-wise: one position is computed as many are.
-    branches = []
-    for i, activation in enumerate(self.activations):
-      x = DenseGeneral(
+    products = [
+      DenseGeneral(
         self.intermediate_dim,
         dtype=self.dtype,
         kernel_init=self.kernel_init,
@@ -340,8 +356,9 @@ class MlpBlock(nn.Module):
         lora=self.lora,
         name='wi' if len(self.activations) == 1 else f'wi_{i}',
       )(inputs, deterministic)
-      branches.append(_activation(activation)(x))
-    x = functools.reduce(operator.mul, branches)
+      for i in range(len(self.activations))
+    ]
+    x = gating.gated(self.activations, products)
     x = dropout.Dropout(self.intermediate_dropout_rate, broadcast_dims=(-2,))(
       x, deterministic=deterministic, groups=dropout_groups
     )

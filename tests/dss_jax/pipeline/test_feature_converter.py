@@ -338,7 +338,7 @@ def test_half_a_pair_is_refused():
 
 def test_lengths_for_a_rationale_are_refused():
   examples = [{name: [5, 1] for name in KEYS}]
-  with pytest.raises(DataError, match="names 'rationale_inputs', but both"):
+  with pytest.raises(DataError, match="names 'rationale_inputs', but all"):
     convert(examples, LENGTHS | {'rationale_inputs': 9})
 
 

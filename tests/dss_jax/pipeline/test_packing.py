@@ -3,7 +3,6 @@
 import hashlib
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -132,10 +131,29 @@ def test_trimming_gives_an_absent_rationale_no_room():
   np.testing.assert_array_equal(decoder, [[2, 0]])
 
 
-def test_units_of_three_segments_are_refused():
-  lengths = np.ones((4, 3), int)
-  with pytest.raises(ValueError, match=r'\(4, 3\): expected \[units, 1\]'):
-    packing.trim_lengths(lengths, lengths, (8, 8))
+def test_trimming_is_fair_to_several_kinds():
+  encoder, decoder = packing.trim_lengths(
+    np.array([[9, 9, 9], [2, 9, 9], [3, 3, 3], [9, 9, 2]]),
+    np.array([[2, 9, 9], [2, 1, 9], [2, 1, 1], [2, 9, 0]]),
+    (12, 8),
+  )
+  expected = [[4, 4, 4], [2, 5, 5], [3, 3, 3], [6, 6, 0]]
+  np.testing.assert_array_equal(encoder, expected)
+  expected = [[2, 3, 3], [2, 1, 5], [2, 1, 1], [2, 6, 0]]
+  np.testing.assert_array_equal(decoder, expected)
+
+
+def test_pairs_are_trimmed_as_they_were_before_there_were_kinds():
+  rng = np.random.default_rng(0)
+  encoder, decoder = rng.integers(0, 20, (2, 500, 2))
+  length, target_length = 13, 11
+  before = np.cumsum(decoder, 1) - decoder
+  targets = np.minimum(decoder, np.maximum(target_length - before, 0))
+  inputs = np.where(targets > 0, encoder, 0)
+  allowed = np.maximum(length - inputs[:, ::-1], length // 2)
+  found = packing.trim_lengths(encoder, decoder, (length, target_length))
+  np.testing.assert_array_equal(found[0], np.minimum(inputs, allowed))
+  np.testing.assert_array_equal(found[1], targets)
 
 
 TOKENS = st.integers(2, 30)

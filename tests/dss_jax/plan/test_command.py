@@ -56,6 +56,14 @@ def test_batch_size_replaces_the_configured_one(plan):
   assert '48 rows' in done.output
 
 
+def test_rows_that_suit_the_data_are_planned_too(plan):
+  done = plan(*RUN, '--data')
+  assert done.exit_code == 0, done.output
+  assert ' x 256/' in done.output
+  refused = plan(*RUN, '--data', '--decode')
+  assert 'decoding packs no rows' in str(refused.exception)
+
+
 def test_decoding_takes_the_batch_of_evaluation(plan):
   done = plan(*RUN, '--decode', '--gin.EVAL_BATCH_SIZE=96')
   assert 'decoding of 96 rows' in done.output

@@ -64,6 +64,30 @@ def test_the_worker_describes_the_model_of_the_gin_files():
   assert model.parameter_bytes == 4 * _parameters(model)
 
 
+def test_shapes_of_rows_that_suit_the_data_are_found():
+  planning = worker.Worker(FILES, ROWS, 'gpu:l4')
+  own, *others = planning.describe(find_shapes=True)['shapes']
+  assert own[:2] == (120, 80)
+  assert [inputs for inputs, _, _ in others] == [256, 512, 1024]
+  # As many examples as a row is long, or a few more.
+  for inputs, _, examples in others:
+    assert examples > own[2] * inputs / 120 * 0.95
+
+
+@pytest.mark.parametrize(
+  ('binding', 'message'),
+  [
+    ('PACK = False', 'found PACK = False'),
+    ("TASK_FEATURE_LENGTHS = {'inputs': 8, 'targets': 8}", 'wins over files'),
+    ("DATA = 'release'", 'Give the path of the archive'),
+  ],
+)
+def test_a_run_whose_rows_cannot_get_other_lengths_is_refused(binding, message):
+  planning = worker.Worker(FILES, [*ROWS, binding], 'gpu:l4')
+  with pytest.raises(DataError, match=message):
+    planning.describe(find_shapes=True)
+
+
 def _parameters(model: counting.Model) -> int:
   attention = 4 * model.embed * model.joined
   mlp = (model.gates + 1) * model.embed * model.mlp

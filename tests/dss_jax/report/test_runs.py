@@ -16,7 +16,7 @@ def test_a_finished_run_lacks_nothing(tmp_path):
   assert (run.step, run.total_steps, run.parameters) == (60, 60, 345_088)
   assert run.seconds == 270.0
   assert [t.shown for t in run.label_tasks()] == ['validation', 'test']
-  assert run.rationale_task('test').step == 60
+  assert [t.step for t in run.rationale_tasks('test')] == [60]
   assert settings.about(run) == (
     'Distilling step by step · gold labels · rationales of palm · cqa (sample)'
   )

@@ -194,3 +194,35 @@ def test_settings_win_over_what_a_study_would_choose():
   bindings = grid.bindings(grid.points[0])
   assert (bindings['KEEP'], bindings['ALPHA']) == ('3', '0.7')
   assert bindings['METHOD'] == "'finetune'"
+
+
+def test_kinds_are_learned_alone_and_together(tmp_path):
+  rows = tmp_path / 'rows.jsonl'
+  rows.write_text('{"input": "a"}\n')
+  kinds = ('thought', 'thought+program')
+  made = grid_lib.Grid(str(rows), kinds=kinds, seeds=1)
+  names = [point.name for point in made.points]
+  assert names == [
+    'finetune_f1_s0', 'dss_f1_s0_kinds-thought',
+    'dss_f1_s0_kinds-thought-program',
+  ]  # fmt: skip
+  found = [made.bindings(point).get('RATIONALE_KINDS') for point in made.points]
+  assert found == [None, "('thought',)", "('thought', 'program')"]
+  # Of a data set, they are teachers.
+  made = grid_lib.Grid('cqa', kinds=('palm+mine',), methods=('dss',), seeds=1)
+  (point,) = made.points
+  assert made.bindings(point)['TEACHERS'] == "('palm', 'mine')"
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'kinds': ('a+a',)}, 'expected each name once'),
+    ({'kinds': ('a b',)}, "names 'a b'"),
+    ({'kinds': ('a',), 'set': {'RATIONALE_KINDS': "('a',)"}}, 'use --kinds'),
+    ({'kinds': ('a',), 'set': {'TEACHERS': "('a',)"}}, 'use --kinds'),
+  ],
+)
+def test_kinds_of_a_grid_are_names(options, message):
+  with pytest.raises(errors.DataError, match=message):
+    grid_lib.Grid('cqa', **options)

@@ -98,3 +98,20 @@ def test_the_reason_is_that_of_this_start(folder):
   with folder.log.open('a') as f:
     f.write('$ python\nnew\n')
   assert folder.reason(offset) == 'new'
+
+
+@pytest.mark.parametrize('kinds', ['None', "('thought', 'program')"])
+def test_a_run_from_before_there_were_kinds_goes_on_with_one(tmp_path, kinds):
+  run = run_folder.RunFolder(tmp_path, 'dss')
+  (run.path / 'checkpoint_3').mkdir(parents=True)
+  before = "METHOD = 'dss'\nmodels.DistillModel.method = %METHOD\n"
+  (run.path / 'config.gin').write_text(before)
+  now = (
+    f'{before}RATIONALE_KINDS = {kinds}\n'
+    'models.DistillModel.rationale_kinds = %RATIONALE_KINDS\n'
+  )
+  if kinds == 'None':
+    run.check(now, 'dss_cqa')
+  else:
+    with pytest.raises(errors.DataError, match='RATIONALE_KINDS: nothing the'):
+      run.check(now, 'dss_cqa')

@@ -31,8 +31,12 @@ def columns(experiment: experiment_lib.Experiment) -> dict[str, str]:
   }
 
 
-def explained(experiment: experiment_lib.Experiment) -> tuple[str, ...]:
-  """Returns the evaluated splits whose rows have rationales to compare with.
+def explained(
+  experiment: experiment_lib.Experiment,
+) -> dict[str, tuple[str, ...]]:
+  """Returns the kinds of rationales to compare with, by evaluated split.
+
+  They are given by their columns.
 
   Args:
     experiment: as in `columns`.
@@ -42,6 +46,7 @@ def explained(experiment: experiment_lib.Experiment) -> tuple[str, ...]:
   """
   rows = experiment.rows
   if not isinstance(rows, own_rows.OwnData):
-    return EVALUATED
+    columns = tuple(kind.column for kind in experiment.kinds)
+    return dict.fromkeys(EVALUATED, columns)
   filled = own_rows.filled(rows)
-  return tuple(split for split in EVALUATED if 'rationale' in filled[split])
+  return {split: tuple(filled[split]) for split in EVALUATED}

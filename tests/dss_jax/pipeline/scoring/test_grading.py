@@ -8,7 +8,7 @@ import seqio
 
 from dss_jax import errors, mixtures
 from dss_jax.data import own_rows
-from dss_jax.pipeline import grading
+from dss_jax.pipeline.scoring import grading
 
 
 @pytest.fixture
