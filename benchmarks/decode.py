@@ -12,7 +12,9 @@ and changed so that labels are about as long as real ones
 (`benchmarks/answering.py`). This project gets rows as `t5x.infer` does, padded
 to `--row-shape`, and batches them itself; PyTorch gets them in order, each
 batch padded to its longest; CTranslate2 sorts them by length. Passes over all
-rows alternate, and the answers of all sides are compared token by token.
+rows alternate, and the answers of all sides are compared token by token. On a
+machine that is busy otherwise, only CPU seconds compare, and only where threads
+don't wait in loops: `OMP_NUM_THREADS=1 taskset -c 0 python -m …`.
 """
 
 import argparse
@@ -164,19 +166,22 @@ def ctranslate2_answers(
 
 def measure(
   sides: dict[str, Answer], passes: int
-) -> tuple[dict[str, list[float]], dict[str, list[np.ndarray]]]:
+) -> tuple[dict[str, list[tuple[float, float]]], dict[str, list[np.ndarray]]]:
   """Times passes of all sides in turn, after one warm-up pass of each.
 
   Returns:
-    Name to the seconds of each pass, and name to the answers.
+    Name to the seconds and the CPU seconds of each pass, and name to the
+    answers.
   """
   answers = {name: answer() for name, answer in sides.items()}
-  seconds: dict[str, list[float]] = {name: [] for name in sides}
+  seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
   for _ in range(passes):
     for name, answer in sides.items():
-      start = time.perf_counter()
+      start, used = time.perf_counter(), time.process_time()
       answer()
-      seconds[name].append(time.perf_counter() - start)
+      seconds[name].append(
+        (time.perf_counter() - start, time.process_time() - used)
+      )
   return seconds, answers
 
 
@@ -187,14 +192,18 @@ def different(answers: list[np.ndarray], others: list[np.ndarray]) -> list[int]:
 
 
 def _table(seconds, answers, batch_size: int) -> rich.table.Table:
-  rates = {
-    name: len(answers[name]) / statistics.median(times)
-    for name, times in seconds.items()
-  }
+  rates, loads = (
+    {
+      name: len(answers[name]) / statistics.median(x[place] for x in times)
+      for name, times in seconds.items()
+    }
+    for place in (0, 1)
+  )
   slowest = min(rates.values())
   reference = next(iter(answers.values()))
   table = rich.table.Table(
-    'side', 's/batch', 'examples/s', '×', 'tokens/label', 'other answers'
+    *('side', 's/batch', 'examples/s', '×', 'CPU s/batch'),
+    *('tokens/label', 'other answers'),
   )
   for name, rate in rates.items():
     table.add_row(
@@ -202,6 +211,7 @@ def _table(seconds, answers, batch_size: int) -> rich.table.Table:
       f'{batch_size / rate:.3f}',
       f'{rate:.1f}',
       f'{rate / slowest:.2f}',
+      f'{batch_size / loads[name]:.3f}',
       f'{statistics.mean(map(len, answers[name])):.2f}',
       f'{len(different(answers[name], reference))} of {len(reference)}',
     )

@@ -1,7 +1,7 @@
 """Restoring a run's first weights from a checkpoint."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from t5x import utils
@@ -12,7 +12,7 @@ _NEEDS_FALLBACK = importlib.util.find_spec('t5x.errors') is None
 
 
 def initial_checkpoint(
-  path: str | None,
+  path: str | None, from_scratch: Sequence[str] = ()
 ) -> utils.RestoreCheckpointConfig | None:
   """Returns the configuration that restores a checkpoint's weights alone.
 
@@ -23,15 +23,21 @@ def initial_checkpoint(
   Args:
     path: a T5X checkpoint (either layout) or a Hugging Face folder. None trains
       from scratch, and returns None.
+    from_scratch: parameters that start from scratch unless the checkpoint has
+      them, such as adapters; see `RestoreCheckpointConfig`. Upstream T5X does
+      not have this.
   """
   if path is None:
     return None
+  more: dict[str, Any] = {'from_scratch': from_scratch} if from_scratch else {}
   return utils.RestoreCheckpointConfig(
     path=path,
     mode='specific',
-    dtype='float32',
+    # None is the type that the network has them in.
+    dtype='float32' if _NEEDS_FALLBACK else None,
     state_transformation_fns=(_weights_alone,),
     fallback_to_scratch=_NEEDS_FALLBACK,
+    **more,
   )
 
 

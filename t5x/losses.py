@@ -123,6 +123,7 @@ def cross_entropy_with_logits(
   return log_z * jnp.sum(targets, axis=-1) - agreement + z, z
 
 
+@jax.named_scope('loss')
 def token_cross_entropy(
   logits: Float[Array, '*B V'],
   targets: Int[Array, '*B'],
@@ -173,6 +174,7 @@ def token_cross_entropy(
   return log_z - agreement - entropy + z, z
 
 
+@jax.named_scope('loss')
 def is_argmax(
   logits: Float[Array, '*B V'], targets: Int[Array, '*B']
 ) -> Bool[Array, '*B']:

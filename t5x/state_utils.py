@@ -159,3 +159,17 @@ def _source(name: str, rules: AssignmentMap) -> tuple[str | None, str | None]:
 def starts_from_scratch(name: str, assignment_map: AssignmentMap) -> bool:
   """Whether the rule that decides for `name` leaves it out."""
   return _source(name, assignment_map)[1] is None
+
+
+def matches_names(pattern: str, path: str) -> bool:
+  """Whether a pattern matches whole names in a path that follow each other.
+
+  `'encoder'` matches `encoder/layers_0/mlp/wo/kernel` and not
+  `decoder/layers_0/encoder_decoder_attention/out/kernel`; `'decoder/layers_1'`
+  matches the latter's neighbor.
+
+  Args:
+    pattern: a regular expression.
+    path: names, joined by '/'.
+  """
+  return re.search(f'(?:^|/)(?:{pattern})(?:/|$)', path) is not None

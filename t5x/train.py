@@ -264,7 +264,10 @@ def train(
     has_steps_left = end not in checkpoints.all_steps(model_dir)
     checkpoints.set_incomplete_aside(model_dir)
     own = checkpoints.RestoreCheckpointConfig(
-      path=model_dir, mode='latest', restore_dataset=True
+      path=model_dir,
+      mode='latest',
+      restore_dataset=True,
+      base=checkpoint_cfg.save.base if checkpoint_cfg.save else None,
     )
     restore_cfgs = [own, *_given_restore_configs(checkpoint_cfg)]
     _, paths = checkpoints.get_first_valid_restore_config_and_paths(

@@ -75,6 +75,15 @@ class TrainState(Protocol):
   def as_logical_axes(self) -> Self:
     """Returns the state with logical axes in place of its arrays."""
 
+  def split_frozen(self) -> tuple[Self, Mapping[str, Any]]:
+    """Returns the state without its frozen parameters, and those.
+
+    Of a state without any it is the state itself, and an empty mapping.
+    """
+
+  def join_frozen(self, frozen: Mapping[str, Any]) -> Self:
+    """Returns the state with the parameters that `split_frozen` took out."""
+
 
 def _split_variables(variables: Any) -> tuple[dict[str, Any], dict[str, Any]]:
   """Returns params, and the fields that both kinds of states share."""
@@ -234,6 +243,27 @@ class FlaxOptimTrainState(struct.PyTreeNode):
     restarted = self.replace(_optimizer=optimizer.replace(state=state))
     return restarted.replace_step(self.step)
 
+  def split_frozen(self) -> tuple[Self, Mapping[str, Any]]:
+    trained = self._optimizer.optimizer_def.trained(self.params)
+    if trained is self.params:
+      return self, EMPTY_DICT
+    kept = traverse_util.flatten_dict(trained)
+    frozen = {
+      path: leaf
+      for path, leaf in traverse_util.flatten_dict(self.params).items()
+      if path not in kept
+    }
+    return self.replace_params(trained), traverse_util.unflatten_dict(frozen)
+
+  def join_frozen(self, frozen: Mapping[str, Any]) -> Self:
+    if not frozen:
+      return self
+    flat = {
+      **traverse_util.flatten_dict(self.params),
+      **traverse_util.flatten_dict(frozen),
+    }
+    return self.replace_params(traverse_util.unflatten_dict(flat))
+
   def as_logical_axes(self) -> 'FlaxOptimTrainState':
     optimizer = self._optimizer.optimizer_def.derive_logical_axes(
       self._optimizer, _param_axes(self.params, self.params_axes)
@@ -276,6 +306,13 @@ class InferenceState(struct.PyTreeNode):
 
   def restart_optimizer(self) -> Self:
     return self  # It has none.
+
+  def split_frozen(self) -> tuple[Self, Mapping[str, Any]]:
+    return self, EMPTY_DICT
+
+  def join_frozen(self, frozen: Mapping[str, Any]) -> Self:
+    del frozen  # There are none.
+    return self
 
   def state_dict(self) -> MutableMapping[str, Any]:
     return _with_mutables(

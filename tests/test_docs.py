@@ -504,6 +504,12 @@ def _write_placeholders(folder: pathlib.Path) -> None:
     for row in rows[:3]:
       f.write(json.dumps({'input': row['ticket']}) + '\n')
   (folder / 'new.csv').write_text('input\nThe lamp is late.\n')
+  texts = ''.join(row['ticket'] + '\n' for row in rows)
+  (folder / 'my_tickets.txt').write_text(texts, encoding='utf-8')
+  shutil.copy(_ROOT / 'docs/tutorial/tickets_test.csv', folder / 'gold.csv')
+  header, _, rest = (folder / 'gold.csv').read_text().partition('\n')
+  header = header.replace('ticket', 'input')
+  (folder / 'gold.csv').write_text(f'{header}\n{rest}')
 
 
 # A program of the page, with the options that make it short.
@@ -528,9 +534,16 @@ if name == 'dss':
   if command == 'study':
     words += ['--steps', steps, '--set', 'EVAL_NUM_EXAMPLES=20']
     words += ['--dry-run'] if dry and '--dry-run' not in words else []
-  if command == 'extract':
+  if command == 'extract' and '--draft-prompt' not in words:
     words += ['--limit', '40']
   words = ['-m', 'dss_jax.cli', *words]
+  if '--draft-prompt' in words:
+    subprocess.run([{python!r}, *words], check=True)
+    with open('prompt.yaml') as f:  # What the reader writes.
+      text = re.sub('<<WRITE: [^>]*>>', 'delivery', f.read())
+    with open('prompt.yaml', 'w') as f:
+      f.write(text)
+    sys.exit(0)
 elif words[:2] == ['-m', 't5x.train']:
   words += ['--dry_run'] if dry else [
     f'--gin.TRAIN_STEPS={{steps}}', f'--gin.EVAL_PERIOD={{steps}}',

@@ -183,6 +183,9 @@ def test_an_experiment_trains_with_all_that_only_our_engine_has(workplace, run):
   # One layer, stacked: gin/engine/scan.gin was heard.
   kernel = state['target']['encoder']['layers']['mlp']['wo']['kernel']
   assert kernel.shape == (1, 16, 8)
+  # So was gin/engine/lora.gin.
+  query = state['target']['encoder']['layers']['attention']['query']
+  assert query['lora']['a'].shape == (1, 8, 8)
 
 
 def _lines(path) -> list[dict]:

@@ -4,13 +4,15 @@ Training would do both by itself: `inspect` shows beforehand what it would see,
 and `prepare` writes what it reads, where many hosts are to read it.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dss_jax import errors, neutral
-from t5x.cli import quiet_tensorflow
+from dss_jax.data import own_options
+from t5x.cli import quiet_tensorflow, stages
 
 if TYPE_CHECKING:
   from dss_jax.pipeline import experiment as experiment_lib
@@ -24,16 +26,17 @@ def _part(text: str) -> str | float:
     return text
 
 
-def _columns(pairs: Sequence[str]) -> dict[str, list[str]] | None:
-  result = {}
-  for pair in pairs:
-    name, equals, columns = pair.partition('=')
-    if not equals:
-      raise errors.DataError(
-        f'--column {pair!r}: expected NAME=COLUMN, such as input=question.'
-      )
-    result[name] = columns.split(',')
-  return result or None
+@contextlib.contextmanager
+def _loading(about: str) -> Iterator[None]:
+  """Says what a command is about, and that it loads libraries, for a while."""
+  neutral.say(about, err=True)
+  stages.begin('loading libraries', alone=True)
+  try:
+    quiet_tensorflow.load()
+    yield
+    stages.end()
+  finally:
+    stages.drop()
 
 
 def _options(function: Callable) -> Callable:
@@ -118,9 +121,8 @@ def _experiments(
     teachers: likewise of several teachers.
     **options: of each experiment.
   """
-  quiet_tensorflow.load()
   from dss_jax import vocabularies
-  from dss_jax.data import own_options, own_rows
+  from dss_jax.data import own_rows
   from dss_jax.pipeline import experiment as experiment_lib
 
   data: str | own_rows.OwnData = path
@@ -131,7 +133,7 @@ def _experiments(
       path,
       _part(validation),
       _part(test),
-      _columns(column),
+      own_options.columns(column) or None,
       by_value,
       classes or None,
     )
@@ -139,7 +141,7 @@ def _experiments(
   else:
     data_sets = [data_set] if data_set else _found(path)
   named_kinds = kinds.split(',') if kinds else None
-  mapped = own_options.mapped_kinds(list(_columns(column) or ()))
+  mapped = own_options.mapped_kinds(list(own_options.columns(column)))
   options['rationale_kinds'] = named_kinds or mapped or None
   options['teachers'] = teachers.split(',') if teachers else None
   if vocabulary:
@@ -239,8 +241,8 @@ def inspect(
       "PATH is 'release': expected files to look at. Give the path of the"
       ' archive; `dss data prepare release` fetches it.'
     )
-  quiet_tensorflow.load()
-  from dss_jax.commands import inspection, inspection_screen
+  with _loading(f'Looking at {path}'):
+    from dss_jax.commands import inspection, inspection_screen
 
   for experiment in _experiments(path, **options):
     lengths = _lengths(experiment.data_set, size, gin_files)
@@ -261,11 +263,11 @@ def prepare(path: str, tfds_data_dir: str | None, **options) -> None:
   layout, or rows of your own. Training does this by itself; do it before
   where many hosts read the same data, and give them --tfds_data_dir.
   """
-  quiet_tensorflow.load()
-  import seqio
+  with _loading(f'Preparing {path}'):
+    import seqio
 
-  from dss_jax.data import own_rows, tfds_builders
-  from dss_jax.pipeline import registration
+    from dss_jax.data import own_rows, tfds_builders
+    from dss_jax.pipeline import registration
 
   if tfds_data_dir:
     seqio.set_tfds_data_dir_override(tfds_data_dir)

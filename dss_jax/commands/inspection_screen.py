@@ -51,6 +51,7 @@ def show(
     console.print(text.Text(line, style='yellow'), soft_wrap=True)
   if warning := lengths.warning(found.cuts, found.lengths):
     console.print(text.Text(warning, style='yellow'), soft_wrap=True)
+  console.print()
   if found.packed is not None:
     _show_shapes(console, found.packed, found.shapes)
   console.print(_labels(found))
@@ -63,11 +64,13 @@ def show(
     for kind, where in split.faults.items():
       fault = text.Text(f'{name}, {kind}: {_shortened(where)}')
       console.print(fault, soft_wrap=True)
+  # What is piped elsewhere keeps its lines.
+  width = console.width if console.is_terminal else None
   for task, examples in found.examples.items():
     console.print()
     console.print(text.Text(f'Task {task}', style='bold'))
     for number, example in enumerate(examples, 1):
-      console.print(text.Text(_example(number, example)), soft_wrap=True)
+      console.print(text.Text(_example(number, example, width)), soft_wrap=True)
 
 
 def _table(title: str, *columns: str) -> table.Table:
@@ -134,7 +137,7 @@ def _lengths(
   titles = {kind.column: kind.title for kind in experiment.kinds}
   result = _table(
     'Lengths in tokens', 'split', 'text', 'cut at',
-    *(f'{p}%' if p < 100 else 'longest' for p in inspection.PERCENTILES),
+    *(f'{p}%' if p < 100 else 'max' for p in inspection.PERCENTILES),
     'rows cut', 'tokens cut',
   )  # fmt: skip
   for name, split in found.splits.items():
@@ -173,7 +176,7 @@ def _show_shapes(
   length, targets = best.row_shape
   shape = {'inputs': length, 'targets': targets}
   option = command_lines.macro('TASK_FEATURE_LENGTHS', shape)
-  console.print(text.Text(f'To train on them: {option}'), soft_wrap=True)
+  console.print(text.Text(f'To train on them: {option}\n'), soft_wrap=True)
 
 
 def _labels(found: inspection.Findings) -> table.Table:
@@ -208,15 +211,30 @@ def _shortened(where: places.Places) -> str:
   )
 
 
-def _example(number: int, example: inspection.Example) -> str:
+def _example(
+  number: int, example: inspection.Example, width: int | None
+) -> str:
   lines = []
   for name, tokens in example.tokens.items():
     ids = ' '.join(map(str, tokens[:_TOKENS]))
     more = ' …' if len(tokens) > _TOKENS else ''
     words = _shown(example.texts[name], _WIDTH)
-    lines.append(f'  {name}, {len(tokens)} tokens: {words}')
-    lines.append(f'    {ids}{more}')
+    lines += _wrapped(f'{name}, {len(tokens)} tokens: {words}', '  ', width)
+    lines += _wrapped(f'{ids}{more}', '    ', width)
   return f'{number}\n' + '\n'.join(lines)
+
+
+def _wrapped(line: str, indent: str, width: int | None) -> list[str]:
+  """Returns the lines of a text, broken between words."""
+  if width is None:
+    return [indent + line]
+  return textwrap.wrap(
+    line,
+    width,
+    initial_indent=indent,
+    subsequent_indent=indent + '  ',
+    break_on_hyphens=False,
+  )
 
 
 def _shown(words: str, width: int) -> str:

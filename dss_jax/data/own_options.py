@@ -17,6 +17,31 @@ MOST_CLASSES = 10_000
 _MAX_CLASS = 1000
 
 
+def columns(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+  """Returns what `--column NAME=COLUMN` says.
+
+  Args:
+    pairs: of all options; a rationale may have several columns.
+
+  Raises:
+    DataError: one has no `=`.
+  """
+  found: dict[str, tuple[str, ...]] = {}
+  for pair in pairs:
+    name, equals, column = pair.partition('=')
+    if not equals or not column:
+      raise errors.DataError(
+        f'--column {pair!r}: expected NAME=COLUMN, such as input=question.'
+      )
+    found[name] = (*found.get(name, ()), *column.split(','))
+  return found
+
+
+def as_macro(found: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+  """Returns the macro COLUMNS for what `columns` has found."""
+  return {k: v[0] if len(v) == 1 else list(v) for k, v in found.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class OwnData:
   """Files with rows, and how to read them.

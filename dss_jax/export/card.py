@@ -57,6 +57,9 @@ class Facts:
       FRACTION, INITIAL_CHECKPOINT_PATH, as far as it has them.
     measured: what the run's folder says.
     method: of the model; None where it is none of this package's.
+    adapts: the model that adapters are for, as transformers finds it; None for
+      a whole student.
+    base_type: in which its weights were while they were trained.
   """
 
   folder: str
@@ -67,6 +70,8 @@ class Facts:
   macros: Mapping[str, Any]
   measured: measured.Measured
   method: str | None
+  adapts: str | None = None
+  base_type: str = 'float32'
 
 
 def text(facts: Facts) -> str:
@@ -138,16 +143,17 @@ def _data_name(facts: Facts) -> str:
 def _head(facts: Facts) -> str:
   lines = [
     '---',
-    'library_name: transformers',
+    f'library_name: {"peft" if facts.adapts else "transformers"}',
     'pipeline_tag: text2text-generation',
     'tags:',
     '- t5',
     '- dss-jax',
     *(['- distilling-step-by-step'] if facts.method == 'dss' else []),
+    *(['- lora'] if facts.adapts else []),
   ]
-  base = base_model(facts.macros.get('INITIAL_CHECKPOINT_PATH'))
+  base = facts.adapts or base_model(facts.macros.get('INITIAL_CHECKPOINT_PATH'))
   if base:
-    lines.append(f'base_model: {base}')
+    lines.append(f'base_model: {_scalar(base) if facts.adapts else base}')
   lines += _index(facts)
   return '\n'.join([*lines, '---'])
 
@@ -180,8 +186,14 @@ def _origin(facts: Facts) -> str:
   lines = [f'# {plain(name(facts.folder))}', '']
   method = _METHODS.get(facts.method or '', '')
   trained = f' by {method}' if method else ''
+  what = f'A T5 of {facts.parameters:,} parameters'
+  if facts.adapts:
+    what = (
+      f'Low-rank adapters (LoRA) of {facts.parameters:,} parameters for'
+      f' {plain(facts.adapts)}'
+    )
   lines.append(
-    f'A T5 of {facts.parameters:,} parameters, trained with dss-jax'
+    f'{what}, trained with dss-jax'
     f' {facts.version} on {plain(_data_name(facts))}{trained}.'
   )
   if facts.method and _uses_teacher(facts):
@@ -217,6 +229,8 @@ def _usage(facts: Facts) -> str:
   elif facts.method is None:
     how = 'It answers as it was trained to.'
   asked = f'{prefix!r} + question' if prefix else 'question'
+  # Without a generation_config.json, transformers stops after 20 tokens.
+  length = ', max_new_tokens=256' if facts.adapts else ''
   quiet = []
   if not facts.tied:
     # Its T5 takes all heads for tied until it has seen the weights.
@@ -235,15 +249,16 @@ def _usage(facts: Facts) -> str:
     how,
     '',
     '```python',
+    *(['from peft import PeftModel'] if facts.adapts else []),
     f'from transformers import {", ".join(parts)}',
     '',
     *quiet,
     f'folder = {facts.folder!r}  # Or the name of an uploaded copy.',
     'tokenizer = AutoTokenizer.from_pretrained(folder)',
-    'model = AutoModelForSeq2SeqLM.from_pretrained(folder)',
+    *_loading(facts),
     f'question = {_PLACEHOLDER!r}',
     f"inputs = tokenizer({asked}, return_tensors='pt')",
-    'answer = model.generate(**inputs)[0]',
+    f'answer = model.generate(**inputs{length})[0]',
     'print(tokenizer.decode(answer, skip_special_tokens=True))',
     '```',
   ]
@@ -253,6 +268,20 @@ def _usage(facts: Facts) -> str:
     more = ', …' if len(classes) > _MOST_CLASSES else ''
     lines += ['', f'Its labels: {shown}{more}.']
   return '\n'.join(lines)
+
+
+def _loading(facts: Facts) -> Iterator[str]:
+  """Yields the lines of the example that load the model."""
+  if facts.adapts is None:
+    yield 'model = AutoModelForSeq2SeqLM.from_pretrained(folder)'
+    return
+  yield f'model = AutoModelForSeq2SeqLM.from_pretrained({facts.adapts!r})'
+  if facts.base_type == 'bfloat16':
+    yield '# The adapters were trained on matrices in bfloat16.'
+    yield 'for weight in model.parameters():'
+    yield '    if weight.dim() > 1:'
+    yield '        weight.data = weight.data.bfloat16().float()'
+  yield 'model = PeftModel.from_pretrained(model, folder)'
 
 
 def _results(facts: Facts) -> str:

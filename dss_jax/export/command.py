@@ -24,7 +24,7 @@ from dss_jax import command_lines, neutral
 from dss_jax.data import progress
 from dss_jax.errors import DataError
 from dss_jax.export import card, hf_tokenizer, measured
-from t5x.cli import quiet_tensorflow
+from t5x.cli import quiet_tensorflow, stages
 
 if TYPE_CHECKING:
   from seqio import SentencePieceVocabulary
@@ -67,6 +67,24 @@ _TOLD = (
   help='Which checkpoint of the run.  [default: the last]',
 )
 @click.option(
+  '--adapters-only',
+  is_flag=True,
+  help='Write the adapters of a run with gin/engine/lora.gin alone, for peft;'
+  ' by default they are merged into the weights.',
+)
+@click.option(
+  '--base-model',
+  metavar='MODEL',
+  help='With --adapters-only, what they are for: a model that transformers'
+  ' finds by this name, or its folder.  [default: what the run started from]',
+)
+@click.option(
+  '--base',
+  metavar='CHECKPOINT',
+  help="Where the checkpoint is that the run's adapters were trained on, if it"
+  ' has been moved.',
+)
+@click.option(
   '--gin_file',
   'gin_files',
   multiple=True,
@@ -84,6 +102,9 @@ def export(
   run: str,
   folder: str,
   step: int | None,
+  adapters_only: bool,
+  base_model: str | None,
+  base: str | None,
   gin_files: Sequence[str],
   allow: Sequence[str],
 ) -> None:
@@ -97,12 +118,19 @@ def export(
   Example:
     dss export runs/dss_cqa student
   """  # noqa: D301
+  neutral.say(f'Exporting {run} to {folder}', err=True)
+  stages.begin('loading libraries', alone=True)
   quiet_tensorflow.load()
   from dss_jax import config_filter, run_config
   from dss_jax.student import exported
   from t5x import checkpoints
-  from t5x.checkpoints.formats import huggingface
 
+  stages.end()
+  if base_model is not None and not adapters_only:
+    raise DataError(
+      f'--base-model {base_model}: names the model that adapters are for, so it'
+      ' goes with --adapters-only. Add that, or leave this out.'
+    )
   checkpoint = checkpoints.find_checkpoint(run, step)
   own = ''
   if not gin_files:
@@ -127,26 +155,69 @@ def export(
       f' found {type(getattr(model, "module", model)).__name__}. Other networks'
       ' cannot be exported.'
     )
-  params = checkpoints.open_checkpoint(checkpoint)['target']
+  params = checkpoints.open_checkpoint(checkpoint, base)['target']
+  if adapters_only:
+    base_model = base_model or _base_model(told['INITIAL_CHECKPOINT_PATH'])
   with _replacing_folder(folder) as place:
-    report = progress.Progress(f'Writing {folder}', unit='weights')
-    huggingface.write(params, config, str(place), report.part)
-    report.done()
+    _write_weights(folder, place, params, config, base_model)
     _write_tokenizer(vocabulary, place, data_set)
-    # The default of transformers for the length cuts rationales short.
-    generation = {'max_new_tokens': lengths.get('targets') or 256}
-    _write_json(
-      place / 'generation_config.json', _GENERATION_CONFIG | generation
-    )
-    _write_json(place / exported.FILE, described)
-    _write_card(folder, place, checkpoint, told, model, params)
+    if not adapters_only:
+      # The default of transformers for the length cuts rationales short.
+      generation = {'max_new_tokens': lengths.get('targets') or 256}
+      _write_json(
+        place / 'generation_config.json', _GENERATION_CONFIG | generation
+      )
+      _write_json(place / exported.FILE, described)
+    _write_card(folder, place, checkpoint, told, model, params, base_model)
   upload = command_lines.typed(card.upload(folder), '  ', one_line=True)
   neutral.say(
-    f'{checkpoint} is now in {folder}, for transformers to load.'
+    f'{checkpoint} is now in {folder}, for'
+    f' {"peft" if adapters_only else "transformers"} to load.'
     f' {os.path.join(folder, "README.md")} says how to ask it and how good it'
     ' was.\nTo upload it, for yourself alone until you say otherwise:\n'
     f'{upload}'
   )
+
+
+def _base_model(path: object) -> str:
+  """Returns what transformers calls the model that a run started from.
+
+  Args:
+    path: INITIAL_CHECKPOINT_PATH.
+
+  Raises:
+    DataError: that is not known.
+  """
+  from t5x.checkpoints.formats import huggingface
+
+  known = card.base_model(path)
+  if known is not None:
+    return known
+  if path is not None and huggingface.is_huggingface_folder(str(path)):
+    return str(path)
+  raise DataError(
+    '--adapters-only: transformers needs the model that the adapters are for.'
+    f' The run started from {path}, whose name there is not known. Give it:'
+    ' --base-model google/t5-v1_1-xl, or a folder.'
+  )
+
+
+def _write_weights(
+  folder: str,
+  place: pathlib.Path,
+  params: Mapping[str, Any],
+  config: Any,
+  base_model: str | None,
+) -> None:
+  """Writes all weights, or adapters alone, if they are for `base_model`."""
+  from t5x.checkpoints.formats import huggingface
+
+  if base_model is not None:
+    huggingface.write_adapters(params, config, str(place), base_model)
+    return
+  report = progress.Progress(f'Writing {folder}', unit='weights')
+  huggingface.write(params, config, str(place), report.part)
+  report.done()
 
 
 @contextlib.contextmanager
@@ -253,12 +324,18 @@ def _write_card(
   macros: Mapping[str, Any],
   model: 'BaseTransformerModel',
   params: Mapping[str, Any],
+  base_model: str | None,
 ) -> None:
-  """Writes the model card, for readers who have only the folder."""
+  """Writes the model card, for readers who have only the folder.
+
+  `base_model` is what adapters are for; None where they are merged.
+  """
   import flax
+  import numpy as np
 
   import dss_jax
   from dss_jax import models
+  from t5x.checkpoints.formats import huggingface
 
   path = epath.Path(checkpoint.rstrip('/'))
   found = re.fullmatch(r'checkpoint_(\d+)', path.name)
@@ -266,15 +343,23 @@ def _write_card(
   known = measured.Measured()
   if step is not None:
     known = measured.read(path.parent, step)
-  leaves = flax.traverse_util.flatten_dict(params).values()
+  leaves = flax.traverse_util.flatten_dict(params, sep='/')
+  # Merged, adapters are no parameters of their own.
+  told_of = [
+    leaf
+    for name, leaf in leaves.items()
+    if huggingface.is_adapter(name) is (base_model is not None)
+  ]
   facts = card.Facts(
     folder=folder,
     step=step,
-    parameters=sum(math.prod(leaf.shape) for leaf in leaves),
+    parameters=sum(math.prod(leaf.shape) for leaf in told_of),
     tied=model.module.config.logits_via_embedding,
     version=dss_jax.__version__,
     macros=macros,
     measured=known,
     method=model.method if isinstance(model, models.DistillModel) else None,
+    adapts=base_model,
+    base_type=np.dtype(model.module.config.param_dtype).name,
   )
   (place / 'README.md').write_text(card.text(facts), encoding='utf-8')

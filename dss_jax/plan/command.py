@@ -61,6 +61,16 @@ def _default_cache() -> str:
   '  [default: ~/.cache/dss_jax/plan.jsonl]',
 )
 @click.option(
+  '--data',
+  is_flag=True,
+  help="Also tries rows of other lengths that suit the run's data.",
+)
+@click.option(
+  '--why',
+  is_flag=True,
+  help="Says where the best one's time goes, by part of the network.",
+)
+@click.option(
   '--write',
   type=click.Path(dir_okay=False),
   help="Writes the best one's gin lines to a file.",
@@ -76,6 +86,8 @@ def plan(
   limit: int,
   example_tokens: int,
   cache: str | None,
+  data: bool,
+  why: bool,
   write: str | None,
 ) -> None:
   """Finds how a run fits a TPU topology, without one.
@@ -86,8 +98,11 @@ def plan(
   """
   from dss_jax.plan import child, counting, hardware, search, table
   from t5x import files
+  from t5x.cli import stages
 
   chips = hardware.parse(topology)
+  if data and decode:
+    raise DataError('--data: decoding packs no rows. Leave out one of both.')
   if write:
     _check_place(write)
   options = {
@@ -96,8 +111,16 @@ def plan(
     'topology': topology,
     'cache': cache or _default_cache(),
   }
+  neutral.say(f'A plan for {topology}', err=True)
   with child.Child(options) as worker:
-    described = worker.call('describe', count_rows=not (batch_size or decode))
+    stages.begin('looking at the run')
+    try:
+      described = worker.call(
+        'describe', count_rows=not (batch_size or decode), find_shapes=data
+      )
+      stages.end()
+    finally:
+      stages.drop()
     model = counting.Model(**described['model'])
     rows = batch_size or described['decode_rows' if decode else 'rows']
     if rows is None:
@@ -105,7 +128,10 @@ def plan(
         'The gin files set no EVAL_BATCH_SIZE: give --batch_size.'
       )
     workload = counting.Workload(model, chips, decode)
-    choices = search.candidates(workload, rows)
+    if data:
+      choices = search.shaped_candidates(workload, rows, described['shapes'])
+    else:
+      choices = search.candidates(workload, rows)
 
     def compile_step(candidate):
       neutral.say(f'Compiling {candidate} …', err=True)
@@ -115,7 +141,7 @@ def plan(
       outcomes = search.search(workload, choices, compile_step, limit)
     else:
       outcomes = search.count_only(workload, choices)
-  neutral.say(table.Report(workload, example_tokens).text(outcomes))
+  neutral.say(table.Report(workload, example_tokens, why).text(outcomes))
   if write and outcomes[0].fits:
     with (
       files.naming_path_in_errors(write, name='--write'),

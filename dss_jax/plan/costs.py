@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dss_jax.plan import hardware, hlo
+from dss_jax.plan import parts as parts_lib
 
 COLLECTIVES = (
   'all-gather', 'reduce-scatter', 'all-reduce', 'all-to-all',
@@ -43,6 +44,7 @@ class Costs:
     hbm_bytes: read and written in main memory.
     collective_bytes: kind to bytes that a chip receives from others.
     unknown_loops: loops whose number of trips the text doesn't tell.
+    parts: the seconds again, by part of the network and kind of waiting.
   """
 
   seconds: float = 0.0
@@ -50,6 +52,7 @@ class Costs:
   hbm_bytes: float = 0.0
   collective_bytes: dict[str, float] = dataclasses.field(default_factory=dict)
   unknown_loops: int = 0
+  parts: dict[str, parts_lib.Part] = dataclasses.field(default_factory=dict)
 
   def add(self, other: 'Costs', times: int = 1) -> None:
     """Adds what runs `times` times, except for its seconds."""
@@ -58,6 +61,12 @@ class Costs:
     for kind, size in other.collective_bytes.items():
       self.add_transfer(kind, times * size)
     self.unknown_loops += other.unknown_loops
+    for name, part in other.parts.items():
+      self.part(name).add(part, times)
+
+  def part(self, name: str) -> parts_lib.Part:
+    """Returns the part of a name, to be added to."""
+    return self.parts.setdefault(name, parts_lib.Part())
 
   def add_transfer(self, kind: str, size: float) -> None:
     """Adds bytes that a chip receives."""
@@ -75,23 +84,26 @@ class _Replay:
     self.computation = computation
     self.costs = Costs()
     self._free: dict[str, float] = collections.defaultdict(float)
-    self._ends: dict[str, float] = {}
+    # What was started: when it ends, and as what waiting for it counts.
+    self._ends: dict[str, tuple[float, str]] = {}
 
-  def spend(self, seconds: float) -> None:
-    """Advances the clock."""
-    self.costs.seconds += seconds
+  def spend(self, name: str, part: parts_lib.Part) -> None:
+    """Advances the clock by what belongs to a part of the network."""
+    self.costs.seconds += part.seconds
+    self.costs.part(name).add(part)
 
   def run(self, called: Costs, times: int = 1) -> None:
     """Runs another computation, once or several times in a row."""
     self.costs.add(called, times)
-    self.spend(times * called.seconds)
+    self.costs.seconds += times * called.seconds
 
   def start(self, name: str, lanes: Sequence[str], seconds: float) -> None:
     """Starts something that runs beside the program, on lanes of its own."""
     begin = max(self.costs.seconds, *(self._free[lane] for lane in lanes))
     for lane in lanes:
       self._free[lane] = begin + seconds
-    self._ends[name] = begin + seconds
+    kind = parts_lib.COPIES if lanes == _COPIES else parts_lib.LINKS
+    self._ends[name] = begin + seconds, kind
 
   def rename(self, old: str, new: str) -> None:
     """Renames what was started, as an 'async-update' does."""
@@ -100,12 +112,16 @@ class _Replay:
 
   def wait(self, *names: str) -> None:
     """Waits for what was started under some names."""
-    ends = (self._ends.pop(name, 0.0) for name in names)
-    self.costs.seconds = max(self.costs.seconds, 0.0, *ends)
+    for name in names:
+      end, kind = self._ends.pop(name, (0.0, ''))
+      waited = end - self.costs.seconds
+      if waited > 0:
+        self.costs.seconds = end
+        self.costs.part(kind).seconds += waited
 
   def finish(self) -> Costs:
     """Waits for everything that still runs, and returns the costs."""
-    self.wait(*self._ends)
+    self.wait(*list(self._ends))
     return self.costs
 
 
@@ -211,7 +227,7 @@ class Estimator:
         return
       # Computation on another unit of the chip; its traffic is what counts.
       called = self._cost(inner.name)
-      replay.costs.add(called)
+      replay.costs.add(dataclasses.replace(called, parts={}))
       seconds = called.seconds
     else:  # A copy, or a slice, between the memories of the chip.
       size = _moved(instruction)
@@ -296,8 +312,23 @@ class Estimator:
     replay.costs.flops += flops
     replay.costs.hbm_bytes += size
     chip = self._topology.chip
-    replay.spend(max(flops / chip.flops, size / chip.hbm_bandwidth))
+    products = flops / chip.flops
+    seconds = max(products, size / chip.hbm_bandwidth)
+    part = parts_lib.name(self._maker(replay.computation, instruction))
+    replay.spend(part, parts_lib.Part(seconds, products, size))
     replay.wait(name)
+
+  def _maker(
+    self, computation: hlo.Computation, instruction: hlo.Instruction
+  ) -> str:
+    """Attributes that name what made an instruction: its matrix product."""
+    inner = self._inner(instruction)
+    if inner is None:
+      return instruction.attributes
+    for each in inner.instructions.values():
+      if self._flops(inner, each):
+        return self._maker(inner, each)
+    return instruction.attributes
 
   def _inner(self, instruction: hlo.Instruction) -> hlo.Computation | None:
     """Returns the computation of a fusion."""

@@ -10,14 +10,17 @@ size, F mlp, V vocabulary.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from dss_jax.plan import hardware
+from dss_jax.plan import hardware, traffic
 
 _ACTIVATION = 2  # bytes; bfloat16
 _GRADIENT = 4  # bytes; float32
-# The part of the chip's peak that large matrix products of a T5 reach.
+# The part of the chip's peak that matrix products of decoding reach.
 _EFFICIENCY = 0.8
+# The part of a step's transfers that the program waits for, if there is enough
+# to do meanwhile.
+_EXPOSED = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Model:
     targets: T.
     parameter_bytes: of all parameters.
     optimizer_bytes: of the optimizer's state.
+    parameters: how many there are; None if all are of float32.
+    trained: how many of them are trained; None for all.
   """
 
   embed: int
@@ -51,11 +56,37 @@ class Model:
   targets: int
   parameter_bytes: int
   optimizer_bytes: int
+  parameters: int | None = None
+  trained: int | None = None
+
+  @property
+  def count(self) -> int:
+    """Number of parameters."""
+    return self.parameters or self.parameter_bytes // 4
+
+  @property
+  def trained_count(self) -> int:
+    """Number of parameters that have gradients."""
+    return self.count if self.trained is None else self.trained
 
   @property
   def joined(self) -> int:
     """H times K."""
     return self.heads * self.head_dim
+
+  @property
+  def weights(self) -> tuple[int, int]:
+    """Attention's weights of a row in a layer of encoder and of decoder."""
+    length, targets = self.inputs, self.targets
+    return self.heads * length**2, self.heads * targets * (targets + length)
+
+  def attention_flops(self) -> float:
+    """FLOPs of one row's products of activations with each other."""
+    encoder, decoder = self.weights
+    each = 4 * self.head_dim
+    return each * (
+      encoder * self.encoder_layers + decoder * self.decoder_layers
+    )
 
   def forward_flops(self) -> float:
     """FLOPs of one row."""
@@ -63,22 +94,41 @@ class Model:
     length, targets = self.inputs, self.targets
     mlp = 2 * d * self.mlp * (self.gates + 1)
     attention = 2 * d * joined * 4
-    encoder = length * (attention + mlp) + 4 * length**2 * joined
+    encoder = length * (attention + mlp)
     decoder = (
       targets * (attention + attention / 2 + mlp)
       + length * attention / 2  # Keys and values of the encoder's outputs.
-      + 4 * targets * (targets + length) * joined
     )
     logits = 2 * targets * d * self.vocab
-    return (
-      encoder * self.encoder_layers + decoder * self.decoder_layers + logits
-    )
+    layers = encoder * self.encoder_layers + decoder * self.decoder_layers
+    return layers + self.attention_flops() + logits
+
+  def passed_bytes(self, scan: bool, remat: str, partitions: int) -> float:
+    """Bytes of memory traffic of a row that no matrix product hides.
+
+    Args:
+      scan: whether layers are in a loop.
+      remat: of `traffic.PASSES`.
+      partitions: over how many chips heads, mlp and vocabulary are split.
+    """
+    passes = traffic.PASSES[scan, remat]
+    encoder_weights, decoder_weights = self.weights
+    # The decoder has three blocks to the encoder's two.
+    encoder = passes.weights * encoder_weights / partitions
+    encoder += passes.hidden * self.inputs * self.embed
+    encoder += passes.inner * self.inputs * self.mlp / partitions
+    decoder = passes.weights * decoder_weights / partitions
+    decoder += passes.hidden * self.targets * self.embed * 1.5
+    decoder += passes.inner * self.targets * self.mlp / partitions
+    layers = encoder * self.encoder_layers + decoder * self.decoder_layers
+    logits = self.targets * self.vocab / partitions
+    return _ACTIVATION * layers + 4 * traffic.LOGITS * logits
 
   def saved_bytes(self, remat: str, partitions: int) -> float:
     """Bytes on each chip that a row's forward pass keeps for the backward one.
 
     Args:
-      remat: 'none', 'minimal' or 'full'.
+      remat: of `traffic.PASSES`.
       partitions: over how many chips heads and mlp are split.
     """
     joined = self.joined / partitions
@@ -88,13 +138,17 @@ class Model:
     encoder: float = length * d
     decoder: float = targets * d
     if remat != 'full':
-      encoder += length * (3 * joined + mlp + 2 * d)
-      decoder += targets * (4 * joined + mlp + 3 * d) + length * 2 * joined
+      # The last product of a layer is not needed, but for the next one's input.
+      encoder += length * (3 * joined + mlp + d)
+      decoder += targets * (4 * joined + mlp + 2 * d) + length * 2 * joined
+    if remat in ('none', 'products'):
+      weights = [each / partitions for each in self.weights]
+      encoder += weights[0] + length * joined
+      decoder += weights[1] + targets * 2 * joined
     if remat == 'none':
-      heads = self.heads / partitions
-      encoder += length * (2 * mlp + 6 * d) + 3 * heads * length**2
-      decoder += targets * (2 * mlp + 9 * d)
-      decoder += 3 * heads * targets * (targets + length)
+      # What norms and the feed-forward block give to products.
+      encoder += length * (self.mlp / partitions + 2 * d)
+      decoder += targets * (self.mlp / partitions + 3 * d)
     return _ACTIVATION * (
       self.encoder_layers * encoder + self.decoder_layers * decoder
     )
@@ -110,6 +164,10 @@ class Candidate:
     remat: the network's `remat_policy`.
     microbatches: the parts in which a batch is computed.
     rows: B, of the global batch.
+    scan: whether layers are in a loop.
+    lengths: L and T, where they are not those of the run.
+    row_examples: how many examples a row holds on average, as far as that tells
+      candidates apart.
   """
 
   partitions: int
@@ -117,6 +175,14 @@ class Candidate:
   remat: str
   microbatches: int
   rows: int
+  scan: bool = True
+  lengths: Sequence[int] | None = None
+  row_examples: float = 1.0
+
+  @property
+  def examples(self) -> float:
+    """Examples of a step."""
+    return self.rows * self.row_examples
 
   def gin(self, decode: bool = False) -> str:
     """Returns the lines of a gin file that choose this candidate.
@@ -136,8 +202,13 @@ class Candidate:
       ' @partitioning.standard_logical_axis_rules()',
       'partitioning.standard_logical_axis_rules.parameter_partitioning_dims ='
       f' {self.parameter_dims}',
-      'network.T5Config.scan_layers = True',
+      f'network.T5Config.scan_layers = {self.scan}',
     ]
+    if self.lengths:
+      inputs, targets = self.lengths
+      lines.append(
+        f"TASK_FEATURE_LENGTHS = {{'inputs': {inputs}, 'targets': {targets}}}"
+      )
     if not decode:
       microbatches = self.microbatches if self.microbatches > 1 else None
       lines += [
@@ -161,8 +232,18 @@ class Workload:
   topology: hardware.Topology
   decode: bool = False
 
+  def of(self, candidate: Candidate) -> 'Workload':
+    """Returns it with a candidate's lengths."""
+    if not candidate.lengths:
+      return self
+    inputs, targets = candidate.lengths
+    model = dataclasses.replace(self.model, inputs=inputs, targets=targets)
+    return dataclasses.replace(self, model=model)
+
   def flops(self, rows: int) -> float:
     """Model FLOPs of a batch: forward, and in training twice that backward.
+
+    Of weights that are not trained, backward takes as long as forward.
 
     In decoding, each of T tokens attends to all positions of the cache, as in
     the program.
@@ -170,16 +251,20 @@ class Workload:
     Args:
       rows: B.
     """
-    passes = 1.0 if self.decode else 3.0
+    trained = self.model.trained_count / self.model.count
+    passes = 1.0 if self.decode else 2.0 + trained
     return passes * rows * self.model.forward_flops()
 
   def memory(self, candidate: Candidate) -> Mapping[str, float]:
     """Bytes that a chip holds, by kind."""
+    if candidate.lengths:
+      same = dataclasses.replace(candidate, lengths=None)
+      return self.of(candidate).memory(same)
     model, m = self.model, candidate.partitions
     data = self.topology.count // m
     shards = self._shards(candidate)
     rows = candidate.rows / (data * candidate.microbatches)
-    gradients = model.parameter_bytes / shards * _GRADIENT / 4
+    gradients = model.trained_count / shards * _GRADIENT
     if candidate.microbatches > 1:
       gradients *= 2  # The sum, and what is added to it.
     activations = rows * model.saved_bytes(candidate.remat, m)
@@ -217,19 +302,36 @@ class Workload:
 
   def seconds(self, candidate: Candidate) -> float:
     """A rough time of a step, for choosing among candidates."""
+    if candidate.lengths:
+      same = dataclasses.replace(candidate, lengths=None)
+      return self.of(candidate).seconds(same)
     if self.decode:
       return self._decode_seconds(candidate)
     model, chip, m = self.model, self.topology.chip, candidate.partitions
     data = self.topology.count // m
-    again = {'none': 0.0, 'minimal': 0.12, 'full': 1.0}[candidate.remat]
+    again = {
+      'none': 0.0,
+      'products': 0.0,
+      'minimal': model.attention_flops() / model.forward_flops(),
+      'full': 1.0,
+    }[candidate.remat]
     flops = self.flops(candidate.rows) * (1 + again / 3) / self.topology.count
-    compute = flops / (chip.flops * _EFFICIENCY)
+    passed = model.passed_bytes(candidate.scan, candidate.remat, m)
+    state = (model.parameter_bytes * 2 + model.optimizer_bytes * 2) / (
+      self._shards(candidate)
+    )
+    traffic_bytes = passed * candidate.rows / data + state
+    compute = flops / chip.flops + traffic_bytes / chip.hbm_bandwidth
     if not chip.link_bandwidth:
       return compute
-    # Bytes of bfloat16 parameters that are shared over 'data'.
-    parameters = model.parameter_bytes / 2 / m * (data - 1) / data
-    passes = 3 if candidate.parameter_dims == 2 else 2
-    transfers = parameters * passes * candidate.microbatches
+    # Bytes of a bfloat16 parameter that are shared over 'data'.
+    shared = _ACTIVATION / m * (data - 1) / data
+    if candidate.parameter_dims == 2:
+      # Gathered for both passes; gradients are summed once.
+      transfers = (2 * model.count + model.trained_count) * shared
+    else:
+      transfers = 2 * model.trained_count * shared
+    transfers *= candidate.microbatches
     time = transfers / self._bandwidth(data)
     if m > 1:
       rows = candidate.rows / data
@@ -240,18 +342,14 @@ class Workload:
       )
       activations = rows * _ACTIVATION * model.embed * positions
       time += 2 * activations * (m - 1) / m / self._bandwidth(m)
-    state = (model.parameter_bytes * 2 + model.optimizer_bytes * 2) / (
-      self._shards(candidate)
-    )
-    update = state / chip.hbm_bandwidth
-    return max(compute, time) + 0.2 * min(compute, time) + update
+    return max(compute + _EXPOSED * time, time)
 
   def _decode_seconds(self, candidate: Candidate) -> float:
     """Each token reads all parameters, gathered first if split over 'data'."""
     model, chip, m = self.model, self.topology.chip, candidate.partitions
     data = self.topology.count // m
     flops = self.flops(candidate.rows) / self.topology.count
-    weights = model.parameter_bytes * _ACTIVATION / 4 / m
+    weights = model.count * _ACTIVATION / m
     token = weights / chip.hbm_bandwidth
     if chip.link_bandwidth and candidate.parameter_dims == 2:
       token += weights * (data - 1) / data / self._bandwidth(data)

@@ -7,7 +7,7 @@ only shapes.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -63,10 +63,24 @@ def batch_shapes(
   }
 
 
-def state_bytes(
-  model: models.BaseModel, lengths: Mapping[str, int]
-) -> tuple[int, int]:
-  """Returns bytes of all parameters, and of the optimizer's state.
+class Sizes(NamedTuple):
+  """What a state consists of.
+
+  Attributes:
+    parameter_bytes: of all parameters.
+    optimizer_bytes: of the optimizer's state.
+    parameters: how many there are.
+    trained: how many of them are trained.
+  """
+
+  parameter_bytes: int
+  optimizer_bytes: int
+  parameters: int
+  trained: int
+
+
+def state_sizes(model: models.BaseModel, lengths: Mapping[str, int]) -> Sizes:
+  """Returns the sizes of a model's parameters and of its optimizer's state.
 
   Args:
     model: what is trained.
@@ -83,11 +97,16 @@ def state_bytes(
     )
 
   state = jax.eval_shape(initialize, jax.random.key(0))
+  trained, _ = state.split_frozen()
   total, parameters = (
     sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
     for tree in (state, state.params)
   )
-  return parameters, total - parameters
+  every, those = (
+    sum(x.size for x in jax.tree.leaves(tree.params))
+    for tree in (state, trained)
+  )
+  return Sizes(parameters, total - parameters, every, those)
 
 
 def sizes(
@@ -110,7 +129,7 @@ def sizes(
       'dss plan expects the network t5x.examples.t5.network.Transformer;'
       f' found {type(module).__name__}.'
     )
-  parameters, optimizer = state_bytes(model, lengths)
+  state = state_sizes(model, lengths)
   return counting.Model(
     embed=config.emb_dim,
     heads=config.num_heads,
@@ -122,8 +141,7 @@ def sizes(
     vocab=config.vocab_size,
     inputs=lengths['inputs'],
     targets=lengths['targets'],
-    parameter_bytes=parameters,
-    optimizer_bytes=optimizer,
+    **state._asdict(),
   )
 
 

@@ -13,7 +13,7 @@ from typing import TypedDict
 from dss_jax.errors import DataError
 from dss_jax.plan import counting
 
-REMATS = ('none', 'minimal', 'full')
+REMATS = ('none', 'products', 'minimal', 'full')
 # Counted memory is within this factor of the compiler's, either way.
 _SLACK = 1.15
 # A candidate is worth compiling if it promises to save this part of the time.
@@ -34,7 +34,9 @@ class Compiled(TypedDict, total=False):
   temporaries: int
   seconds: float
   flops: float
+  hbm_bytes: float
   collective_bytes: Mapping[str, float]
+  parts: Mapping[str, Mapping[str, float]]
   unknown_loops: int
 
 
@@ -65,28 +67,34 @@ class Outcome:
 
   @property
   def rank(self) -> tuple[int, float]:
-    """Sorts what fits by time, then what doesn't by memory."""
+    """Sorts what fits by an example's time, then what doesn't by memory."""
     if self.result is None:
       return 1, float('inf')
     if self.fits:
-      return 0, self.result['seconds']
+      return 0, self.result['seconds'] / self.candidate.examples
     return 1, self.result['needed']
 
 
 def candidates(
-  workload: counting.Workload, rows: int
+  workload: counting.Workload,
+  rows: int,
+  lengths: Sequence[int] | None = None,
+  row_examples: float = 1.0,
 ) -> list[counting.Candidate]:
   """Returns all sensible ways to lay a step out.
 
   The chips along whole directions of the torus share a replica (JAX splits no
   direction), as far as their number divides the heads, the mlp and the
   vocabulary and leaves each chip whole rows. In training, batches are halved
-  into microbatches as long as a chip has a row in each. Parameters are split
-  over 'data' only where there is such an axis.
+  into microbatches as long as a chip has a row in each, and layers are unrolled
+  or in a loop. Parameters are split over 'data' only where there is such an
+  axis.
 
   Args:
     workload: what is planned.
     rows: B.
+    lengths: of a row, if not the run's.
+    row_examples: how many examples a row holds on average.
 
   Raises:
     DataError: the batch can't be split over the chips.
@@ -112,13 +120,17 @@ def candidates(
   for partitions in possible:
     data = topology.count // partitions
     each = rows // data
+    # Decoding loops over layers: a step of it compiles once for all of them.
     remats: Sequence[str] = ('none',) if workload.decode else REMATS
+    scans = (True,) if workload.decode else (False, True)
     halvings = 1 if workload.decode else each.bit_length()
     microbatches = [2**i for i in range(halvings) if each % 2**i == 0]
     result += [
-      counting.Candidate(partitions, dims, remat, count, rows)
-      for dims, remat, count in itertools.product(
-        (1, 2) if data > 1 else (1,), remats, microbatches
+      counting.Candidate(
+        partitions, dims, remat, count, rows, scan, lengths, row_examples
+      )
+      for dims, remat, count, scan in itertools.product(
+        (1, 2) if data > 1 else (1,), remats, microbatches, scans
       )
     ]
   return result
@@ -147,7 +159,7 @@ def search(
   most = workload.topology.chip.hbm_bytes * _SLACK
   promising = sorted(
     (o for o in counted if o.size <= most),
-    key=lambda o: workload.seconds(o.candidate),
+    key=lambda o: _counted_time(workload, o),
   )
   if not promising:
     # Let the compiler say by how much the smallest one is too large.
@@ -177,8 +189,14 @@ def _is_hopeless(
     return False
   seconds = best.rank[1]
   # Arithmetic is off by about the same factor for all.
-  factor = seconds / workload.seconds(best.candidate)
-  return factor * workload.seconds(each.candidate) > seconds * (1 - _GAIN)
+  factor = seconds / _counted_time(workload, best)
+  return factor * _counted_time(workload, each) > seconds * (1 - _GAIN)
+
+
+def _counted_time(workload: counting.Workload, outcome: Outcome) -> float:
+  """Seconds of an example, by arithmetic."""
+  candidate = outcome.candidate
+  return workload.seconds(candidate) / candidate.examples
 
 
 def count_only(
@@ -194,4 +212,29 @@ def count_only(
   fitting = [o for o in counted if o.size <= most]
   if not fitting:
     return [min(counted, key=lambda o: o.size)]
-  return sorted(fitting, key=lambda o: workload.seconds(o.candidate))[:8]
+  return sorted(fitting, key=lambda o: _counted_time(workload, o))[:8]
+
+
+def shaped_candidates(
+  workload: counting.Workload,
+  rows: int,
+  shapes: Sequence[tuple[int, int, float]],
+) -> list[counting.Candidate]:
+  """Returns the candidates of several lengths of rows.
+
+  A step holds as many examples in rows of each shape, as far as each chip gets
+  whole rows.
+
+  Args:
+    workload: what is planned.
+    rows: B, of the first shape.
+    shapes: L, T and the examples of an average row; the first is the run's own.
+  """
+  chips = workload.topology.count
+  _, _, row_examples = shapes[0]
+  found = candidates(workload, rows, None, row_examples)
+  for *lengths, others in shapes[1:]:
+    needed = rows * row_examples / others
+    whole = max(1, round(needed / chips)) * chips
+    found += candidates(workload, whole, tuple(lengths), others)
+  return found

@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 
-from dss_jax.plan import counting, hardware, search
+from dss_jax.plan import counting, hardware, parts, search
 
 _GIB = hardware.GIB
 
 HEADER = (
-  'model', 'parameters', 'remat', 'micro', 'fits', 'param.', 'optim.', 'activ.',
-  'temp.', 'total', 'step s', 'MFU', 'TFLOP', 'moved GB', 'tokens/s', 'ex./s',
+  'rows', 'model', 'parameters', 'layers', 'remat', 'micro', 'fits', 'param.',
+  'optim.', 'activ.', 'temp.', 'total', 'step s', 'MFU', 'TFLOP', 'HBM GB',
+  'moved GB', 'tokens/s', 'ex./s',
 )  # fmt: skip
 
 
@@ -21,10 +22,16 @@ class Report:
     workload: what is planned.
     example_tokens: tokens of an example, of both sides, which tell how many
       examples a row holds in training; in decoding it holds one.
+    why: whether to say where the best one's time goes.
   """
 
   workload: counting.Workload
   example_tokens: int
+  why: bool = False
+
+  def of(self, candidate: counting.Candidate) -> 'Report':
+    """Returns a report on a candidate's lengths of rows."""
+    return dataclasses.replace(self, workload=self.workload.of(candidate))
 
   def utilization(self, rows: int, seconds: float) -> float:
     """MFU: model FLOPs as a part of the peak of all chips."""
@@ -48,9 +55,12 @@ class Report:
     """Returns the cells of a candidate, as `HEADER` names them."""
     candidate, result = outcome.candidate, outcome.result
     counted = outcome.counted
+    model = self.workload.of(candidate).model
     cells = (
+      f'{candidate.rows:,} x {model.inputs}/{model.targets}',
       str(candidate.partitions),
       'data, model' if candidate.parameter_dims == 2 else 'model',
+      'loop' if candidate.scan else 'unrolled',
       candidate.remat,
       str(candidate.microbatches),
     )
@@ -62,13 +72,14 @@ class Report:
         counted['gradients'] + counted['working'],
         outcome.size,
       )
-      return (*cells, 'counted', *map(_gib, memory), *[''] * 6)
+      return (*cells, 'counted', *map(_gib, memory), *[''] * 7)
     state = _gib(result['parameters']), _gib(result['optimizer'])
     needed = _gib(result['needed'])
     if not result['fits']:
       over = _gib(result['needed'] - result['limit'])
-      return (*cells, f'{over} too much', *state, '', '', needed, *[''] * 6)
+      return (*cells, f'{over} too much', *state, '', '', needed, *[''] * 7)
     rows, seconds = candidate.rows, result['seconds']
+    report = self.of(candidate)
     # Of the compiler's temporary values, what the backward pass waits for is
     # known by arithmetic only.
     kept = min(counted['activations'], result['temporaries'])
@@ -80,11 +91,12 @@ class Report:
       _gib(result['temporaries'] - kept),
       needed,
       _number(seconds),
-      f'{self.utilization(rows, seconds):.0%}',
+      f'{report.utilization(rows, seconds):.0%}',
       _number(result['flops'] / 1e12),
+      _number(result['hbm_bytes'] / 1e9),
       _number(sum(result['collective_bytes'].values()) / 1e9),
-      _number(self.token_rate(rows, seconds)),
-      _number(self.example_rate(rows, seconds)),
+      _number(report.token_rate(rows, seconds)),
+      _number(report.example_rate(rows, seconds)),
     )
 
   def text(self, outcomes: Sequence[search.Outcome]) -> str:
@@ -98,7 +110,7 @@ class Report:
     step = 'decoding' if self.workload.decode else 'a training step'
     return '\n'.join(
       (
-        f'{model.parameter_bytes / 4e6:,.0f} million parameters, {step} of'
+        f'{model.count / 1e6:,.0f} million parameters, {step} of'
         f' {rows} rows of {model.inputs}/{model.targets} tokens on'
         f' {topology.name}: {topology.count} x'
         f' {topology.chip.hbm_bytes / _GIB:.0f} GiB,'
@@ -133,7 +145,7 @@ class Report:
         ' available. Use more chips, or a smaller batch with --batch_size.'
       ]
     seconds = result['seconds']
-    used = self.utilization(best.candidate.rows, seconds)
+    used = self.of(best.candidate).utilization(best.candidate.rows, seconds)
     kinds = ', '.join(
       f'{kind} {_number(size / 1e9)} GB'
       for kind, size in sorted(result['collective_bytes'].items())
@@ -149,10 +161,15 @@ class Report:
       f'Between chips: {kinds or "next to nothing"}.',
       *([loops] if result['unknown_loops'] else []),
       '',
+      *(self._why(result) if self.why else []),
       'Its gin file, to be given after the others:',
       '',
       best.candidate.gin(self.workload.decode).rstrip(),
     ]
+
+  def _why(self, result: search.Compiled) -> list[str]:
+    cells = parts.lines(result['parts'], result['seconds'])
+    return [layout(cells, left=1), '']
 
 
 def _gib(size: float) -> str:
@@ -164,12 +181,18 @@ def _number(value: float) -> str:
   return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
 
 
-def layout(rows: Sequence[Sequence[str]]) -> str:
-  """Aligns cells in columns, numbers to the right."""
+def layout(rows: Sequence[Sequence[str]], left: int = 0) -> str:
+  """Aligns cells in columns, numbers to the right.
+
+  Args:
+    rows: of cells.
+    left: how many columns are aligned to the left.
+  """
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return '\n'.join(
     '  '.join(
-      cell.rjust(width) for cell, width in zip(cells, widths, strict=True)
+      cell.ljust(width) if column < left else cell.rjust(width)
+      for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ).rstrip()
     for cells in rows
   )

@@ -38,12 +38,54 @@ from typing import IO, Any
 import jax
 
 from dss_jax import mixtures, run_config
+from dss_jax.commands import inspection
 from dss_jax.errors import DataError
+from dss_jax.pipeline import row_shapes
 from dss_jax.plan import costs, counting, hardware, hlo, program
 
 # To be changed along with what is read from a compiled program.
-_FORMAT = 'peaks'
+_FORMAT = 'parts'
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
+
+
+def _row_shapes(lengths: Mapping[str, int]) -> list[tuple[int, int, float]]:
+  """Returns L, T and examples a row: the run's shape, then others.
+
+  Others suit the data, and cut no example.
+
+  Args:
+    lengths: the run's.
+
+  Raises:
+    DataError: the run doesn't pack, or its data have no example.
+  """
+  experiment = run_config.macro('EXPERIMENT')
+  if experiment.rows == 'release':
+    raise DataError(
+      "--data: expected files to read, found DATA = 'release'. Give the path of"
+      ' the archive, which dss data prepare release fetches.'
+    )
+  units = None
+  if run_config.macro('PACK'):
+    drawn = inspection.drawn(experiment, inspection.read(experiment))
+    units = inspection.units(experiment, drawn['train'][0])
+  if units is None:
+    raise DataError(
+      '--data: expected a run with PACK = True and examples to pack; found'
+      f' PACK = {run_config.macro("PACK")}.'
+    )
+  given = lengths['inputs'], lengths['targets']
+  longest = units.encoder.sum(1).max()
+  fills = [row_shapes.fill(units, given)] + [
+    row_shapes.best(units, length)
+    for length in inspection.ROW_LENGTHS
+    if length >= longest
+  ]
+  return [
+    (*each.row_shape, each.units_a_row)
+    for i, each in enumerate(fills)
+    if i == 0 or each.row_shape != given
+  ]
 
 
 def devices(topology: hardware.Topology) -> Sequence[jax.Device]:
@@ -103,19 +145,32 @@ class Worker:
     self._dump = dump
     self.is_spent = False
 
-  def describe(self, count_rows: bool = True) -> Mapping[str, Any]:
+  def describe(
+    self, count_rows: bool = True, find_shapes: bool = False
+  ) -> Mapping[str, Any]:
     """Returns the sizes of the model, and the configured batch sizes.
 
     Args:
       count_rows: whether the rows of a step are wanted, which may read the
         data.
+      find_shapes: whether the data are to be read for shapes of packed rows
+        that suit them.
     """
+    if find_shapes and any(
+      re.match(r'\s*TASK_FEATURE_LENGTHS\s*=', each) for each in self._config[1]
+    ):
+      raise DataError(
+        '--data: expected lengths of rows in a gin file, which the best ones'
+        ' can follow, found --gin.TASK_FEATURE_LENGTHS, which wins over files.'
+      )
     with run_config.configured(*self._config) as bound:
       model = run_config.resolve(bound, 'model')
       lengths = run_config.macro('TASK_FEATURE_LENGTHS')
+      shapes = _row_shapes(lengths) if find_shapes else None
       return {
         'model': dataclasses.asdict(program.sizes(model, lengths)),
         'rows': self._rows() if count_rows else None,
+        'shapes': shapes,
         'decode_rows': run_config.macro_or('EVAL_BATCH_SIZE', None),
       }
 
@@ -232,7 +287,7 @@ def compiled_costs(
     'temporaries': max(0, needed - arguments),
     'limit': topology.chip.hbm_bytes,
     'compile_seconds': time.perf_counter() - start,
-    **vars(estimated),
+    **dataclasses.asdict(estimated),
   }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from dss_jax.report import drawing
 
@@ -37,6 +38,14 @@ def thinned(points: dict[int, float]) -> tuple[tuple[int, float], ...]:
   ordered = sorted(points.items())
   # The last one stays.
   return tuple(ordered[::-1][::stride][::-1])
+
+
+def _fit_steps(axes: Any, steps: Sequence[int]) -> None:
+  """Begins the axis at 0, unless the run began at a checkpoint's step."""
+  first, last = min(steps), max(steps)
+  # Around a single evaluation, Matplotlib would show steps that never were.
+  if last and (first == last or 2 * first <= last):
+    axes.set_xlim(0, 1.03 * last)
 
 
 def inline(
@@ -75,6 +84,7 @@ def inline(
         **style,
       )
     drawing.count_ticks(axes)
+    _fit_steps(axes, [step for curve in curves for step, _ in curve.points])
     axes.set_xlabel('step')
     if label:
       axes.set_ylabel(what)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from dss_jax import errors
+from dss_jax.data import own_options
 from dss_jax.study import experiments, study_file
 from dss_jax.study import grid as grid_lib
 
@@ -45,6 +46,12 @@ def _settings(pairs: Sequence[str]) -> dict[str, str]:
       )
     found[name.strip()] = grid_lib.gin_value(value)
   return found
+
+
+def _columns(pairs: Sequence[str]) -> dict[str, str]:
+  """Returns the binding of `--column NAME=COLUMN`, if it is given."""
+  found = own_options.as_macro(own_options.columns(pairs))
+  return {'COLUMNS': repr(found)} if found else {}
 
 
 def _asked(argument: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -136,6 +143,13 @@ def _out(options: dict[str, Any]) -> pathlib.Path:
   metavar='NAME=VALUE',
   help='A macro of the gin files; repeatable. Words need no quotes.',
 )
+@click.option(
+  '--column',
+  multiple=True,
+  metavar='NAME=COLUMN',
+  help='Own rows: what the file calls input, label, rationale or'
+  ' teacher_label; repeatable.',
+)
 @click.option('--out', help='Folder of the study.')
 @click.option(
   '--workers',
@@ -159,6 +173,7 @@ def study(
   what: str,
   settings: Sequence[str],
   gin_file: Sequence[str],
+  column: Sequence[str],
   workers: int | None,
   scheduler: str | None,
   resources: Sequence[str],
@@ -177,8 +192,8 @@ def study(
   options |= {k: _split(k, options[k]) for k in _LISTS if k in options}
   if gin_file:
     options['gin_file'] = tuple(gin_file)
-  if settings:
-    options['set'] = _settings(settings)
+  if settings or column:
+    options['set'] = _settings(settings) | _columns(column)
   asked = _asked(what, options)
   out, grid = _out(asked), study_file.grid_of(asked)
   if scheduler is not None and workers is not None:

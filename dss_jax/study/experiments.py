@@ -52,11 +52,14 @@ def find(argument: str, gin_files: Sequence[str] = ()) -> Source:
   if row_files.has_ending(argument) or row_files.holds_files(argument):
     data = {'DATA': repr(argument)}
     return Source(('gin/dss_custom.gin',), data, size or 'tiny')
+  close = errors.did_you_mean(argument, DATA_SETS)
+  if argument in _WORDS:
+    close = f' {argument!r} is a value of --data.'
   raise errors.DataError(
     f'{argument!r}: expected a data set ({", ".join(DATA_SETS)}), a gin file,'
     f' a study file (.yaml), or a file of rows'
     f' ({", ".join(row_files.ENDINGS)}), a folder or a glob of them.'
-    f'{errors.did_you_mean(argument, DATA_SETS)}'
+    f'{close}'
   )
 
 

@@ -84,7 +84,7 @@ def gin_value(text: Any) -> str:
     if text[0] in '([{' and re.search(r'[@%]', text):
       return text
     raise errors.DataError(
-      f'{text!r}: expected a value such as 3, release, [1, 2] or "a text";'
+      f'{text!r:.100}: expected a value such as 3, release, [1, 2] or "a text";'
       f' {error}.'
     ) from error
   return text

@@ -18,6 +18,7 @@ from dss_jax.study import (
 )
 from dss_jax.study import grid as grid_lib
 from dss_jax.study.running import places, pools, run_folder
+from t5x.cli import stages
 
 
 class Session:
@@ -93,7 +94,14 @@ class Session:
           f' study:{listed}{more}\nRuns may be added and not changed: give the'
           ' same options and more, or another --out.'
         )
-    runs = planned.runs(self._grid)
+    what = neutral.line(self._grid.experiment)
+    neutral.say(f'A study of {what} in {self._out}', err=True)
+    stages.begin('looking at the runs')
+    try:
+      runs = planned.runs(self._grid)
+      stages.end()
+    finally:
+      stages.drop()
     planned.check_folders(self._out, runs)
     return runs
 

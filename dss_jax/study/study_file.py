@@ -94,8 +94,15 @@ def _read(place: str, name: str, value: Any) -> Any:
         f'{place}: expected lines such as `LEARNING_RATE: 1e-4` below it,'
         f' found {value!r:.60}.'
       )
-    return {str(k): grid_lib.gin_value(v) for k, v in value.items()}
+    return {str(k): _setting(f'{place}: {k}', v) for k, v in value.items()}
   return _converted(place, value, _VALUES[name])
+
+
+def _setting(place: str, value: Any) -> str:
+  try:
+    return grid_lib.gin_value(value)
+  except errors.DataError as error:
+    raise errors.DataError(f'{place}: {error}') from error
 
 
 def _converted(place: str, value: Any, kind: type) -> Any:
@@ -156,4 +163,12 @@ def stored(out: pathlib.Path) -> grid_lib.Grid | None:
     DataError: its `study.yaml` is not as `dump` writes it.
   """
   path = out / NAME
-  return grid_of(load(path)) if path.exists() else None
+  if not path.exists():
+    return None
+  options = load(path)
+  if 'experiment' not in options:
+    raise errors.DataError(
+      f'{path}: expected a line such as `experiment: cqa`, as `dss study` wrote'
+      ' it, found none. Put it back, or give another --out.'
+    )
+  return grid_of(options)

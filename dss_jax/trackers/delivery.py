@@ -39,7 +39,30 @@ class Tracked(Protocol):
     """Ends the run there.
 
     Args:
-      finished: whether it came to its last step.
+      finished: whether it did all that its configuration says.
+    """
+
+
+class Begin(Protocol):
+  """A tracker's way to open a run."""
+
+  def __call__(
+    self,
+    model_dir: str,
+    name: str,
+    settings: Mapping[str, str],
+    before: Mapping[str, str],
+  ) -> tuple[Tracked, Mapping[str, str]]:
+    """Opens a run.
+
+    Args:
+      model_dir: the run's folder.
+      name: of a new run.
+      settings: what it is made with.
+      before: what an earlier start has returned.
+
+    Returns:
+      The run, and what finds it again.
     """
 
 
@@ -91,16 +114,16 @@ class Delivery:
         atexit.register(self.close)
       self._changed.notify()
 
-  def close(self, finished: bool = False) -> None:
-    """Waits for what is left, for a limited time, and says what came of it.
+  def finish(self) -> None:
+    """Takes the run for finished when it is closed, here or at the exit."""
+    self._finished = True
 
-    Args:
-      finished: whether the run came to its last step.
-    """
+  def close(self) -> None:
+    """Waits for what is left, for a limited time, and says what came of it."""
     with self._changed:
       if self._closing or self._thread is None:
         return
-      self._closing, self._finished = True, finished
+      self._closing = True
       self._changed.notify()
     atexit.unregister(self.close)
     self._thread.join(self._patience)

@@ -54,7 +54,7 @@ class MlflowRun:
     """Ends the run there.
 
     Args:
-      finished: whether it came to its last step.
+      finished: whether it did all that its configuration says.
     """
     status = 'FINISHED' if finished else 'KILLED'
     self._client.set_terminated(self._run_id, status)
@@ -66,17 +66,7 @@ def begin(
   settings: Mapping[str, str],
   before: Mapping[str, str],
 ) -> tuple[MlflowRun, dict[str, str]]:
-  """Opens a run.
-
-  Args:
-    model_dir: the run's folder.
-    name: of a new run.
-    settings: what it is made with.
-    before: what an earlier start has returned.
-
-  Returns:
-    The run, and what finds it again.
-  """
+  """Opens a run; see `delivery.Begin`."""
   client = mlflow.MlflowClient()
   uri = mlflow.get_tracking_uri()
   run_id = before.get('run_id')

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -35,6 +35,8 @@ _MODES = {
 # Each tracker has a thread, and all of them write the one file.
 _KEEPING = threading.Lock()
 _BINDING = re.compile(r'([A-Z][A-Z0-9_]*) = ?(.*)')
+# What T5X's `train` measures at the last step, if it is given data to do so.
+_EVALUATES = re.compile(r'\S*\b(train|infer)_eval_dataset_cfg = ?(.*)')
 
 
 def actions(
@@ -69,9 +71,10 @@ def actions(
     for name in chosen
     if jax.process_index() == 0
   ]
+  last_mode = _last_mode()
   for mode, prefix in _MODES.items():
     report = _Report(
-      deliveries, prefix, total_steps if mode == 'INFER_EVAL' else None
+      deliveries, prefix, total_steps if mode == last_mode else None
     )
     found.setdefault(mode, []).append(report)
   return found
@@ -101,7 +104,8 @@ class _Report(trainer.BaseAction):
       for each in self._deliveries:
         each.put(step, metrics)
         if is_last:
-          each.close(finished=True)
+          each.finish()
+          each.close()
     return False
 
 
@@ -125,6 +129,19 @@ def scalars(
   return found
 
 
+def _last_mode() -> str:
+  """Returns what a run does last: training itself, if it evaluates nothing."""
+  found = filter(None, map(_EVALUATES.fullmatch, _config_lines()))
+  given = {match[1] for match in found if match[2] != 'None'}
+  if 'infer' in given:
+    return 'INFER_EVAL'
+  return 'TRAIN_EVAL' if 'train' in given else 'TRAIN'
+
+
+def _config_lines() -> list[str]:
+  return gin.config_str(max_line_length=1 << 20).splitlines()
+
+
 def _checked(names: Sequence[str] | str) -> list[str]:
   """Returns trackers that can be used."""
   if isinstance(names, str):
@@ -142,8 +159,7 @@ def _checked(names: Sequence[str] | str) -> list[str]:
 
 def macros() -> dict[str, str]:
   """Returns the macros of the configuration in force, as gin writes them."""
-  lines = gin.config_str(max_line_length=1 << 20).splitlines()
-  matches = filter(None, map(_BINDING.fullmatch, lines))
+  matches = filter(None, map(_BINDING.fullmatch, _config_lines()))
   return {found[1]: found[2] for found in matches}
 
 
@@ -152,8 +168,7 @@ def _begin(
 ) -> delivery.Tracked:
   """Opens a run in a tracker: the one that the folder's run has had, if any."""
   module = importlib.import_module(_TRACKERS[name][0])
-  begin: Callable[..., tuple[delivery.Tracked, Mapping[str, str]]]
-  begin = module.begin
+  begin: delivery.Begin = module.begin
   ids = kept(model_dir)
   tracked, own = begin(
     model_dir=model_dir,

@@ -44,7 +44,7 @@ class WandbRun:
     """Ends the run there.
 
     Args:
-      finished: whether it came to its last step.
+      finished: whether it did all that its configuration says.
     """
     self._run.finish(exit_code=0 if finished else 1)
 
@@ -55,16 +55,7 @@ def begin(
   settings: Mapping[str, str],
   before: Mapping[str, str],
 ) -> tuple[WandbRun, dict[str, str]]:
-  """Opens a run.
-
-  Args:
-    model_dir: the run's folder.
-    name: of a new run.
-    settings: what it is made with.
-    before: what an earlier start has returned.
-
-  Returns:
-    The run, and what finds it again.
+  """Opens a run; see `delivery.Begin`.
 
   Raises:
     RuntimeError: nobody is logged in.

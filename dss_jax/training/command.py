@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dss_jax import command_lines, errors, neutral
+from dss_jax.data import own_options
 from dss_jax.training import composition, run_file
 from dss_jax.training import options as options_lib
 from t5x.cli import gin_reader, quiet_tensorflow, stages
@@ -102,7 +103,7 @@ def _asked(
     )
   return options_lib.Options(
     what=what,
-    column=options_lib.columns(column),
+    column=own_options.columns(column),
     kinds=options_lib.names(kinds),
     teachers=options_lib.names(teachers),
     set=options_lib.settings(settings),

@@ -151,13 +151,10 @@ class Options:
   @property
   def asked(self) -> dict[str, str]:
     """The macros that were asked for, each value as gin reads it."""
-    columns = {
-      k: v[0] if len(v) == 1 else list(v) for k, v in self.column.items()
-    }
-    kinds = self.kinds or own_options.mapped_kinds(list(columns))
+    kinds = self.kinds or own_options.mapped_kinds(list(self.column))
     values: dict[str, Any] = {
       'DATA': self.what if self.is_own else self.data,
-      'COLUMNS': columns or None,
+      'COLUMNS': own_options.as_macro(self.column) or None,
       'RATIONALE_KINDS': kinds or None,
       'TEST': self.test,
       'METHOD': self.method,
@@ -254,26 +251,6 @@ def names(text: str | None) -> tuple[str, ...]:
     text: of an option; None for none.
   """
   return tuple(name.strip() for name in text.split(',')) if text else ()
-
-
-def columns(pairs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-  """Returns what `--column NAME=COLUMN` says.
-
-  Args:
-    pairs: of all options; a rationale may have several columns.
-
-  Raises:
-    DataError: one has no `=`.
-  """
-  found: dict[str, tuple[str, ...]] = {}
-  for pair in pairs:
-    name, equals, column = pair.partition('=')
-    if not equals or not column:
-      raise errors.DataError(
-        f'--column {pair!r}: expected NAME=COLUMN, such as input=question.'
-      )
-    found[name] = (*found.get(name, ()), *column.split(','))
-  return found
 
 
 def settings(pairs: Sequence[str]) -> dict[str, str]:

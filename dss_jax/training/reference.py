@@ -24,6 +24,8 @@ _AFTER = {
   'gin/dss_eval.gin': 'Evaluating a run again: `python -m t5x.eval`',
   'gin/dss_infer.gin': 'Asking a run: `python -m t5x.infer`',
   'gin/engine/remat.gin': 'Saving memory: `gin/engine/remat.gin`',
+  'gin/engine/freeze.gin': 'Training a part: `gin/engine/freeze.gin`',
+  'gin/engine/lora.gin': 'Low-rank adapters: `gin/engine/lora.gin`',
 }
 # Those that change values of the shared ones.
 _CHANGES = (

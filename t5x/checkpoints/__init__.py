@@ -14,8 +14,8 @@ from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.checkpoints.integrity import digest
 from t5x.checkpoints.legacy_manager import LegacyCheckpointManager
 from t5x.checkpoints.locate import (
-  all_steps, check_network, find_checkpoint, get_checkpoint_dir, latest_step,
-  open_checkpoint,
+  all_steps, base_of, check_network, find_checkpoint, get_checkpoint_dir,
+  latest_step, open_checkpoint,
 )
 from t5x.checkpoints.manager import (
   Checkpointer, CheckpointerConstructor, CheckpointManagerConstructor,
@@ -38,7 +38,8 @@ __all__ = (
   'RestoreCheckpointConfig',
   'RestoreConfigs', 'RestoreStateTransformationFn', 'SaveBestCheckpointer',
   'SaveCheckpointConfig', 'SaveStateTransformationFn', 'StateDict', 'all_steps',
-  'check_network', 'digest', 'find_checkpoint', 'formats', 'get_checkpoint_dir',
+  'base_of', 'check_network', 'digest', 'find_checkpoint', 'formats',
+  'get_checkpoint_dir',
   'get_first_valid_restore_config_and_paths', 'last_before', 'last_complete',
   'latest_step',
   'load_t5x_checkpoint', 'open_checkpoint', 'set_incomplete_aside',

@@ -32,6 +32,10 @@ class SaveCheckpointConfig:
       default or `train.use_orbax` is False.
     state_transformation_fns: applied to every state before it is saved.
     checkpoint_manager_cls: saves otherwise (in the Orbax layout).
+    base: (not in T5X) the checkpoint that the run starts from, if its frozen
+      parameters are not to be saved again: checkpoints then name it, with a
+      digest, and are restored from both. None saves all parameters. It needs
+      the Orbax layout.
   """
 
   dtype: str = 'float32'
@@ -47,6 +51,7 @@ class SaveCheckpointConfig:
   checkpoint_manager_cls: manager.CheckpointManagerConstructor = (
     manager.OrbaxCheckpointManagerInterface
   )
+  base: str | None = None
 
   def __post_init__(self):
     for name in ('period', 'keep'):
@@ -83,7 +88,15 @@ class SaveCheckpointConfig:
       'keep_dataset_checkpoints': self.keep_dataset_checkpoints,
     }
     if _is_legacy(self, use_orbax):
+      if self.base is not None:
+        raise UserError(
+          "SaveCheckpointConfig.base: T5X's legacy layout holds all parameters,"
+          f' found base = {self.base!r}. Set base = None, or use_orbax = True'
+          ' and leave checkpointer_cls.'
+        )
       return self.checkpointer_cls(checkpoints_dir=directory, **shared)
+    if self.base is not None:
+      shared['base'] = self.base
     return self.checkpoint_manager_cls(
       directory=directory,
       period=self.period,
@@ -118,6 +131,12 @@ class RestoreCheckpointConfig:
     state_transformation_fns: applied in order to the opened checkpoint, before
       `assignment_map`.
     checkpoint_manager_cls: restores otherwise.
+    base: (not in T5X) where the base of a checkpoint of a part is (see
+      `SaveCheckpointConfig.base`); None for where it was when that was saved.
+    from_scratch: (not in T5X) parameters that start from scratch where the
+      checkpoint lacks them, such as adapters: regular expressions that match
+      whole names of a path (see `optimizers.PartialOptimizer`). All others must
+      fit.
   """
 
   path: str | Sequence[str] | None
@@ -132,6 +151,8 @@ class RestoreCheckpointConfig:
   checkpoint_manager_cls: manager.CheckpointManagerConstructor = (
     manager.OrbaxCheckpointManagerInterface
   )
+  base: str | None = None
+  from_scratch: Sequence[str] = ()
 
   def __post_init__(self):
     if self.mode not in MODES:
@@ -163,6 +184,8 @@ class RestoreCheckpointConfig:
       'dataset_iterator': dataset_iterator,
       'restore_dtype': self.dtype,
     }
+    if self.base is not None:
+      shared['base'] = self.base
     if _is_legacy(self, use_orbax):
       return self.checkpointer_cls(checkpoints_dir=directory, **shared)
     return self.checkpoint_manager_cls(directory=directory, **shared)

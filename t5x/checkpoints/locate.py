@@ -12,6 +12,7 @@ from typing import Any
 from etils import epath
 
 from t5x import files
+from t5x.checkpoints import base as base_lib
 from t5x.checkpoints import integrity
 from t5x.checkpoints.formats import huggingface, legacy_t5x, orbax
 from t5x.errors import UserError
@@ -96,8 +97,15 @@ def explain(path: PathLike) -> UserError:
   )
 
 
-def open_checkpoint(path: PathLike) -> dict[str, Any]:
+def open_checkpoint(
+  path: PathLike, base: PathLike | None = None
+) -> dict[str, Any]:
   """Opens one checkpoint of any layout as nested dicts of `LazyArray`.
+
+  Args:
+    path: the checkpoint.
+    base: if it holds a part and names a checkpoint for the rest (see `base`),
+      where that is; None for where it was.
 
   Raises:
     UserError: there is none, it is incomplete, or a link in it leads out of it.
@@ -109,10 +117,29 @@ def open_checkpoint(path: PathLike) -> dict[str, Any]:
   if layout == 'legacy':
     return legacy_t5x.read(path)
   if layout == 'orbax':
-    return orbax.read(path)
+    place = None if base is None else os.fspath(base)
+    return dict(
+      base_lib.completed(path, orbax.read(path), place, open_checkpoint)
+    )
   if layout == 'huggingface':
     return {'target': huggingface.open_folder(path)}
   raise explain(path)
+
+
+def base_of(path: PathLike, base: PathLike | None = None) -> str | None:
+  """Returns where the base of a checkpoint is; None if it has none.
+
+  Args:
+    path: a checkpoint of any layout.
+    base: where it is, if not where it was.
+  """
+  path = os.fspath(path)
+  if layout_of(path) != 'orbax':
+    return None
+  described = base_lib.read(path)
+  if described is None:
+    return None
+  return described.path if base is None else os.fspath(base)
 
 
 def check_network(path: PathLike, network: Any) -> None:

@@ -24,6 +24,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from t5x import files
+from t5x.checkpoints import base as base_lib
 from t5x.checkpoints import data_position, integrity, locate, restore, retention
 from t5x.checkpoints.data_position import DatasetIterator
 from t5x.checkpoints.formats import legacy_t5x, orbax
@@ -59,6 +60,7 @@ class OrbaxCheckpointManagerInterface(restore.Restorer):
     metric_name_to_monitor: str | None = None,
     metric_mode: str = 'max',
     keep_checkpoints_without_metrics: bool = True,
+    base: restore.PathLike | None = None,
   ):
     """Prepares to save; the first save makes the folder.
 
@@ -81,11 +83,20 @@ class OrbaxCheckpointManagerInterface(restore.Restorer):
         `retention.Retention`.
       metric_mode: 'max' or 'min'.
       keep_checkpoints_without_metrics: whether those without a value stay.
+      base: the checkpoint that the run's frozen parameters are from: they are
+        not saved, but restored from there. None saves them, too.
+
+    Raises:
+      UserError: `train_state` has arrays that are frozen and not the base's.
     """
     super().__init__(
-      directory, train_state, partitioner, dataset_iterator, restore_dtype
+      directory, train_state, partitioner, dataset_iterator, restore_dtype, base
     )
     self._save_dtype = restore.as_dtype(save_dtype)
+    self._described: base_lib.Base | None = None
+    is_shapes = isinstance(train_state.step, jax.ShapeDtypeStruct)
+    if self._base is not None and not is_shapes:
+      self._describe_base(train_state)
     self._period = period
     self._checkpoint_steps = frozenset(checkpoint_steps or ())
     self._keep_positions = keep_dataset_checkpoints
@@ -100,6 +111,16 @@ class OrbaxCheckpointManagerInterface(restore.Restorer):
     self._manager: ocp.CheckpointManager | None = None
     # The step that was saved last; its save may not be complete yet.
     self._last_step: int | None = None
+
+  def _describe_base(self, train_state: TrainState) -> base_lib.Base:
+    """Returns what each checkpoint says of its base."""
+    if self._described is None:
+      assert self._base is not None  # Only then it is asked for.
+      _, frozen = train_state.split_frozen()
+      self._described = base_lib.of_run(
+        self._base, frozen, train_state.state_dict(), locate.open_checkpoint
+      )
+    return self._described
 
   def _opened(self) -> ocp.CheckpointManager:
     if self._manager is None:
@@ -181,12 +202,15 @@ class OrbaxCheckpointManagerInterface(restore.Restorer):
     step = int(train_state.step)
     if self._saved(step) or not (force or self.should_save(step)):
       return False
+    items: dict[str, ocp.args.CheckpointArgs] = {}
+    if self._base is not None:
+      described = self._describe_base(train_state)
+      items[base_lib.ITEM] = ocp.args.JsonSave(described.as_json())
+      train_state, _ = train_state.split_frozen()
     state = _state_to_save(
       train_state, self._save_dtype, state_transformation_fns
     )
-    items: dict[str, ocp.args.CheckpointArgs] = {
-      orbax.STATE_ITEM: ocp.args.PyTreeSave(state)
-    }
+    items[orbax.STATE_ITEM] = ocp.args.PyTreeSave(state)
     if self._dataset_iterator is not None:
       items[orbax.DATASET_ITEM] = data_position.PositionSave.of(
         self._dataset_iterator
@@ -229,10 +253,19 @@ class Checkpointer(restore.Restorer):
     save_dtype: Any = np.float32,
     restore_dtype: Any = None,
     keep_dataset_checkpoints: int | None = None,
+    base: restore.PathLike | None = None,
   ):
-    """As `OrbaxCheckpointManagerInterface`, without its periods and metric."""
+    """As `OrbaxCheckpointManagerInterface`, without its periods and metric.
+
+    It saves everything: `base` is where to restore checkpoints of a part from.
+    """
     super().__init__(
-      checkpoints_dir, train_state, partitioner, dataset_iterator, restore_dtype
+      checkpoints_dir,
+      train_state,
+      partitioner,
+      dataset_iterator,
+      restore_dtype,
+      base,
     )
     self._save_dtype = restore.as_dtype(save_dtype)
     self._keep_positions = keep_dataset_checkpoints
@@ -341,6 +374,7 @@ class SaveBestCheckpointer(Checkpointer):
     keep_checkpoints_without_metrics: bool = True,
     force_keep_period: int | None = None,
     keep_dataset_checkpoints: int | None = None,
+    base: restore.PathLike | None = None,
   ):
     """As `Checkpointer`, and the metric; see `Retention`."""
     super().__init__(
@@ -352,6 +386,7 @@ class SaveBestCheckpointer(Checkpointer):
       save_dtype=save_dtype,
       restore_dtype=restore_dtype,
       keep_dataset_checkpoints=keep_dataset_checkpoints,
+      base=base,
     )
     self._retention = retention.Retention(
       self._directory,

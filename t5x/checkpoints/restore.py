@@ -68,6 +68,7 @@ class Restorer:
     partitioner: partitioning.BasePartitioner,
     dataset_iterator: data_position.DatasetIterator | None,
     restore_dtype: Any,
+    base: PathLike | None = None,
   ):
     path = os.fspath(directory)
     self._directory = path if files.is_remote(path) else os.path.abspath(path)
@@ -75,6 +76,7 @@ class Restorer:
     self._abstract = abstract_state(train_state, partitioner)
     self._dataset_iterator = dataset_iterator
     self._restore_dtype = as_dtype(restore_dtype)
+    self._base = None if base is None else os.fspath(base)
 
   @property
   def directory(self) -> epath.Path:
@@ -131,9 +133,14 @@ class Restorer:
     folder = self._directory if path is None else path
     path = locate.find_checkpoint(folder, step)
     integrity.check(path)
+    base = locate.base_of(path, self._base)
+    if base is not None:
+      integrity.check(base)
     model = self._abstract.state_dict()
     # Rules and transformations see the layers as the model has them.
-    checkpoint = layer_stacks.match(locate.open_checkpoint(path), model)
+    checkpoint = layer_stacks.match(
+      locate.open_checkpoint(path, self._base), model
+    )
     # Without its data, a run is only looked at, not resumed.
     resuming = self._dataset_iterator is not None
     for transform in state_transformation_fns:
@@ -237,16 +244,22 @@ def abstract_state(
 def _complete(
   stored: dict[str, Any], expected: Mapping[str, Any], fallback: StateDict
 ) -> dict[str, Any]:
-  """Adds missing leaves from `fallback`; drops those not expected."""
+  """Adds missing leaves from `fallback`.
+
+  Leaves that are not expected are dropped if the fallback is a whole state.
+  """
+  given = state_utils.flatten_state_dict(fallback)
   added = {
     name: leaf
-    for name, leaf in state_utils.flatten_state_dict(fallback).items()
+    for name, leaf in given.items()
     if name in expected and name not in stored
   }
   parameters = sorted(name for name in added if name.startswith(TARGET))
   if parameters:
     logging.info('From scratch, not from the checkpoint: %s', parameters)
-  return {**{n: v for n, v in stored.items() if n in expected}, **added}
+  if set(expected) <= set(given):
+    stored = {n: v for n, v in stored.items() if n in expected}
+  return {**stored, **added}
 
 
 def _to_devices(

@@ -49,7 +49,7 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
         f' python -m t5x.{mode}, or t5x.main with --run_mode.'
       )
     flags_lib.set_up()
-    with_gin = gin.configurable(functions[mode])
+    with_gin = of_main_module(functions[mode])
     gin_utils.parse_gin_flags(
       values.gin_search_paths, values.gin_file or [], values.gin_bindings
     )
@@ -73,6 +73,19 @@ def run(functions: Mapping[str, Callable[..., Any]]) -> None:
   streams.forgive_closed()
   flags_lib.define_flags()
   gin_utils.run(main)
+
+
+def of_main_module(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns a function with its arguments from gin, as the main module's own.
+
+  A `config.gin` calls it what the module says that it is from, and it is read
+  by programs whose main module has it: so it is written by every program.
+
+  Args:
+    function: which the main module has, wherever it is from.
+  """
+  function.__module__ = '__main__'
+  return gin.configurable(function)
 
 
 def prepare_folder(

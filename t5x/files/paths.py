@@ -29,7 +29,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[epath.Path]:
         work.write_text(config)
 
   A kill at any time leaves the old file or the new one. An exception leaves the
-  old one, and removes what was written.
+  old one, and removes what was written. An error of storage that names no file,
+  such as that of a full disk, gets the name of this one.
 
   Args:
     path: the file, local or remote, in a folder that exists.
@@ -42,8 +43,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[epath.Path]:
   try:
     yield work
     work.replace(final)
-  except BaseException:
+  except BaseException as error:
     work.unlink(missing_ok=True)
+    if isinstance(error, OSError) and error.errno and error.filename is None:
+      error.filename = os.fspath(final)
     raise
 
 

@@ -8,7 +8,7 @@ function of its own key, to the bit.
 """
 
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
@@ -26,17 +26,25 @@ _MAX_BATCH_BYTES = 256 * 2**20
 _SEPARABLE = {'key<fry>', f'key<{threefry.TAG}>'}
 
 
-def batched(program: core.ClosedJaxpr) -> Callable[..., list[Any]]:
+def batched(
+  program: core.ClosedJaxpr, results: Collection[int] | None = None
+) -> Callable[..., list[Any]]:
   """Returns a function that computes the same with fewer, larger draws.
 
   Args:
     program: of `jax.make_jaxpr`. Equations that no result needs are left out.
+    results: the numbers of those of its flat results that are wanted; None for
+      all.
 
   Returns:
-    A function from the program's flat arguments to its flat results.
+    A function from the program's flat arguments to its flat results, in the
+    program's order.
   """
+  every = range(len(program.jaxpr.outvars))
   used, _ = partial_eval.dce_jaxpr(
-    program.jaxpr, [True] * len(program.jaxpr.outvars), instantiate=True
+    program.jaxpr,
+    [results is None or number in results for number in every],
+    instantiate=True,
   )
 
   def compute(*arguments):

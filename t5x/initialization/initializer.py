@@ -160,6 +160,9 @@ class TrainStateInitializer:
     }
     for path in paths:
       checkpoints.check_network(path, self._network)
+      base = checkpoints.base_of(path, cfg.base)
+      if base is not None:
+        checkpoints.check_network(base, self._network)
       yield self._restore(cfg, path, ds_iter, options)
 
   def _restore(
@@ -195,25 +198,62 @@ class TrainStateInitializer:
     """Returns a state from scratch, if the configuration may need one."""
     rules = cfg.assignment_map or ()
     by_rule = any(source is None for _, source in rules)
-    if not (cfg.fallback_to_scratch or by_rule):
+    if not (cfg.fallback_to_scratch or by_rule or cfg.from_scratch):
       return None
     if init_rng is None:
       raise UserError(
         'RestoreCheckpointConfig: leaves are to start from scratch'
-        ' (fallback_to_scratch, or a rule with None in assignment_map), which'
-        ' needs a random seed. Set random_seed (train) or fallback_init_rng'
-        ' (eval, infer).'
+        ' (fallback_to_scratch, from_scratch, or a rule with None in'
+        ' assignment_map), which needs a random seed. Set random_seed (train)'
+        ' or fallback_init_rng (eval, infer).'
       )
-    state = self.from_scratch(init_rng).state_dict()
     if cfg.fallback_to_scratch:
-      return state
-    # Without the fallback, only what the rules leave out starts from scratch.
-    kept = {
-      name: leaf
-      for name, leaf in state_utils.flatten_state_dict(state).items()
-      if state_utils.starts_from_scratch(name, rules)
+      return self.from_scratch(init_rng).state_dict()
+
+    def is_drawn(name: str) -> bool:
+      # Without the fallback, only what is named starts from scratch.
+      path = name.removeprefix('target/')
+      named = path != name and any(
+        state_utils.matches_names(p, path) for p in cfg.from_scratch
+      )
+      return named or state_utils.starts_from_scratch(name, rules)
+
+    return self._part_from_scratch(init_rng, is_drawn)
+
+  def _part_from_scratch(
+    self, init_rng: jax.Array, is_drawn: Callable[[str], bool]
+  ) -> Mapping[str, Any]:
+    """Makes some leaves of a fresh state, with the memory of those alone.
+
+    Args:
+      init_rng: a key.
+      is_drawn: tells by the name of a leaf.
+
+    Returns:
+      Their part of the state dict; the numbers are those of `from_scratch`.
+    """
+    leaves, structure = jax.tree.flatten(self.global_train_state_shape)
+    numbered = jax.tree.unflatten(structure, range(len(leaves)))
+    numbers = {
+      name: number
+      for name, number in state_utils.flatten_state_dict(
+        numbered.state_dict()
+      ).items()
+      if is_drawn(name)
     }
-    return traverse_util.unflatten_dict(kept, sep='/')
+    axes = jax.tree.leaves(
+      self.train_state_axes,
+      is_leaf=lambda x: x is None or isinstance(x, jax.sharding.PartitionSpec),
+    )
+    names = sorted(numbers, key=numbers.__getitem__)
+    program, _ = self._trace(_type(init_rng))
+    draw = self._partitioner.partition(
+      batched_draws.batched(program, set(numbers.values())),
+      in_axis_resources=(None,),
+      out_axis_resources=[axes[numbers[name]] for name in names],
+    )
+    drawn = dict(zip(names, draw(init_rng), strict=True))
+    return traverse_util.unflatten_dict(drawn, sep='/')
 
   def from_checkpoint(
     self,

@@ -60,6 +60,29 @@ def task(
   )
 
 
+class ReplaceableRows:
+  """A task of examples whose rows are replaced between two passes.
+
+  TensorFlow traces a pipeline when it is built, which takes a second. What
+  reads from here is built once for all examples of a kind.
+  """
+
+  def __init__(self, task: seqio.Task, element_spec: Mapping[str, Any]):
+    self.rows: Sequence[Mapping[str, Any]] = ()
+    # One dataset, which asks for the rows anew at each pass.
+    dataset = tf.data.Dataset.from_generator(
+      lambda: iter(self.rows), output_signature=element_spec
+    )
+    self.task = seqio.Task(
+      task.name,
+      source=seqio.FunctionDataSource(
+        lambda split, shuffle_files, seed=None: dataset, splits=[SPLIT]
+      ),
+      preprocessors=list(task.preprocessors),
+      output_features=task.output_features,
+    )
+
+
 def _columns(examples: Sequence[Example]) -> dict[str, list[Any]]:
   """Returns feature to values.
 

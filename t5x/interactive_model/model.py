@@ -35,6 +35,8 @@ Batches = examples_lib.Batches
 Example = examples_lib.Example
 Preprocessors = examples_lib.Preprocessors
 
+_Datasets = tuple[tf.data.Dataset, tf.data.Dataset]
+
 _LEARNING_RATE = 0.001
 # Of the methods that take no preprocessors.
 _PREPROCESSORS = (
@@ -125,6 +127,9 @@ class InteractiveModel:
     }
     self._output_dir = output_dir
     self._infer_fns: dict[InferenceType, Callable[..., Any]] = {}
+    self._pipelines: dict[
+      Any, tuple[examples_lib.ReplaceableRows, _Datasets]
+    ] = {}
     self._train_summary: trainer_lib.MetricValues | None = None
 
     # The state: the last one in the folder, else the given one, else a new one.
@@ -461,10 +466,21 @@ class InteractiveModel:
         looks.append(look())
     return looks
 
-  def _datasets(
-    self, task: seqio.Task
-  ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+  def _datasets(self, task: seqio.Task) -> _Datasets:
     """Returns the preprocessed examples and the model's features of them."""
+    # A caller's preprocessors may not do the same at each call.
+    if tuple(task.preprocessors) != _PREPROCESSORS:
+      return self._built(task)
+    source = task.source.get_dataset(examples_lib.SPLIT, shuffle=False)
+    kind = tuple(sorted(source.element_spec.items()))
+    if kind not in self._pipelines:
+      rows = examples_lib.ReplaceableRows(task, source.element_spec)
+      self._pipelines[kind] = rows, self._built(rows.task)
+    rows, datasets = self._pipelines[kind]
+    rows.rows = list(source.as_numpy_iterator())
+    return datasets
+
+  def _built(self, task: seqio.Task) -> _Datasets:
     examples = task.get_dataset(
       sequence_length=self._lengths, split=examples_lib.SPLIT, shuffle=False
     )

@@ -74,6 +74,8 @@ def standard_logical_factor_rules() -> dict[str, FactorDim]:
     'kv_fused': FactorDim.COLUMN,
     'layer_norm_scale': FactorDim.NONE,
     'mlp_activations': FactorDim.COLUMN,
+    # Of adapters, which T5X lacks: they are small, and kept whole.
+    'lora_rank': FactorDim.NONE,
   }
 
 

@@ -82,6 +82,18 @@ class OptimizerDef:
       return None
     return self.hyper_params.replace(**hyper_param_overrides)
 
+  def trained(self, params: Any) -> Any:
+    """Returns the part of the parameters that is trained, here all of them.
+
+    Args:
+      params: nested dicts, whose leaves don't matter.
+
+    Returns:
+      `params` itself, or nested dicts with fewer leaves: the others are frozen,
+      have no gradients, and stay as they are.
+    """
+    return params
+
   def create(self, target: Any) -> 'Optimizer':
     """Returns an optimizer for these parameters at step 0."""
     return Optimizer(self, state=self.init_state(target), target=target)

@@ -1,23 +1,31 @@
 """Combination of optimizers, each for its part of the parameters."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 import flax
+import jax
 import jax.numpy as jnp
-from flax import traverse_util
+from flax import serialization, traverse_util
 
 from t5x import errors
 from t5x.optimizers import optax_wrapper
 from t5x.optimizers.definition import Optimizer, OptimizerDef, OptimizerState
 
 
+class Selection(Protocol):
+  """The part of flax's `Traversal` that is used here."""
+
+  def iterate(self, inputs: Any) -> Iterable[Any]:
+    """Returns the selected leaves of nested dicts."""
+
+
 class MultiOptimizer(OptimizerDef):
   """Updates different parameters with different optimizers.
 
-  Parameters that no traversal selects stay as they are. The state's
-  `param_states` is a dict with the state of each optimizer under its number:
-  '0', '1', ....
+  Parameters that no traversal selects are frozen: they stay as they are, and
+  the trainer computes no gradients of them. The state's `param_states` is a
+  dict with the state of each optimizer under its number: '0', '1', ....
 
   Args:
     traversals_and_optimizers: which parameters
@@ -26,9 +34,7 @@ class MultiOptimizer(OptimizerDef):
 
   def __init__(
     self,
-    traversals_and_optimizers: Sequence[
-      tuple[traverse_util.Traversal, OptimizerDef]
-    ],
+    traversals_and_optimizers: Sequence[tuple[Selection, OptimizerDef]],
   ):
     pairs = list(traversals_and_optimizers)
     self.traversals = [traversal for traversal, _ in pairs]
@@ -68,6 +74,48 @@ class MultiOptimizer(OptimizerDef):
       nested = [traverse_util.unflatten_dict(part) for part in own]
       parts.append((str(number), optimizer, nested))
     return parts
+
+  def trained(self, params: Any) -> Any:
+    flat = traverse_util.flatten_dict(flax.core.unfreeze(params))
+    chosen = set().union(*self._split(flat))
+    if chosen == set(flat):
+      return params
+    return traverse_util.unflatten_dict(
+      {path: leaf for path, leaf in flat.items() if path in chosen}
+    )
+
+  def learning_rate(self, state: OptimizerState, given: jax.Array) -> jax.Array:
+    if len(self.sub_optimizers) != 1:
+      return given  # Each may have its own.
+    (optimizer,) = self.sub_optimizers
+    own = OptimizerState(state.step, state.param_states['0'])
+    return optimizer.learning_rate(own, given)
+
+  def state_dict(self, target: Any, state: OptimizerState) -> dict[str, Any]:
+    full = super().state_dict(target, state)
+    for number, optimizer in enumerate(self.sub_optimizers):
+      own = OptimizerState(state.step, state.param_states[str(number)])
+      of_part = optimizer.state_dict({}, own)['state']['param_states']
+      full['state']['param_states'][str(number)] = of_part
+    return full
+
+  def restore_state(
+    self, opt_target: Any, opt_state: OptimizerState, state_dict: Any
+  ) -> Optimizer:
+    target = serialization.from_state_dict(opt_target, state_dict['target'])
+    step = state_dict['state']['step']
+    states = {}
+    for number, optimizer in enumerate(self.sub_optimizers):
+      own = OptimizerState(step, opt_state.param_states[str(number)])
+      # A part without parameters may be missing.
+      given = state_dict['state']['param_states'].get(str(number), {})
+      restored = optimizer.restore_state(
+        {},
+        own,
+        {'target': {}, 'state': {'step': step, 'param_states': given}},
+      )
+      states[str(number)] = restored.state.param_states
+    return Optimizer(self, state=OptimizerState(step, states), target=target)
 
   def init_state(self, params: Any) -> OptimizerState:
     states = {

@@ -61,6 +61,7 @@ def standard_logical_axis_rules(
       'layers',
       'stack',
       'mlp_activations',
+      'lora_rank',
     )
   ]
   return [*rules, *(additional_rules or ())]

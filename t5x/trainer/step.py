@@ -26,7 +26,7 @@ _DATA = PartitionSpec('data')
 
 
 class WeightMetricsComputer:
-  """Measures, for each parameter, its size, gradient and change.
+  """Measures, for each trained parameter, its size, gradient and change.
 
   Adds `weight_rms/<path>`, `weight_gradient_rms/<path>`,
   `weight_update_rms/<path>` (of the change of the parameter) and
@@ -123,6 +123,8 @@ def accumulate_grads_microbatched(
 ) -> tuple[Any, MetricsMap, Any]:
   """Sums gradients of the loss over microbatches.
 
+  Frozen parameters have none.
+
   Args:
     model: its `loss_fn` is what is differentiated. A state with
       `flax_mutables` is passed on as a fourth argument, and then the function
@@ -161,15 +163,17 @@ def _loss_and_grads(
 ) -> tuple[jax.Array, Any, MetricsMap, Any]:
   """Returns the loss, and what `accumulate_grads_microbatched` returns."""
   mutables = train_state.flax_mutables or None
+  state, frozen = train_state.split_frozen()
 
-  def loss_fn(params, microbatch, rng, mutables):
+  def loss_fn(trained, microbatch, rng, mutables):
+    params = state.replace_params(trained).join_frozen(frozen).params
     if mutables is None:
       loss, metrics = model.loss_fn(params, microbatch, rng)
       return loss, (metrics, None)
     return model.loss_fn(params, microbatch, rng, mutables)
 
   grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-  params = train_state.params
+  params = state.params
   if num_microbatches is None or num_microbatches <= 1:
     (loss, (metrics, mutables)), grads = grad_fn(
       params, batch, dropout_rng, mutables
@@ -189,7 +193,7 @@ def _loss_and_grads(
 
   (grads, mutables), (losses, stacked) = jax.lax.scan(
     add_microbatch,
-    (jax.tree.map(jnp.zeros_like, params), mutables),
+    (jax.tree.map(_zero_sum, params), mutables),
     (
       jnp.arange(num_microbatches),
       split_microbatches(batch, num_microbatches, data_partition_spec),
@@ -206,6 +210,14 @@ def _loss_and_grads(
   # They were one step together.
   metrics = metrics_lib.set_step_metrics_num_steps(metrics, 1)
   return jnp.sum(losses), grads, metrics, mutables
+
+
+def _zero_sum(param: jax.Array) -> jax.Array:
+  """Returns 0, of the shape of a gradient, to add those of microbatches to."""
+  dtype = param.dtype
+  if jnp.issubdtype(dtype, jnp.floating):
+    dtype = jnp.promote_types(dtype, jnp.float32)
+  return jnp.zeros(param.shape, dtype)
 
 
 def apply_grads(
@@ -282,11 +294,13 @@ def train_with_lr(
     data_partition_spec,
   )
   others = {} if mutables is None else {'flax_mutables': mutables}
+  # Frozen parameters don't pass through the update, which might copy them.
+  state, frozen = train_state.split_frozen()
   # The norm is finite only if all gradients are.
   finite = jnp.isfinite(loss) & jnp.isfinite(global_norm(grads))
   skipped = metrics_lib.Sum.from_model_output(1 - finite.astype(jnp.int32))
-  return apply_grads(
-    train_state,
+  state, metrics = apply_grads(
+    state,
     grads,
     {**metrics, non_finite.SKIPPED: skipped},
     learning_rate,
@@ -294,6 +308,7 @@ def train_with_lr(
     other_state_variables=others,
     finite=finite,
   )
+  return state.join_frozen(frozen), metrics
 
 
 def eval_step(

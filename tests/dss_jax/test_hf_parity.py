@@ -103,8 +103,16 @@ def batches(arrays, pack):
       step, segments = [], 0
 
 
-@pytest.mark.parametrize('pack', [False, True], ids=['unpacked', 'packed'])
-@pytest.mark.parametrize('name', ['hf_1_1', 'hf_1_0'])
+# Each network and each layout of a batch once; the other pairs are slow.
+@pytest.mark.parametrize(
+  ('name', 'pack'),
+  [
+    pytest.param('hf_1_1', False, id='hf_1_1-unpacked'),
+    pytest.param('hf_1_0', True, id='hf_1_0-packed'),
+    pytest.param('hf_1_1', True, id='hf_1_1-packed', marks=pytest.mark.slow),
+    pytest.param('hf_1_0', False, id='hf_1_0-unpacked', marks=pytest.mark.slow),
+  ],
+)
 def test_eight_steps_of_the_published_code(name, pack, monkeypatch):
   # A window is a step, so that no example is packed into another step's rows.
   monkeypatch.setattr(

@@ -172,6 +172,9 @@ def test_metrics_count_what_their_names_say():
   }
   for name, value in expected.items():
     assert found[name] == pytest.approx(value, rel=1e-5), name
+  # The loss is a mean: one that is divided once more says nothing.
+  assert not [name for name in found if name.endswith('_target_token')]
+  assert not [name for name in found if name.endswith('_target_tokens')]
 
 
 def test_rows_of_one_example_are_measured_alike():

@@ -121,6 +121,22 @@ def test_adamw_is_pytorchs_or_transformers(clip, decay, uncorrected):
   assert np.abs(want - other).max() > 2e-5
 
 
+def test_the_defaults_are_pytorchs():
+  # The first number is clipped; eps counts for the last one.
+  grads = np.array([[3.0, 0.1, 4e-8], [0.1, 0.2, 2e-8], [0.2, 0.1, 1e-8]])
+  state = train_state.FlaxOptimTrainState.create(
+    optimization.adamw(1e-2), {'params': {'w': jnp.ones(3)}}
+  )
+  for grad in grads:
+    state = state.apply_gradient(
+      {'w': jnp.asarray(grad, jnp.float32)}, learning_rate=1e-2
+    )
+  want = torch_adamw(
+    np.ones(3), grads, [1e-2] * 3, b1=0.9, b2=0.999, eps=1e-8, decay=0, clip=1
+  )
+  np.testing.assert_allclose(1 - state.params['w'], 1 - want, rtol=1e-4)
+
+
 def test_the_optimizer_state_does_not_depend_on_where_eps_is():
   params = {'w': jnp.ones(3)}
   kinds = [

@@ -127,5 +127,31 @@ def test_weights_of_another_network_are_refused(name, overrides, message):
     _restored(GOLDEN / name, _initializer(**overrides))
 
 
+def test_adapters_start_from_scratch_beside_weights_in_bfloat16():
+  path = GOLDEN / 't5x_1_1' / 'orbax' / 'checkpoint_0'
+  initializer = _initializer(
+    optimizers.PartialOptimizer(optimizers.adamw(1e-2), trained=('lora',)),
+    lora_rank=2,
+    param_dtype='bfloat16',
+  )
+  state = initializer.from_checkpoint(
+    [pretrained.initial_checkpoint(str(path), ('lora',))],
+    init_rng=jax.random.key(0),
+  )
+  found = traverse_util.flatten_dict(state.params, sep='/')
+  stored = traverse_util.flatten_dict(
+    golden_data.load('t5x_1_1').params, sep='/'
+  )
+  adapters = {name for name in found if '/lora/' in name}
+  assert found.keys() - adapters == stored.keys()
+  for name, leaf in stored.items():
+    kind = jnp.float32 if name.endswith('/scale') else jnp.bfloat16
+    np.testing.assert_array_equal(found[name], leaf.astype(kind), err_msg=name)
+  for name in adapters:
+    assert np.any(found[name] != 0) == name.endswith('/a'), name
+  moments = [x for x in jax.tree.leaves(state.param_states) if x.ndim]
+  assert len(moments) == 2 * len(adapters) > 0
+
+
 def test_no_checkpoint_is_a_start_from_scratch():
   assert pretrained.initial_checkpoint(None) is None

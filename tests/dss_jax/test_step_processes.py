@@ -33,6 +33,7 @@ def _start(folder, count):
   )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_processes_and_one_after_a_kill_have_the_same_steps(tmp_path):
   straight, folder = tmp_path / 'straight', tmp_path / 'run'
   step_run.call(straight, total_steps=_STEPS, devices=2)

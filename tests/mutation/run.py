@@ -25,13 +25,12 @@ import shutil
 import subprocess
 import sys
 
-from cosmic_ray import mutating, work_db, work_item
+from cosmic_ray import work_db, work_item
 
 from tests.mutation import config as config_lib
 from tests.mutation import forkserver, operators, sampling, survivors
 
 _KILLED = work_item.TestOutcome.KILLED
-_ORIGINAL = 'planted.json'
 _SURVIVED = work_item.TestOutcome.SURVIVED
 
 
@@ -95,11 +94,12 @@ def draw(folder: pathlib.Path, area: str, count: int, seed: int) -> None:
   tree = folder / 'tree'
   names = operators.names(settings.excluded_operators)
   found: list[work_item.WorkItem] = []
+  sources = {}
   for path in config_lib.modules_of(settings, area, tree):
     config_lib.tests_of(settings, path, tree)  # Or it ends here.
-    source = (tree / path).read_text(encoding='utf-8')
-    found += sampling.mutants_of(path, source, names, settings.unread)
-  chosen = sampling.drawn(found, count, seed)
+    sources[path] = (tree / path).read_text(encoding='utf-8')
+    found += sampling.mutants_of(path, sources[path], names, settings.unread)
+  chosen = sampling.drawn(found, sources, count, seed)
   with work_db.use_db(str(folder / 'session.sqlite')) as session:
     session.add_work_items(chosen)
   order = [item.job_id for item in chosen]
@@ -109,7 +109,7 @@ def draw(folder: pathlib.Path, area: str, count: int, seed: int) -> None:
 
 def take_back(folder: pathlib.Path) -> None:
   """Restores the module that a mutant was planted in, if there is one."""
-  note = folder / _ORIGINAL
+  note = folder / survivors.PLANTED
   if note.exists():
     original = json.loads(note.read_text(encoding='utf-8'))
     path = pathlib.Path(original['path'])
@@ -198,7 +198,7 @@ class Runner:
   def _planted(self, path: pathlib.Path, before: str, after: str):
     """Has a mutant in the code; `take_back` does, if this process is killed."""
     original = {'path': str(path), 'text': before}
-    note = self._folder / _ORIGINAL
+    note = self._folder / survivors.PLANTED
     note.with_suffix('.new').write_text(json.dumps(original), encoding='utf-8')
     note.with_suffix('.new').rename(note)
     try:
@@ -216,11 +216,7 @@ class Runner:
     if not far:
       groups = groups[:-1]
     before = path.read_text(encoding='utf-8')
-    after = mutating.mutate_code(
-      before, operators.by_name(spec.operator_name), spec.occurrence
-    )
-    if after is None:
-      raise LookupError(f'{name}: no longer has the mutant {item.job_id}')
+    after = sampling.planted(item, before)
     for files in filter(None, groups):
       outcome = self._sees(files, path, before, after)
       if outcome.status != forkserver.PASSED:

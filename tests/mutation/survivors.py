@@ -8,7 +8,11 @@ import tomllib
 
 from cosmic_ray import work_db, work_item
 
+from tests.mutation import sampling
+
 FILE = pathlib.Path(__file__).with_name('survivors.toml')
+# In a session's folder: the module that a mutant is in now, as it was.
+PLANTED = 'planted.json'
 
 
 def changed(before: str, after: str) -> str:
@@ -43,19 +47,33 @@ def entry(module: str, change: str) -> str:
   )
 
 
+def _is_python(folder: pathlib.Path, item: work_item.WorkItem) -> bool:
+  """Whether a mutant of a session, which may be an older one, is Python."""
+  path = folder / 'tree' / item.mutations[0].module_path
+  source = path.read_text(encoding='utf-8')
+  note = folder / PLANTED
+  if note.exists():
+    original = json.loads(note.read_text(encoding='utf-8'))
+    if original['path'] == str(path):
+      source = original['text']
+  return sampling.is_python(sampling.planted(item, source))
+
+
 def print_score(folder: pathlib.Path) -> None:
   """Prints what survived, and the share caught of what changes behavior.
 
   A survivor that survivors.toml has a reason for changes no behavior; one that
-  it lacks is printed as an entry for it.
+  it lacks is printed as an entry for it. What is no Python says nothing about
+  tests, and does not count.
   """
   about = json.loads((folder / 'run.json').read_text(encoding='utf-8'))
-  caught, excused, open_ones = 0, 0, []
+  caught, excused, broken, open_ones = 0, 0, 0, []
   with work_db.use_db(str(folder / 'session.sqlite')) as session:
     for item, result in session.completed_work_items:
       spec = item.mutations[0]
       if result.is_killed:
-        caught += 1
+        is_python = _is_python(folder, item)
+        caught, broken = caught + is_python, broken + (not is_python)
         continue
       if is_excused(item, result):
         excused += 1
@@ -70,4 +88,5 @@ def print_score(folder: pathlib.Path) -> None:
     f'{about["area"]}, seed {about["seed"]}: {counted + excused} mutants run,'
     f' {left} left; {excused} change no behavior; {caught} of {counted} others'
     f' caught ({caught / max(counted, 1):.1%}).'
+    + (f' Not counted, since they are no Python: {broken}.' if broken else '')
   )

@@ -1,5 +1,6 @@
 """What a mutation run plants, where, and which tests it names."""
 
+import json
 import re
 
 import pytest
@@ -73,5 +74,74 @@ def test_nothing_is_planted_in_types_messages_and_logs():
   assert [text for line, text in found if line == 4] == [
     "raise ValueError(f'{x + 4}' + str(5))"
   ]
-  assert sampling.drawn(mutants, 4, 7) == sampling.drawn(mutants, 4, 7)
-  assert sampling.drawn(mutants, 4, 7) != sampling.drawn(mutants, 4, 8)
+  first, again, other = (
+    sampling.drawn(mutants, {'m.py': source}, 4, seed) for seed in (7, 7, 8)
+  )
+  assert first == again != other
+
+
+# Of the two stars, `**` alone may be another operator; of the one, none.
+_STARS = 'def f(*, a):\n  return {**a}, a + 1\n'
+
+
+def _mutants(source):
+  from tests.mutation import operators, sampling
+
+  names = operators.names(config.load().excluded_operators)
+  return sampling.mutants_of('m.py', source, names, re.compile('logging'))
+
+
+def test_what_is_no_python_is_not_drawn():
+  pytest.importorskip('cosmic_ray', reason='the extra `mutation`')
+  from tests.mutation import sampling
+
+  mutants = _mutants(_STARS)
+  good = [m for m in mutants if sampling.is_python(sampling.planted(m, _STARS))]
+  assert 0 < len(good) < len(mutants)
+  places = {m.mutations[0].start_pos for m in mutants}
+  good_places = {m.mutations[0].start_pos for m in good}
+  assert good_places < places
+  for seed in range(5):
+    for count in (1, len(good_places), len(places)):
+      found = sampling.drawn(mutants, {'m.py': _STARS}, count, seed)
+      assert all(mutant in good for mutant in found)
+      assert len(found) == min(count, len(good_places))
+      assert len({m.mutations[0].start_pos for m in found}) == len(found)
+
+
+@pytest.mark.parametrize('planted', [False, True])
+def test_what_is_no_python_does_not_count(tmp_path, capsys, planted):
+  pytest.importorskip('cosmic_ray', reason='the extra `mutation`')
+  from cosmic_ray import work_db, work_item
+
+  from tests.mutation import sampling, survivors
+
+  path = tmp_path / 'tree' / 'm.py'
+  path.parent.mkdir()
+  path.write_text(_STARS)
+  mutants = _mutants(_STARS)
+  is_good = {
+    m.job_id: sampling.is_python(sampling.planted(m, _STARS)) for m in mutants
+  }
+  survivor = next(m for m in mutants if is_good[m.job_id])
+  killed, survived = (
+    work_item.WorkResult(
+      work_item.WorkerOutcome.NORMAL, '', work_item.TestOutcome(outcome), '- a'
+    )
+    for outcome in ('killed', 'survived')
+  )
+  with work_db.use_db(str(tmp_path / 'session.sqlite')) as session:
+    session.add_work_items(mutants)
+    session.set_multiple_results([*is_good], killed)
+    session.set_result(survivor.job_id, survived)
+  (tmp_path / 'run.json').write_text('{"area": "x", "seed": 1}')
+  if planted:
+    # A run that goes on at this moment.
+    note = {'path': str(path), 'text': _STARS}
+    (tmp_path / survivors.PLANTED).write_text(json.dumps(note))
+    path.write_text('')
+  survivors.print_score(tmp_path)
+  said, count = capsys.readouterr().out, sum(is_good.values())
+  assert f'{count - 1} of {count} others caught' in said
+  assert f'no Python: {len(mutants) - count}.' in said
+  assert f'# {survivor.job_id}, line' in said

@@ -75,6 +75,7 @@ def call(
   max_skipped_steps=5,
   accept_other_run=False,
   restore=None,
+  base=None,
   logger_cls=(seqio.JSONLogger,),
   train_cfg=None,
   **options,
@@ -91,7 +92,9 @@ def call(
       data_config('test', shuffle=False) if evaluate else None
     ),
     checkpoint_cfg=checkpoints.CheckpointConfig(
-      save=checkpoints.SaveCheckpointConfig(period=period, keep=keep),
+      save=checkpoints.SaveCheckpointConfig(
+        period=period, keep=keep, base=base
+      ),
       restore=restore,
       accept_other_run=accept_other_run,
     ),

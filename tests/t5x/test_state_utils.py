@@ -97,3 +97,20 @@ def test_a_leaf_that_was_renamed_does_not_stay_under_its_old_name():
     stored, {'target': {'new': 0, 'more': 0}}, rules
   )
   assert found == {'target': {'new': 1, 'more': 2}}
+
+
+@pytest.mark.parametrize(
+  ('pattern', 'path', 'expected'),
+  [
+    ('encoder', 'encoder/w', True),
+    ('encoder', 'decoder/encoder_decoder_attention/w', False),
+    ('encoder', 'encoder', True),
+    ('w', 'encoder/w', True),
+    ('layers_1', 'encoder/layers_10/w', False),
+    (r'layers_\d', 'encoder/layers_1/w', True),
+    ('layers_1/w', 'encoder/layers_1/w', True),
+    ('a|w', 'encoder/w', True),
+  ],
+)
+def test_patterns_match_whole_names(pattern, path, expected):
+  assert state_utils.matches_names(pattern, path) is expected

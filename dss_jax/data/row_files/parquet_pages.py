@@ -1,12 +1,14 @@
-"""Sizes of the pages of a Parquet file, as their own headers say them.
+"""Sizes of the columns and pages of a Parquet file, as the file says them.
 
 What the end of a file says about its columns need not be true, and Arrow takes
 the memory that a page's header asks for. So headers are read before any page
 is: a page is a header in Thrift's compact encoding, and so many packed bytes.
+The end of a file is in that encoding, too. It is read here, since Arrow ends
+the process where statistics of a column are not as they should be.
 """
 
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
 
 # Bytes that are read of a header at first, and at most.
 _FIRST, _MOST = 2**12, 2**24
@@ -15,16 +17,39 @@ _TRUTHS, _BYTE, _INTEGERS = (1, 2), 3, (4, 5, 6)
 _DOUBLE, _BINARY, _LISTS, _MAP, _STRUCT = 7, 8, (9, 10), 11, 12
 # Fields of a page's header.
 _UNPACKED, _PACKED = 2, 3
-# Of structs in structs; a header has three.
-_MAX_DEPTH = 8
+# Of structs and lists in one another; a header has three, a file's end six.
+_MAX_DEPTH = 12
+# Fields of a file's end: of its row groups, their columns, what is known of
+# one; and of that.
+_COLUMNS_OF_GROUPS: dict[int, Any] = {4: {1: {3: {}}}}
+_VALUES, _COLUMN_UNPACKED, _COLUMN_PACKED, _DATA_PAGE, _DICTIONARY_PAGE = (
+  5, 6, 7, 9, 11
+)  # fmt: skip
+_END = b'PAR1'
+
+
+class Chunk(NamedTuple):
+  """The part of a column that is in a row group.
+
+  Attributes:
+    begin: where its first page begins, in bytes.
+    packed: bytes of its pages in the file.
+    unpacked: bytes that they are said to unpack to.
+    values: how many it is said to have.
+  """
+
+  begin: int
+  packed: int
+  unpacked: int
+  values: int
 
 
 class _ShortError(Exception):
-  """The bytes that were read do not hold the whole header."""
+  """The bytes that were read do not hold the whole struct."""
 
 
-class _Header:
-  """Reader of the fields of a header."""
+class _Compact:
+  """Reader of a struct in Thrift's compact encoding."""
 
   def __init__(self, data: bytes):
     self._data = data
@@ -43,16 +68,25 @@ class _Header:
       result |= (byte & 0x7F) << shift
       if byte < 0x80:
         return result
-    raise ValueError('a number without end in the header of a page')
+    raise ValueError('a number without end')
 
-  def integers(self) -> dict[int, int]:
-    """Reads a struct; returns its whole numbers by the fields' numbers."""
-    return self._struct(0)
+  def struct(self, wanted: Mapping[int, Any], depth: int = 0) -> dict[int, Any]:
+    """Reads a struct.
 
-  def _struct(self, depth: int) -> dict[int, int]:
+    Args:
+      wanted: numbers of fields that are structs or lists of structs, each with
+        what is wanted of these.
+      depth: of the struct among others.
+
+    Returns:
+      Its whole numbers, and what is wanted, by the fields' numbers.
+
+    Raises:
+      ValueError: it is none.
+    """
     if depth > _MAX_DEPTH:
-      raise ValueError('structs in structs in the header of a page')
-    found: dict[int, int] = {}
+      raise ValueError('structs in structs without end')
+    found: dict[int, Any] = {}
     field = 0
     while head := self._byte():
       kind = head & 0x0F
@@ -60,9 +94,28 @@ class _Header:
       field = field + step if step else _signed(self._varint())
       if kind in _INTEGERS:
         found[field] = _signed(self._varint())
+      elif field in wanted:
+        found[field] = self._structs(kind, wanted[field], depth + 1)
       elif kind not in _TRUTHS:
         self._skip(kind, depth + 1)
     return found
+
+  def _structs(self, kind: int, wanted: Mapping[int, Any], depth: int) -> Any:
+    """Reads a struct, or a list of structs."""
+    if kind == _STRUCT:
+      return self.struct(wanted, depth)
+    size, inner = self._list(kind)
+    if inner != _STRUCT:
+      raise ValueError(f'a list of kind {inner} in place of structs')
+    return [self.struct(wanted, depth) for _ in range(size)]
+
+  def _list(self, kind: int) -> tuple[int, int]:
+    """Reads the beginning of a list: its length, and the kind of its items."""
+    if kind not in _LISTS:
+      # There are no maps.
+      raise ValueError(f'a field of kind {kind}')
+    head = self._byte()
+    return (self._varint() if head >> 4 == 15 else head >> 4), head & 0x0F
 
   def _skip(self, kind: int, depth: int) -> None:
     if kind in (*_TRUTHS, _BYTE):
@@ -75,14 +128,58 @@ class _Header:
       length = self._varint()
       self.position += length
     elif kind == _STRUCT:
-      self._struct(depth)
+      self.struct({}, depth)
     else:
-      # Headers of pages have neither lists nor maps.
-      raise ValueError(f'a field of kind {kind} in the header of a page')
+      if depth > _MAX_DEPTH:
+        raise ValueError('lists in lists without end')
+      size, inner = self._list(kind)
+      for _ in range(size):
+        self._skip(inner, depth + 1)
+        if self.position > len(self._data):
+          raise _ShortError
 
 
 def _signed(number: int) -> int:
   return (number >> 1) ^ -(number & 1)
+
+
+def chunks(stream: BinaryIO) -> list[list[Chunk]]:
+  """Returns the columns' parts of each row group, as a file's end says them.
+
+  Args:
+    stream: the file.
+
+  Raises:
+    ValueError: the end of the file says nothing, or too much.
+  """
+  size = stream.seek(-8, 2)
+  tail = stream.read(8)
+  length = int.from_bytes(tail[:4], 'little')
+  if tail[4:] != _END or not 0 < length <= min(size, _MOST):
+    raise ValueError(f'an end of {length} bytes')
+  stream.seek(size - length)
+  try:
+    end = _Compact(stream.read(length)).struct(_COLUMNS_OF_GROUPS)
+  except _ShortError:
+    raise ValueError('an end that does not end') from None
+  return [
+    [_chunk(column.get(3)) for column in group.get(1, [])]
+    for group in end.get(4, [])
+  ]
+
+
+def _chunk(fields: Mapping[int, int] | None) -> Chunk:
+  if not isinstance(fields, dict):
+    raise ValueError('a column that nothing is known of')
+  try:
+    begin = fields[_DATA_PAGE]
+    if fields.get(_DICTIONARY_PAGE):
+      begin = min(begin, fields[_DICTIONARY_PAGE])
+    return Chunk(
+      begin, fields[_COLUMN_PACKED], fields[_COLUMN_UNPACKED], fields[_VALUES]
+    )
+  except KeyError as error:
+    raise ValueError(f'a column without its field {error}') from None
 
 
 def unpacked_sizes(stream: BinaryIO, begin: int, length: int) -> Iterator[int]:
@@ -114,9 +211,9 @@ def _read(
   while True:
     stream.seek(position)
     data = stream.read(min(wanted, end - position))
-    header = _Header(data)
+    header = _Compact(data)
     try:
-      return header.integers(), header.position
+      return header.struct({}), header.position
     except _ShortError:
       if len(data) < wanted or wanted >= _MOST:
         raise ValueError('a page whose header does not end') from None

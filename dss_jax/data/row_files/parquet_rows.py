@@ -94,8 +94,14 @@ class Reader:
     names = [name for name in wanted if name in self.header]
     for name in names:
       self._check_type(name)
-    leaves = self._leaves(names)
-    self._check_size(leaves)
+    with self._faults():
+      paths = self._paths()
+    leaves = [
+      path
+      for path in paths
+      if any(path == name or path.startswith(f'{name}.') for name in names)
+    ]
+    self._check_size(paths, leaves)
     with self._faults():
       table = parquet.ParquetFile(
         self._stream, read_dictionary=leaves, pre_buffer=False
@@ -147,25 +153,31 @@ class Reader:
       )
     )  # fmt: skip
 
-  def _leaves(self, names: Sequence[str]) -> list[str]:
-    """Returns the paths of the stored columns that columns consist of."""
+  def _paths(self) -> list[str]:
+    """Returns the paths of the stored columns, in their order."""
     schema = self._metadata.schema
-    paths = [schema.column(i).path for i in range(len(schema))]
-    return [
-      path
-      for path in paths
-      if any(path == n or path.startswith(f'{n}.') for n in names)
-    ]
+    return [schema.column(i).path for i in range(len(schema))]
 
-  def _check_size(self, leaves: Sequence[str]) -> None:
-    """Raises a DataError if a row group would take too much memory."""
+  def _check_size(self, paths: Sequence[str], leaves: Sequence[str]) -> None:
+    """Raises a DataError if a row group would take too much memory.
+
+    Args:
+      paths: of all stored columns. A chunk is known by its place among them,
+        as Arrow reads it: the path that it has of its own may be another.
+      leaves: those that are to be read.
+    """
     limit = max(_GROUP, opening.MAX_EXPANSION * self._meter.size)
-    for number in range(self._metadata.num_row_groups):
-      group = self._metadata.row_group(number)
-      chunks = (group.column(i) for i in range(group.num_columns))
+    with self._faults():
+      groups = parquet_pages.chunks(self._stream)
+    for chunks in groups:
+      if len(chunks) != len(paths):
+        raise errors.DataError(
+          f'{self._place}: expected {len(paths)} columns in each row group,'
+          f' found {len(chunks)} in one. Write the file again.'
+        )
       size = 0
-      for chunk in chunks:
-        if chunk.path_in_schema in leaves:
+      for path, chunk in zip(paths, chunks, strict=True):
+        if path in leaves:
           size += self._chunk_size(chunk, limit)
       if size > limit:
         raise errors.DataError(
@@ -175,18 +187,15 @@ class Reader:
           ' trust it, write it without compression.'
         )
 
-  def _chunk_size(self, chunk: Any, limit: int) -> int:
+  def _chunk_size(self, chunk: parquet_pages.Chunk, limit: int) -> int:
     """Returns the memory that a column chunk takes, or more than a limit."""
-    size = max(chunk.total_uncompressed_size, _ITEM_BYTES * chunk.num_values)
-    if not chunk.num_values:
+    size = max(chunk.unpacked, _ITEM_BYTES * chunk.values)
+    if not chunk.values:
       return size  # There may be no page.
-    begin = chunk.data_page_offset
-    if chunk.dictionary_page_offset:
-      begin = min(begin, chunk.dictionary_page_offset)
     pages = 0
     with self._faults():
       for unpacked in parquet_pages.unpacked_sizes(
-        self._stream, begin, chunk.total_compressed_size
+        self._stream, chunk.begin, chunk.packed
       ):
         pages += unpacked
         if pages > limit:

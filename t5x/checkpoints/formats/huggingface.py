@@ -15,7 +15,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -27,8 +27,10 @@ from t5x import files as files_lib
 from t5x.checkpoints.formats import (
   attention_heads,
   huggingface_config,
+  huggingface_names,
   layer_stacks,
   lazy_array,
+  low_rank,
   torch_pickle,
 )
 from t5x.checkpoints.formats.huggingface_config import CONFIG_FILE
@@ -47,22 +49,6 @@ _WEIGHTS = (
   _INDEX_FILE,
   'pytorch_model.bin',
   'pytorch_model.bin.index.json',
-)
-
-_ATTENTION = {'query': 'q', 'key': 'k', 'value': 'v', 'out': 'o'}
-# For each part of a layer: T5X's norm, T5X's part, Hugging Face's part.
-_ENCODER_PARTS = (
-  ('pre_attention_layer_norm', 'attention', 'SelfAttention'),
-  ('pre_mlp_layer_norm', 'mlp', 'DenseReluDense'),
-)
-_DECODER_PARTS = (
-  ('pre_self_attention_layer_norm', 'self_attention', 'SelfAttention'),
-  (
-    'pre_cross_attention_layer_norm',
-    'encoder_decoder_attention',
-    'EncDecAttention',
-  ),
-  ('pre_mlp_layer_norm', 'mlp', 'DenseReluDense'),
 )
 
 
@@ -89,62 +75,6 @@ def explain(path: str) -> UserError:
   )
 
 
-def _name_map(
-  num_encoder: int,
-  num_decoder: int,
-  gated: bool,
-  head: str | None,
-  bias_per_layer: bool,
-) -> Iterator[tuple[str, str, bool]]:
-  """Yields (T5X name, Hugging Face name, whether to transpose).
-
-  Args:
-    num_encoder: layers of the encoder.
-    num_decoder: layers of the decoder.
-    gated: whether the feed-forward blocks have two matrices before the last.
-    head: what Hugging Face calls the matrix of the logits; None where the
-      logits are taken through the embedding.
-    bias_per_layer: whether each layer has relative biases, as in umT5.
-  """
-  wi = ('wi_0', 'wi_1') if gated else ('wi',)
-  yield 'token_embedder/embedding', _EMBEDDING, False
-  if head is not None:
-    yield 'decoder/logits_dense/kernel', head, True
-  for stack, count, parts in (
-    ('encoder', num_encoder, _ENCODER_PARTS),
-    ('decoder', num_decoder, _DECODER_PARTS),
-  ):
-    norm_name = f'{stack}.final_layer_norm.weight'
-    yield f'{stack}/{stack}_norm/scale', norm_name, False
-    bias = 'layer.0.SelfAttention.relative_attention_bias.weight'
-    for layer in range(count):
-      ours = f'{stack}/layers_{layer}'
-      if layer == 0 or bias_per_layer:
-        owner = ours if bias_per_layer else stack
-        table = f'{owner}/relpos_bias/rel_embedding'
-        yield table, f'{stack}.block.{layer}.{bias}', True
-      for i, (norm, part, hf_part) in enumerate(parts):
-        theirs = f'{stack}.block.{layer}.layer.{i}'
-        yield f'{ours}/{norm}/scale', f'{theirs}.layer_norm.weight', False
-        kernels = {w: w for w in (*wi, 'wo')} if part == 'mlp' else _ATTENTION
-        for name, hf_name in kernels.items():
-          hf_kernel = f'{theirs}.{hf_part}.{hf_name}.weight'
-          yield f'{ours}/{part}/{name}/kernel', hf_kernel, True
-
-
-_EMBEDDING = 'shared.weight'
-_HEAD = 'lm_head.weight'
-# Only gated feed-forward blocks have it.
-_GATE = 'encoder.block.0.layer.1.DenseReluDense.wi_0.weight'
-# The embedding again. Some folders have it under one of these names alone.
-_COPIES = ('decoder.embed_tokens.weight', 'encoder.embed_tokens.weight')
-# Further weights of some folders: a head that is the embedding again, and a
-# bias that T5's conversion left and no model uses.
-_SPARE = (
-  *_COPIES,
-  _HEAD,
-  'decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight',
-)
 # Names in an error, and rows that are compared at a time.
 _SHOWN = 4
 _ROWS = 4096
@@ -169,21 +99,21 @@ def open_folder(path: str) -> dict[str, Any]:
     raise explain(path)
   config = huggingface_config.read(path)
   stored = _open_weights(path)
-  gated = _GATE in stored
+  gated = huggingface_names.GATE in stored
   _name_embedding(stored)
   head, _ = _logits(config, stored)
   layers = huggingface_config.layers(path, config)
   names: list[tuple[str, str, bool]] = []
   missing: list[str] = []
   per_layer = huggingface_config.bias_per_layer(config)
-  for entry in _name_map(*layers, gated, head, per_layer):
+  for entry in huggingface_names.entries(*layers, gated, head, per_layer):
     names.append(entry)
     if entry[1] not in stored:
       missing.append(entry[1])
       if len(missing) == _SHOWN:
         break  # A configuration can ask for any number of layers.
   known = {hf_name for _, hf_name, _ in names}
-  unknown = sorted(set(stored) - known - set(_SPARE))
+  unknown = sorted(set(stored) - known - set(huggingface_names.SPARE))
   if len(missing) == _SHOWN:
     unknown = []  # The names were not all listed.
   if missing or unknown:
@@ -220,17 +150,23 @@ def check_network(path: str, network: Any) -> None:
     return
   config = huggingface_config.read(path)
   stored = _open_weights(path)
-  huggingface_config.check_network(path, config, network, _GATE in stored)
+  huggingface_config.check_network(
+    path, config, network, huggingface_names.GATE in stored
+  )
   _name_embedding(stored)
-  for name in _COPIES:
-    if name in stored and not _same(stored[name], stored[_EMBEDDING]):
+  for name in huggingface_names.COPIES:
+    if name in stored and not _same(
+      stored[name], stored[huggingface_names.EMBEDDING]
+    ):
       raise UserError(
         f'{path}: {name} differs from the other embedding: expected one'
         ' embedding for encoder and decoder, which is all that the network'
         ' (network.T5Config) has, found two. Take one whose stacks share it.'
       )
   head, scaled = _logits(config, stored)
-  huggingface_config.check_scale(path, network, head == _HEAD, scaled)
+  huggingface_config.check_scale(
+    path, network, head == huggingface_names.HEAD, scaled
+  )
 
 
 def network(path: str) -> dict[str, Any]:
@@ -250,9 +186,9 @@ def network(path: str) -> dict[str, Any]:
 
 def _name_embedding(stored: dict[str, LazyArray]) -> None:
   """Gives the embedding its usual name, where it has the name of a copy."""
-  for name in _COPIES:
+  for name in huggingface_names.COPIES:
     if name in stored:
-      stored.setdefault(_EMBEDDING, stored[name])
+      stored.setdefault(huggingface_names.EMBEDDING, stored[name])
 
 
 def _logits(
@@ -264,7 +200,10 @@ def _logits(
   network does then. What is stored decides, not the flag alone: transformers 5
   writes for T5 1.1, too, that the embeddings are tied.
   """
-  head, embedding = stored.get(_HEAD), stored.get(_EMBEDDING)
+  head, embedding = (
+    stored.get(huggingface_names.HEAD),
+    stored.get(huggingface_names.EMBEDDING),
+  )
   flag = config.get('tie_word_embeddings')
   # Where the flag says no and none is stored, the head is missing.
   tied = (flag is None or bool(flag)) and (
@@ -273,9 +212,9 @@ def _logits(
   scaled = config.get('scale_decoder_outputs')
   scaled = tied if scaled is None else bool(scaled)
   if not tied:
-    return _HEAD, scaled
+    return huggingface_names.HEAD, scaled
   # A head of its own is not scaled.
-  return (None if scaled else _EMBEDDING), scaled
+  return (None if scaled else huggingface_names.EMBEDDING), scaled
 
 
 def _same(a: LazyArray, b: LazyArray) -> bool:
@@ -389,8 +328,9 @@ def write(
 ) -> None:
   """Writes a T5X parameter tree as a folder that transformers loads.
 
-  The weights appear complete or not at all. More than 5 GB of them go into
-  several files with an index, which also bounds the memory that this takes.
+  Adapters are merged into the kernels that they adapt. The weights appear
+  complete or not at all. More than 5 GB of them go into several files with an
+  index, which also bounds the memory that this takes.
 
   Args:
     params: nested dicts under T5X's names, layers stacked or not; leaves are
@@ -409,18 +349,11 @@ def write(
       f'{path}: holds the weights of a model already ({taken[0]}). Give another'
       ' folder.'
     )
-  names = _name_map(
-    config.num_encoder_layers,
-    config.num_decoder_layers,
-    gated=len(config.mlp_activations) == 2,
-    head=None if config.logits_via_embedding else _HEAD,
-    bias_per_layer=getattr(config, 'relative_bias_per_layer', False),
-  )
-  expected = {name: (hf_name, flip) for name, hf_name, flip in names}
-  wanted = flax.traverse_util.unflatten_dict(expected, sep='/')
-  flat = flax.traverse_util.flatten_dict(
-    layer_stacks.match(params, wanted), sep='/'
-  )
+  expected = huggingface_names.of_network(config)
+  flat = _one_by_one(params, expected)
+  adapters = getattr(config, 'lora', None)
+  if adapters is not None:
+    flat = low_rank.merged(flat, adapters.scale)
   if set(expected) != set(flat):
     raise UserError(
       'The parameters do not fit the configuration: missing'
@@ -428,7 +361,6 @@ def write(
       f' {sorted(set(flat) - set(expected))[:4] or "none"}. Give the'
       ' configuration that they were trained with.'
     )
-  flat = {name: attention_heads.joined(name, x) for name, x in flat.items()}
   description = huggingface_config.describe(
     config,
     embedding=flat['token_embedder/embedding'],
@@ -447,6 +379,46 @@ def write(
     },
     progress,
   )
+
+
+def write_adapters(
+  params: Mapping[str, Any], config: Any, path: str, base_model: str
+) -> None:
+  """Writes the adapters of a T5X parameter tree as a folder that peft loads.
+
+  Args:
+    params: nested dicts under T5X's names, layers stacked or not; leaves are
+      arrays or `LazyArray`s.
+    config: the network's `T5Config`.
+    path: an existing folder.
+    base_model: the model that they are for, as transformers finds it.
+
+  Raises:
+    UserError: there are no adapters, or `params` don't fit `config`.
+  """
+  expected = huggingface_names.of_network(config)
+  flat = _one_by_one(params, expected)
+  modules = {
+    name: hf_name.removesuffix('.weight')
+    for name, (hf_name, _) in expected.items()
+  }
+  low_rank.write_peft(flat, modules, config, path, base_model)
+
+
+def is_adapter(name: str) -> bool:
+  """Whether a leaf, by its name, is a part of an adapter."""
+  return low_rank.is_adapter(name)
+
+
+def _one_by_one(
+  params: Mapping[str, Any], expected: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns leaves of single layers by their names; kernels are matrices."""
+  wanted = flax.traverse_util.unflatten_dict(dict(expected), sep='/')
+  flat = flax.traverse_util.flatten_dict(
+    layer_stacks.match(params, wanted), sep='/'
+  )
+  return {name: attention_heads.joined(name, x) for name, x in flat.items()}
 
 
 def _write_weights(

@@ -11,14 +11,17 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import partitioning
-from jax import lax
+from jax import ad_checkpoint, lax
 from jaxtyping import Array, Float
 
 from t5x.examples.t5 import dense, masks
+from t5x.examples.t5 import lora as lora_lib
 
 # Added to the logits of masked pairs. A query that may see nothing gets equal
 # weights on all keys, not NaN.
 _MASKED = -1e10
+# The name of what attention computes, for rematerialization policies.
+ATTENTION = 'attention'
 
 
 def dot_product_attention(
@@ -102,7 +105,8 @@ def _attend(query, key, value, bias, mask, dtype, float32_logits, kv_axes):
   if mask is not None:
     logits = jnp.where(mask > 0, logits, jnp.asarray(_MASKED, logits.dtype))
   weights = _softmax(logits, dtype)
-  return jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value.astype(dtype))
+  attended = jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value.astype(dtype))
+  return ad_checkpoint.checkpoint_name(attended, ATTENTION)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -116,7 +120,9 @@ def _softmax(logits: jax.Array, dtype: dense.DType) -> jax.Array:
 
 
 def _softmax_fwd(logits, dtype):
-  weights = _softmax(logits, dtype)
+  # Named here, since what is named outside is another value to the policy than
+  # the one that is saved.
+  weights = ad_checkpoint.checkpoint_name(_softmax(logits, dtype), ATTENTION)
   return weights, (weights, jnp.zeros((), logits.dtype))
 
 
@@ -165,6 +171,8 @@ class MultiHeadDotProductAttention(nn.Module):
     float32_logits: see `dot_product_attention`.
     joined_kernels: whether kernels are matrices, [D, H * K] and [H * K, D], or
       keep an axis each, [D, H, K] and [H, K, D].
+    param_dtype: type of the kernels.
+    lora: see `dense.DenseGeneral`.
   """
 
   num_heads: int
@@ -174,6 +182,8 @@ class MultiHeadDotProductAttention(nn.Module):
   kernel_init: dense.Initializer = dense.default_kernel_init
   float32_logits: bool = False
   joined_kernels: bool = True
+  param_dtype: dense.DType = jnp.float32
+  lora: lora_lib.Lora | None = None
 
   @property
   def _head_axes(self) -> tuple[str, ...]:
@@ -185,6 +195,8 @@ class MultiHeadDotProductAttention(nn.Module):
       features=(self.num_heads, self.head_dim),
       dtype=self.dtype,
       kernel_axes=('embed', *self._head_axes),
+      param_dtype=self.param_dtype,
+      lora=self.lora,
     )
     self.query = project(
       kernel_init=_scaled_query_init(self.kernel_init, self.head_dim)
@@ -218,15 +230,15 @@ class MultiHeadDotProductAttention(nn.Module):
     Returns:
       The attended values, projected back to D.
     """
-    query = self._constrain(self.query(inputs_q))
+    query = self._constrain(self.query(inputs_q, deterministic))
     kv_axes = 'bkhd'
     if self.has_variable('encoded_cache', 'key'):
       key: jax.Array = self.get_variable('encoded_cache', 'key')
       value: jax.Array = self.get_variable('encoded_cache', 'value')
       kv_axes = 'bhdk'
     else:
-      key = self._constrain(self.key(inputs_kv))
-      value = self._constrain(self.value(inputs_kv))
+      key = self._constrain(self.key(inputs_kv, deterministic))
+      value = self._constrain(self.value(inputs_kv, deterministic))
     if decode:
       initialized = self.has_variable('cache', 'cached_key')
       cached = self._extend_cache(key, value)
@@ -246,8 +258,10 @@ class MultiHeadDotProductAttention(nn.Module):
       dtype=self.dtype,
       kernel_init=self.kernel_init,
       kernel_axes=(*self._head_axes, 'embed'),
+      param_dtype=self.param_dtype,
+      lora=self.lora,
       name='out',
-    )(x)
+    )(x, deterministic)
 
   def _constrain(self, x):
     return partitioning.with_sharding_constraint(

@@ -53,6 +53,8 @@ def _attention(config: T5Config) -> layers.MultiHeadDotProductAttention:
     dropout_rate=config.dropout_rate,
     float32_logits=config.float32_attention_logits,
     joined_kernels=not config.scalable_names,
+    param_dtype=config.param_dtype,
+    lora=config.lora,
   )
 
 
@@ -62,6 +64,8 @@ def _mlp(config: T5Config) -> layers.MlpBlock:
     activations=config.mlp_activations,
     intermediate_dropout_rate=config.dropout_rate,
     dtype=config.dtype,
+    param_dtype=config.param_dtype,
+    lora=config.lora,
   )
 
 
@@ -74,6 +78,7 @@ def relative_biases(config: T5Config) -> layers.RelativePositionBiases:
     num_heads=config.num_heads,
     dtype=dtype,
     embedding_init=nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform'),
+    param_dtype=config.param_dtype,
   )
 
 

@@ -8,15 +8,19 @@ import jax.numpy as jnp
 from flax import struct
 
 from t5x import errors
-from t5x.examples.t5 import dense
+from t5x.examples.t5 import attention, dense
 from t5x.examples.t5 import dropout as dropout_lib
+from t5x.examples.t5 import lora as lora_lib
 
 # What is kept of a layer's forward pass for its backward pass; everything else
 # is computed again. 'none' rematerializes nothing.
 REMAT_POLICIES = {
   'none': None,
-  # The results of the products with parameters: what is computed again is
-  # element-wise, or attention.
+  # The results of all matrix products: what is computed again is element-wise.
+  'products': jax.checkpoint_policies.save_only_these_names(
+    dense.PRODUCT, attention.ATTENTION
+  ),
+  # Those of the products with parameters: attention is computed again, too.
   'minimal': jax.checkpoint_policies.save_only_these_names(dense.PRODUCT),
   # Only what a layer starts from.
   'full': jax.checkpoint_policies.nothing_saveable,
@@ -32,7 +36,7 @@ class T5Config:
 
   Attributes:
     vocab_size: V, rows of the embedding.
-    dtype: type of the activations; parameters are float32.
+    dtype: type of the activations.
     emb_dim: D.
     num_heads: attention heads.
     num_encoder_layers: layers of the encoder.
@@ -68,8 +72,18 @@ class T5Config:
       biases, as in scalable_t5 and umT5, and not all layers of a stack one.
       Neither this nor the two before are in T5X's config of this network.
     remat_policy: what the backward pass computes again to save memory: 'none',
-      'minimal' (all but products with parameters) or 'full' (everything inside
-      a layer). The numbers stay the same. Not in T5X's config.
+      'products' (all but matrix products and attention's weights), 'minimal'
+      (all but products with parameters) or 'full' (everything inside a layer).
+      The numbers stay the same. Not in T5X's config.
+    param_dtype: type of kernels, embedding and relative biases, 'float32' or
+      'bfloat16'; scales of norms and adapters are float32. Not in T5X's config,
+      like the next four.
+    lora_rank: rank of the adapters; 0 for none. Only they are meant to be
+      trained: see `optimizers.PartialOptimizer`.
+    lora_alpha: by which, divided by the rank, what they add is multiplied.
+    lora_dropout_rate: dropout of their inputs, a feature of a row at a time,
+      whatever `dropout_masks` says.
+    lora_kernels: names of the kernels that have one, in all layers.
   """
 
   vocab_size: int
@@ -93,6 +107,11 @@ class T5Config:
   param_scan_axis: int = 0
   scalable_names: bool = False
   relative_bias_per_layer: bool = False
+  param_dtype: dense.DType = jnp.float32
+  lora_rank: int = 0
+  lora_alpha: float = 16.0
+  lora_dropout_rate: float = 0.0
+  lora_kernels: Sequence[str] = ('query', 'value')
 
   def __post_init__(self):
     for name, known in (
@@ -102,6 +121,49 @@ class T5Config:
       ('param_scan_axis', (0, 1)),
     ):
       self._check(name, known)
+    if jnp.dtype(self.param_dtype) not in (jnp.float32, jnp.bfloat16):
+      raise errors.UserError(
+        "T5Config.param_dtype: expected 'float32' or 'bfloat16', found"
+        f' {self.param_dtype!r}.'
+      )
+    if self.lora_rank:
+      self._check_lora()
+
+  @property
+  def lora(self) -> lora_lib.Lora | None:
+    """The adapters; None if there are none."""
+    if not self.lora_rank:
+      return None
+    return lora_lib.Lora(
+      self.lora_rank,
+      self.lora_alpha,
+      self.lora_dropout_rate,
+      tuple(self.lora_kernels),
+    )
+
+  def _check_lora(self) -> None:
+    """Raises a UserError unless the adapters can be made."""
+    for name, fits, expected in (
+      ('lora_rank', self.lora_rank > 0, 'a rank from 1, or 0 for none'),
+      ('lora_alpha', self.lora_alpha > 0, 'a positive number'),
+      ('lora_dropout_rate', 0 <= self.lora_dropout_rate < 1, '0 to below 1'),
+      ('lora_kernels', bool(self.lora_kernels), 'names of kernels'),
+    ):
+      if not fits:
+        raise errors.UserError(
+          f'T5Config.{name}: expected {expected}, found'
+          f' {getattr(self, name)!r}.'
+        )
+    count = len(self.mlp_activations)
+    known = ['query', 'key', 'value', 'out', 'wo']
+    known += ['wi'] if count == 1 else [f'wi_{i}' for i in range(count)]
+    known += [] if self.logits_via_embedding else ['logits_dense']
+    for kernel in self.lora_kernels:
+      if kernel not in known:
+        raise errors.UserError(
+          f'T5Config.lora_kernels: expected names among {", ".join(known)},'
+          f' found {kernel!r}.' + errors.did_you_mean(str(kernel), known)
+        )
 
   def _check(self, name: str, known: Collection[Any]) -> None:
     """Raises a UserError unless an attribute has one of the known values."""

@@ -1,12 +1,12 @@
 """Linear maps, embedding, layer norm and feed-forward block of T5.
 
-Axes: B batch, L length, D embedding, F mlp, V vocabulary. Parameters are
-float32; `dtype` is that of activations.
+Axes: B batch, L length, D embedding, F mlp, V vocabulary. `param_dtype` is the
+type of kernels and tables; scales and adapters are float32. `dtype` is that of
+activations.
 """
 
 import functools
 import math
-import operator
 from collections.abc import Callable, Iterable, Sequence
 
 import jax
@@ -16,7 +16,8 @@ from flax.linen import partitioning
 from jax import ad_checkpoint, lax
 from jaxtyping import Array, Float, Int
 
-from t5x.examples.t5 import dropout
+from t5x.examples.t5 import dropout, gating
+from t5x.examples.t5 import lora as lora_lib
 
 Initializer = Callable[..., jax.Array]
 DType = jax.typing.DTypeLike
@@ -128,6 +129,8 @@ class DenseGeneral(nn.Module):
       for each of `axis` and of `features`.
     float32_output: sums and returns the product of `dtype` operands in float32
       (for logits; one input and one output axis).
+    param_dtype: type of the kernel, which is drawn in float32.
+    lora: gives the map an adapter, if it names it. Its parameters are float32.
   """
 
   features: Iterable[int] | int
@@ -136,10 +139,18 @@ class DenseGeneral(nn.Module):
   kernel_init: Initializer = default_kernel_init
   kernel_axes: tuple[str, ...] = ()
   float32_output: bool = False
+  param_dtype: DType = jnp.float32
+  lora: lora_lib.Lora | None = None
 
   @nn.compact
-  def __call__(self, inputs: Float[Array, '...']) -> Float[Array, '...']:
+  def __call__(
+    self, inputs: Float[Array, '...'], deterministic: bool = True
+  ) -> Float[Array, '...']:
     """Applies the map.
+
+    Args:
+      inputs: whose last axes are contracted.
+      deterministic: True turns the adapter's dropout off.
 
     Raises:
       ValueError: if `axis` does not name the last axes in order.
@@ -160,14 +171,23 @@ class DenseGeneral(nn.Module):
       stored = (*inputs.shape[len(kept) :], *features)
     kernel = partitioning.param_with_axes(
       'kernel',
-      lambda key, dtype: self.kernel_init(key, matrix, dtype).reshape(stored),
-      jnp.float32,
+      lambda key, dtype: (
+        self.kernel_init(key, matrix, jnp.float32).reshape(stored).astype(dtype)
+      ),
+      self.param_dtype,
       axes=self.kernel_axes or None,
     ).reshape(matrix)
     x = inputs.astype(self.dtype).reshape(kept + (fan_in,))
     kernel = kernel.astype(self.dtype)
     multiply = float32_product if self.float32_output else product
-    y = ad_checkpoint.checkpoint_name(multiply(x, kernel), PRODUCT)
+    y = multiply(x, kernel)
+    if self.lora is not None and self.name in self.lora.kernels:
+      axes = lora_lib.axes_of(self.kernel_axes, len(axis))
+      adapter = lora_lib.Adapter(
+        self.lora, axes, self.dtype, name=lora_lib.NAME
+      )
+      y += adapter(x, matrix[1], (product, multiply), deterministic)
+    y = ad_checkpoint.checkpoint_name(y, PRODUCT)
     return y.reshape(kept + features)
 
 
@@ -184,6 +204,7 @@ class Embed(nn.Module):
     one_hot: looks up by a matrix product with one-hot ids (for a device where
       a gather is slow) and not by a gather. An id out of range gives NaN by
       gather, zeros by product.
+    param_dtype: type of the table, which is drawn in float32.
   """
 
   num_embeddings: int
@@ -193,13 +214,16 @@ class Embed(nn.Module):
   attend_dtype: DType | None = None
   embedding_init: Initializer = default_embedding_init
   one_hot: bool = False
+  param_dtype: DType = jnp.float32
 
   def setup(self):
+    shape = (self.num_embeddings, self.features)
     self.embedding = partitioning.param_with_axes(
       'embedding',
-      self.embedding_init,
-      (self.num_embeddings, self.features),
-      jnp.float32,
+      lambda key, dtype: self.embedding_init(key, shape, jnp.float32).astype(
+        dtype
+      ),
+      self.param_dtype,
       axes=('vocab', 'embed'),
     )
 
@@ -252,24 +276,42 @@ class LayerNorm(nn.Module):
     scale = partitioning.param_with_axes(
       'scale', self.scale_init, (x.shape[-1],), jnp.float32, axes=('embed',)
     )
-    x = x.astype(jnp.float32)
-    mean_square = jnp.mean(lax.square(x), axis=-1, keepdims=True)
-    y = (x * lax.rsqrt(mean_square + self.epsilon)).astype(self.dtype)
-    return y * scale.astype(self.dtype)
+    return _normed(x, scale, self.epsilon, self.dtype)
 
 
-def _activation(name: str | Callable) -> Callable[[jax.Array], jax.Array]:
-  if callable(name):
-    return name
-  if name == 'linear':
-    return lambda x: x
-  found = getattr(nn.activation, name, None)
-  if found is None:
-    raise ValueError(
-      f"MlpBlock.activations: expected 'linear', a function or the name of"
-      f' one in flax.linen, found {name!r}.'
-    )
-  return found
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _normed(x, scale, epsilon, dtype):
+  """Divides by the root mean square, and scales.
+
+  For the backward pass waits the input as it is, not in float32, and one number
+  a position.
+  """
+  return _normed_fwd(x, scale, epsilon, dtype)[0]
+
+
+def _normed_fwd(x, scale, epsilon, dtype):
+  wide = x.astype(jnp.float32)
+  mean_square = jnp.mean(lax.square(wide), axis=-1, keepdims=True)
+  factor = lax.rsqrt(mean_square + epsilon)
+  y = (wide * factor).astype(dtype) * scale.astype(dtype)
+  return y, (x, scale, factor)
+
+
+def _normed_bwd(epsilon, dtype, saved, cotangent):
+  del epsilon
+  x, scale, factor = saved
+  wide = x.astype(jnp.float32)
+  unscaled = (wide * factor).astype(dtype).astype(jnp.float32)
+  grad_scale = jnp.sum(
+    cotangent.astype(jnp.float32) * unscaled, tuple(range(x.ndim - 1))
+  )
+  grad = (cotangent * scale.astype(dtype)).astype(jnp.float32)
+  along = jnp.mean(grad * wide, axis=-1, keepdims=True)
+  grad = factor * grad - wide * (factor**3 * along)
+  return grad.astype(x.dtype), grad_scale
+
+
+_normed.defvjp(_normed_fwd, _normed_bwd)
 
 
 class MlpBlock(nn.Module):
@@ -284,6 +326,8 @@ class MlpBlock(nn.Module):
   kernel_init: Initializer = default_kernel_init
   intermediate_dropout_rate: float = 0.1
   dtype: DType = jnp.float32
+  param_dtype: DType = jnp.float32
+  lora: lora_lib.Lora | None = None
 
   @nn.compact
   def __call__(
@@ -302,17 +346,19 @@ class MlpBlock(nn.Module):
       dropout_groups: see `dropout.Dropout`.
     """
     del decode  # Position-wise: one position is computed as many are.
-    branches = []
-    for i, activation in enumerate(self.activations):
-      x = DenseGeneral(
+    products = [
+      DenseGeneral(
         self.intermediate_dim,
         dtype=self.dtype,
         kernel_init=self.kernel_init,
         kernel_axes=('embed', 'mlp'),
+        param_dtype=self.param_dtype,
+        lora=self.lora,
         name='wi' if len(self.activations) == 1 else f'wi_{i}',
-      )(inputs)
-      branches.append(_activation(activation)(x))
-    x = functools.reduce(operator.mul, branches)
+      )(inputs, deterministic)
+      for i in range(len(self.activations))
+    ]
+    x = gating.gated(self.activations, products)
     x = dropout.Dropout(self.intermediate_dropout_rate, broadcast_dims=(-2,))(
       x, deterministic=deterministic, groups=dropout_groups
     )
@@ -322,5 +368,7 @@ class MlpBlock(nn.Module):
       dtype=self.dtype,
       kernel_init=self.kernel_init,
       kernel_axes=('mlp', 'embed'),
+      param_dtype=self.param_dtype,
+      lora=self.lora,
       name='wo',
-    )(x)
+    )(x, deterministic)

@@ -76,6 +76,8 @@ class Decoder(nn.Module):
         dtype=self.config.dtype,
         kernel_axes=('embed', 'vocab'),
         float32_output=True,
+        param_dtype=self.config.param_dtype,
+        lora=self.config.lora,
       )
 
   @property
@@ -129,7 +131,7 @@ class Decoder(nn.Module):
       y = y.astype(jnp.float32) / math.sqrt(y.shape[-1])
       logits = self.shared_embedding.attend(y)
     else:
-      logits = self.logits_dense(y)
+      logits = self.logits_dense(y, deterministic)
     return partitioning.with_sharding_constraint(
       logits, ('batch', 'length', 'vocab')
     )
@@ -191,6 +193,7 @@ class Transformer(nn.Module):
       dtype=self.config.dtype,
       attend_dtype=jnp.float32,
       embedding_init=nn.initializers.normal(stddev=1.0),
+      param_dtype=self.config.param_dtype,
     )
     self.encoder = Encoder(self.config, self.token_embedder)
     self.decoder = Decoder(self.config, self.token_embedder)

@@ -79,20 +79,26 @@ def _diagonals_to_matrix(x: jax.Array, rows: int, columns: int) -> jax.Array:
 
 
 class RelativePositionBiases(nn.Module):
-  """T5's relative position biases, one number per bucket and head."""
+  """T5's relative position biases, one number per bucket and head.
+
+  The table is drawn in float32, and is of `param_dtype`.
+  """
 
   num_buckets: int
   max_distance: int
   num_heads: int
   dtype: dense.DType
   embedding_init: dense.Initializer = dense.default_embedding_init
+  param_dtype: dense.DType = jnp.float32
 
   def setup(self):
+    shape = (self.num_heads, self.num_buckets)
     self.rel_embedding = partitioning.param_with_axes(
       'rel_embedding',
-      self.embedding_init,
-      (self.num_heads, self.num_buckets),
-      jnp.float32,
+      lambda key, dtype: self.embedding_init(key, shape, jnp.float32).astype(
+        dtype
+      ),
+      self.param_dtype,
       axes=('heads', 'relpos_buckets'),
     )
 

@@ -76,6 +76,19 @@ def test_what_has_no_value_is_none(text):
   assert equations.evaluate(text) is None
 
 
+def test_64_parentheses_are_read_and_65_are_not():
+  assert equations.evaluate('(' * 64 + '1' + ')' * 64) == 1
+  assert equations.evaluate('(' * 65 + '1' + ')' * 65) is None
+
+
+def test_numbers_have_at_most_so_many_bits():
+  most = '*'.join(['2**64'] * 63) + '*2**63'
+  assert equations.evaluate(most) == 2 ** (equations.MAX_BITS - 1)
+  assert equations.evaluate(f'{most}*2') is None
+  assert equations.evaluate(f'1/({most})') is not None
+  assert equations.evaluate(f'1/({most})/2') is None
+
+
 @pytest.mark.parametrize(
   ('before', 'after'), [('(', ')'), ('1 ** ', ''), ('1 ** (', ')')]
 )

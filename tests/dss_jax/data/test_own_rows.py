@@ -227,6 +227,13 @@ def test_missing_rationales_are_named_where_they_are_needed(write):
     own_rows.read(own, ('label', 'rationale'))
 
 
+def test_columns_that_some_row_fills_are_known_without_reading_first(write):
+  own = own_rows.OwnData(write(ROWS[:2]), validation=write(ROWS[3:], 'v.jsonl'))
+  assert 'rationale' in own_rows.filled(own)['validation']
+  write([{'input': 'a'}], 'v.jsonl')
+  assert 'rationale' not in own_rows.filled(own)['validation']
+
+
 def test_names_follow_content_and_options_not_the_place(write):
   one = own_rows.OwnData(write(ROWS))
   moved = own_rows.OwnData(write(ROWS, 'moved.jsonl'))

@@ -154,6 +154,7 @@ def test_a_zip_with_names_that_climb_out_writes_nothing(
 def test_the_fingerprint_follows_the_content_that_is_read(write_release):
   folder = write_release()
   first = records.fingerprint('cqa', str(folder))
+  assert len(first) == 10 and int(first, 16) >= 0
   rows_only = records.fingerprint('cqa', str(folder), None)
   assert first == records.fingerprint('cqa', str(folder / 'cqa'))
   (folder / 'cqa/notes.json').write_text('{}')

@@ -110,6 +110,19 @@ def test_the_example_is_python_for_each_method(changes, question, said):
   assert 'logging' not in card.text(facts(tied=True, **changes))
 
 
+@pytest.mark.parametrize('base_type', ['float32', 'bfloat16'])
+def test_adapters_say_what_they_are_for(base_type):
+  changes = {'adapts': 'me/base: "x"', 'base_type': base_type}
+  found, text = head(card.text(facts(**changes)))
+  assert found['library_name'] == 'peft' and 'lora' in found['tags']
+  assert found['base_model'] == 'me/base: "x"'
+  assert 'adapters (LoRA) of 345,088 parameters for me/base' in text
+  (code,) = re.findall('```python\n(.*?)```', text, re.DOTALL)
+  compile(code, 'README.md', 'exec')
+  assert 'PeftModel.from_pretrained(model, folder)' in code
+  assert ('bfloat16()' in code) == (base_type == 'bfloat16')
+
+
 def test_without_scores_it_says_so():
   unknown = measured.Measured()
   text = card.text(facts(measured=unknown, step=None, method=None, macros={}))

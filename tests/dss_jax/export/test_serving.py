@@ -153,6 +153,33 @@ def test_answers_are_those_of_the_run(name, python, place, asked):
   assert equal == len(asked)
 
 
+def _said(done):
+  """Returns what a program wrote, less the bars of its weights."""
+  assert done.returncode == 0, done.stderr
+  lines = re.split('[\r\n]+', done.stderr)
+  return [x for x in lines if x and not re.match('(Loading|Writing) ', x)]
+
+
+@pytest.mark.parametrize('python', _PYTHONS)
+def test_a_warning_on_load_is_not_the_folders(python, place, tmp_path):
+  # transformers 5 takes the head for tied, whatever a configuration says: the
+  # folder that it writes itself has the same warning.
+  _require(python, _NEEDED['transformers'])
+  load = (
+    'import sys\n'
+    'from transformers import AutoModelForSeq2SeqLM\n'
+    'model = AutoModelForSeq2SeqLM.from_pretrained(sys.argv[1])\n'
+    'for folder in sys.argv[2:]:\n'
+    '  model.save_pretrained(folder)\n'
+  )
+  command = [python, '-W', 'error', '-c', load]
+  again = str(tmp_path / 'again')
+  ours = _said(_run(python, [*command, 'student', again], place))
+  theirs = _said(_run(python, [*command, again], place))
+  assert ours == theirs
+  assert len(ours) <= 1, ours
+
+
 @pytest.mark.parametrize('python', _PYTHONS)
 def test_the_cards_example_runs_as_it_stands_and_warns_of_nothing(
   python, place
@@ -161,11 +188,8 @@ def test_the_cards_example_runs_as_it_stands_and_warns_of_nothing(
   text = (place / 'student' / 'README.md').read_text()
   (code,) = re.findall('```python\n(.*?)```', text, re.DOTALL)
   done = _run(python, [python, '-W', 'error', '-c', code], place)
-  assert done.returncode == 0, done.stderr
+  assert _said(done) == []
   assert done.stdout.strip()
-  # A bar may show that weights are loaded.
-  said = re.sub('Loading weights:.*', '', done.stderr).strip()
-  assert said == '', said
 
 
 @pytest.mark.parametrize('python', _PYTHONS)

@@ -53,6 +53,7 @@ def test_faults_cost_nothing_but_time(serve, extract, write_release, capsys):
   assert accepted != sorted(accepted)
   assert set(server.answered.values()) == {1} and len(server.answered) == 80
   report = _report()
+  assert (report['data_set'], report['teacher']) == ('cqa', 'mine')
   assert report['splits']['train']['completed'] == 60
   assert report['usage']['completion_tokens'] == 80 * 20
   assert (FOLDER / 'lengths.png').read_bytes().startswith(b'\x89PNG')

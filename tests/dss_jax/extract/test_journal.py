@@ -75,6 +75,11 @@ def test_an_entry_is_one_line_and_read_back(entry):
   assert journal.parse(line) == entry
 
 
+def test_a_time_is_kept_to_the_millisecond():
+  entry = dataclasses.replace(ENTRY, time=1700000000.123456)
+  assert journal.parse(entry.line()).time == 1700000000.123
+
+
 @hypothesis.given(_garbage)
 @hypothesis.settings(max_examples=100, deadline=None)
 def test_no_line_makes_the_reader_raise(line):

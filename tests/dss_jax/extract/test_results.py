@@ -1,4 +1,4 @@
-"""Tests of results: electing a label among samples."""
+"""Tests of results: electing a label among samples, and rows of one's own."""
 
 import collections
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dss_jax.data import equations
 from dss_jax.data.completions import Parsed
-from dss_jax.extract import results
+from dss_jax.extract import journal, results, rows
 
 
 def _samples(*labels):
@@ -43,3 +43,27 @@ def test_nobody_has_more_votes_than_the_elected(labels):
   assert len(found.kept) == counts[found.label] or not counts
   assert not counts or counts[found.label] == max(counts.values())
   assert found.agreement == (len(found.kept) / len(labels) if counts else 0)
+
+
+def _own_row(*parsed):
+  row = rows.Row('train', 0, 'a', 'Is it?', 'yes', bool)
+  texts = [f'{p.rationale} So the answer is {p.label}.' for p in parsed]
+  entries = [
+    journal.Entry('train', 0, 'a', n, 0, 'tiny', {}, text)
+    for n, text in enumerate(texts)
+  ]
+  vote = results.elect(parsed)
+  return results.as_own_row(
+    results.Outcome(row, True, (*entries,), (*texts,), (*parsed,), vote, ())
+  )
+
+
+def test_a_row_has_one_rationale_or_several():
+  first, other = Parsed('It is.', 'yes'), Parsed('It is so.', 'yes')
+  assert _own_row(first)['rationale'] == 'It is.'
+  assert _own_row(first, first)['rationale'] == 'It is.'
+  assert _own_row(Parsed('', 'yes'))['rationale'] == ''
+  found = _own_row(first, Parsed('It is not.', 'no'), other)
+  assert found['rationale'] == ['It is.', 'It is so.']
+  assert (found['teacher_label'], found['agreement']) == ('yes', 0.6667)
+  assert len(found['completions']) == 3 and 'thoughts' not in found

@@ -277,6 +277,16 @@ def test_rates_belong_to_tasks_whatever_their_names(write_release, tfds_dir):
   check_two_epochs(step, batches(config_of(step)).as_numpy_iterator())
 
 
+def test_a_step_is_shuffled_unless_asked_not_to():
+  mixture = seqio.get_mixture_or_task(mixtures.step_mixture(step_of()))
+
+  def first(**options):
+    read = mixture.get_dataset(LENGTHS, seed=3, **options)
+    return next(read.as_numpy_iterator())['inputs'].tolist()
+
+  assert first() == first(shuffle=True) != first(shuffle=False)
+
+
 def test_large_steps_are_read_in_parts():
   def parts(labels):
     return step_rows.Request(

@@ -56,6 +56,14 @@ def test_batch_size_replaces_the_configured_one(plan):
   assert '48 rows' in done.output
 
 
+def test_rows_that_suit_the_data_are_planned_too(plan):
+  done = plan(*RUN, '--data')
+  assert done.exit_code == 0, done.output
+  assert ' x 256/' in done.output
+  refused = plan(*RUN, '--data', '--decode')
+  assert 'decoding packs no rows' in str(refused.exception)
+
+
 def test_decoding_takes_the_batch_of_evaluation(plan):
   done = plan(*RUN, '--decode', '--gin.EVAL_BATCH_SIZE=96')
   assert 'decoding of 96 rows' in done.output
@@ -75,6 +83,14 @@ def test_a_wrong_option_is_refused(plan, arguments, message):
   done = plan(*arguments)
   assert done.exit_code == 2
   assert message in done.output
+
+
+def test_the_place_of_a_plan_is_looked_at_before_any_work(plan, tmp_path):
+  place = tmp_path / 'nowhere' / 'plan.gin'
+  done = plan(*RUN, f'--write={place}')
+  assert f'found no folder {place.parent}' in str(done.exception)
+  done = plan(*RUN, f'--write={tmp_path / "plan.gin"}')
+  assert 'is not written' in done.output or (tmp_path / 'plan.gin').exists()
 
 
 def test_a_misspelled_macro_is_named(plan):

@@ -254,3 +254,32 @@ def test_the_dearest_branch_counts():
     ]
   )
   assert _estimate(text).hbm_bytes == 8000
+
+
+def test_parts_and_waiting_are_all_of_the_time():
+  found = _estimate(program_text.LOOP)
+  gather = 768 / (2 * LINK)
+  # A copy hides a part of each gathering, and nothing the sum.
+  copy = (256 + 256) / HBM
+  assert 'waiting for copies' not in found.parts
+  assert found.parts['waiting for transfers'].seconds == pytest.approx(
+    3 * (gather - copy) + 1024 / LINK, rel=1e-9
+  )
+  total = sum(part.seconds for part in found.parts.values())
+  assert total == pytest.approx(found.seconds, rel=1e-9)
+  products = sum(part.products for part in found.parts.values())
+  assert products == pytest.approx(found.flops / TOPOLOGY.chip.flops, rel=1e-9)
+
+
+def test_a_fusion_belongs_to_the_part_of_its_product():
+  name = 'metadata={op_name="jit(step)/transpose(jvp(T))/decoder/mlp/wo/dot"}'
+  text = program_text.CARRIED.replace('MIDDLE', '%carry')
+  lines = [
+    f'{line}, {name}' if ' convolution(' in line or ' dot(' in line else line
+    for line in text.splitlines()
+  ]
+  assert any(name in line for line in lines)
+  found = _estimate('\n'.join(lines))
+  assert found.parts['decoder feed-forward'].products == pytest.approx(
+    found.flops / TOPOLOGY.chip.flops
+  )

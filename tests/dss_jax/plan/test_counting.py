@@ -89,12 +89,38 @@ def test_splitting_parameters_over_both_axes_divides_them_by_all_chips():
 def test_rematerialization_and_microbatches_lower_what_is_kept():
   kept = [
     WORK.memory(_candidate(remat=remat))['activations']
-    for remat in ('none', 'minimal', 'full')
+    for remat in ('none', 'products', 'minimal', 'full')
   ]
-  assert kept[0] > 2 * kept[1] > 4 * kept[2] > 0
+  assert kept[0] > kept[1] > kept[2] > 2 * kept[3] > 0
   split = WORK.memory(_candidate(microbatches=4))
   assert split['activations'] == kept[0] / 4
   assert split['gradients'] == 2 * BASE.parameter_bytes
+
+
+def test_what_is_frozen_has_no_gradients():
+  count = BASE.parameter_bytes // 4
+  frozen = dataclasses.replace(
+    BASE, parameter_bytes=2 * count, parameters=count, trained=count // 10
+  )
+  work = dataclasses.replace(WORK, model=frozen)
+  found, whole = work.memory(_candidate()), WORK.memory(_candidate())
+  assert found['gradients'] == pytest.approx(whole['gradients'] / 10)
+  assert found['parameters'] == whole['parameters'] / 2
+  assert found['activations'] == whole['activations']
+  assert work.flops(8) == pytest.approx(WORK.flops(8) * 2.1 / 3)
+  assert work.seconds(_candidate()) < WORK.seconds(_candidate())
+
+
+@pytest.mark.parametrize(
+  ('remat', 'gigabytes'),
+  [('none', 4.777), ('products', 3.742), ('minimal', 2.562)],
+)
+def test_what_is_kept_is_what_the_network_keeps(remat, gigabytes):
+  model = dataclasses.replace(BASE, inputs=256, targets=96)
+  # The residuals of base in bfloat16, 32 rows, layers in a loop, as JAX counts
+  # them; masks, and factors of norms, are the rest.
+  counted = 32 * model.saved_bytes(remat, partitions=1)
+  assert counted == pytest.approx(gigabytes * 1e9, rel=0.005)
 
 
 def test_full_rematerialization_keeps_what_each_layer_starts_from():
@@ -102,15 +128,85 @@ def test_full_rematerialization_keeps_what_each_layer_starts_from():
   assert saved == 2 * 768 * 12 * (512 + 256)
 
 
-def test_computing_again_and_more_transfers_take_time():
-  seconds = [
-    WORK.seconds(_candidate(remat=remat))
-    for remat in ('none', 'minimal', 'full')
-  ]
-  assert seconds == sorted(seconds)
-  assert len(set(seconds)) == 3
-  often = WORK.seconds(_candidate(parameter_dims=2, microbatches=4))
-  assert often > WORK.seconds(_candidate(parameter_dims=2))
+def test_memory_traffic_and_more_transfers_take_time():
+  def seconds(**changes):
+    return WORK.seconds(_candidate(**changes))
+
+  # A loop copies what it keeps; the less it keeps, the less it copies.
+  assert seconds(scan=True) > seconds(scan=True, remat='products')
+  assert seconds(scan=True, remat='products') > seconds(scan=False)
+  assert seconds(scan=False, remat='full') > seconds(scan=False)
+  often = seconds(parameter_dims=2, microbatches=4)
+  assert often > seconds(parameter_dims=2)
+  slow = dataclasses.replace(
+    WORK.topology.chip, hbm_bandwidth=WORK.topology.chip.hbm_bandwidth / 2
+  )
+  chips = dataclasses.replace(WORK.topology, chip=slow)
+  slower = counting.Workload(BASE, chips).seconds(_candidate())
+  products = WORK.flops(64) / 16 / slow.flops
+  assert products < seconds() < slower
+
+
+# What the TPU compiler made of T5 1.1: model (D, H, F, layers, million
+# parameters), rows, L/T, slice; then scan, policy, parameter_partitioning_dims,
+# seconds at the chips' peaks and GiB a chip.
+SMALL, MIDDLE = (512, 6, 1024, 8, 77), (768, 12, 2048, 12, 248)
+LARGE = (1024, 16, 2816, 24, 783)
+COMPILED = [
+  ((MIDDLE, 64, 512, 192, 'v5e:2x2'), [(True, 'minimal', 2, 0.0716, 3.9)]),
+  (
+    (MIDDLE, 128, 256, 96, 'v5e:2x2'),
+    [(True, 'minimal', 2, 0.0626, 3.9), (False, 'none', 2, 0.0612, 6.2)],
+  ),
+  (
+    (MIDDLE, 256, 256, 96, 'v5e:2x2'),
+    [(False, 'none', 2, 0.1119, 11.3), (False, 'none', 1, 0.1179, 11.6)],
+  ),
+  ((SMALL, 128, 256, 96, 'v5e:2x2'), [(True, 'minimal', 2, 0.0180, 1.7)]),
+  ((SMALL, 256, 256, 96, 'v5e:2x2'), [(False, 'none', 1, 0.0336, 4.5)]),
+  (
+    (LARGE, 512, 256, 96, 'v5e:4x4'),
+    [(True, 'minimal', 2, 0.2304, 8.1)],
+  ),
+  (
+    (MIDDLE, 256, 256, 96, 'v5p:2x2x1'),
+    [(True, 'minimal', 2, 0.0600, 6.8)],
+  ),
+]
+
+
+@pytest.mark.parametrize(('what', 'compiled'), COMPILED)
+def test_arithmetic_agrees_with_the_compiler_and_ranks_as_it_does(
+  what, compiled
+):
+  (embed, heads, mlp, layers, millions), rows, inputs, targets, chips = what
+  model = dataclasses.replace(
+    BASE,
+    embed=embed,
+    heads=heads,
+    mlp=mlp,
+    encoder_layers=layers,
+    decoder_layers=layers,
+    inputs=inputs,
+    targets=targets,
+    parameter_bytes=4_000_000 * millions,
+    optimizer_bytes=8_000_000 * millions,
+  )
+  work = counting.Workload(model, hardware.parse(chips))
+  counted = []
+  for scan, remat, dims, seconds, gib in compiled:
+    candidate = _candidate(
+      rows=rows, scan=scan, remat=remat, parameter_dims=dims
+    )
+    counted.append(work.seconds(candidate))
+    # Fitted to base on v5e:2x2; elsewhere lower, for all about the same.
+    close = 0.08 if chips == 'v5e:2x2' else 0.25
+    assert counted[-1] == pytest.approx(seconds, rel=close)
+    memory = sum(work.memory(candidate).values()) / 2**30
+    assert memory < 16 * 1.15
+    assert memory == pytest.approx(gib, rel=0.4)
+  first = compiled[counted.index(min(counted))]
+  assert first[3] <= 1.05 * min(seconds for *_, seconds, _ in compiled)
 
 
 def test_a_candidate_is_written_as_the_gin_file_that_chooses_it():
@@ -127,6 +223,7 @@ def test_a_candidate_is_written_as_the_gin_file_that_chooses_it():
     'trainer.Trainer.num_microbatches = 2',
   ]
   assert 'num_microbatches = None' in _candidate().gin()
+  assert 'scan_layers = False' in _candidate(scan=False).gin()
   assert 'trainer' not in _candidate().gin(decode=True)
 
 

@@ -36,6 +36,7 @@ def test_candidates_leave_whole_rows_and_divide_what_is_split():
   assert {c.microbatches for c in found if c.partitions == 1} == {1, 2}
   assert {c.microbatches for c in found if c.partitions == 4} == {1, 2, 4, 8}
   assert {c.remat for c in found} == set(search.REMATS)
+  assert {c.scan for c in found} == {False, True}
   assert len(set(found)) == len(found)
 
 
@@ -54,7 +55,10 @@ def test_a_batch_that_leaves_no_whole_rows_is_refused():
 def test_the_fastest_of_what_fits_comes_first_and_what_does_not_fit_last():
   choices = search.candidates(WORK, 256)
   found = search.search(
-    WORK, choices, _compiler(lambda c: c.remat != 'none'), limit=0
+    WORK,
+    choices,
+    _compiler(lambda c: c.remat in ('minimal', 'full')),
+    limit=0,
   )
   times = [f.result['seconds'] for f in found if f.fits]
   assert times == sorted(times)
@@ -151,3 +155,26 @@ def test_decoding_keeps_parameters_where_they_fit_and_gathers_none():
     limit=1,
   )
   assert [c.parameter_dims for c in seen] == [1]
+
+
+def test_rows_of_other_lengths_hold_the_examples_of_a_step():
+  shapes = [(512, 256, 10.0), (256, 96, 4.9), (1024, 392, 21.0)]
+  found = search.shaped_candidates(WORK, 256, shapes)
+  rows = {(*(c.lengths or (512, 256)), c.rows) for c in found}
+  # 2,560 examples, in whole rows for 16 chips.
+  assert rows == {(512, 256, 256), (256, 96, 528), (1024, 392, 128)}
+  for candidate in found:
+    assert candidate.examples == pytest.approx(2560, rel=0.06)
+
+
+def test_the_best_takes_least_for_an_example_whatever_its_rows():
+  shapes = [(512, 256, 10.0), (256, 96, 5.0)]
+  choices = search.shaped_candidates(WORK, 256, shapes)
+  found = search.search(WORK, choices, _compiler(lambda c: True), limit=0)
+  times = [f.result['seconds'] / f.candidate.examples for f in found]
+  assert times == sorted(times)
+  # The longer rows pay for the larger attention, and for emptier targets.
+  best = found[0].candidate
+  assert best.lengths == (256, 96)
+  assert "TASK_FEATURE_LENGTHS = {'inputs': 256, 'targets': 96}" in best.gin()
+  assert WORK.of(best).flops(1) < WORK.flops(1) / 2

@@ -26,6 +26,10 @@ FITS = search.Outcome(
     'limit': 16 * GIB,
     'seconds': 0.5,
     'flops': 4e12,
+    'hbm_bytes': 7e9,
+    'parts': {
+      'logits and loss': {'seconds': 0.5, 'products': 0.25, 'hbm_bytes': 7e9}
+    },
     'collective_bytes': {'all-gather': 2e9, 'all-reduce': 1e3},
     'unknown_loops': 0,
   },
@@ -71,6 +75,8 @@ def test_a_row_shows_memory_by_kind_and_figures():
   )
   assert cells['moved GB'] == '2'
   assert cells['TFLOP'] == '4'
+  assert cells['HBM GB'] == '7'
+  assert cells['layers'] == 'loop'
   assert cells['step s'] == '0.5'
 
 
@@ -80,6 +86,17 @@ def test_the_report_ends_with_the_gin_file_of_the_best():
   assert 'all-gather 2 GB' in text
   assert 'all-reduce' not in text.partition('Between chips')[2]
   assert '4.25 too much' in text
+
+
+def test_the_report_says_where_the_time_goes_if_asked():
+  report = table.Report(REPORT.workload, 128, why=True)
+  line = next(
+    line
+    for line in report.text([FITS]).splitlines()
+    if line.startswith('logits and loss')
+  )
+  assert line.split()[3:] == ['500.00', '100.0%', '250.00', '7.00']
+  assert 'where the time goes' not in REPORT.text([FITS])
 
 
 def test_where_nothing_fits_the_report_says_by_how_much():

@@ -35,7 +35,7 @@ def test_the_step_is_laid_out_as_the_candidate_says(step):
 def test_memory_of_the_state_is_that_of_one_device(step):
   with run_config.configured(FILES, [], FINE.gin()) as bound:
     model = run_config.resolve(bound, 'model')
-    parameters, optimizer = program.state_bytes(
+    parameters, optimizer, *_ = program.state_sizes(
       model, run_config.macro('TASK_FEATURE_LENGTHS')
     )
   assert parameters / 8 <= step.parameter_bytes < parameters / 4
@@ -50,7 +50,7 @@ def test_adafactor_keeps_less_than_adamw():
   files = [*FILES, 'gin/adafactor.gin']
   with run_config.configured(files, []) as bound:
     model = run_config.resolve(bound, 'model')
-    parameters, optimizer = program.state_bytes(
+    parameters, optimizer, *_ = program.state_sizes(
       model, run_config.macro('TASK_FEATURE_LENGTHS')
     )
   # The tiny model is too narrow for factors; a second moment is all there is.
@@ -62,6 +62,30 @@ def test_the_worker_describes_the_model_of_the_gin_files():
   model = counting.Model(**found['model'])
   assert found['rows'] == 16
   assert model.parameter_bytes == 4 * _parameters(model)
+
+
+def test_shapes_of_rows_that_suit_the_data_are_found():
+  planning = worker.Worker(FILES, ROWS, 'gpu:l4')
+  own, *others = planning.describe(find_shapes=True)['shapes']
+  assert own[:2] == (120, 80)
+  assert [inputs for inputs, _, _ in others] == [256, 512, 1024]
+  # As many examples as a row is long, or a few more.
+  for inputs, _, examples in others:
+    assert examples > own[2] * inputs / 120 * 0.95
+
+
+@pytest.mark.parametrize(
+  ('binding', 'message'),
+  [
+    ('PACK = False', 'found PACK = False'),
+    ("TASK_FEATURE_LENGTHS = {'inputs': 8, 'targets': 8}", 'wins over files'),
+    ("DATA = 'release'", 'Give the path of the archive'),
+  ],
+)
+def test_a_run_whose_rows_cannot_get_other_lengths_is_refused(binding, message):
+  planning = worker.Worker(FILES, [*ROWS, binding], 'gpu:l4')
+  with pytest.raises(DataError, match=message):
+    planning.describe(find_shapes=True)
 
 
 def _parameters(model: counting.Model) -> int:

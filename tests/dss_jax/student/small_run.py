@@ -45,13 +45,17 @@ def _root():
   return tempfile.TemporaryDirectory()
 
 
-@functools.cache
 def made(steps: tuple[int, ...] = (2, 3), **macros) -> pathlib.Path:
   """Returns the folder of a run with checkpoints of these steps."""
+  bindings = [f'{k} = {v!r}' for k, v in (_SMALL | macros).items()]
+  return _made(steps, tuple(bindings))
+
+
+@functools.cache
+def _made(steps: tuple[int, ...], bindings: tuple[str, ...]) -> pathlib.Path:
   number = len(list(pathlib.Path(_root().name).iterdir()))
   folder = pathlib.Path(_root().name) / f'run{number}'
   folder.mkdir()
-  bindings = [f'{k} = {v!r}' for k, v in (_SMALL | macros).items()]
   with run_config.configured(['gin/dss_custom.gin'], bindings) as bound:
     (folder / 'config.gin').write_text(gin.config_str())
     model = run_config.resolve(bound, 'model')

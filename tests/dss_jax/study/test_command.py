@@ -28,6 +28,7 @@ def _refused(capsys, *arguments):
     (['cqa', '--out', 'x', '--fractions', 'a'], 'expected numbers'),
     (['cqa', '--out', 'x', '--set', 'A'], 'expected NAME=VALUE'),
     (['cqa', '--out', 'x', '--set', 'A=[1'], 'expected a value such as'),
+    (['cqa', '--out', 'x', '--column', 'q'], 'expected NAME=COLUMN'),
     (['cqa', '--out', 'x', '--resources', 'GPU=1'], 'expected --scheduler'),
     (['cqa', '--out', 'x', '--experiment', 'svamp'], 'expected a study file'),
     (
@@ -35,6 +36,7 @@ def _refused(capsys, *arguments):
       'expected one of them',
     ),
     (['cqq', '--out', 'x', '--dry-run'], "Did you mean 'cqa'?"),
+    (['sample', '--out', 'x', '--dry-run'], "'sample' is a value of --data"),
     (['none.yaml', '--out', 'x'], 'none.yaml: expected a study file'),
   ],
 )
@@ -109,7 +111,7 @@ def test_own_rows_end_in_a_report_and_failures_are_named(tmp_path):
   arguments = [
     *('rows.jsonl', '--methods', 'finetune,dss', '--seeds', '1'),
     *('--fractions', '0.5', '--steps', '6', '--set', 'WARMUP_STEPS=1'),
-    *('--set', "COLUMNS={'input': 'q'}", '--set', 'EVAL_PERIOD=3'),
+    *('--column', 'input=q', '--set', 'EVAL_PERIOD=3'),
     *('--out', 'out'),
   ]
   out = tmp_path / 'out'

@@ -180,6 +180,8 @@ def test_every_value_is_one_value_or_refused(text):
     ({'set': {'ALPHA': '1'}, 'alphas': (0.5,)}, 'use --alphas'),
     ({'set': {'TRAIN_STEPS': '1'}, 'steps': 2}, 'use --steps'),
     ({'set': {'a b': '1'}}, 'expected NAME=VALUE'),
+    ({'seeds': 5001}, 'has 10,002 runs: expected at most 10,000. Give fewer'),
+    ({'seeds': 10**30}, 'expected at most 10,000'),
   ],
 )
 def test_a_mistake_is_named(options, message):

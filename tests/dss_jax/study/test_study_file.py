@@ -29,6 +29,14 @@ def test_settings_keep_their_values(tmp_path):
   assert study_file.stored(tmp_path) == grid
 
 
+@pytest.mark.parametrize('text', ['methods: [dss]', 'experiment: &empty'])
+def test_a_folders_file_without_an_experiment_is_refused(tmp_path, text):
+  path = tmp_path / study_file.NAME
+  path.write_text(text)
+  with pytest.raises(errors.DataError, match=r'study.yaml: .*found none'):
+    study_file.stored(tmp_path)
+
+
 def test_a_file_has_the_options_of_the_command(tmp_path):
   path = tmp_path / 'study.yaml'
   path.write_text(
@@ -56,6 +64,7 @@ def test_a_file_has_the_options_of_the_command(tmp_path):
     ('seeds: true', 'seeds: expected a whole number'),
     ('fractions: [a]', 'fractions: expected a number'),
     ('set: [a]', 'set: expected lines'),
+    ('set: {A: (e,4}', r": set: A: '\(e': expected a value such as"),
     ('rationales: 1', 'rationales: expected true or false'),
     ('a: [', 'expected YAML'),
     ('a: !!python/object/apply:os.system [true]', 'expected YAML'),

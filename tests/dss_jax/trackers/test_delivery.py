@@ -39,7 +39,8 @@ def test_reports_come_in_order_and_the_end_says_where(capsys):
   made = delivery.Delivery('mlflow', lambda: tracked)
   for step in range(50):
     made.put(step, {'loss': step / 2})
-  made.close(finished=True)
+  made.finish()
+  made.close()
   assert tracked.reports == [(n, {'loss': n / 2}) for n in range(50)]
   assert tracked.finished is True
   assert capsys.readouterr().err == 'mlflow: here\n'
@@ -75,7 +76,7 @@ def test_a_server_that_stays_away_is_warned_of_once_and_told_at_the_end(
   made = delivery.Delivery('wandb', begin)
   for step in range(4):
     made.put(step, {})
-  made.close(finished=True)
+  made.close()
   said = capsys.readouterr().err
   assert said.count('Training goes on') == 1
   assert '4 of 4 reports were not delivered (OSError: no route)' in said
@@ -83,12 +84,17 @@ def test_a_server_that_stays_away_is_warned_of_once_and_told_at_the_end(
 
 def test_a_server_that_hangs_blocks_neither_a_report_nor_the_end(capsys):
   hanging = threading.Event()
-  made = delivery.Delivery('mlflow', hanging.wait, patience=0.2)
+
+  def begin_late():
+    hanging.wait(10)
+    return Recorder()
+
+  made = delivery.Delivery('mlflow', begin_late, patience=0.2)
   begin = time.monotonic()
   for step in range(5):
     made.put(step, {})
   assert time.monotonic() - begin < 1
-  made.close(finished=True)
+  made.close()
   assert time.monotonic() - begin < 5
   assert '5 of 5 reports were not delivered.' in capsys.readouterr().err
   hanging.set()
@@ -113,5 +119,5 @@ def test_what_waits_is_bounded_and_what_is_lost_is_counted(capsys, monkeypatch):
 
 
 def test_a_run_without_a_report_says_nothing(capsys):
-  delivery.Delivery('mlflow', Recorder).close(finished=True)
+  delivery.Delivery('mlflow', Recorder).close()
   assert capsys.readouterr().err == ''

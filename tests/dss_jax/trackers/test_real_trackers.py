@@ -24,6 +24,16 @@ pytestmark = [
 
 _ROOT = pathlib.Path(__file__).parents[3]
 _BOTH = ('mlflow', 'wandb')
+# `python -m t5x.train` on a machine that may be loaded, which is no failure:
+# its few steps are over before the trackers are imported.
+_PATIENT = """
+import runpy
+from t5x.cli import quiet_tensorflow
+quiet_tensorflow.load()
+from dss_jax.trackers import delivery
+delivery._PATIENCE_SECONDS = 300.0
+runpy.run_module('t5x.train', run_name='__main__', alter_sys=True)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +66,7 @@ def _start(folder, steps, total, monkeypatch, names=_BOTH):
   """Reports as a run's start does that trains some steps."""
   settings = {'METHOD': "'dss'", 'TRAIN_STEPS': str(total)}
   monkeypatch.setattr(reporting, 'macros', lambda: settings)
+  monkeypatch.setattr(reporting, '_last_mode', lambda: 'INFER_EVAL')
   actions = trackers.actions(names, str(folder), total)
   for step in steps:
     state = types.SimpleNamespace(step=np.int32(step))
@@ -131,16 +142,15 @@ def test_nobody_is_asked_to_log_in(tmp_path, monkeypatch, capsys):
   assert not list(tmp_path.glob('wandb*'))
 
 
-def test_the_macro_makes_a_run_report(tmp_path):
-  folder = tmp_path / 'cqa'
+def _train(folder, *more):
   environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
   done = subprocess.run(
     [
-      *(sys.executable, '-m', 't5x.train', '--gin_file=gin/dss_cqa.gin'),
+      *(sys.executable, '-c', _PATIENT, '--gin_file=gin/dss_cqa.gin'),
       *(f'--gin.MODEL_DIR={str(folder)!r}', '--gin.TRAIN_STEPS=2'),
       *('--gin.EVAL_PERIOD=2', '--gin.STATS_PERIOD=1', '--gin.SAVE_PERIOD=2'),
       *('--gin.WARMUP_STEPS=1', '--gin.EVAL_NUM_EXAMPLES=10'),
-      *('--gin.EVAL_RATIONALES=False', f'--gin.TRACKERS={_BOTH!r}'),
+      *('--gin.EVAL_RATIONALES=False', f'--gin.TRACKERS={_BOTH!r}', *more),
     ],
     cwd=_ROOT,
     env=environment,
@@ -149,8 +159,26 @@ def test_the_macro_makes_a_run_report(tmp_path):
     check=False,
   )
   assert done.returncode == 0, done.stderr
+
+
+def test_a_run_without_evaluation_is_finished_at_its_last_step(tmp_path):
+  _train(
+    tmp_path / 'cqa',
+    '--gin.train.train_eval_dataset_cfg=None',
+    '--gin.train.infer_eval_dataset_cfg=None',
+  )
+  run = _only_run(_client())
+  assert run.info.status == 'FINISHED'
+  assert 'train/label_loss' in run.data.metrics
+  assert not [name for name in run.data.metrics if 'eval' in name]
+
+
+def test_the_macro_makes_a_run_report(tmp_path):
+  folder = tmp_path / 'cqa'
+  _train(folder)
   client = _client()
   run = _only_run(client)
+  assert run.info.status == 'FINISHED'
   assert run.data.params['METHOD'] == "'dss'"
   points = client.get_metric_history(run.info.run_id, 'train/label_loss')
   with (folder / 'train' / 'metrics.jsonl').open() as f:

@@ -23,19 +23,35 @@ def test_without_trackers_nothing_is_added(tmp_path):
     assert found == {'INFER_EVAL': [screen]}
 
 
-def test_trackers_see_all_metrics_and_the_screen_comes_first(
-  tmp_path, monkeypatch
-):
-  monkeypatch.setattr(reporting, '_TRACKERS', {'mlflow': ('json', 'json')})
+@pytest.fixture
+def given(monkeypatch):
+  """What a delivery is given, in order."""
   given = []
+  monkeypatch.setattr(reporting, '_TRACKERS', {'mlflow': ('json', 'json')})
   monkeypatch.setattr(
     reporting.delivery,
     'Delivery',
     lambda name, begin: types.SimpleNamespace(
       put=lambda step, metrics: given.append((name, step, metrics)),
-      close=lambda finished: given.append((name, finished)),
+      finish=lambda: given.append((name, 'finish')),
+      close=lambda: given.append((name, 'close')),
     ),
   )
+  return given
+
+
+def _evaluating(monkeypatch, **bound):
+  """Sets what gin binds for `train` to measure with."""
+  lines = [f'train.{k}_eval_dataset_cfg = {v}\n' for k, v in bound.items()]
+  monkeypatch.setattr(
+    reporting.gin, 'config_str', lambda max_line_length: ''.join(lines)
+  )
+
+
+def test_trackers_see_all_metrics_and_the_screen_comes_first(
+  tmp_path, monkeypatch, given
+):
+  _evaluating(monkeypatch, train='@a/D()', infer='@b/D()')
   screen = Screen()
   found = trackers.actions('mlflow', str(tmp_path), 9, [screen])
   assert set(found) == {'TRAIN', 'TRAIN_EVAL', 'INFER_EVAL'}
@@ -55,8 +71,36 @@ def test_trackers_see_all_metrics_and_the_screen_comes_first(
       9,
       {'inference_eval/test/accuracy': 75.0, 'inference_eval/test/n': 3.0},
     ),
-    ('mlflow', True),
+    ('mlflow', 'finish'),
+    ('mlflow', 'close'),
   ]
+
+
+@pytest.mark.parametrize(
+  ('bound', 'modes', 'last'),
+  [
+    ({}, ('TRAIN',), 'TRAIN'),
+    ({'infer': 'None', 'train': 'None'}, ('TRAIN',), 'TRAIN'),
+    ({'train': '@a/D()'}, ('TRAIN', 'TRAIN_EVAL'), 'TRAIN_EVAL'),
+    # One whose predictions failed is not finished.
+    ({'train': '@a/D()', 'infer': '@b/D()'}, ('TRAIN', 'TRAIN_EVAL'), None),
+  ],
+)
+def test_a_run_is_finished_after_what_it_does_last(
+  bound, modes, last, tmp_path, monkeypatch, given
+):
+  _evaluating(monkeypatch, **bound)
+  found = trackers.actions('mlflow', str(tmp_path), 9)
+  ended = {}
+  for step in (8, 9):
+    state = types.SimpleNamespace(step=np.int32(step))
+    for mode in modes:
+      given.clear()
+      found[mode][0].run(state, {'train': {'loss': 1.0}})
+      ended[step, mode] = ('mlflow', 'finish') in given
+  assert ended == {
+    (step, mode): (step, mode) == (9, last) for step in (8, 9) for mode in modes
+  }
 
 
 def test_only_the_first_process_reports(tmp_path, monkeypatch):

@@ -164,6 +164,13 @@ def test_a_run_is_stopped_goes_on_and_is_that_of_its_gin_file(rows):
     for path in (rows / 'runs' / name / 'train').glob('*metrics.jsonl')
   ]
   assert len(losses) == 2 and losses[0] == losses[1]
+  # What reads the configuration of a run, reads either.
+  configurations = [
+    (rows / f'runs/{name}/config.gin').read_text().replace(f'runs/{name}', '')
+    for name in 'ab'
+  ]
+  assert configurations[0] == configurations[1]
+  assert '\ntrain_script.train.model = ' in configurations[0]
 
 
 @pytest.mark.slow  # A process that trains: half a minute.

@@ -88,11 +88,3 @@ def test_a_mistake_is_one_message(rows, given, message):
 def test_a_setting_that_is_none(pair, message):
   with pytest.raises(errors.DataError, match=message):
     options_lib.settings([pair])
-
-
-def test_columns_are_pairs():
-  assert options_lib.columns(['rationale=a,b', 'rationale=c']) == {
-    'rationale': ('a', 'b', 'c')
-  }
-  with pytest.raises(errors.DataError, match='expected NAME=COLUMN'):
-    options_lib.columns(['input'])

@@ -35,6 +35,15 @@ def test_an_orbax_checkpoint_without_its_values_is_named(tmp_path):
     checkpoints.load_t5x_checkpoint(str(path))
 
 
+def test_a_checkpoint_whose_description_is_none_is_not_complete(tmp_path):
+  state = tmp_path / 'checkpoint_5' / 'state'
+  state.mkdir(parents=True)
+  (state / '_METADATA').write_text('{')
+  with pytest.raises(UserError, match=f'{state}/_METADATA'):
+    checkpoints.find_checkpoint(str(state.parent))
+  assert checkpoints.all_steps(str(tmp_path)) == []
+
+
 def test_an_incomplete_legacy_checkpoint_is_named(tmp_path):
   path = tmp_path / 'checkpoint_0'
   shutil.copytree(GOLDEN / 't5x_1_0/legacy/checkpoint_0', path)

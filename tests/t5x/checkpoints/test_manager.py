@@ -193,6 +193,24 @@ def test_saving_goes_on_after_save_returns(tmp_path, run):
   saver.close()
 
 
+def test_what_is_being_saved_counts_once_it_is_saved(tmp_path, run):
+  """The base waits for whatever its class is saving."""
+  _, partitioner, state = run
+  done = _manager('legacy', tmp_path / 'done', state, partitioner)
+  done.save(_at(state, 7))
+  done.close()
+
+  class Slow(restore.Restorer):
+    def wait_until_finished(self):
+      shutil.copytree(tmp_path / 'done', self.directory, dirs_exist_ok=True)
+
+  slow = Slow(tmp_path / 'slow', state, partitioner, None, None)
+  assert slow.all_steps() == [7] and slow.latest_step() == 7
+  closed = Slow(tmp_path / 'closed', state, partitioner, None, None)
+  closed.close()
+  assert (tmp_path / 'closed' / 'checkpoint_7').exists()
+
+
 def test_a_step_is_due_by_period_and_by_list(tmp_path, run):
   _, partitioner, state = run
   saver = _manager(

@@ -89,6 +89,20 @@ def test_large_files_are_sampled_from_their_start_to_their_end(
     before = after
 
 
+@pytest.mark.parametrize(('of_task', 'each'), [(100, 4), (9, 3), (1, 2)])
+def test_of_many_files_less_of_each_is_read(
+  register, tmp_path, monkeypatch, of_task, each
+):
+  monkeypatch.setattr(content, '_BLOCKS_OF_FILE', 4)
+  monkeypatch.setattr(content, '_BLOCKS_OF_TASK', of_task)
+  parts, blocks = content._file_parts, []
+  monkeypatch.setattr(
+    content, '_file_parts', lambda path, n: blocks.append(n) or parts(path, n)
+  )
+  data.content_digests(register('content_h', _write(tmp_path / 'h', *'abc')))
+  assert blocks == [each] * 3
+
+
 def test_every_record_of_a_large_file_counts(register, tmp_path, monkeypatch):
   monkeypatch.setattr(content, '_BLOCKS_OF_FILE', 2)
   path = tmp_path / 'rows.tfrecord-00000-of-00001'

@@ -50,6 +50,14 @@ def test_texts_without_an_end_need_none():
     vocabularies.check_vocabulary(passed, None, 'Ours')
 
 
+class _NoEnds(seqio.ByteVocabulary):
+  eos_id = unk_id = -1
+
+
+def test_pieces_that_are_not_there_are_not_the_same():
+  vocabularies.check_vocabulary(_NoEnds(), None, 'Ours', needs_end=False)
+
+
 class _OneId(seqio.ByteVocabulary):
   @property
   def unk_id(self):

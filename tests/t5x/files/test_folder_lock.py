@@ -195,6 +195,21 @@ def test_a_writer_beats_and_brings_a_removed_record_back(tmp_path, monkeypatch):
     _eventually(_record(tmp_path).exists)
 
 
+def test_a_beat_in_remote_storage_is_another_record(tmp_path, monkeypatch):
+  # Where a file that is the same has no other time that others could see.
+  monkeypatch.setattr(folder_lock.paths, 'is_remote', lambda path: True)
+  monkeypatch.setattr(folder_lock, 'BEAT_SECONDS', 0.02)
+  monkeypatch.setattr(folder_lock, '_SETTLE_SECONDS', 0.0)
+  seen = set()
+  with folder_lock.writing(os.fspath(tmp_path)):
+
+    def is_counting():
+      seen.add(json.loads(_record(tmp_path).read_text())['beat'])
+      return len(seen) > 2
+
+    _eventually(is_counting)
+
+
 def test_of_several_that_begin_together_one_writes(tmp_path):
   with contextlib.ExitStack() as stack:
     processes = [stack.enter_context(_process(tmp_path)) for _ in range(4)]

@@ -32,6 +32,17 @@ def test_a_file_in_the_folder_cannot_be_written(number, fix):
   )
 
 
+def test_a_disk_that_fills_up_names_the_file_that_is_written(tmp_path):
+  with (
+    pytest.raises(OSError, match='No space left') as raised,
+    files.replacing(tmp_path / 'page.html'),
+    open('/dev/full', 'wb', buffering=0) as full,
+  ):
+    full.write(b'x')
+  assert raised.value.filename == str(tmp_path / 'page.html')
+  assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize('path', ['/data/rows.jsonl', '/runs/ab/rows.jsonl'])
 def test_a_data_file_that_may_not_be_read_is_no_matter_of_the_folder(path):
   told = _told(PermissionError(errno.EACCES, 'Permission denied', path))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x import initialization, utils
+from t5x import inference, initialization, utils
 from tests.t5x import small_models
 
 
@@ -59,6 +59,31 @@ def test_a_models_own_predictions(ready, mode):
   found = _infer(ready, getattr(ready[0], mode))
   values = found if mode == 'predict_batch' else found[0]
   assert len(values) == 3 and len(values[0][1]) == 6
+
+
+def test_a_mode_is_a_method_of_the_model():
+  class Model:
+    def predict_batch(self, params, batch, rng=None):
+      return 'tokens', params, batch
+
+    def predict_batch_with_aux(self, params, batch, rng=None, **options):
+      return 'tokens of', (params, batch, rng, options)
+
+    def score_batch(self, params, batch, **options):
+      return params, batch, options
+
+  def called(mode, *more, **options):
+    return inference.infer_step(Model(), mode, **options)(1, 2, *more)
+
+  assert called('predict', 3) == ('tokens', 1, 2)
+  assert called('predict', 3, num_decodes=4) == 'tokens of'
+  assert called('predict_with_aux', 3) == ('tokens of', (1, 2, 3, {}))
+  options = {'num_decodes': 4}
+  found = called('predict_with_aux', 3, **options)
+  assert found == ('tokens of', (1, 2, 3, options))
+  assert called('score', return_intermediates=True) == (
+    *(1, 2, {'return_intermediates': True}),
+  )
 
 
 def test_options_of_a_step_are_no_key(ready):

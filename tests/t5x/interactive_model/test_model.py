@@ -71,6 +71,21 @@ def test_texts_alone_are_enough_to_train_ask_and_score(tmp_path):
   assert metrics == {'exact_match': 50.0 * sum(text == '' for text in said)}
 
 
+def test_each_call_has_its_own_examples(tmp_path):
+  """The pipeline of a call is that of an earlier one, with other rows."""
+  model = _model(tmp_path)
+  for text in ('ab', 'b'):
+    assert model.predict([text])[0][0]['inputs_pretokenized'] == text
+  model.train_step([_EXAMPLE] * 3)
+  three = float(model.train_summary['loss'].value)
+  scores = [score for _, score in model.score([_EXAMPLE, {**_EXAMPLE}])]
+  assert scores[0] == scores[1] and three > 0
+  # Other columns are another pipeline.
+  row = {'inputs': 'a', 'targets': 'x', 'extra': 7}
+  assert model.predict([row])[0][0]['extra'] == 7
+  assert model.predict(['c'])[0][0]['inputs_pretokenized'] == 'c'
+
+
 def test_own_preprocessors_and_postprocessor(tmp_path):
   @seqio.map_over_dataset
   def question(row):
@@ -82,8 +97,10 @@ def test_own_preprocessors_and_postprocessor(tmp_path):
     seqio.preprocessors.append_eos_after_trim,
   ]
   model = _model(tmp_path)
-  for _ in range(30):
+  for _ in range(2):
     model.train_step_with_preprocessors([_EXAMPLE] * 3, steps)
+  for _ in range(28):
+    model.train_step([_EXAMPLE] * 3)
   pairs, _ = model.infer_with_preprocessors(
     interactive_model.InferenceType.PREDICT, [_EXAMPLE], steps
   )

@@ -134,6 +134,10 @@ def test_base_metrics_of_a_worked_batch():
   assert rates['timing/target_tokens_per_second'] == 3.0
   assert rates['timing/target_tokens_per_second_per_core'] == 3.0 / 8
   assert int(metrics['timing/seqs'].compute()) == 2
+  # Without weights all of them count, the padding, too.
+  metrics = models.compute_base_metrics(logits, targets, None, jnp.float32(6))
+  assert float(metrics['accuracy'].compute()) == pytest.approx(5 / 6)
+  assert float(metrics['loss_per_nonpadding_target_token'].compute()) == 1.0
 
 
 def test_packed_rows_count_their_examples():

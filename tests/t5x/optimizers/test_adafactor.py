@@ -311,6 +311,19 @@ def test_a_stack_of_layers_is_updated_like_its_layers():
     close(stacked[i], reference(param[i], [g[i] for g in grads], factored=True))
 
 
+def test_a_rule_for_one_layer_is_one_for_each_of_a_stack():
+  optimizer_def = adafactor.Adafactor(
+    min_dim_size_to_factor=4,
+    factor_map=adafactor.HParamMap([('w', (C, R))]),
+  )
+  for axes in (P('layers', 'embed', 'mlp'), P('embed', 'layers', 'mlp')):
+    shape = [{'layers': 3, 'embed': 4, 'mlp': 6}[name] for name in axes]
+    optimizer_def.set_param_axes({'w': axes})
+    kept = optimizer_def.init_param_state(jnp.zeros(shape), 'w')
+    assert sorted(kept.v_row.shape) == [3, 6], axes
+    assert sorted(kept.v_col.shape) == [3, 4], axes
+
+
 def test_logical_rules_leave_what_has_no_columns_whole():
   optimizer_def = adafactor.Adafactor(
     min_dim_size_to_factor=2,

@@ -123,6 +123,17 @@ def test_what_only_the_stored_run_has_is_a_difference(folder):
   ]
 
 
+def test_what_an_older_run_did_not_store_hides_no_difference(folder):
+  stored = _describe()
+  del stored['data']['content']
+  stored['data']['seed'] = 4
+  # The one that is absent comes first.
+  now = _describe()
+  now['data'] = {'content': now['data'].pop('content'), **now['data']}
+  (folder / identity.FILE).write_text(json.dumps(stored))
+  assert _refusals(folder, now) == ['data/seed: 4 there, 3 here']
+
+
 def test_a_parameter_more_or_less_is_a_difference(folder):
   one, other = np.zeros((2, 3), np.float32), np.zeros(4, np.float32)
   assert _refusals(folder, _describe(w=one, b=other)) == [

@@ -15,7 +15,6 @@ ROWS = 16
 # (data, model) extents, parameter_partitioning_dims, microbatches.
 QUICK = [
   ((1, 1), 1, 2),
-  ((8, 1), 2, 2),
   ((4, 2), 1, 1),
   ((2, 4), 2, 4),
 ]

@@ -1,10 +1,12 @@
 """Tests of files of all forms: what one form says, all of them say."""
 
+import base64
 import csv
 import gzip
 import io
 import json
 import tracemalloc
+import zlib
 
 import numpy as np
 import pyarrow
@@ -15,14 +17,15 @@ from pyarrow import parquet
 
 from dss_jax import errors
 from dss_jax.data import progress, row_files
-from dss_jax.data.row_files import opening, parquet_rows
+from dss_jax.data.row_files import opening, parquet_pages, parquet_rows
 
 
 def read(path, wanted=('input', 'label')):
   """Returns (numbers, rows) of a file."""
   (file,) = row_files.find(str(path))
-  columns = row_files.Columns()
-  found = list(row_files.rows(file, wanted, columns, progress.silent()))
+  columns, told = row_files.Columns(), progress.silent()
+  found = list(row_files.rows(file, wanted, columns, told))
+  assert told.rows == len(found)
   return [number for number, _ in found], [row for _, row in found]
 
 
@@ -286,6 +289,79 @@ def test_parquet_whose_pages_are_not_what_its_end_says_is_refused(
   with pytest.raises(errors.DataError, match=r'of input in .*found 838861'):
     read(path)
   assert pool.bytes_allocated() == before
+
+
+# Of which Arrow 26 ends the process where it is asked for the columns' sizes.
+_STATISTICS = (
+  r'c-n1~!EVz)5Qb+r#<VCBX~kM=$p;@=tB16tNU2(s%ed5SX(EzHG(zIyI#vjB65}|814qOG'
+  r'apJ(4N8!<!U8hbeF^Acm-Tl9rS+Bd;KNf~~CS;oi*adj9#{eKy?oNQ%6;_>gYQhwza{>qK'
+  r'PO@-khjzDJPTpXw!XFS=L5P$a62TRFbyBYg{D2K5i!`CuQiKYxDE|~R$bR1hY0je$@gx)m'
+  r'i0b~ed^Db>i+ms24jpWAxt)dics31_Sa4ysTWZyiMlzn~f-4D^kK-hs#M66`W!R2g_rMWV'
+  r'y9s8^UNHr?4C|})jd?9^YqLFDH4TaeR5^zh5lq_ygJ2t&({(92{e4>En${0y{bJr<=KW-w'
+  r'eg6;b8Qc!&G8EqWPDOcJ)^85BBdgf&zZtwNE=2y}&y}5_vK|(8gSbS0gaP6R&qsRA_Ypg4'
+  r'a*lYd7uF*dQ-4{;Hy;UlN|TFDuo9`D%;Ib4YvrOz&<F=-i+6)BiHc`kRZpo8w5T|Lfu(6k'
+  r'I=sBib=cA8d+7I6s!O8ct5q?jsP|U)clDrER1#7oi|FdMv6ig&LAvRuFk8g=VU(taVV2F7'
+  r'?&mn0(^qm|oE$Zdj_o=<3H2(bbmLw60saB_vX=Y'
+)
+
+
+def test_wrong_statistics_of_a_column_do_not_end_the_process(tmp_path):
+  path = tmp_path / 'a.parquet'
+  path.write_bytes(zlib.decompress(base64.b85decode(_STATISTICS)))
+  with pytest.raises(errors.DataError, match='a Parquet file, found: '):
+    read(path)
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    {},
+    {'use_dictionary': False, 'compression': 'none'},
+    {'row_group_size': 7, 'write_page_index': True},
+    {'version': '1.0', 'data_page_version': '2.0'},
+  ],
+)
+def test_sizes_of_columns_are_those_that_arrow_reads(options):
+  data = io.BytesIO()
+  columns = {'a': ['x', 'yy'] * 20, 'b': [[1, 2], [3]] * 20, 'c': [0.5] * 40}
+  parquet.write_table(pyarrow.table(columns), data, **options)
+  metadata = parquet.read_metadata(data)
+  expected = []
+  for number in range(metadata.num_row_groups):
+    group = metadata.row_group(number)
+    found = [group.column(i) for i in range(metadata.num_columns)]
+    expected.append(
+      [
+        parquet_pages.Chunk(
+          min(c.data_page_offset, c.dictionary_page_offset or 2**62),
+          c.total_compressed_size,
+          c.total_uncompressed_size,
+          c.num_values,
+        )
+        for c in found
+      ]
+    )
+  assert parquet_pages.chunks(data) == expected
+
+
+@pytest.mark.parametrize('own', [b'other', b'i\xffput'])
+def test_a_chunk_of_parquet_is_known_by_its_place(tmp_path, monkeypatch, own):
+  """The name that a chunk has of its own may be another, and no UTF-8."""
+  path = tmp_path / 'a.parquet'
+
+  def write(text):
+    pages, end = _pages_and_footer(text)
+    schema, name, chunks = end.partition(b'\x05input')
+    assert chunks.count(name) == 1
+    changed = chunks.replace(name, b'\x05' + own)
+    path.write_bytes(b'PAR1' + pages + schema + name + changed)
+
+  write('a duck')
+  assert read(path)[1] == [{'input': 'a duck'}]
+  monkeypatch.setattr(parquet_rows, '_GROUP', 2**20)
+  write('a' * 2**23)
+  with pytest.raises(errors.DataError, match=r'of input in .*found 8388'):
+    read(path)
 
 
 def test_a_row_of_parquet_is_no_longer_than_another(tmp_path):

@@ -131,6 +131,12 @@ def test_what_is_no_address_is_refused(url):
     addresses.check_url(url)
 
 
+@pytest.mark.parametrize('endpoint', ['chat/completions/', 'completions'])
+def test_the_address_of_an_endpoint_is_refused_with_that_of_the_api(endpoint):
+  with pytest.raises(errors.DataError, match=r"Did you mean 'http://a/v1'\?"):
+    addresses.check_url(f'http://a/v1/{endpoint}')
+
+
 # Servers that are no such servers.
 
 
@@ -183,6 +189,34 @@ def _http(status, body, *headers):
       _http(429, b'{"error": {"code": "insufficient_quota"}}'),
       failures.FatalFailure,
       'HTTP 429$',
+    ),
+    (_http(300, b'Choose'), failures.FatalFailure, 'HTTP 300: Choose$'),
+    # Only the row can be helped; but not where the server is at fault.
+    (_http(400, b'{"error": "Content filter."}'), failures.RowFailure, ': Con'),
+    (
+      _http(429, b'{"error": "Content filter."}'),
+      failures.RetryableFailure,
+      '429: Con',
+    ),
+    (
+      _http(500, b'{"error": "Content filter."}'),
+      failures.RetryableFailure,
+      '500: Con',
+    ),
+    (
+      _http(200, b'{"message": "Busy", "detail": "", "msg": ""}'),
+      failures.RetryableFailure,
+      'expected a completion, found: Busy$',
+    ),
+    (
+      _http(200, b'{"detail": "unsupported: temperature"}'),
+      failures.Failure,
+      '^unsupported: temperature$',
+    ),
+    (
+      _http(200, b'{"state": "Busy"}'),
+      failures.RetryableFailure,
+      r'found a body without one \(state\)$',
     ),
   ],
 )

@@ -53,6 +53,13 @@ def test_no_part_of_a_key_is_left(key, around, data):
     assert not _tells(found.replace('[key]', '\0'), key), found
 
 
+@pytest.mark.parametrize(('begin', 'end'), [(0, 14), (3, 20), (5, 17), (9, 26)])
+def test_of_a_part_of_a_key_nothing_is_left_and_all_around_it(begin, end):
+  part = KEY[begin:end]
+  assert len(part) == end - begin >= secrets._MIN_PART
+  assert secrets.Secrets(KEY).clean(f'<{part}>') == '<[key]>'
+
+
 @pytest.mark.parametrize('before', range(240, 310, 3))
 def test_a_message_is_cut_after_it_is_cleaned(before):
   for text in ('x' * before + KEY, 'x ' * (before // 2) + KEY):

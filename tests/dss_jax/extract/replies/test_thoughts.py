@@ -91,6 +91,13 @@ def test_tags_of_the_answers_own_format_are_no_thoughts():
   assert (found.rationale, found.label) == ('It is frozen.', 'yes')
 
 
+def test_what_wraps_an_answer_goes_unless_it_is_the_formats_own():
+  own = '<answer>{label}</answer> since {rationale}'
+  text = '<response><Answer>yes</Answer> since it is.</response></s>'
+  found = thoughts.split(text, own)
+  assert found.answer == '<Answer>yes</Answer> since it is.'
+
+
 PIECES = st.sampled_from(
   (*TAGS, 'So the answer is', ' yes.', '\n', 'Q:', '<', '>', '/', '</s>')
 ) | st.text(max_size=6)

@@ -1,8 +1,9 @@
 """What a vocabulary makes of texts, and what it does not know."""
 
+import pytest
 import seqio
 
-from dss_jax import mixtures
+from dss_jax import errors, mixtures
 from dss_jax.pipeline.scoring import spelling
 from tests import small_vocabularies
 
@@ -28,6 +29,26 @@ def test_dropped_characters_are_read_as_blanks_or_not_at_all():
   assert alphabet.dropped('a\nb\tc\u200b d') == {'\n', '\t', '\u200b'}
   assert alphabet.unknown('a\nb\tc\u200b d') == set()
   assert alphabet.dropped('a pond {') == set()
+
+
+def test_labels_that_become_one_are_listed():
+  vocabulary = small_vocabularies.made()
+
+  def message(labels):
+    with pytest.raises(errors.DataError) as raised:
+      spelling.check_labels(vocabulary, labels)
+    return str(raised.value)
+
+  assert ' more' not in message(['{', '}'])
+  assert 'and 1 more' in message([f'{a}{b}' for a in 'abcd' for b in '{}'])
+
+
+def test_a_class_and_its_end_have_to_fit():
+  vocabulary = small_vocabularies.made()
+  count = len(vocabulary.encode('pond')) + 1
+  spelling.check_labels(vocabulary, ['pond'], ['pond'], count)
+  with pytest.raises(errors.DataError, match=rf'cut to {count - 1}: .*{count}'):
+    spelling.check_labels(vocabulary, ['pond'], ['pond'], count - 1)
 
 
 def test_bytes_know_everything():

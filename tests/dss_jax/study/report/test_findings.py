@@ -40,6 +40,9 @@ def test_rows_are_means_and_paired_differences(tmp_path):
   assert other.difference.value == pytest.approx(25.0)
   assert other.difference.seeds == 3 and other.difference.questions == 40
   assert other.corrected == other.difference.p
+  assert summary.caption(table).endswith(' Differences are to finetune.')
+  alone, _ = _compared(tmp_path, found[:3])
+  assert 'Differences' not in summary.caption(alone)
 
 
 def test_differences_take_common_seeds_only(tmp_path):

@@ -38,6 +38,21 @@ def test_the_same_answers_are_no_difference():
   assert (found.low, found.value, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
 
 
+def test_what_questions_add_is_free_of_the_noise_between_seeds():
+  table = np.array([[1.0, 1, 0, 1], [1, 0, 0, 0], [1, 1, -1, 1]])
+  # The analysis of variance: 12 numbers, 3 seeds, 4 questions.
+  whole = np.sum((table - table.mean()) ** 2)
+  of_seeds = 4 * np.sum((table.mean(1) - table.mean()) ** 2)
+  of_questions = 3 * np.sum((table.mean(0) - table.mean()) ** 2)
+  noise = (whole - of_seeds - of_questions) / (2 * 3)
+  variance = (of_questions / 3 - noise) / 3
+  found = statistics._question_effects(table)
+  assert np.sum(found**2) / 3 == pytest.approx(variance) and variance > 0
+  assert np.sum(found) == pytest.approx(0)
+  # More noise than that leaves nothing.
+  assert not statistics._question_effects(np.eye(4)[:3]).any()
+
+
 def test_a_difference_is_always_the_same_and_turns_with_the_sides():
   rng = np.random.default_rng(1)
   first, other = rng.random((4, 200)) < 0.5, rng.random((4, 200)) < 0.6

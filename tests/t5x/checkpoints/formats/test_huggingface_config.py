@@ -221,6 +221,17 @@ def test_any_number_of_layers_is_refused_at_no_cost(key, tmp_path):
     huggingface.open_folder(path)
 
 
+@pytest.mark.parametrize('found', [None, 0, -8, True, 8.0, '8'])
+def test_a_size_of_the_network_is_a_positive_integer(found):
+  config = {
+    **huggingface_config.read(hf_folders.model_folder('hf_1_1')),
+    'd_ff': found,
+  }
+  message = rf'f/config\.json: d_ff: expected a positive .* found {found!r}\.'
+  with pytest.raises(UserError, match=message):
+    huggingface_config.network('f', config, via_embedding=False)
+
+
 def test_what_the_network_was_given_is_written(tmp_path):
   numbers = {
     'layer_norm_epsilon': 1e-5,

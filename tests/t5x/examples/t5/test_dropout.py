@@ -35,6 +35,41 @@ def test_without_groups_it_is_flax_dropout_to_the_bit():
   )
 
 
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_its_gradient_is_that_of_flax_dropout(dtype):
+  x = jax.random.normal(jax.random.key(1), (2, 5, 512), dtype)
+
+  def gradient(layer):
+    def total(x):
+      y = layer.apply({}, x, False, rngs={'dropout': _KEY})
+      return jnp.sum(jnp.sin(y).astype(jnp.float32))
+
+    return np.float32(jax.jit(jax.grad(total))(x))
+
+  found, expected = (
+    gradient(cls(0.1, broadcast_dims=(-2,)))
+    for cls in (dropout.Dropout, nn.Dropout)
+  )
+  tolerance = 1e-6 if dtype == 'float32' else 2**-7
+  np.testing.assert_allclose(found, expected, rtol=tolerance, atol=1e-7)
+  # Not greater or smaller on average, as with a reciprocal in bfloat16.
+  np.testing.assert_allclose(
+    np.abs(found).mean(), np.abs(expected).mean(), rtol=3e-4
+  )
+
+
+def test_no_more_than_the_mask_of_a_position_waits_for_the_gradient():
+  x = jnp.ones((2, 50, 16))
+  layer = dropout.Dropout(0.3, broadcast_dims=(-2,))
+  backward = jax.eval_shape(
+    lambda x: jax.vjp(
+      lambda x: layer.apply({}, x, False, rngs={'dropout': _KEY}), x
+    )[1],
+    x,
+  )
+  assert sum(kept.size for kept in jax.tree.leaves(backward)) == 2 * 16
+
+
 def test_a_group_shares_its_mask_and_groups_and_rows_differ():
   mask = kept([1, 1, 2, 3, 0])
   np.testing.assert_array_equal(mask[:, 0], mask[:, 1])

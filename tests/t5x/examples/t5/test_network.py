@@ -285,6 +285,19 @@ def equations(jaxpr):
       yield from equations(part)
 
 
+def test_embeddings_are_drawn_from_a_normal_distribution_of_one():
+  module = network.Transformer(tiny_model.config())
+  made = module.init(
+    jax.random.key(0),
+    jnp.ones((1, 1), jnp.int32),
+    method=lambda module, tokens: module.token_embedder(tokens),
+  )
+  table = np.asarray(made['params']['token_embedder']['embedding'])
+  assert np.std(table) == pytest.approx(1, rel=0.07)
+  # Not uniform: that has none beyond the root of 3.
+  assert 0.02 < np.mean(np.abs(table) > 2) < 0.08
+
+
 # Where bfloat16 loses what matters: softmax, norms and the loss.
 _FLOAT32 = {'exp', 'log', 'rsqrt', 'sqrt', 'reduce_sum', 'log1p'}
 

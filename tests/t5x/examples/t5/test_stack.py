@@ -20,7 +20,7 @@ VOCAB = types.SimpleNamespace(eos_id=1, vocab_size=384)
 LAYERS = {'num_encoder_layers': 2, 'num_decoder_layers': 2}
 ROWS = 8
 # What the backward pass keeps decides about memory, and nothing else.
-POLICIES = ('none', 'minimal', 'full')
+POLICIES = ('none', 'products', 'minimal', 'full')
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -252,9 +252,26 @@ def residual_bytes(scan, policy):
 
 @pytest.mark.parametrize('scan', [False, True])
 def test_policies_keep_less_and_less(scan):
-  none, minimal, full = (residual_bytes(scan, p) for p in POLICIES)
-  assert full < minimal < 0.8 * none
+  none, products, minimal, full = (residual_bytes(scan, p) for p in POLICIES)
+  assert full < minimal < products < none
+  assert minimal < 0.8 * none
   assert full < 0.5 * none
+
+
+def matrix_products(policy):
+  """How many there are in a step's forward and backward pass."""
+  the_model = model(True, policy)
+  params = state(the_model, True).params
+  batch = tiny_model.batch()
+  program = jax.make_jaxpr(
+    jax.grad(lambda p: the_model.loss_fn(p, batch, None)[0])
+  )
+  return str(program(params)).count('dot_general[')
+
+
+def test_the_policy_that_keeps_products_computes_none_again():
+  none, products, minimal, full = map(matrix_products, POLICIES)
+  assert none == products < minimal < full
 
 
 def test_the_program_of_a_loop_does_not_grow_with_the_layers():

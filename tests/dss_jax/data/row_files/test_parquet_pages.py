@@ -1,0 +1,59 @@
+"""Headers of pages, byte by byte; whole files are in test_reading."""
+
+import io
+
+import pytest
+
+from dss_jax.data.row_files import parquet_pages
+
+# A field's byte: how much greater its number is than the last one's, its kind.
+_SIZES = b'\x25\xc8\x01\x15\x06'  # 100 bytes that are packed into 3.
+
+
+def _sizes(*headers):
+  pages = b''.join(header + b'\0' + b'abc' for header in headers)
+  stream = io.BytesIO(b'before' + pages + b'after')
+  return [*parquet_pages.unpacked_sizes(stream, 6, len(pages))]
+
+
+def test_pages_follow_each_other():
+  assert _sizes(_SIZES, _SIZES.replace(b'\xc8\x01', b'\x04')) == [100, 2]
+
+
+@pytest.mark.parametrize(
+  'field',
+  [
+    pytest.param(b'\x11', id='a truth'),
+    pytest.param(b'\x12', id='the other'),
+    pytest.param(b'\x13\x25', id='a byte'),
+    pytest.param(b'\x15\x80\x80\x01', id='a number'),
+    pytest.param(b'\x17' + b'\x25' * 8, id='a fraction'),
+    pytest.param(b'\x18\x02\x25\x25', id='bytes'),
+    pytest.param(b'\x1c\x25\x06\x1c\x00\x00', id='structs in a struct'),
+  ],
+)
+def test_other_fields_are_skipped(field):
+  assert _sizes(field + b'\x15' + _SIZES[1:]) == [100]
+
+
+@pytest.mark.parametrize(
+  ('header', 'message'),
+  [
+    *((bytes([0x10 + kind]), f'kind {kind} in') for kind in (0, 9, 10, 11, 13)),
+    (b'\x15\x02', 'without a size'),
+    (b'\x25\x01\x15\x06', 'without a size'),
+    (b'\x25\x06\x15\x01', 'without a size'),
+    (b'\x15' + b'\x80' * 10, 'a number without end'),
+    (b'\x1c' * 9, 'structs in structs'),
+    (b'\x1c' * 8, 'whose header does not end'),
+  ],
+)
+def test_a_header_that_is_none_is_refused(header, message):
+  with pytest.raises(ValueError, match=message):
+    _sizes(header)
+
+
+def test_a_header_may_be_longer_than_what_is_read_at_first():
+  size = 2 * parquet_pages._FIRST
+  long = b'\x18' + bytes([size & 0x7F | 0x80, size >> 7]) + b'x' * size
+  assert _sizes(long + b'\x15' + _SIZES[1:]) == [100]
