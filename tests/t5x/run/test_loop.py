@@ -52,3 +52,21 @@ def test_no_due_step_is_stepped_over(stats, evaluate, save, start, length):
   }
   assert set(stops) == due
   assert stops == sorted(set(stops))
+
+
+def test_every_action_runs_and_one_can_stop_the_run():
+  class Action:
+    def __init__(self, stops):
+      self._stops = stops
+
+    def run(self, state, metrics):
+      seen.append((state, metrics))
+      return self._stops
+
+  for stops in ([], [False, False], [True, False], [False, True]):
+    seen: list[tuple] = []
+    actions = {'train': [Action(each) for each in stops]}
+    asked = loop.run_actions('train', actions, 'state', {'a': {}})
+    assert asked is any(stops)
+    assert seen == [('state', {'a': {}})] * len(stops)
+    assert loop.run_actions('eval', actions, 'state', {}) is False
