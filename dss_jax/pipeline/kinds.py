@@ -24,7 +24,7 @@ from dss_jax.pipeline import methods, packing
 # Words that stand between kinds, or for something else, in names.
 _RESERVED = ('and', 'gold')
 _NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*')
-_FIELDS = ('prefix', 'weight')
+_FIELDS = ('weight', 'prefix')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,10 +124,10 @@ def given(kinds: Any = None, teachers: Any = None) -> tuple[Kind, ...]:
   [('thought', 'explain: ', 0.5), ('program', 'program: ', 0.5)]
 
   Args:
-    kinds: RATIONALE_KINDS: names, or a mapping of a name to its weight or to
-      {'prefix': …, 'weight': …}. Weights are relative to each other. None for
-      one kind without a name, or for those of the teachers. Kinds are
-      returned as they are.
+    kinds: RATIONALE_KINDS: names, or (name, weight) or (name, weight, prefix)
+      in the place of one. Weights are relative to each other. None for one kind
+      without a name, or for those of the teachers. Kinds are returned as they
+      are.
     teachers: TEACHERS, one for each kind; None for one teacher.
 
   Raises:
@@ -167,33 +167,39 @@ def _given(kinds: Any) -> dict[str, Mapping[str, Any]] | None:
   """Checks RATIONALE_KINDS; returns fields by name."""
   if kinds is None:
     return None
-  if isinstance(kinds, Mapping):
-    named = {
-      name: fields if isinstance(fields, Mapping) else {'weight': fields}
-      for name, fields in kinds.items()
-    }
-  elif isinstance(kinds, Sequence) and not isinstance(kinds, str):
-    named = {name: {} for name in map(str, kinds)}
-    if len(named) < len(kinds):
+  # A dict has an order here, and another one in the config.gin of a run.
+  listed = isinstance(kinds, Sequence) and not isinstance(kinds, str)
+  if not listed or not kinds:
+    raise errors.DataError(
+      f'RATIONALE_KINDS is {kinds!r:.120}: expected names such as'
+      " ('thought', 'program'), or (('thought', 0.7), ('program', 0.3)) with"
+      ' their weights, or None.'
+    )
+  named: dict[str, Mapping[str, Any]] = {}
+  for kind in kinds:
+    name, *fields = (kind,) if isinstance(kind, str) else _parts(kind)
+    _check(name, dict(zip(_FIELDS, fields, strict=False)))
+    if name in named:
       raise errors.DataError(
         f'RATIONALE_KINDS is {kinds!r:.120}: expected each name once.'
       )
-  else:
-    named = {}
-  if not named:
-    raise errors.DataError(
-      f'RATIONALE_KINDS is {kinds!r:.120}: expected names such as'
-      " ('thought', 'program'), or {'thought': 0.7, 'program': 0.3} with their"
-      ' weights, or None.'
-    )
-  for name, fields in named.items():
-    _check(name, fields)
+    named[name] = dict(zip(_FIELDS, fields, strict=False))
   if not sum(float(fields.get('weight', 1)) for fields in named.values()):
     raise errors.DataError(
       'RATIONALE_KINDS: expected a weight above 0, found 0 for all kinds. For'
       ' no rationales, set METHOD = "finetune" or ALPHA = 1.0.'
     )
   return named
+
+
+def _parts(kind: Any) -> Sequence[Any]:
+  """Returns the parts of a kind that is more than a name."""
+  if not isinstance(kind, Sequence) or not 1 <= len(kind) <= 1 + len(_FIELDS):
+    raise errors.DataError(
+      f'RATIONALE_KINDS has {kind!r:.60}: expected a name, (name, weight) or'
+      ' (name, weight, prefix).'
+    )
+  return kind
 
 
 def _check(name: Any, fields: Mapping[str, Any]) -> None:
@@ -207,12 +213,6 @@ def _check(name: Any, fields: Mapping[str, Any]) -> None:
       f'RATIONALE_KINDS names {name!r:.60}: expected letters, digits and _'
       f' after a letter (not {" or ".join(_RESERVED)}).'
     )
-  for field in fields:
-    if field not in _FIELDS:
-      raise errors.DataError(
-        f'RATIONALE_KINDS of {name!r} has {field!r}: expected'
-        f' {" and ".join(_FIELDS)}.{errors.did_you_mean(field, _FIELDS)}'
-      )
   weight = fields.get('weight', 1)
   real = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
   if not real or not 0 <= weight < math.inf:

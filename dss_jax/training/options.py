@@ -151,11 +151,10 @@ class Options:
   @property
   def asked(self) -> dict[str, str]:
     """The macros that were asked for, each value as gin reads it."""
-    columns = own_options.as_macro(self.column)
-    kinds = self.kinds or own_options.mapped_kinds(list(columns))
+    kinds = self.kinds or own_options.mapped_kinds(list(self.column))
     values: dict[str, Any] = {
       'DATA': self.what if self.is_own else self.data,
-      'COLUMNS': columns or None,
+      'COLUMNS': own_options.as_macro(self.column) or None,
       'RATIONALE_KINDS': kinds or None,
       'TEST': self.test,
       'METHOD': self.method,

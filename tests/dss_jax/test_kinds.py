@@ -24,8 +24,8 @@ ROW_SHAPE = (32, 24)
 KINDS = {
   0: None,
   1: ('thought',),
-  2: {'thought': 0.7, 'program': 0.3},
-  3: {'thought': 2, 'program': 1, 'critique': {'weight': 5, 'prefix': 'why: '}},
+  2: (('thought', 0.7), ('program', 0.3)),
+  3: (('thought', 2), ('program', 1), ('critique', 5, 'why: ')),
 }
 WEIGHTS = {0: [1], 1: [1], 2: [0.7, 0.3], 3: [2 / 8, 1 / 8, 5 / 8]}
 CONFIG = network.T5Config(

@@ -58,11 +58,11 @@ def test_names_say_which_kinds(path):
   evaluated = seqio.get_mixture_or_task(mixtures.eval_mixture(experiment(path)))
   assert len(evaluated.tasks) == 6
   # Weights are the model's alone; prefixes are the data's.
-  weighed = experiment(path, {'thought': 3, 'program': 1})
+  weighed = experiment(path, (('thought', 3), ('program', 1)))
   assert mixtures.train_mixture(weighed) == mixtures.train_mixture(
     experiment(path)
   )
-  other = experiment(path, {'thought': 1, 'program': {'prefix': 'code: '}})
+  other = experiment(path, ('thought', ('program', 1, 'code: ')))
   assert '.program.p' in mixtures.train_mixture(other)
 
 

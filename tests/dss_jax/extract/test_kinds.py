@@ -27,7 +27,7 @@ def prompt(tmp_path, name):
   exemplar = {'input': 'Ice?', 'rationale': 'It is.', 'label': 'no'}
   path.write_text(
     json.dumps({
-      'question': f'By a {name}: {{input}}',
+      'question': f'Q: By a {name}: {{input}}',
       'answer': '{rationale} So the answer is {label}.',
       'exemplars': [exemplar],
     })

@@ -15,7 +15,7 @@ def test_without_names_there_is_one_kind():
 
 def test_weights_are_relative_and_prefixes_follow_from_names():
   found = kinds.given(
-    {'thought': 3, 'program': {'prefix': 'write: '}, 'critique': {'weight': 4}}
+    (('thought', 3), ('program', 1, 'write: '), ('critique', 4))
   )
   assert [kind.weight for kind in found] == [3 / 8, 1 / 8, 4 / 8]
   prefixes = [kind.prefix for kind in found]
@@ -51,18 +51,17 @@ def test_teachers_name_the_kinds_where_nothing_else_does():
     (('a', 'a'), None, 'expected each name once'),
     (('and',), None, r"names 'and': expected .* \(not and or gold\)"),
     (('2nd',), None, "names '2nd'"),
-    ({'a': -1}, None, "weighs 'a' with -1: expected a number from 0"),
-    ({'a': True}, None, "weighs 'a' with True"),
-    ({'a': float('nan')}, None, "weighs 'a' with nan"),
-    ({'a': 0, 'b': 0}, None, 'expected a weight above 0'),
-    ({'a': {'wieght': 1}}, None, "has 'wieght'.*Did you mean 'weight'"),
-    ({'a': {'prefix': ' '}}, None, "has the prefix ' ' for 'a'"),
-    ({'a': {'prefix': 'predict:'}}, None, "for 'a' and for the label"),
-    (
-      {'a': 1, 'explain': 1},
-      None,
-      "prefix 'explain: ' for 'explain' and for a",
-    ),
+    ((('a', -1),), None, "weighs 'a' with -1: expected a number from 0"),
+    ((('a', True),), None, "weighs 'a' with True"),
+    ((('a', float('nan')),), None, "weighs 'a' with nan"),
+    ((('a', 0), ('b', 0)), None, 'expected a weight above 0'),
+    ((('a', 1, 'b: ', 2),), None, r'expected a name, \(name, weight\) or'),
+    ((3,), None, 'has 3: expected a name'),
+    # In a run's config.gin, its names would have another order.
+    ({'b': 1, 'a': 1}, None, "is {'b': 1, 'a': 1}: expected names such as"),
+    ((('a', 1, ' '),), None, "has the prefix ' ' for 'a'"),
+    ((('a', 1, 'predict:'),), None, "for 'a' and for the label"),
+    (('a', 'explain'), None, "'explain: ' for 'explain' and for a"),
     (None, ('palm', 'palm'), 'expected different names'),
     (None, 'palm', "is 'palm'|expected different names"),
     (('a', 'b'), ('palm',), 'TEACHERS has 1 names and RATIONALE_KINDS 2'),

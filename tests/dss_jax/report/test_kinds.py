@@ -10,7 +10,7 @@ def with_kinds(folder):
   """A run of two kinds: the second one answers `write: …`, in capitals."""
   run_dir = made_run.write(folder)
   config = run_dir / 'config.gin'
-  kinds = {'thought': 3, 'program': {'weight': 1, 'prefix': 'write: '}}
+  kinds = (('thought', 3), ('program', 1, 'write: '))
   config.write_text(f'{config.read_text()}\nRATIONALE_KINDS = {kinds!r}\n')
   for path in [*run_dir.glob('inference_eval/*_rationale_palm*')]:
     other = path.with_name(

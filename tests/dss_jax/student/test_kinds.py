@@ -10,7 +10,7 @@ from dss_jax.student import loading, usage
 from t5x import checkpoints
 from tests.dss_jax.student import small_run
 
-KINDS = {'thought': 0.7, 'program': {'weight': 0.3, 'prefix': 'write: '}}
+KINDS = (('thought', 0.7), ('program', 0.3, 'write: '))
 _PREFIXES = (('thought', 'explain: '), ('program', 'write: '))
 
 

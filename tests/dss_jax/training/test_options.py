@@ -88,3 +88,18 @@ def test_a_mistake_is_one_message(rows, given, message):
 def test_a_setting_that_is_none(pair, message):
   with pytest.raises(errors.DataError, match=message):
     options_lib.settings([pair])
+
+
+def test_kinds_are_those_asked_for_or_those_that_columns_name(rows):
+  del rows
+  column = {'rationale.thought': ('why',), 'rationale.program': ('code',)}
+  asked = Options('rows.jsonl', column=column, out='runs/a')
+  assert asked.asked['RATIONALE_KINDS'] == "('thought', 'program')"
+  asked = Options('rows.jsonl', column=column, kinds=('program',), out='a')
+  assert asked.asked['RATIONALE_KINDS'] == "('program',)"
+  assert asked.words('train')[-4:-2] == ['--kinds', 'program']
+  asked = Options('cqa', teachers=('palm', 'mine'), out='runs/a')
+  assert asked.asked['TEACHERS'] == "('palm', 'mine')"
+  with pytest.raises(errors.DataError, match='Leave --kinds out'):
+    given = options_lib.settings(["RATIONALE_KINDS=('a',)"])
+    Options('rows.jsonl', kinds=('a',), set=given, out='runs/a')
