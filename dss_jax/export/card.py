@@ -200,9 +200,13 @@ def _origin(facts: Facts) -> str:
     whose = 'Labels and reasons' if _taught(facts) else 'Reasons'
     if facts.method == 'finetune':
       whose = 'Labels'
-    lines.append(
-      f'{whose} are those of the teacher {plain(macros["TEACHER"])}.'
+    # Own rows have no name for theirs.
+    of = (
+      'the rows'
+      if macros.get('DATA_SET') == 'custom' and macros['TEACHER'] == 'teacher'
+      else f'the teacher {plain(macros["TEACHER"])}'
     )
+    lines.append(f'{whose} are those of {of}.')
   return '\n'.join(lines)
 
 

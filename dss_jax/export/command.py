@@ -119,6 +119,7 @@ def export(
     dss export runs/dss_cqa student
   """  # noqa: D301
   neutral.say(f'Exporting {run} to {folder}', err=True)
+  _check_is_new(pathlib.Path(folder), folder)
   stages.begin('loading libraries', alone=True)
   quiet_tensorflow.load()
   from dss_jax import config_filter, run_config
@@ -220,6 +221,11 @@ def _write_weights(
   report.done()
 
 
+def _check_is_new(path: pathlib.Path, folder: str) -> None:
+  if path.is_dir() and any(path.iterdir()):
+    raise DataError(f'{folder}: not empty. Give the name of a new folder.')
+
+
 @contextlib.contextmanager
 def _replacing_folder(folder: str) -> Iterator[pathlib.Path]:
   """Yields a folder to write, which gets the name of another in the end.
@@ -241,8 +247,7 @@ def _replacing_folder(folder: str) -> Iterator[pathlib.Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     record = f'.{final.name}.{files.folder_lock.FILE}'
     with files.folder_lock.writing(str(final.parent), record, folder):
-      if final.exists() and any(final.iterdir()):
-        raise DataError(f'{folder}: not empty. Give the name of a new folder.')
+      _check_is_new(final, folder)
       unfinished = final.with_name(f'.{final.name}.unfinished')
       shutil.rmtree(unfinished, ignore_errors=True)
       unfinished.mkdir()

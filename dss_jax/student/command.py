@@ -8,6 +8,9 @@ and the rationale. The second answers any number of rows; after a kill the same
 command goes on.
 """
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -189,7 +192,21 @@ def _show(
     for name, part in by_weight:
       neutral.say(f'    {100 * part:5.1f}%  {neutral.line(name)}')
     for title, written in rationales.items():
-      neutral.say(f'  {title:<9}  {neutral.line(written[i], 2000)}')
+      begin = f'  {title:<9}  '
+      shown = neutral.line(written[i], 2000)
+      neutral.say(_wrapped(begin + shown, len(begin)))
+
+
+def _wrapped(line: str, indent: int) -> str:
+  """Returns a line of an answer as a terminal has room for it."""
+  if not sys.stdout.isatty():
+    return line
+  return textwrap.fill(
+    line,
+    shutil.get_terminal_size().columns,
+    subsequent_indent=' ' * indent,
+    break_on_hyphens=False,
+  )
 
 
 def _answer_file(

@@ -82,6 +82,14 @@ def test_a_reader_sees_scores_counts_and_how_to_ask():
   assert advice.commands(text) == ['hf upload student . . --private']
 
 
+def test_rationales_of_own_rows_have_no_teacher_of_a_name():
+  own = {'DATA_SET': 'custom', 'TEACHER': 'teacher'}
+  _, text = head(card.text(facts(macros=own)))
+  assert 'Reasons are those of the rows.' in text
+  _, text = head(card.text(facts(macros={**own, 'TEACHER': 'gpt'})))
+  assert 'Reasons are those of the teacher gpt.' in text
+
+
 def test_agreement_is_said_to_be_no_accuracy():
   scores = (measured.Score('agreement', 'test', 90.0, (80.0, 95.0), 60),)
   found, text = head(card.text(facts(scores, macros={'LABELS': 'teacher'})))

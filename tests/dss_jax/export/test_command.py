@@ -36,6 +36,8 @@ def test_a_folder_that_is_in_use_is_left_alone(tmp_path, capsys):
   (tmp_path / 'notes').write_text('mine')
   said = _refused(capsys, _CHECKPOINT, tmp_path, _GIN)
   assert f'{tmp_path}: not empty' in said
+  # Before libraries are loaded, and a run is looked for.
+  assert 'not empty' in _refused(capsys, tmp_path / 'no', tmp_path)
   assert [path.name for path in tmp_path.iterdir()] == ['notes']
 
 

@@ -6,6 +6,7 @@ Needs Chromium (`apt install chromium`) and Playwright, which drives it:
 
 import contextlib
 import http.server
+import re
 import shutil
 import threading
 
@@ -135,6 +136,17 @@ def opening():
     )
     yield opened
     browser.close()
+
+
+def wait_for_count(page, ending):
+  """Waits until the page says so of how many questions it shows.
+
+  `page.wait_for_function` would compile its text again, which the page's policy
+  forbids, wherever the first look comes too early.
+  """
+  api = pytest.importorskip('playwright.sync_api')
+  count = re.compile(re.escape(ending) + '$')
+  api.expect(page.locator('#count')).to_have_text(count)
 
 
 def check_nothing_is_asked(page, port, asked):

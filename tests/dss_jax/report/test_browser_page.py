@@ -93,24 +93,18 @@ def test_a_number_of_the_confusion_shows_its_answers_by_keyboard(one):
     assert number > 0
     cell.focus()
     page.keyboard.press('Enter')
-    page.wait_for_function(
-      f"document.getElementById('count').textContent.endsWith('of {number}')"
-    )
+    real_browser.wait_for_count(page, f'of {number}')
     for article in page.locator('article').all():
       assert 'Gold: desert' in article.inner_text()
       assert 'attic' in article.locator('.given').inner_text()
     assert page.evaluate('document.activeElement.id') == 'text'
     page.get_by_role('button', name='Clear').focus()
     page.keyboard.press('Space')
-    page.wait_for_function(
-      "document.getElementById('count').textContent === '1 to 10 of 67'"
-    )
+    real_browser.wait_for_count(page, '1 to 10 of 67')
     none = page.locator('button.cell[data-place=test][data-said=none]').first
     number = int(none.inner_text())
     none.click()
-    page.wait_for_function(
-      f"document.getElementById('count').textContent.endsWith('of {number}')"
-    )
+    real_browser.wait_for_count(page, f'of {number}')
 
 
 def test_everything_can_be_reached_by_keyboard(one):

@@ -75,9 +75,7 @@ def test_the_filter_shows_what_is_asked_for(pages):
     page.get_by_label('Text', exact=True).fill('no such words')
     assert count.inner_text() == 'No question is like that.'
     page.get_by_role('button', name='Clear').click()
-    page.wait_for_function(
-      "document.getElementById('count').textContent === '1 to 10 of 1,000'"
-    )
+    real_browser.wait_for_count(page, '1 to 10 of 1,000')
 
 
 def test_the_browser_of_questions_can_be_used_by_keyboard(pages):
