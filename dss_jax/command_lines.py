@@ -15,6 +15,8 @@ from typing import Any
 _OWN = ('METHOD', 'MODEL_DIR')
 # Bindings that `dss study` makes itself, or has an option for.
 _STUDY = (*_OWN, 'RANDOM_SEED', 'FRACTION', 'LABELS', 'SHUFFLE_RATIONALES')
+# Of a line, less its indent and the backslash at its end.
+_COLUMNS = 74
 # In double quotes, a shell would look at these.
 _SPECIAL = frozenset('"$`\\!')
 
@@ -49,11 +51,14 @@ def typed(
   if one_line:
     return indent + ' '.join(map(quoted, arguments))
   lines: list[list[str]] = [[]]
-  for argument in arguments:
-    line = lines[-1]
-    if argument.startswith('--') and len(' '.join([*line, argument])) > 72:
+  shown = [quoted(argument) for argument in arguments]
+  for at, argument in enumerate(shown):
+    # An option and its value are on one line.
+    value = [v for v in shown[at + 1 : at + 2] if not v.startswith('--')]
+    whole = ' '.join([*lines[-1], argument, *value])
+    if argument.startswith('--') and len(whole) > _COLUMNS:
       lines.append([])
-    lines[-1].append(quoted(argument))
+    lines[-1].append(argument)
   joined = f' \\\n{indent}    '.join(' '.join(line) for line in lines if line)
   return f'{indent}{joined}'
 

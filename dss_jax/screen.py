@@ -120,7 +120,8 @@ class Screen(trainer.BaseAction):
           if name in values
         ]
         if parts:
-          self._console.print(f'step {step}: {title}  ' + ',  '.join(parts))
+          # One line of 80 columns, of two splits.
+          self._console.print(f'step {step}, {title}: ' + ', '.join(parts))
     elif jax.process_index() == 0:
       self._close(step, metrics)
     return False
@@ -301,12 +302,11 @@ class Screen(trainer.BaseAction):
       )
       body.append('predicted label      ', style='dim')
       body.append(found, style='green' if right else 'red')
-      body.append('\n' if right else f'   ({gold}: {expected})\n')
+      body.append('' if right else f'   ({gold}: {expected})')
       for kind, by_question in zip(kinds, by_kind, strict=True):
         rationale = by_question.get(_question(row))
         if rationale is not None:
-          body.append('\n' * (not body.plain.endswith('\n')))
-          body.append(f'generated {kind.title:<9}  ', style='dim')
+          body.append(f'\ngenerated {kind.title:<9}  ', style='dim')
           body.append(textwrap.shorten(_first(rationale, 'prediction'), 400))
       self._console.print(
         panel.Panel(
@@ -397,8 +397,10 @@ def _interval(values: Mapping[str, float], name: str) -> str:
 
 
 def _with_interval(values: Mapping[str, float], name: str) -> str:
-  interval = _interval(values, name)
-  return _percent(values[name]) + (f' ({interval})' if interval else '')
+  shown = _percent(values[name])
+  if f'{name}_low' in values:
+    shown += f' ({values[f"{name}_low"]:.1f}–{values[f"{name}_high"]:.1f})'
+  return shown
 
 
 def _question(

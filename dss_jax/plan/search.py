@@ -209,10 +209,17 @@ def count_only(
   """
   counted = [Outcome(c, None, workload.memory(c)) for c in choices]
   most = workload.topology.chip.hbm_bytes
-  fitting = [o for o in counted if o.size <= most]
+  fitting: dict[counting.Candidate, Outcome] = {}
+  for each in counted:
+    if each.size <= most:
+      # More microbatches than it takes to fit gain nothing.
+      whole = dataclasses.replace(each.candidate, microbatches=1)
+      known = fitting.setdefault(whole, each)
+      if each.candidate.microbatches < known.candidate.microbatches:
+        fitting[whole] = each
   if not fitting:
     return [min(counted, key=lambda o: o.size)]
-  return sorted(fitting, key=lambda o: _counted_time(workload, o))[:8]
+  return sorted(fitting.values(), key=lambda o: _counted_time(workload, o))[:8]
 
 
 def shaped_candidates(

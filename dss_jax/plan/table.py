@@ -105,8 +105,9 @@ class Report:
     Args:
       outcomes: the best first.
     """
-    model, topology = self.workload.model, self.workload.topology
-    rows = outcomes[0].candidate.rows
+    best = outcomes[0].candidate
+    model, topology = self.of(best).workload.model, self.workload.topology
+    rows = best.rows
     step = 'decoding' if self.workload.decode else 'a training step'
     return '\n'.join(
       (

@@ -83,3 +83,13 @@ def test_a_study_of_own_rows_and_of_an_own_gin_file():
   assert command_lines.study(argv, 'svamp', 'sample')[2] == 'mine.gin'
   # Of a notebook's arguments nothing is known.
   assert command_lines.study(['x', '--gin_file=a'], 'cqa', 'sample')[2] == 'cqa'
+
+
+def test_a_line_has_room_for_the_value_of_its_last_option():
+  words = [
+    *('dss', 'train', 'tickets.jsonl', '--column', 'input=ticket'),
+    *('--steps', '600', '--test', 'tickets_test.csv', '--out', 'runs/a'),
+  ]
+  lines = command_lines.typed(words, '  ').splitlines()
+  assert len(lines) == 2 and max(map(len, lines)) <= 80
+  assert lines[1].split() == ['--test', 'tickets_test.csv', '--out', 'runs/a']

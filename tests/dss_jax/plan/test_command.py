@@ -56,10 +56,14 @@ def test_batch_size_replaces_the_configured_one(plan):
   assert '48 rows' in done.output
 
 
-def test_rows_that_suit_the_data_are_planned_too(plan):
-  done = plan(*RUN, '--data')
+def test_rows_that_suit_the_data_are_planned_too(plan, tmp_path):
+  path = tmp_path / 'long.gin'
+  path.write_text("TASK_FEATURE_LENGTHS = {'inputs': 1024, 'targets': 1024}\n")
+  done = plan(*RUN, f'--gin_file={path}', '--data')
   assert done.exit_code == 0, done.output
+  # Shorter rows, with fewer targets for their inputs, take less time.
   assert ' x 256/' in done.output
+  assert 'rows of 256/' in done.output
   refused = plan(*RUN, '--data', '--decode')
   assert 'decoding packs no rows' in str(refused.exception)
 

@@ -133,6 +133,10 @@ def test_one_gpu_is_counted_only():
   assert 0 < len(found) <= 8
   assert all(f.result is None for f in found)
   assert all(sum(f.counted.values()) <= gpu.chip.hbm_bytes for f in found)
+  # Each layout once, in as few parts as fit.
+  layouts = [(f.candidate.remat, f.candidate.scan) for f in found]
+  assert len(set(layouts)) == len(layouts)
+  assert found[0].candidate.microbatches == 1
   model = dataclasses.replace(BASE, parameter_bytes=10**13)
   work = counting.Workload(model, gpu)
   assert len(search.count_only(work, choices)) == 1

@@ -61,13 +61,14 @@ def merged(base, adapters, scale, axis=0):
   for name in adapters:
     if name.endswith('/a'):
       a, b = adapters[name], adapters[f'{name[:-1]}b']
-      kernel = f'{name.removesuffix("/lora/a")}/kernel'
-      if a.ndim == 3:
-        a, b = (jnp.moveaxis(x, axis, 0) for x in (a, b))
-      product = scale * (a @ b)
-      if a.ndim == 3:
-        product = jnp.moveaxis(product, 0, axis)
-      out[kernel] = base[kernel] + product.reshape(base[kernel].shape)
+      place = f'{name.removesuffix("/lora/a")}/kernel'
+      kernel = base[place]
+      if a.ndim == 2:
+        out[place] = kernel + (scale * (a @ b)).reshape(kernel.shape)
+        continue
+      a, b, kernel = (jnp.moveaxis(x, axis, 0) for x in (a, b, kernel))
+      kernel = kernel + (scale * (a @ b)).reshape(kernel.shape)
+      out[place] = jnp.moveaxis(kernel, 0, axis)
   return out
 
 
