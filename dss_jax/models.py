@@ -176,12 +176,13 @@ class DistillModel(models.EncoderDecoderModel):
     label, *rationales = self._task_masks(batch)
     if self.method != 'dss':
       return _normalized(sum(rationales, label))
+    label = _normalized(label)
     first, *others = (
       _weighed(kind.weight, _normalized(mask))
       for kind, mask in zip(self.kinds, rationales, strict=True)
     )
     rationale = sum(others, first)
-    return self.alpha * _normalized(label) + (1 - self.alpha) * rationale
+    return self.alpha * label + (1 - self.alpha) * rationale
 
   def loss_fn(
     self, params: Mapping[str, Any], batch: Batch, dropout_rng: jax.Array | None
@@ -261,10 +262,11 @@ class DistillModel(models.EncoderDecoderModel):
       t5x_metrics.TimeRate.from_model_output(numerator=real)
     )
     correct = _is_argmax(logits, targets)
-    label, *rationales = [
-      self._of_task(logits, targets, correct, mask) for mask in masks
-    ]
+    label = self._of_task(logits, targets, correct, masks[0])
     metrics.update(label.metrics('label'))
+    rationales = [
+      self._of_task(logits, targets, correct, mask) for mask in masks[1:]
+    ]
     if len(rationales) == 1:
       metrics.update(rationales[0].metrics('rationale'))
       return metrics
