@@ -64,8 +64,8 @@ STUDY_REQUIRES = [
 # Experiment trackers: what a run reports to. MLflow's own store on this machine
 # needs a database.
 TRACKER_REQUIRES = {
-  'mlflow': ['alembic>=1.13', 'mlflow-skinny>=3.1', 'SQLAlchemy>=2.0'],
-  'wandb': ['wandb>=0.21'],
+  'mlflow': ['alembic>=1.13', 'mlflow-skinny>=3.17', 'SQLAlchemy>=2.0'],
+  'wandb': ['wandb>=0.31'],
 }
 
 TEST_REQUIRES = [

@@ -284,10 +284,15 @@ class Grid:
       fixed['DATA'] = self.data
     if self.steps is not None:
       fixed['TRAIN_STEPS'] = self.steps
-    if point.kinds is not None:
+    if self.kinds:
       own = experiments.has_own_rows(self.experiment, self.gin_file)
       macro = 'RATIONALE_KINDS' if own else 'TEACHERS'
-      fixed[macro] = tuple(point.kinds.split(BETWEEN_KINDS))
+      kinds = point.kinds
+      if kinds is None and own:
+        # Rows with several kinds are read for some, also where none is learned.
+        kinds = self.kinds[0]
+      if kinds is not None:
+        fixed[macro] = tuple(kinds.split(BETWEEN_KINDS))
     grid = {k: repr(v) for k, v in (fixed | point.macros).items()}
     # KEEP and EVAL_RATIONALES are defaults of a study, which users may change.
     return grid | dict(self.set)
