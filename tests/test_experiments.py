@@ -111,7 +111,17 @@ def run(workplace):
   return folder
 
 
-@pytest.mark.parametrize('file', _EXPERIMENTS, ids=_name)
+def _cases(files, slow):
+  """Marks files that differ from others in their data or size alone."""
+  return [
+    pytest.param(file, marks=pytest.mark.slow) if _name(file) in slow else file
+    for file in files
+  ]
+
+
+@pytest.mark.parametrize(
+  'file', _cases(_EXPERIMENTS, ('dss_asdiv.gin',)), ids=_name
+)
 def test_an_experiment_trains_two_steps(file, workplace, run):
   macros = {}
   if file.name == 'dss_custom.gin':
@@ -130,7 +140,7 @@ def test_an_experiment_trains_two_steps(file, workplace, run):
   assert _train(files, workplace / file.stem, **macros) == 2
 
 
-@pytest.mark.parametrize('size', _SIZES, ids=_name)
+@pytest.mark.parametrize('size', _cases(_SIZES, ('sizes/base.gin',)), ids=_name)
 def test_an_experiment_trains_at_a_size(size, workplace, run):
   files = [_GIN / 'dss_cqa.gin', size, workplace / 'small.gin']
   assert _train(files, workplace / _name(size).replace('/', '_')) == 2

@@ -17,6 +17,7 @@ _ROOT = pathlib.Path(__file__).parent.parent
 def _commands() -> list[list[str]]:
   """The two commands on loopback, as docs/pods.md has them."""
   text = (_ROOT / 'docs' / 'pods.md').read_text(encoding='utf-8')
+  text = text.replace('\\\n', ' ')
   lines = re.findall(r'^(python .*localhost.*?) ?&?$', text, re.MULTILINE)
   return [shlex.split(line) for line in lines]
 

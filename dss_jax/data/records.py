@@ -259,10 +259,10 @@ def report_on(
     empty_labels=sum(not row.teacher_label for row in rows),
     outside_labels=outside_labels,
     teacher_correct=sum(same(row.teacher_label, row.label) for row in rows),
-    empty_more=[
+    empty_more=tuple(
       sum(not text for text in texts)
       for texts in zip(*(row.more for row in rows), strict=True)
-    ],
+    ),
   )
 
 

@@ -177,10 +177,10 @@ def by_formula(kinds):
   ('kinds', 'packed', 'microbatches', 'mesh'),
   [
     (2, True, 2, (4, 2)),
-    (3, False, 3, (8, 1)),
     *(
       pytest.param(*case, marks=pytest.mark.slow)
       for case in (
+        (3, False, 3, (8, 1)),
         (1, False, None, (1, 1)),
         (1, True, 4, (1, 1)),
         (1, True, 2, (4, 2)),

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from dss_jax import models, optimization
 from t5x import partitioning, train_state, trainer
@@ -61,6 +62,7 @@ def trained(model, params):
     return losses, jax.tree.map(np.asarray, t.train_state.state_dict())
 
 
+@pytest.mark.slow
 def test_packed_training_is_that_of_the_plain_network(tmp_path):
   plain = model()
   shapes = {'encoder_input_tokens': (1, 4), 'decoder_input_tokens': (1, 4)}

@@ -211,7 +211,7 @@ def test_a_mistake_is_named_with_its_line(tmp_path, data, options, message):
     ({'validation': 0.5, 'test': 0.5}, 'leaves none to train on'),
     ({'test': 0}, 'TEST is 0: expected the path of a file'),
     ({'columns': {'inptu': 'a'}}, "COLUMNS maps 'inptu'.* mean 'input'?"),
-    ({'columns': {'label': ('a', 'b')}}, 'several for rationale only'),
+    ({'columns': {'label': ('a', 'b')}}, 'several for rationales only'),
   ],
 )
 def test_an_option_out_of_range_is_explained(options, message):

@@ -22,9 +22,9 @@ def script(question):
   return 200, {'choices': [{'message': message, 'finish_reason': 'stop'}]}
 
 
-def prompt(tmp_path, name):
+def prompt(tmp_path, name, label='no'):
   path = tmp_path / f'{name}.json'
-  exemplar = {'input': 'Ice?', 'rationale': 'It is.', 'label': 'no'}
+  exemplar = {'input': 'Ice?', 'rationale': 'It is.', 'label': label}
   path.write_text(
     json.dumps({
       'question': f'Q: By a {name}: {{input}}',
@@ -87,7 +87,7 @@ def test_a_kind_of_published_rows_is_a_teacher_of_its_own(
   _, url = serve()
   release = write_release(train=6, test=2)
   asked = (release, '--data-set', 'cqa', '--kind', 'program', '--prompt')
-  assert extract(*asked, prompt(tmp_path, 'program'), url=url) == 0
+  assert extract(*asked, prompt(tmp_path, 'program', '(b) ice'), url=url) == 0
   (command,) = advice.commands(capsys.readouterr().out)
   words = advice.words(command)
   assert words[words.index('--teachers') + 1] == 'mine,mine_program'

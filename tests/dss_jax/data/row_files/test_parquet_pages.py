@@ -30,6 +30,9 @@ def test_pages_follow_each_other():
     pytest.param(b'\x17' + b'\x25' * 8, id='a fraction'),
     pytest.param(b'\x18\x02\x25\x25', id='bytes'),
     pytest.param(b'\x1c\x25\x06\x1c\x00\x00', id='structs in a struct'),
+    pytest.param(b'\x19\x28\x01a\x02bc', id='a list of bytes'),
+    pytest.param(b'\x19\xf1\x11' + b'\x01' * 17, id='a long list of truths'),
+    pytest.param(b'\x19\x2c\x15\x02\x00\x00', id='a list of structs'),
   ],
 )
 def test_other_fields_are_skipped(field):
@@ -39,13 +42,18 @@ def test_other_fields_are_skipped(field):
 @pytest.mark.parametrize(
   ('header', 'message'),
   [
-    *((bytes([0x10 + kind]), f'kind {kind} in') for kind in (0, 9, 10, 11, 13)),
+    *(
+      (bytes([0x10 + kind]), f'a field of kind {kind}') for kind in (0, 11, 13)
+    ),
+    (b'\x19\x1b', 'a field of kind 11'),
+    (b'\x19\xfc\x80\x80\x01', 'whose header does not end'),
+    (b'\x19\x19' * 9, 'lists in lists'),
     (b'\x15\x02', 'without a size'),
     (b'\x25\x01\x15\x06', 'without a size'),
     (b'\x25\x06\x15\x01', 'without a size'),
     (b'\x15' + b'\x80' * 10, 'a number without end'),
-    (b'\x1c' * 9, 'structs in structs'),
-    (b'\x1c' * 8, 'whose header does not end'),
+    (b'\x1c' * 13, 'structs in structs'),
+    (b'\x1c' * 12, 'whose header does not end'),
   ],
 )
 def test_a_header_that_is_none_is_refused(header, message):
