@@ -452,8 +452,11 @@ def prepared(data_set: str, config: Config) -> tfds.core.DatasetBuilder:
 
 def reports(builder: tfds.core.DatasetBuilder) -> dict[str, records.Report]:
   """Returns the reports on the files as they were prepared, by split."""
+  # JSON knows no tuples; what an older version prepared has no further kinds.
   return {
-    split: records.Report(**report)
+    split: records.Report(
+      **{**report, 'empty_more': tuple(report.get('empty_more', ()))}
+    )
     for split, report in builder.info.metadata['reports'].items()
   }
 
