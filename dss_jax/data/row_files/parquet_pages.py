@@ -19,9 +19,9 @@ _DOUBLE, _BINARY, _LISTS, _MAP, _STRUCT = 7, 8, (9, 10), 11, 12
 _UNPACKED, _PACKED = 2, 3
 # Of structs and lists in one another; a header has three, a file's end six.
 _MAX_DEPTH = 12
-# Fields of a file's end: of its row groups, their columns, what is known of
-# one; and of that.
-_COLUMNS_OF_GROUPS: dict[int, Any] = {4: {1: {3: {}}}}
+# Fields of a file's end: its list of row groups, of each the list of columns,
+# what is known of one; and of that.
+_COLUMNS_OF_GROUPS: dict[int, Any] = {4: [{1: [{3: {}}]}]}
 _VALUES, _COLUMN_UNPACKED, _COLUMN_PACKED, _DATA_PAGE, _DICTIONARY_PAGE = (
   5, 6, 7, 9, 11
 )  # fmt: skip
@@ -74,40 +74,47 @@ class _Compact:
     """Reads a struct.
 
     Args:
-      wanted: numbers of fields that are structs or lists of structs, each with
-        what is wanted of these.
+      wanted: numbers of fields that are structs, each with what is wanted of
+        it, or lists of structs, each with a list of that.
       depth: of the struct among others.
 
     Returns:
       Its whole numbers, and what is wanted, by the fields' numbers.
 
     Raises:
-      ValueError: it is none.
+      ValueError: it is none, or has a field twice, of which Arrow may take the
+        other one.
     """
     if depth > _MAX_DEPTH:
       raise ValueError('structs in structs without end')
     found: dict[int, Any] = {}
+    seen: set[int] = set()
     field = 0
     while head := self._byte():
       kind = head & 0x0F
       step = head >> 4
       field = field + step if step else _signed(self._varint())
-      if kind in _INTEGERS:
-        found[field] = _signed(self._varint())
-      elif field in wanted:
+      if field in seen:
+        raise ValueError(f'the field {field} twice')
+      seen.add(field)
+      if field in wanted:
         found[field] = self._structs(kind, wanted[field], depth + 1)
+      elif kind in _INTEGERS:
+        found[field] = _signed(self._varint())
       elif kind not in _TRUTHS:
         self._skip(kind, depth + 1)
     return found
 
-  def _structs(self, kind: int, wanted: Mapping[int, Any], depth: int) -> Any:
-    """Reads a struct, or a list of structs."""
-    if kind == _STRUCT:
+  def _structs(self, kind: int, wanted: Any, depth: int) -> Any:
+    """Reads a struct, or a list of structs, whichever is wanted."""
+    if not isinstance(wanted, list):
+      if kind != _STRUCT:
+        raise ValueError(f'a field of kind {kind} in place of a struct')
       return self.struct(wanted, depth)
     size, inner = self._list(kind)
     if inner != _STRUCT:
       raise ValueError(f'a list of kind {inner} in place of structs')
-    return [self.struct(wanted, depth) for _ in range(size)]
+    return [self.struct(wanted[0], depth) for _ in range(size)]
 
   def _list(self, kind: int) -> tuple[int, int]:
     """Reads the beginning of a list: its length, and the kind of its items."""

@@ -61,6 +61,29 @@ def test_a_header_that_is_none_is_refused(header, message):
     _sizes(header)
 
 
+@pytest.mark.parametrize(
+  ('end', 'message'),
+  [
+    (b'\x45\x02\x00', 'a field of kind 5'),
+    (b'\x4c\x00\x00', 'a field of kind 12'),
+    (b'\x41\x00', 'a field of kind 1'),
+    (b'\x49\x05\x00', 'a list of kind 5'),
+    # A list of groups, and the same number once more.
+    (b'\x49\x0c\x05\x08\x02\x00', 'the field 4 twice'),
+    # A group with a column of which nothing is known, and one with a number.
+    (b'\x49\x1c\x19\x1c\x00\x00\x00', 'that nothing is known of'),
+    (b'\x49\x1c\x19\x1c\x35\x02\x00\x00\x00', 'in place of a struct'),
+    (b'\x49\x1c\x19\x1c\x3c\x55\x02\x00\x00\x00\x00', 'without its field'),
+    (b'\x49\x1c', 'an end that does not end'),
+    (b'', 'an end of 0 bytes'),
+  ],
+)
+def test_an_end_of_a_file_that_is_none_is_refused(end, message):
+  whole = b'PAR1' + end + len(end).to_bytes(4, 'little') + b'PAR1'
+  with pytest.raises(ValueError, match=message):
+    parquet_pages.chunks(io.BytesIO(whole))
+
+
 def test_a_header_may_be_longer_than_what_is_read_at_first():
   size = 2 * parquet_pages._FIRST
   long = b'\x18' + bytes([size & 0x7F | 0x80, size >> 7]) + b'x' * size
