@@ -68,7 +68,7 @@ def _default_cache() -> str:
 @click.option(
   '--why',
   is_flag=True,
-  help="Says where the best one's time goes, by part of the network.",
+  help="Says where the best one's time goes, by part of the network; of a TPU.",
 )
 @click.option(
   '--write',
@@ -101,6 +101,11 @@ def plan(
   from t5x.cli import stages
 
   chips = hardware.parse(topology)
+  if why and not chips.is_tpu:
+    raise DataError(
+      f'--why: {topology} is a GPU, for which a plan is counted and not'
+      ' compiled, so that no program says where its time goes. Leave it out.'
+    )
   if data and decode:
     raise DataError('--data: decoding packs no rows. Leave out one of both.')
   if write:

@@ -18,9 +18,6 @@ _ACTIVATION = 2  # bytes; bfloat16
 _GRADIENT = 4  # bytes; float32
 # The part of the chip's peak that matrix products of decoding reach.
 _EFFICIENCY = 0.8
-# The part of a step's transfers that the program waits for, if there is enough
-# to do meanwhile.
-_EXPOSED = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -342,7 +339,8 @@ class Workload:
       )
       activations = rows * _ACTIVATION * model.embed * positions
       time += 2 * activations * (m - 1) / m / self._bandwidth(m)
-    return max(compute + _EXPOSED * time, time)
+    # Compiled programs wait for about as much as they transfer.
+    return compute + time
 
   def _decode_seconds(self, candidate: Candidate) -> float:
     """Each token reads all parameters, gathered first if split over 'data'."""

@@ -67,7 +67,7 @@ def make_state():
   )
 
 
-def pack(examples):
+def pack(examples, row_shape=ROW_SHAPE):
   """Packs (inputs, targets, task) examples into rows."""
   inputs, targets, tasks = zip(*examples, strict=True)
 
@@ -80,7 +80,7 @@ def pack(examples):
     ragged(inputs),
     ragged(targets),
     np.array(tasks, np.int32)[:, None],
-    ROW_SHAPE,
+    row_shape,
     np.random.default_rng(0),
   )
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from dss_jax import errors, models, optimization
-from dss_jax.pipeline import packing
 from t5x import metrics as t5x_metrics
 from t5x import partitioning, train_state, trainer
 from t5x.examples.t5 import network
+from tests.dss_jax import test_invariance
 
 ALPHA = 0.3
 EXAMPLES, PACKED_ROWS = 24, 8
@@ -28,17 +28,7 @@ KINDS = {
   3: (('thought', 2), ('program', 1), ('critique', 5, 'why: ')),
 }
 WEIGHTS = {0: [1], 1: [1], 2: [0.7, 0.3], 3: [2 / 8, 1 / 8, 5 / 8]}
-CONFIG = network.T5Config(
-  vocab_size=32,
-  emb_dim=16,
-  num_heads=4,
-  num_encoder_layers=1,
-  num_decoder_layers=1,
-  head_dim=4,
-  mlp_dim=16,
-  mlp_activations=('gelu', 'linear'),
-  dropout_rate=0.0,
-)
+CONFIG = test_invariance.CONFIG
 
 
 @functools.cache
@@ -67,20 +57,7 @@ def make_state():
 
 
 def pack(examples):
-  inputs, targets, tasks = zip(*examples, strict=True)
-
-  def ragged(sequences):
-    lengths = np.array([[len(s)] for s in sequences])
-    starts = np.cumsum(lengths)[:, None] - lengths
-    return packing.Ragged(np.concatenate(sequences), starts, lengths)
-
-  return packing.pack(
-    ragged(inputs),
-    ragged(targets),
-    np.array(tasks, np.int32)[:, None],
-    ROW_SHAPE,
-    np.random.default_rng(0),
-  )
+  return test_invariance.pack(examples, ROW_SHAPE)
 
 
 @functools.cache

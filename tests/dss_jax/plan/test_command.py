@@ -97,6 +97,11 @@ def test_the_place_of_a_plan_is_looked_at_before_any_work(plan, tmp_path):
   assert 'is not written' in done.output or (tmp_path / 'plan.gin').exists()
 
 
+def test_what_only_a_program_tells_is_refused_without_one(plan):
+  done = plan(*RUN, '--why')
+  assert '--why: gpu:l4 is a GPU' in str(done.exception)
+
+
 def test_a_misspelled_macro_is_named(plan):
   done = plan(*RUN, '--gin.BACH_SIZE=3')
   assert 'BATCH_SIZE' in str(done.exception)

@@ -410,6 +410,22 @@ def test_fallback_values_fill_in_and_what_nobody_wants_is_dropped(
   jax.tree.map(np.testing.assert_array_equal, restored.params, expected)
 
 
+def test_a_part_that_starts_from_scratch_hides_no_leaf_that_nobody_wants(
+  tmp_path, run
+):
+  _, partitioner, state = run
+  saver = _manager('legacy', tmp_path, state, partitioner)
+  saver.save(state)
+
+  def transform(stored, model, *, is_resuming):
+    target = {**stored['target'], 'head': stored['target']['norm']}
+    return {**stored, 'target': target}
+
+  part = {'target': {'norm': state.state_dict()['target']['norm']}}
+  with pytest.raises(UserError, match='head'):
+    saver.restore(fallback_state=part, state_transformation_fns=[transform])
+
+
 def test_a_fallback_value_takes_the_type_of_its_place(tmp_path, run):
   initializer, partitioner, state = run
   saver = _manager('legacy', tmp_path, state, partitioner)
