@@ -155,7 +155,7 @@ def _with_kinds(
     )
     first, *more = (o.reports[split].empty_rationales for o in of_kinds)
     reports[split] = dataclasses.replace(
-      release.reports[split], empty_rationales=first, empty_more=more
+      release.reports[split], empty_rationales=first, empty_more=tuple(more)
     )
   return records.Release(splits, reports, release.places)
 
