@@ -173,8 +173,8 @@ def export(
   upload = command_lines.typed(card.upload(folder), '  ', one_line=True)
   neutral.say(
     f'{checkpoint} is now in {folder}, for'
-    f' {"peft" if adapters_only else "transformers"} to load.'
-    f' {os.path.join(folder, "README.md")} says how to ask it and how good it'
+    f' {"peft" if adapters_only else "transformers"} to load.\n'
+    f'{os.path.join(folder, "README.md")} says how to ask it and how good it'
     ' was.\nTo upload it, for yourself alone until you say otherwise:\n'
     f'{upload}'
   )
