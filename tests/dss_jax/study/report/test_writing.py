@@ -59,6 +59,22 @@ def test_a_report_has_its_files(study):
   assert '![accuracy_by_size](accuracy_by_size.png)' in summary
 
 
+def test_a_terminal_shows_what_came_out(tmp_path, monkeypatch, capsys):
+  finished_run.write_study(tmp_path, _SKILL, questions=40)
+  monkeypatch.setenv('COLUMNS', '80')
+  report.write(tmp_path, planned=7)()
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0] == '6 of 7 runs are finished.'
+  assert lines[2].split()[:4] == ['trained', 'on', 'seeds', 'accuracy']
+  place, first, second = (line.split() for line in lines[4:7])
+  assert place[:2] == ['all', 'rows']
+  assert first[:2] == ['finetune', '3'] and second[:2] == ['dss', '3']
+  assert ' '.join(second[5:]) == '+35.0 −18.2 to +83.8 0.106'
+  text = ' '.join(' '.join(lines).split())
+  assert 'The data do not decide between dss and finetune' in text
+  assert all(len(line) <= 80 for line in lines)
+
+
 def test_texts_of_figures_stay_texts(study):
   out, _ = study
   picture = (out / 'accuracy_by_fraction.svg').read_text()
