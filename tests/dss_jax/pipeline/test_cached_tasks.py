@@ -79,7 +79,7 @@ def test_epochs_are_seqios(write_release, tfds_dir, tmp_path, kind, options):
 def counted(monkeypatch, limit):
   """A task that counts how often it makes its examples."""
   monkeypatch.setattr(cached_tasks, '_SMALL', limit)
-  made = []
+  made, rewritten = [], set()
 
   def make(row):
     made.append(int(row))
@@ -87,6 +87,8 @@ def counted(monkeypatch, limit):
 
   @seqio.map_over_dataset
   def to_tokens(row):
+    context = tf.__internal__.autograph.control_status_ctx()
+    rewritten.add(context.status.name)
     tokens = tf.ensure_shape(tf.numpy_function(make, [row], tf.int32), [2])
     return {'inputs': tokens, 'targets': tokens, 'text': 'left out'}
 
@@ -96,12 +98,13 @@ def counted(monkeypatch, limit):
   source = seqio.FunctionDataSource(rows, ['train'], {'train': 3})
   feature = seqio.Feature(seqio.PassThroughVocabulary(9), add_eos=False)
   features = {'inputs': feature, 'targets': feature}
-  return cached_tasks.Task('counted', source, features, [to_tokens]), made
+  task = cached_tasks.Task('counted', source, features, [to_tokens])
+  return task, made, rewritten
 
 
 def test_only_small_data_sets_are_made_once(monkeypatch):
   for limit, times in ((4, 1), (3, 2)):
-    task, made = counted(monkeypatch, limit)
+    task, made, rewritten = counted(monkeypatch, limit)
     dataset = task.get_dataset(
       num_epochs=2, shuffle=False, features={'inputs', 'targets'}
     )
@@ -111,3 +114,5 @@ def test_only_small_data_sets_are_made_once(monkeypatch):
       [n, n] for n in (0, 1, 2, 0, 1, 2)
     ]
     assert sorted(made) == sorted([0, 1, 2] * times)
+    # AutoGraph has nothing to do here, and takes seconds.
+    assert rewritten == {'DISABLED'}
