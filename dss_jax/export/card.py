@@ -219,8 +219,8 @@ def _teachers(facts: Facts) -> Iterator[str]:
   if _taught(facts):
     whose[(teacher,)] = ['labels']
   if facts.method != 'finetune':
-    of = dict.fromkeys(kind.teacher or teacher for kind in _learned(facts))
-    whose.setdefault(tuple(of), []).append('reasons')
+    named = dict.fromkeys(kind.teacher or teacher for kind in _learned(facts))
+    whose.setdefault(tuple(named), []).append('reasons')
   for names, what in whose.items():
     # Own rows have no name for theirs.
     of_rows = facts.macros.get('DATA_SET') == 'custom' and names == ('teacher',)
