@@ -129,6 +129,20 @@ def test_attention_has_the_gradients_of_its_formula():
       )
 
 
+def test_attention_drops_while_it_is_trained_alone():
+  x = random_array(2, 5, 8)
+
+  def attended(rate, deterministic):
+    layer = layers.MultiHeadDotProductAttention(2, 4, dropout_rate=rate)
+    rngs = {'params': jax.random.key(0), 'dropout': jax.random.key(1)}
+    y, _ = layer.init_with_output(rngs, x, x, deterministic=deterministic)
+    return y
+
+  whole = attended(0.5, True)
+  np.testing.assert_array_equal(whole, attended(0.0, False))
+  assert not np.allclose(whole, attended(0.5, False))
+
+
 def test_attention_dropout_drops_whole_keys_of_a_head():
   _, _, value, _, _ = attention_inputs(batch=1, k=5)
   query = np.zeros((1, 4, 3, 8), np.float32)
