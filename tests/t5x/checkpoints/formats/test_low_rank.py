@@ -8,7 +8,6 @@ import safetensors.numpy
 
 from t5x.checkpoints.formats import low_rank
 from t5x.errors import UserError
-from t5x.examples.t5 import lora
 from t5x.examples.t5.config import T5Config
 
 _RNG = np.random.default_rng(0)
@@ -39,7 +38,7 @@ def test_half_an_adapter_is_refused():
 
 
 def test_a_folder_for_peft_holds_both_factors_transposed(tmp_path):
-  config = T5Config(8, lora=lora.Lora(2, 3.0, 0.0, ('wo',)))
+  config = T5Config(8, lora_rank=2, lora_alpha=3.0, lora_kernels=('wo',))
   modules = {'mlp/wo/kernel': 'encoder.block.0.layer.1.DenseReluDense.wo'}
   low_rank.write_peft(FLAT, modules, config, str(tmp_path), 'some/base')
   weights = safetensors.numpy.load_file(tmp_path / low_rank.WEIGHTS_FILE)
