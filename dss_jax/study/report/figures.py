@@ -219,6 +219,9 @@ def draw(axes: 'axes_lib.Axes', facet: Facet) -> None:
   axes.set_ylabel('accuracy on test, %')
   axes.margins(x=0.08)
   axes.set_ylim(facet.y_range)
+  # There may be room above 100%, and no accuracy.
+  low, high = max(facet.y_range[0], 0), min(facet.y_range[1], 100)
+  axes.set_yticks([at for at in axes.get_yticks() if low <= at <= high])
 
 
 def _scale(axes: 'axes_lib.Axes', facet: Facet) -> None:
