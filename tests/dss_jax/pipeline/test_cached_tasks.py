@@ -116,3 +116,31 @@ def test_only_small_data_sets_are_made_once(monkeypatch):
     assert sorted(made) == sorted([0, 1, 2] * times)
     # AutoGraph has nothing to do here, and takes seconds.
     assert rewritten == {'DISABLED'}
+
+
+def test_a_table_gives_back_the_examples_that_it_was_made_of():
+  examples = [
+    {'inputs': [4, 5, 6], 'targets': [], 'id': 7},
+    {'inputs': [8], 'targets': [9, 1], 'id': 2},
+    {'inputs': [], 'targets': [3], 'id': 5},
+  ]
+  spec = {
+    'inputs': tf.TensorSpec([None], tf.int32),
+    'targets': tf.TensorSpec([None], tf.int64),
+    'id': tf.TensorSpec([], tf.int32),
+  }
+  table = cached_tasks.Table(
+    tf.data.Dataset.from_generator(lambda: examples, output_signature=spec)
+  )
+  assert table.count == 3
+  assert table.lengths('targets').tolist() == [0, 2, 1]
+  places = [2, 0, 1, 1]
+  picked = table.pick(
+    tf.data.Dataset.from_tensor_slices(np.array(places, np.int64))
+  )
+  assert picked.element_spec == spec
+  found = [
+    {name: value.tolist() for name, value in example.items()}
+    for example in picked.as_numpy_iterator()
+  ]
+  assert found == [examples[i] for i in places]

@@ -93,6 +93,21 @@ def test_checkpoints_from_upstream_are_read_to_the_bit(name, layout):
   assert state['state']['step'] == 0
 
 
+def test_a_state_is_changed_as_one_that_no_run_goes_on_with():
+  seen = []
+
+  def transform(state, model, is_resuming):
+    seen.append(is_resuming)
+    return {**state, 'target': {'table': np.ones(2)}}
+
+  path = str(GOLDEN / 't5x_1_1/legacy/checkpoint_0')
+  state = checkpoints.load_t5x_checkpoint(
+    path, state_transformation_fns=[transform]
+  )
+  assert seen == [False]
+  assert state['target']['table'].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_a_state_comes_back_to_the_bit_with_its_position(
