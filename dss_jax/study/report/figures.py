@@ -220,8 +220,9 @@ def draw(axes: 'axes_lib.Axes', facet: Facet) -> None:
   axes.margins(x=0.08)
   axes.set_ylim(facet.y_range)
   # There may be room above 100%, and no accuracy.
-  low, high = max(facet.y_range[0], 0), min(facet.y_range[1], 100)
-  axes.set_yticks([at for at in axes.get_yticks() if low <= at <= high])
+  bottom, top = facet.y_range
+  bottom, top = max(bottom, 0.0), min(top, 100.0)
+  axes.set_yticks([at for at in axes.get_yticks() if bottom <= at <= top])
 
 
 def _scale(axes: 'axes_lib.Axes', facet: Facet) -> None:
