@@ -114,6 +114,7 @@ def _html(
     legend=[(table.name(arm), n) for n, arm in enumerate(table.arms)],
     colors=list(zip(drawing.COLORS, drawing.DARK_COLORS, strict=True)),
     pictures=pictures,
+    has_teacher=bool(table.teachers()),
     columns=summary.columns(table),
     caption=summary.caption(table),
     rows=[

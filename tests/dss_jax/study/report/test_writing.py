@@ -10,7 +10,7 @@ import pytest
 from dss_jax import errors
 from dss_jax.report import texts
 from dss_jax.study import report, results
-from dss_jax.study.report import answers, browser, cells, writing
+from dss_jax.study.report import answers, browser, cells, figures, writing
 from tests.dss_jax.study import finished_run
 
 _SKILL = {'finetune': 0.4, 'dss': 0.8}
@@ -75,6 +75,12 @@ def test_a_terminal_shows_what_came_out(tmp_path, monkeypatch, capsys):
   assert all(len(line) <= 80 for line in lines)
 
 
+def test_an_axis_names_no_accuracy_above_all():
+  facet = figures.Facet('', {1.0: 'all'}, (), {}, 'rows', (96.2, 101.0))
+  shown = re.findall(r'<text[^>]*>(\d+)</text>', figures.inline(facet, 'x'))
+  assert shown == ['97', '98', '99', '100']
+
+
 def test_texts_of_figures_stay_texts(study):
   out, _ = study
   picture = (out / 'accuracy_by_fraction.svg').read_text()
@@ -89,6 +95,7 @@ def test_the_page_has_figures_table_curves_and_questions(study):
   # 2 + 2 figures, and two pictures of curves for each of four cells.
   assert page.count('<svg ') == 12
   assert '<title>dss_f1_s2_small</title>' in page
+  assert 'The dashed line is the teacher itself' in page
   ids = re.findall(r' id="([^"]*)"', page)
   assert len(ids) == len(set(ids))
   assert "default-src 'none'" in page
