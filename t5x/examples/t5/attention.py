@@ -94,48 +94,77 @@ def _attend(query, key, value, bias, mask, dtype, float32_logits, kv_axes):
 
   kv_axes: 'bkhd' as projected, 'bhdk' as cached.
   """
+  query, key, value = (x.astype(dtype) for x in (query, key, value))
+  return _attention(query, key, value, bias, mask, float32_logits, kv_axes)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _attention(query, key, value, bias, mask, float32_logits, kv_axes):
+  """Attention whose arguments are of the type that it computes in.
+
+  The softmax is computed in float32 and kept in that type. The backward pass
+  starts from the rounded weights and the result: the mean over the weights that
+  a softmax's gradient subtracts is that of the result's numbers with their
+  gradients, K numbers a query in place of L.
+  """
+  return _attention_fwd(query, key, value, bias, mask, float32_logits, kv_axes)[
+    0
+  ]
+
+
+def _attention_fwd(query, key, value, bias, mask, float32_logits, kv_axes):
+  dtype = query.dtype
   logits = jnp.einsum(
     f'bqhd,{kv_axes}->bhqk',
-    query.astype(dtype),
-    key.astype(dtype),
+    query,
+    key,
     preferred_element_type=jnp.float32 if float32_logits else None,
   )
   if bias is not None:
     logits = logits + bias.astype(logits.dtype)
   if mask is not None:
     logits = jnp.where(mask > 0, logits, jnp.asarray(_MASKED, logits.dtype))
-  weights = _softmax(logits, dtype)
-  attended = jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value.astype(dtype))
-  return ad_checkpoint.checkpoint_name(attended, ATTENTION)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _softmax(logits: jax.Array, dtype: dense.DType) -> jax.Array:
-  """Softmax over the last axis, computed in float32 and kept in `dtype`.
-
-  The backward pass starts from the rounded weights, so that no second copy of
-  them in float32 waits for it.
-  """
-  return jax.nn.softmax(logits.astype(jnp.float32), axis=-1).astype(dtype)
-
-
-def _softmax_fwd(logits, dtype):
+  weights = jax.nn.softmax(logits.astype(jnp.float32), axis=-1).astype(dtype)
   # Named here, since what is named outside is another value to the policy than
   # the one that is saved.
-  weights = ad_checkpoint.checkpoint_name(_softmax(logits, dtype), ATTENTION)
-  return weights, (weights, jnp.zeros((), logits.dtype))
+  weights = ad_checkpoint.checkpoint_name(weights, ATTENTION)
+  attended = jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value)
+  attended = ad_checkpoint.checkpoint_name(attended, ATTENTION)
+  return attended, (query, key, value, bias, mask, weights, attended)
 
 
-def _softmax_bwd(dtype, saved, cotangent):
-  del dtype
-  weights, like_logits = saved
-  weights = weights.astype(jnp.float32)
-  change = weights * cotangent.astype(jnp.float32)
-  change -= weights * jnp.sum(change, axis=-1, keepdims=True)
-  return (change.astype(like_logits.dtype),)
+def _attention_bwd(float32_logits, kv_axes, saved, cotangent):
+  query, key, value, bias, mask, weights, attended = saved
+  dtype = query.dtype
+  grad_value = jnp.einsum(f'bhqk,bqhd->{kv_axes}', weights, cotangent)
+  mean = jnp.sum(
+    cotangent.astype(jnp.float32) * attended.astype(jnp.float32), axis=-1
+  )
+  change = jnp.einsum(
+    f'bqhd,{kv_axes}->bhqk',
+    cotangent,
+    value,
+    preferred_element_type=jnp.float32,
+  )
+  change = weights.astype(jnp.float32) * (
+    change - jnp.swapaxes(mean, 1, 2)[..., None]
+  )
+  if mask is not None:
+    change = jnp.where(mask > 0, change, 0.0)
+  logits_dtype = jnp.float32 if float32_logits else dtype
+  change = change.astype(logits_dtype)
+  grad_bias = None
+  if bias is not None:
+    axes = [i for i in range(4) if bias.shape[i] != change.shape[i]]
+    grad_bias = jnp.sum(change.astype(jnp.float32), axes, keepdims=True)
+    grad_bias = grad_bias.astype(bias.dtype)
+  change = change.astype(dtype)
+  grad_query = jnp.einsum(f'bhqk,{kv_axes}->bqhd', change, key)
+  grad_key = jnp.einsum(f'bhqk,bqhd->{kv_axes}', change, query)
+  return grad_query, grad_key, grad_value, grad_bias, None
 
 
-_softmax.defvjp(_softmax_fwd, _softmax_bwd)
+_attention.defvjp(_attention_fwd, _attention_bwd)
 
 
 def _scaled_query_init(
