@@ -129,7 +129,7 @@ def _attention_fwd(query, key, value, bias, mask, float32_logits, kv_axes):
   # the one that is saved.
   weights = ad_checkpoint.checkpoint_name(weights, ATTENTION)
   attended = jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value)
-  attended = ad_checkpoint.checkpoint_name(attended, ATTENTION)
+  attended = ad_checkpoint.checkpoint_name(attended, dense.PRODUCT)
   return attended, (query, key, value, bias, mask, weights, attended)
 
 
