@@ -36,11 +36,9 @@ class Passes(NamedTuple):
 # Whether layers are scanned, and the remat policy.
 PASSES = {
   (False, 'none'): Passes(5.4, 3.0, 1.0),
-  (False, 'products'): Passes(5.4, 3.0, 1.0),
   (False, 'minimal'): Passes(5.4, 3.0, 1.0),
   (False, 'full'): Passes(6.5, 4.0, 2.0),
   (True, 'none'): Passes(7.4, 7.0, 3.0),
-  (True, 'products'): Passes(7.4, 4.0, 1.0),
   (True, 'minimal'): Passes(5.4, 3.0, 1.0),
   (True, 'full'): Passes(6.5, 4.0, 2.0),
 }

@@ -20,8 +20,6 @@ from t5x.examples.t5 import lora as lora_lib
 # Added to the logits of masked pairs. A query that may see nothing gets equal
 # weights on all keys, not NaN.
 _MASKED = -1e10
-# The name of what attention computes, for rematerialization policies.
-ATTENTION = 'attention'
 
 
 def dot_product_attention(
@@ -127,7 +125,6 @@ def _attention_fwd(query, key, value, bias, mask, float32_logits, kv_axes):
   weights = jax.nn.softmax(logits.astype(jnp.float32), axis=-1).astype(dtype)
   # Named here, since what is named outside is another value to the policy than
   # the one that is saved.
-  weights = ad_checkpoint.checkpoint_name(weights, ATTENTION)
   attended = jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value)
   attended = ad_checkpoint.checkpoint_name(attended, dense.PRODUCT)
   return attended, (query, key, value, bias, mask, weights, attended)

@@ -20,7 +20,7 @@ VOCAB = types.SimpleNamespace(eos_id=1, vocab_size=384)
 LAYERS = {'num_encoder_layers': 2, 'num_decoder_layers': 2}
 ROWS = 8
 # What the backward pass keeps decides about memory, and nothing else.
-POLICIES = ('none', 'products', 'minimal', 'full')
+POLICIES = ('none', 'minimal', 'full')
 
 
 @pytest.fixture(scope='module', autouse=True)
