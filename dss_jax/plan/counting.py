@@ -142,9 +142,6 @@ class Model:
       encoder += length * joined
       decoder += targets * 2 * joined
     if remat == 'none':
-      weights = [each / partitions for each in self.weights]
-      encoder += weights[0]
-      decoder += weights[1]
       # What norms and the feed-forward block give to products.
       encoder += length * (self.mlp / partitions + 2 * d)
       decoder += targets * (self.mlp / partitions + 3 * d)

@@ -100,10 +100,10 @@ def _attend(query, key, value, bias, mask, dtype, float32_logits, kv_axes):
 def _attention(query, key, value, bias, mask, float32_logits, kv_axes):
   """Attention whose arguments are of the type that it computes in.
 
-  The softmax is computed in float32 and kept in that type. The backward pass
-  starts from the rounded weights and the result: the mean over the weights that
-  a softmax's gradient subtracts is that of the result's numbers with their
-  gradients, K numbers a query in place of L.
+  The softmax is computed in float32. The backward pass computes the weights
+  again, since that takes less time than to write them to memory and to read
+  them. The mean over the weights that a softmax's gradient subtracts is that of
+  the result's numbers with their gradients, K numbers a query in place of L.
   """
   return _attention_fwd(query, key, value, bias, mask, float32_logits, kv_axes)[
     0
@@ -111,7 +111,23 @@ def _attention(query, key, value, bias, mask, float32_logits, kv_axes):
 
 
 def _attention_fwd(query, key, value, bias, mask, float32_logits, kv_axes):
-  dtype = query.dtype
+  logits = _logits(query, key, bias, mask, float32_logits, kv_axes)
+  most = jnp.max(logits, axis=-1, keepdims=True)
+  shares = jnp.exp(logits - most)
+  total = jnp.sum(shares, axis=-1, keepdims=True)
+  weights = (shares / total).astype(query.dtype)
+  attended = jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value)
+  # Named here, since what is named outside is another value to a policy than
+  # the one that is saved.
+  attended = ad_checkpoint.checkpoint_name(attended, dense.PRODUCT)
+  # Not the sum's logarithm, which is lost beside the logits of a query that may
+  # see nothing.
+  saved = (query, key, value, bias, mask, most, total, attended)
+  return attended, saved
+
+
+def _logits(query, key, bias, mask, float32_logits, kv_axes):
+  """Returns biased and masked logits in float32, of the type's precision."""
   logits = jnp.einsum(
     f'bqhd,{kv_axes}->bhqk',
     query,
@@ -122,18 +138,21 @@ def _attention_fwd(query, key, value, bias, mask, float32_logits, kv_axes):
     logits = logits + bias.astype(logits.dtype)
   if mask is not None:
     logits = jnp.where(mask > 0, logits, jnp.asarray(_MASKED, logits.dtype))
-  weights = jax.nn.softmax(logits.astype(jnp.float32), axis=-1).astype(dtype)
-  # Named here, since what is named outside is another value to the policy than
-  # the one that is saved.
-  attended = jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value)
-  attended = ad_checkpoint.checkpoint_name(attended, dense.PRODUCT)
-  return attended, (query, key, value, bias, mask, weights, attended)
+  return logits.astype(jnp.float32)
 
 
 def _attention_bwd(float32_logits, kv_axes, saved, cotangent):
-  query, key, value, bias, mask, weights, attended = saved
+  query, key, value, bias, mask, most, total, attended = saved
   dtype = query.dtype
-  grad_value = jnp.einsum(f'bhqk,bqhd->{kv_axes}', weights, cotangent)
+  # Or else a compiler takes the logits of the forward pass, and keeps them.
+  query, key, value, cotangent = lax.optimization_barrier(
+    (query, key, value, cotangent)
+  )
+  logits = _logits(query, key, bias, mask, float32_logits, kv_axes)
+  weights = jnp.exp(logits - most) / total
+  grad_value = jnp.einsum(
+    f'bhqk,bqhd->{kv_axes}', weights.astype(dtype), cotangent
+  )
   mean = jnp.sum(
     cotangent.astype(jnp.float32) * attended.astype(jnp.float32), axis=-1
   )
@@ -143,19 +162,15 @@ def _attention_bwd(float32_logits, kv_axes, saved, cotangent):
     value,
     preferred_element_type=jnp.float32,
   )
-  change = weights.astype(jnp.float32) * (
-    change - jnp.swapaxes(mean, 1, 2)[..., None]
-  )
+  change = weights * (change - jnp.swapaxes(mean, 1, 2)[..., None])
   if mask is not None:
     change = jnp.where(mask > 0, change, 0.0)
-  logits_dtype = jnp.float32 if float32_logits else dtype
-  change = change.astype(logits_dtype)
+  change = change.astype(dtype)
   grad_bias = None
   if bias is not None:
     axes = [i for i in range(4) if bias.shape[i] != change.shape[i]]
     grad_bias = jnp.sum(change.astype(jnp.float32), axes, keepdims=True)
     grad_bias = grad_bias.astype(bias.dtype)
-  change = change.astype(dtype)
   grad_query = jnp.einsum(f'bhqk,{kv_axes}->bqhd', change, key)
   grad_key = jnp.einsum(f'bhqk,bqhd->{kv_axes}', change, query)
   return grad_query, grad_key, grad_value, grad_bias, None
