@@ -142,6 +142,9 @@ class Model:
       encoder += length * joined
       decoder += targets * 2 * joined
     if remat == 'none':
+      # That again, as the input of the next product.
+      encoder += length * joined
+      decoder += targets * 2 * joined
       # What norms and the feed-forward block give to products.
       encoder += length * (self.mlp / partitions + 2 * d)
       decoder += targets * (self.mlp / partitions + 3 * d)
