@@ -140,8 +140,6 @@ class DistillModel(models.EncoderDecoderModel):
       loss_normalizing_factor=None,
       default_decoder_params=default_decoder_params,
     )
-    self._smoothing = label_smoothing
-    self._z_coefficient = z_loss
     self.alpha = alpha
     self.method = method
     self.kinds = kinds_lib.given(rationale_kinds, teachers)
@@ -208,8 +206,8 @@ class DistillModel(models.EncoderDecoderModel):
       logits,
       targets=batch['decoder_target_tokens'],
       weights=weights,
-      label_smoothing=self._smoothing,
-      z_loss=self._z_coefficient,
+      label_smoothing=self._label_smoothing,
+      z_loss=self._z_loss,
     )
     metrics = self._metrics(logits, batch, loss, z_loss)
     return loss, metrics
@@ -285,7 +283,7 @@ class DistillModel(models.EncoderDecoderModel):
   ) -> '_Sums':
     # XLA computes the softmax of these and of the loss once.
     cross_entropy, _, count = losses.compute_weighted_cross_entropy(
-      logits, targets, mask, label_smoothing=self._smoothing
+      logits, targets, mask, label_smoothing=self._label_smoothing
     )
     return _Sums(cross_entropy, jnp.sum(correct * mask), count)
 

@@ -271,23 +271,6 @@ def test_a_users_mistake_is_one_clear_message_and_code_2(
   assert re.search(message, error), error
 
 
-def test_a_batch_that_the_mesh_does_not_divide_is_refused(
-  environment, tmp_path
-):
-  eight = environment | {
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=8'
-  }
-  done = _run(
-    eight,
-    MODEL_DIR=str(tmp_path / 'run'),
-    BATCH_SIZE=6,
-    LABELS_PER_STEP=None,
-  )
-  assert done.returncode == 2, done.stderr[-3000:]
-  assert '6' in done.stderr and '8' in done.stderr
-  assert 'Traceback' not in done.stderr
-
-
 def test_a_dry_run_prints_the_configuration_and_writes_nothing(
   processes, tmp_path
 ):

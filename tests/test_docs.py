@@ -529,9 +529,9 @@ if name == 'dss':
   for i, word in enumerate(words[:-1]):
     if word == '--url':
       words[i + 1] = os.environ['DOCS_TEACHER']
-  if command == 'train':
-    words += ['--dry-run'] if dry else ['--steps', steps]
-  if command == 'study':
+  if 'OPENAI_BASE_URL' in os.environ:
+    os.environ['OPENAI_BASE_URL'] = os.environ['DOCS_TEACHER']
+  if command in ('train', 'study'):
     words += ['--steps', steps, '--set', 'EVAL_NUM_EXAMPLES=20']
     words += ['--dry-run'] if dry and '--dry-run' not in words else []
   if command == 'extract' and '--draft-prompt' not in words:

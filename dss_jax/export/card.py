@@ -16,6 +16,7 @@ from typing import Any
 
 from dss_jax import command_lines, neutral
 from dss_jax.export import measured
+from dss_jax.pipeline import kinds as kinds_lib
 from dss_jax.pipeline import methods
 
 # What Markdown or HTML may take for its own.
@@ -60,6 +61,7 @@ class Facts:
     adapts: the model that adapters are for, as transformers finds it; None for
       a whole student.
     base_type: in which its weights were while they were trained.
+    kinds: of rationales, as the model has them.
   """
 
   folder: str
@@ -72,6 +74,7 @@ class Facts:
   method: str | None
   adapts: str | None = None
   base_type: str = 'float32'
+  kinds: tuple[kinds_lib.Kind, ...] = kinds_lib.ONE
 
 
 def text(facts: Facts) -> str:
@@ -177,8 +180,16 @@ def _index(facts: Facts) -> Iterator[str]:
     for score in scores:
       if score.split == split:
         yield f'    - type: {_HUB_METRICS.get(score.name, score.name)}'
-        yield f'      name: {_scalar(_SCORES[score.name])}'
+        yield f'      name: {_scalar(_title(facts, score))}'
         yield f'      value: {score.value:.2f}'
+
+
+def _title(facts: Facts, score: measured.Score) -> str:
+  """Returns what a score is called; of several kinds, with its own."""
+  title = _SCORES[score.name]
+  if len(facts.kinds) > 1 and 1 <= score.kind <= len(facts.kinds):
+    title += f' ({facts.kinds[score.kind - 1].name})'
+  return title
 
 
 def _origin(facts: Facts) -> str:
@@ -196,23 +207,31 @@ def _origin(facts: Facts) -> str:
     f'{what}, trained with dss-jax'
     f' {facts.version} on {plain(_data_name(facts))}{trained}.'
   )
-  if facts.method and _uses_teacher(facts):
-    whose = 'Labels and reasons' if _taught(facts) else 'Reasons'
-    if facts.method == 'finetune':
-      whose = 'Labels'
-    # Own rows have no name for theirs.
-    of = (
-      'the rows'
-      if macros.get('DATA_SET') == 'custom' and macros['TEACHER'] == 'teacher'
-      else f'the teacher {plain(macros["TEACHER"])}'
-    )
-    lines.append(f'{whose} are those of {of}.')
+  if facts.method and macros.get('TEACHER') is not None:
+    lines += _teachers(facts)
   return '\n'.join(lines)
 
 
-def _uses_teacher(facts: Facts) -> bool:
-  has_teacher = facts.macros.get('TEACHER') is not None
-  return has_teacher and (facts.method != 'finetune' or _taught(facts))
+def _teachers(facts: Facts) -> Iterator[str]:
+  """Yields a sentence for each source of labels and reasons."""
+  whose: dict[tuple[str, ...], list[str]] = {}
+  teacher = str(facts.macros['TEACHER'])
+  if _taught(facts):
+    whose[(teacher,)] = ['labels']
+  if facts.method != 'finetune':
+    named = dict.fromkeys(kind.teacher or teacher for kind in _learned(facts))
+    whose.setdefault(tuple(named), []).append('reasons')
+  for names, what in whose.items():
+    # Own rows have no name for theirs.
+    of_rows = facts.macros.get('DATA_SET') == 'custom' and names == ('teacher',)
+    teachers = 'teachers' if len(names) > 1 else 'teacher'
+    of = 'rows' if of_rows else f'{teachers} {" and ".join(map(plain, names))}'
+    yield f'{" and ".join(what).capitalize()} are those of the {of}.'
+
+
+def _learned(facts: Facts) -> list[kinds_lib.Kind]:
+  """Returns the kinds that were trained on: those that weigh something."""
+  return [kind for kind in facts.kinds if kind.weight]
 
 
 def _taught(facts: Facts) -> bool:
@@ -224,10 +243,7 @@ def _usage(facts: Facts) -> str:
   prefix, how = '', 'It answers with a label.'
   if facts.method == 'dss':
     prefix = methods.LABEL_PREFIX
-    how = (
-      f'`{methods.LABEL_PREFIX}` before a question asks for its label, and'
-      f' `{methods.RATIONALE_PREFIX}` for the reason.'
-    )
+    how = _prefixes(facts)
   elif facts.method == 'single_task':
     how = f'It gives a reason, `{methods.ANSWER_PHRASE}` and the label.'
   elif facts.method is None:
@@ -274,6 +290,37 @@ def _usage(facts: Facts) -> str:
   return '\n'.join(lines)
 
 
+def _prefixes(facts: Facts) -> str:
+  """Returns what to write before a question for which answer."""
+  learned = _learned(facts)
+  several = len(facts.kinds) > 1
+  reasons = [
+    f'{_code(kind.prefix)} for'
+    f' {f"a reason, {plain(kind.name)}" if several else "the reason"}'
+    for kind in learned
+  ]
+  asked = f'{_code(methods.LABEL_PREFIX)} before a question asks for its label'
+  return f'{", ".join([asked, *reasons[:-1]])}, and {reasons[-1]}.'
+
+
+def _code(prefix: str) -> str:
+  r"""Returns a prefix as code in a line of Markdown.
+
+  >>> _code('say `why`: ')
+  '`` say `why`:  ``'
+
+  Args:
+    prefix: what a run's author chose; where it has characters that cannot be
+      seen, it is written as in Python.
+  """
+  shown = prefix if prefix.isprintable() else repr(prefix)
+  if '`' not in shown and not shown[0] == shown[-1] == ' ':
+    return f'`{shown}`'
+  # Longer than all that are in it, and apart from them.
+  fence = '`' * (1 + max(map(len, re.findall('`*', shown))))
+  return f'{fence} {shown} {fence}'
+
+
 def _loading(facts: Facts) -> Iterator[str]:
   """Yields the lines of the example that load the model."""
   if facts.adapts is None:
@@ -306,8 +353,8 @@ def _results(facts: Facts) -> str:
       ends = ' to '.join(f'{end:.1f}' for end in score.interval)
     count = '' if score.examples is None else f'{score.examples:,}'
     lines.append(
-      f'| {score.split} | {_SCORES[score.name]} | {score.value:.1f} | {ends} |'
-      f' {count} |'
+      f'| {score.split} | {plain(_title(facts, score))} | {score.value:.1f} |'
+      f' {ends} | {count} |'
     )
   if any(score.name == 'agreement' for score in scores):
     lines += [

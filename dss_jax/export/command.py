@@ -173,8 +173,8 @@ def export(
   upload = command_lines.typed(card.upload(folder), '  ', one_line=True)
   neutral.say(
     f'{checkpoint} is now in {folder}, for'
-    f' {"peft" if adapters_only else "transformers"} to load.'
-    f' {os.path.join(folder, "README.md")} says how to ask it and how good it'
+    f' {"peft" if adapters_only else "transformers"} to load.\n'
+    f'{os.path.join(folder, "README.md")} says how to ask it and how good it'
     ' was.\nTo upload it, for yourself alone until you say otherwise:\n'
     f'{upload}'
   )
@@ -340,6 +340,7 @@ def _write_card(
 
   import dss_jax
   from dss_jax import models
+  from dss_jax.pipeline import kinds as kinds_lib
   from t5x.checkpoints.formats import huggingface
 
   path = epath.Path(checkpoint.rstrip('/'))
@@ -366,5 +367,6 @@ def _write_card(
     method=model.method if isinstance(model, models.DistillModel) else None,
     adapts=base_model,
     base_type=np.dtype(model.module.config.param_dtype).name,
+    kinds=getattr(model, 'kinds', kinds_lib.ONE),
   )
   (place / 'README.md').write_text(card.text(facts), encoding='utf-8')

@@ -12,6 +12,8 @@ from typing import Any
 
 from etils import epath
 
+from dss_jax.pipeline import kinds
+
 _METRICS = '-metrics.jsonl'
 # The last one in a task's name: a teacher may be called `test`, too.
 _SPLIT = re.compile(r'_(validation|test)(?=_|$)')
@@ -30,6 +32,7 @@ class Score:
     value: a percentage.
     interval: the ends of its 95% interval; None where it has none.
     examples: how many were scored; None where the answers are not there.
+    kind: of the rationales, by its number; 0 for labels.
   """
 
   name: str
@@ -37,6 +40,7 @@ class Score:
   value: float
   interval: tuple[float, float] | None
   examples: int | None
+  kind: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +77,12 @@ def read(run: epath.Path, step: int) -> Measured:
       continue
     answers = folder / f'{task}-{step:06}.jsonl'
     count = len(list(_objects(answers))) if answers.exists() else None
-    scores += _scores(rows[-1], split[-1], count)
+    found = _scores(rows[-1], split[-1], count)
+    scores += (
+      dataclasses.replace(score, kind=kinds.of_task(task)) for score in found
+    )
     classes.update(dict.fromkeys(_classes(rows[-1])))
-  scores.sort(key=lambda score: _SPLITS.index(score.split))
+  scores.sort(key=lambda score: (_SPLITS.index(score.split), score.kind))
   return Measured(tuple(scores), tuple(classes), _examples(run / 'run.json'))
 
 

@@ -190,22 +190,17 @@ class Index:
     inside = index < self.sizes.get(split, 0) and sample < self.samples
     return index * self.samples + sample if inside else None
 
-  def add(self, offset: int, entry: Entry) -> bool:
+  def add(self, offset: int, entry: Entry) -> None:
     """Adds an entry; the first completion of a sample is the accepted one.
 
     Args:
       offset: where the entry begins.
       entry: a completion or a failure.
-
-    Returns:
-      Whether the entry now stands for its sample.
     """
     at = self._position(entry.split, entry.index, entry.sample)
-    if at is None or self._completions[entry.split][at] != _MISSING:
-      return False
-    table = self._failures if entry.error else self._completions
-    table[entry.split][at] = offset
-    return True
+    if at is not None and self._completions[entry.split][at] == _MISSING:
+      table = self._failures if entry.error else self._completions
+      table[entry.split][at] = offset
 
   def done(self, split: str, index: int, sample: int) -> bool:
     """Returns whether a sample has a completion."""

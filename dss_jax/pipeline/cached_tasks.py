@@ -78,6 +78,7 @@ class Table:
 class Task(seqio.Task):
   """A task that keeps the finished examples of a small data set in memory."""
 
+  @preprocessors.as_written
   def get_dataset(
     self,
     sequence_length: Mapping[str, int] | None = None,
@@ -165,6 +166,7 @@ class Task(seqio.Task):
   def _tables(self) -> dict[object, Table]:
     return {}
 
+  @preprocessors.as_written
   def in_order(
     self,
     indices: tf.data.Dataset,
@@ -222,6 +224,7 @@ class Task(seqio.Task):
 class Mixture(seqio.Mixture):
   """A mixture of such tasks."""
 
+  @preprocessors.as_written
   def get_dataset(self, *args, **kwargs) -> tf.data.Dataset:
     """Returns the examples that SeqIO returns for these arguments."""
     # The next task is drawn by a map; handing the draw to another thread costs

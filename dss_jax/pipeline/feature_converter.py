@@ -9,7 +9,7 @@ import seqio
 import tensorflow as tf
 
 from dss_jax.errors import DataError
-from dss_jax.pipeline import kinds, packing, steps
+from dss_jax.pipeline import kinds, packing, preprocessors, steps
 from dss_jax.pipeline.packing import LABEL_TASK
 
 _Spec = seqio.FeatureConverter.FeatureSpec
@@ -115,6 +115,7 @@ class DistillFeatureConverter(seqio.FeatureConverter):
     )
     self._check_windows = apply_length_check and pack
 
+  @preprocessors.as_written
   def __call__(
     self, ds: tf.data.Dataset, task_feature_lengths: Mapping[str, int]
   ) -> tf.data.Dataset:

@@ -15,6 +15,7 @@ from dss_jax.pipeline import experiment as experiment_lib
 from dss_jax.pipeline import (
   kinds,
   packing,
+  preprocessors,
   registration,
   row_shapes,
   sources,
@@ -47,6 +48,7 @@ class Cut:
   longest: tuple[int, int]
 
 
+@preprocessors.as_written
 def tokenized(
   task: seqio.Task,
   columns: Mapping[str, Sequence[Any]],

@@ -19,7 +19,7 @@ import tensorflow as tf
 from jaxtyping import Int64
 
 from dss_jax import errors
-from dss_jax.pipeline import cached_tasks, kinds, orders
+from dss_jax.pipeline import cached_tasks, kinds, orders, preprocessors
 
 # A feature of shape [examples of a window, rows of a window, 0].
 WINDOW = 'window'
@@ -88,6 +88,7 @@ class StepMixture(cached_tasks.Mixture):
     super().__init__(*args, **kwargs)
     self.step = step
 
+  @preprocessors.as_written
   def get_dataset(
     self,
     sequence_length: Mapping[str, int] | None = None,

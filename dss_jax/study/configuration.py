@@ -157,6 +157,7 @@ class _Resolver:
     from dss_jax.data import own_rows
     from dss_jax.pipeline import experiment as experiment_lib
     from dss_jax.pipeline.scoring import grading
+    from t5x import data
 
     bindings = [
       *(f'{name} = {v}' for name, v in command.bindings.items()),
@@ -177,6 +178,8 @@ class _Resolver:
           ' such as --set TEST=gold.csv.'
         )
       macro('SCHEDULE')  # Checks steps and warm-up.
+      vocabulary = experiment.used_vocabulary
+      data.check_vocabulary(vocabulary, None, 'The vocabulary')
       description = self._describe(experiment)
       labels = macro_or('LABELS_PER_STEP', None)
       compared = set(description.reports)

@@ -77,8 +77,11 @@ class Session:
       # First what failed, which a report that fails must not hide.
       code = self._close(ending)
       if ending.done:
-        report.write(self._out, self._grid.methods, len(runs))
-        neutral.say(f'{self._out / "report.html"} and summary.md: the results')
+        report.write(self._out, self._grid.methods, len(runs))()
+        neutral.say(
+          f'Page  {_shown(self._out / "report.html")}\n'
+          f'Text  {_shown(self._out / "summary.md")}'
+        )
     return code
 
   def _plan(self) -> list[planned.Run]:
@@ -94,8 +97,8 @@ class Session:
           f' study:{listed}{more}\nRuns may be added and not changed: give the'
           ' same options and more, or another --out.'
         )
-    what = neutral.line(self._grid.experiment)
-    neutral.say(f'A study of {what} in {self._out}', err=True)
+    what = neutral.line(_shown(self._grid.experiment))
+    neutral.say(f'A study of {what} in {_shown(self._out)}', err=True)
     stages.begin('looking at the runs')
     try:
       runs = planned.runs(self._grid)
@@ -110,7 +113,8 @@ class Session:
     for name, reason in ending.failed.items():
       log = run_folder.RunFolder(self._out, name).log
       neutral.say(
-        f'{name} failed: {neutral.line(reason)}\n  its log: {log}', err=True
+        f'{name} failed: {neutral.line(reason)}\n  its log: {_shown(log)}',
+        err=True,
       )
     if ending.stopped is not None:
       click.echo('Stopped. The same command goes on.', err=True)
@@ -121,6 +125,14 @@ class Session:
         err=True,
       )
     return 1 if ending.failed else 0
+
+
+def _shown(path: str | pathlib.Path) -> str:
+  """Returns a path as one would type it here; other texts as they are."""
+  here = pathlib.Path.cwd()
+  if not pathlib.PurePath(path).is_relative_to(here):
+    return str(path)
+  return str(pathlib.PurePath(path).relative_to(here))
 
 
 @contextlib.contextmanager

@@ -279,3 +279,17 @@ def test_a_wrong_kind_is_refused_by_the_model():
       optimizer_def=None,
       rationale_kinds=('chain of thought',),
     )
+
+
+def test_sums_of_kinds_may_begin_with_zeros():
+  one = models.WeightedAverages(
+    total=jnp.float32(9),
+    count=jnp.float32(3),
+    totals=jnp.array([8.0, 1.0]),
+    counts=jnp.array([2.0, 1.0]),
+    weights=jnp.array([0.75, 0.25]),
+  )
+  zeros = jax.tree.map(jnp.zeros_like, one)
+  for merged in (zeros.merge(one), one.merge(zeros)):
+    assert float(merged.compute()) == 0.75 * 4 + 0.25 * 1
+    assert (float(merged.total), float(merged.count)) == (9, 3)

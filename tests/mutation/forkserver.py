@@ -61,7 +61,9 @@ class Outcome:
 
   def failed_tests(self) -> list[str]:
     """Returns the tests that failed, and files that could not be loaded."""
-    lines = self.output.splitlines()
+    # Before it, lines of logs may begin in the same way.
+    *_, summary = '', *self.output.split(' short test summary info ')[1:]
+    lines = summary.splitlines()
     ends = [x for x in lines if x.startswith(('FAILED ', 'ERROR '))]
     return [x.partition(' ')[2].partition(' - ')[0] for x in ends]
 

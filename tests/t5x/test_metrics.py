@@ -103,3 +103,15 @@ def test_shapes_become_zeros():
   )
   zeros = metrics.shape_obj_to_defined_obj(shapes)
   assert float(zeros.total) == float(zeros.weight) == 0.0
+
+
+def test_what_is_infinite_or_none_is_a_value_without_a_warning():
+  seconds = {
+    'rate': metrics.TimeRate.from_model_output(numerator=6),
+    'nothing': metrics.TimeRate.from_model_output(numerator=0),
+  }
+  found = metrics.compute_values(
+    {k: rate.replace_duration(np.float64(0)) for k, rate in seconds.items()}
+  )
+  assert found['rate'].value == np.inf
+  assert np.isnan(found['nothing'].value)

@@ -120,3 +120,22 @@ def test_a_parameter_without_names_of_axes_is_named(what):
     name = 'bias' if what == 'one' else 'mlp/kernel'
     with pytest.raises(errors.UserError, match=f'parameter {name} has no name'):
       state.as_logical_axes()
+
+
+def test_a_restarted_optimizer_lies_where_it_lay():
+  mesh = jax.make_mesh((2,), ('model',), devices=jax.devices()[:2])
+  state = create(optimizer_def=optimizers.adamw(0.1))
+
+  def put(leaf):
+    spec = P('model') if leaf.ndim == 2 else P()
+    return jax.device_put(leaf, jax.sharding.NamedSharding(mesh, spec))
+
+  state = jax.tree.map(put, state)
+  state = state.apply_gradient(grads(), learning_rate=0.1)
+  restarted = state.restart_optimizer()
+  assert int(restarted.step) == 1
+  before, after = (jax.tree.leaves(s.param_states) for s in (state, restarted))
+  assert any(leaf.any() for leaf in before)
+  assert not any(leaf.any() for leaf in after)
+  assert [x.sharding for x in after] == [x.sharding for x in before]
+  assert any(not x.sharding.is_fully_replicated for x in after)

@@ -49,9 +49,7 @@ class Reader:
     self._meter = meter
     with self._faults():
       self._schema = parquet.read_schema(stream)
-      stream.seek(0)
       self._metadata = parquet.read_metadata(stream)
-      stream.seek(0)
     self.header = tuple(self._schema.names)
     for name, times in collections.Counter(self.header).items():
       if times > 1:

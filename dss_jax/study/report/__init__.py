@@ -12,6 +12,7 @@ Inside:
   findings    sentences on them, and warnings
   statistics  the numbers of these
   summary     summary.md and results.csv
+  screen      the results on a terminal
   figures     accuracy against rows and against size
   curves      loss and accuracy of each run, by step
   browser     questions that methods answer differently

@@ -219,6 +219,10 @@ def draw(axes: 'axes_lib.Axes', facet: Facet) -> None:
   axes.set_ylabel('accuracy on test, %')
   axes.margins(x=0.08)
   axes.set_ylim(facet.y_range)
+  # There may be room above 100%, and no accuracy.
+  bottom, top = facet.y_range
+  bottom, top = max(bottom, 0.0), min(top, 100.0)
+  axes.set_yticks([at for at in axes.get_yticks() if bottom <= at <= top])
 
 
 def _scale(axes: 'axes_lib.Axes', facet: Facet) -> None:

@@ -1,9 +1,10 @@
 """The files of a report, made anew from a study's results."""
 
+import functools
 import importlib.util
 import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dss_jax import errors
@@ -17,6 +18,7 @@ from dss_jax.study.report import (
   curves,
   figures,
   findings,
+  screen,
   summary,
 )
 from t5x import files
@@ -38,7 +40,7 @@ def write(
   out_dir: pathlib.Path,
   methods: Sequence[str] = (),
   planned: int | None = None,
-) -> None:
+) -> Callable[[], None]:
   """Writes the report on what is finished of a study.
 
   Args:
@@ -49,6 +51,9 @@ def write(
     methods: the study's, in its order; the others are compared with the first.
     planned: number of the study's runs, so that the report can say how many
       are missing.
+
+  Returns:
+    A function that shows the results on standard output.
 
   Raises:
     DataError: a file can't be read, two runs have answered different questions,
@@ -74,6 +79,7 @@ def write(
   _replace(out_dir / 'summary.md', text)
   shown = _html(marks, table, rows, facets, planned)
   _replace(out_dir / 'report.html', shown)
+  return functools.partial(screen.show, table, rows, planned)
 
 
 def _replace(path: pathlib.Path, text: str) -> None:
@@ -108,6 +114,7 @@ def _html(
     legend=[(table.name(arm), n) for n, arm in enumerate(table.arms)],
     colors=list(zip(drawing.COLORS, drawing.DARK_COLORS, strict=True)),
     pictures=pictures,
+    has_teacher=bool(table.teachers()),
     columns=summary.columns(table),
     caption=summary.caption(table),
     rows=[

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dss_jax.export import card, measured
+from dss_jax.pipeline import kinds
 from tests import advice
 
 _SCORES = (
@@ -88,6 +89,52 @@ def test_rationales_of_own_rows_have_no_teacher_of_a_name():
   assert 'Reasons are those of the rows.' in text
   _, text = head(card.text(facts(macros={**own, 'TEACHER': 'gpt'})))
   assert 'Reasons are those of the teacher gpt.' in text
+
+
+def test_each_kind_of_rationales_is_asked_for_by_its_prefix():
+  named = (('thought', 2), 'side_by_side', ('check', 1, 'is it `so`? '))
+  scores = tuple(
+    measured.Score('bleu', 'test', 10.0 * number, None, 400, number)
+    for number in (1, 2, 3)
+  )
+  found, text = head(card.text(facts(scores, kinds=kinds.given(named))))
+  assert (
+    '`predict: ` before a question asks for its label, `explain: ` for a'
+    ' reason, thought, `side_by_side: ` for a reason, side\\_by\\_side, and ``'
+    ' is it `so`?  `` for a reason, check.'
+  ) in text
+  assert "'predict: ' + question" in text
+  assert 'BLEU \\(side\\_by\\_side\\) | 20.0 |' in text
+  (results,) = found['model-index'][0]['results']
+  assert [(m['name'], m['value']) for m in results['metrics']] == [
+    ("rationales against the teacher's, BLEU (thought)", 10.0),
+    ("rationales against the teacher's, BLEU (side_by_side)", 20.0),
+    ("rationales against the teacher's, BLEU (check)", 30.0),
+  ]
+
+
+def test_a_kind_that_was_only_looked_at_is_none_to_ask_for():
+  named = ('thought', ('program', 0))
+  _, text = head(card.text(facts(kinds=kinds.given(named))))
+  assert 'label, and `explain: ` for a reason, thought.' in text
+  assert 'program' not in text
+
+
+def test_one_kind_may_have_a_prefix_of_its_own():
+  alone = kinds.given((('thought', 1, 'think\t'),))
+  _, text = head(card.text(facts(kinds=alone)))
+  assert r"its label, and `'think\t'` for the reason." in text
+  assert 'explain' not in text
+
+
+def test_every_teacher_is_named():
+  of_two = kinds.given(teachers=('palm', 'a_b'))
+  _, text = head(card.text(facts(kinds=of_two)))
+  assert 'Reasons are those of the teachers palm and a\\_b.' in text
+  _, text = head(card.text(facts(kinds=of_two, macros={'LABELS': 'teacher'})))
+  assert 'Labels are those of the teacher palm.\nReasons are those of' in text
+  _, text = head(card.text(facts(macros={'LABELS': 'teacher'})))
+  assert 'Labels and reasons are those of the teacher palm.' in text
 
 
 def test_agreement_is_said_to_be_no_accuracy():

@@ -31,6 +31,10 @@ def test_scores_are_those_of_the_step(tmp_path):
     folder / 'custom_local_1_rationale_mine_validation-metrics.jsonl',
     {'step': 20, 'bleu': 3, 'rouge_l': 4},
   )
+  lines(
+    folder / 'custom_local_1_rationale2_mine.program_validation-metrics.jsonl',
+    {'step': 20, 'bleu': 5},
+  )
   lines(folder / 'other-metrics.jsonl', {'step': 20, 'accuracy': 100.0})
   with (folder / 'custom_local_1_label_test-metrics.jsonl').open('a') as file:
     file.write('{"step": 20, "accur')
@@ -41,8 +45,9 @@ def test_scores_are_those_of_the_step(tmp_path):
   assert found.scores == (
     measured.Score('accuracy', 'test', 2.0, (1.0, 3.0), 7),
     measured.Score('agreement', 'validation', 50.0, None, None),
-    measured.Score('bleu', 'validation', 3.0, None, None),
-    measured.Score('rouge_l', 'validation', 4.0, None, None),
+    measured.Score('bleu', 'validation', 3.0, None, None, 1),
+    measured.Score('rouge_l', 'validation', 4.0, None, None, 1),
+    measured.Score('bleu', 'validation', 5.0, None, None, 2),
   )
   assert found.classes == ('a b',)
   assert found.examples == {'a': 3, 'b': 2}

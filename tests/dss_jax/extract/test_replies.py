@@ -153,6 +153,19 @@ def test_thoughts_without_a_tag_that_are_all_cut_stop_the_run(run, capsys):
   assert '--max-tokens and --fresh' in shown
 
 
+def test_one_reply_with_a_label_shows_that_the_prompt_works(run):
+  useless = fault_server.reply('Okay, let me see what herrings do', 'length')
+  rows = request_queue.MAX_FAILURES_IN_A_ROW + 2
+
+  def script(question):
+    first = 'swim? 0' in question
+    return 200, fault_server.reply(_ANSWER) if first else useless
+
+  assert run(script, '--concurrency', 1, rows=rows) == (0, rows)
+  labels = [row['teacher_label'] for row in _rows()]
+  assert labels == ['yes'] + [''] * (rows - 1)
+
+
 @pytest.mark.parametrize(
   ('text', 'label'),
   [

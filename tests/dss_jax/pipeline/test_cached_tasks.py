@@ -79,7 +79,7 @@ def test_epochs_are_seqios(write_release, tfds_dir, tmp_path, kind, options):
 def counted(monkeypatch, limit):
   """A task that counts how often it makes its examples."""
   monkeypatch.setattr(cached_tasks, '_SMALL', limit)
-  made = []
+  made, rewritten = [], set()
 
   def make(row):
     made.append(int(row))
@@ -87,6 +87,8 @@ def counted(monkeypatch, limit):
 
   @seqio.map_over_dataset
   def to_tokens(row):
+    context = tf.__internal__.autograph.control_status_ctx()
+    rewritten.add(context.status.name)
     tokens = tf.ensure_shape(tf.numpy_function(make, [row], tf.int32), [2])
     return {'inputs': tokens, 'targets': tokens, 'text': 'left out'}
 
@@ -96,12 +98,13 @@ def counted(monkeypatch, limit):
   source = seqio.FunctionDataSource(rows, ['train'], {'train': 3})
   feature = seqio.Feature(seqio.PassThroughVocabulary(9), add_eos=False)
   features = {'inputs': feature, 'targets': feature}
-  return cached_tasks.Task('counted', source, features, [to_tokens]), made
+  task = cached_tasks.Task('counted', source, features, [to_tokens])
+  return task, made, rewritten
 
 
 def test_only_small_data_sets_are_made_once(monkeypatch):
   for limit, times in ((4, 1), (3, 2)):
-    task, made = counted(monkeypatch, limit)
+    task, made, rewritten = counted(monkeypatch, limit)
     dataset = task.get_dataset(
       num_epochs=2, shuffle=False, features={'inputs', 'targets'}
     )
@@ -111,3 +114,33 @@ def test_only_small_data_sets_are_made_once(monkeypatch):
       [n, n] for n in (0, 1, 2, 0, 1, 2)
     ]
     assert sorted(made) == sorted([0, 1, 2] * times)
+    # AutoGraph has nothing to do here, and takes seconds.
+    assert rewritten == {'DISABLED'}
+
+
+def test_a_table_gives_back_the_examples_that_it_was_made_of():
+  examples = [
+    {'inputs': [4, 5, 6], 'targets': [], 'id': 7},
+    {'inputs': [8], 'targets': [9, 1], 'id': 2},
+    {'inputs': [], 'targets': [3], 'id': 5},
+  ]
+  spec = {
+    'inputs': tf.TensorSpec([None], tf.int32),
+    'targets': tf.TensorSpec([None], tf.int64),
+    'id': tf.TensorSpec([], tf.int32),
+  }
+  table = cached_tasks.Table(
+    tf.data.Dataset.from_generator(lambda: examples, output_signature=spec)
+  )
+  assert table.count == 3
+  assert table.lengths('targets').tolist() == [0, 2, 1]
+  places = [2, 0, 1, 1]
+  picked = table.pick(
+    tf.data.Dataset.from_tensor_slices(np.array(places, np.int64))
+  )
+  assert picked.element_spec == spec
+  found = [
+    {name: value.tolist() for name, value in example.items()}
+    for example in picked.as_numpy_iterator()
+  ]
+  assert found == [examples[i] for i in places]

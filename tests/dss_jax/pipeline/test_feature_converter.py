@@ -285,6 +285,35 @@ def test_passthrough_features_are_handed_on_without_packing():
     )
 
 
+def test_passthrough_features_are_padded_along_their_first_axis():
+  spec = feature_converter.DistillFeatureConverter.FeatureSpec(
+    dtype=tf.int32, rank=2
+  )
+  features = {
+    'inputs': ([5, 1], [None]),
+    'targets': ([6, 1], [None]),
+    'pairs': ([[1, 2], [3, 4], [5, 6]], [None, 2]),
+  }
+  dataset = tf.data.Dataset.from_generator(
+    lambda: [{name: value for name, (value, _) in features.items()}],
+    output_signature={
+      name: tf.TensorSpec(shape, tf.int32)
+      for name, (_, shape) in features.items()
+    },
+  )
+  for length, expected in (
+    (3, [[1, 2], [3, 4], [5, 6]]),
+    (4, [[1, 2], [3, 4], [5, 6], [0, 0]]),
+  ):
+    converter = feature_converter.DistillFeatureConverter(
+      pack=False, passthrough_features={'pairs': spec}
+    )
+    rows = converter(dataset, LENGTHS | {'pairs': length})
+    assert rows.element_spec['pairs'].shape.as_list() == [length, 2]
+    (row,) = rows.as_numpy_iterator()
+    assert row['pairs'].tolist() == expected
+
+
 def test_seqio_evaluator_takes_it():
   vocabulary = seqio.PassThroughVocabulary(64)
   feature = seqio.Feature(vocabulary, add_eos=False)

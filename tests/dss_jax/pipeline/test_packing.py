@@ -3,6 +3,7 @@
 import hashlib
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -293,3 +294,23 @@ def test_place_in_a_window_tells_neither_fill_nor_task():
   # 450 rows: a correlation of 0.2 would be four standard errors.
   for values in (fills, tasks):
     assert abs(np.corrcoef(places, np.concatenate(values))[0, 1]) < 0.2
+
+
+def test_without_packing_each_unit_has_a_row():
+  units = ragged([[5, 6], [7], [8]]), ragged([[1, 2], [], [3]])
+  tasks = np.array([[1], [1], [2]], np.int32)
+  for rows in (3, 4):
+    found = packing.pad(*units, tasks, (3, 2), rows, bos_id=9)
+    more = [[0, 0]] * (rows - 3)
+    targets = found['decoder_target_tokens']
+    assert targets.tolist() == [[1, 2], [0, 0], [3, 0], *more]
+    assert found['decoder_input_tokens'].tolist() == [
+      [9, 1],
+      [0, 0],
+      [9, 0],
+      *more,
+    ]
+    assert found['decoder_task_ids'].tolist() == [[1, 1], [0, 0], [2, 0], *more]
+    assert found['encoder_input_tokens'][2].tolist() == [8, 0, 0]
+  with pytest.raises(packing.TooFewRowsError, match='3 examples need 3 rows'):
+    packing.pad(*units, tasks, (3, 2), 2)

@@ -142,8 +142,15 @@ def test_rates_without_pairs_give_as_many_rationales():
   assert set(counts) == {4, 5}
 
 
-@pytest.mark.parametrize('parts', [None, 2])
-@pytest.mark.parametrize('pack', [True, False])
+@pytest.mark.parametrize(
+  ('pack', 'parts'),
+  [
+    (True, None),
+    (False, 2),
+    pytest.param(True, 2, marks=pytest.mark.slow),
+    pytest.param(False, None, marks=pytest.mark.slow),
+  ],
+)
 def test_two_hosts_read_what_one_does_also_after_a_kill(parts, pack):
   step = step_of(data_parts=parts, num_microbatches=2, pack=pack)
   config = config_of(step)

@@ -123,11 +123,12 @@ def test_own_rows_end_in_a_report_and_failures_are_named(tmp_path):
   assert code == 1
   assert 'finetune_f0.5_s0: done' in shown
   assert 'dss_f0.5_s0 failed: exit code' in error
-  assert str(out / 'runs' / 'dss_f0.5_s0' / 'log.txt') in error
+  assert 'its log: out/runs/dss_f0.5_s0/log.txt' in error
   in_the_way.rmdir()
   code, shown, error = commands.call(tmp_path, *arguments)
   assert code == 0, error
   assert '1 of 2 runs are done already' in shown
+  assert '2 runs finished.' in shown and 'Page  out/report.html' in shown
   assert (out / 'report.html').exists()
   lines = (out / 'results.jsonl').read_text().splitlines()
   assert [json.loads(line)['name'] for line in lines] == [

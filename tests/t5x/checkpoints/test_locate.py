@@ -149,3 +149,9 @@ def test_a_leaf_of_orbax_with_a_path_for_its_name_is_refused(tmp_path, name):
   (state / '_METADATA').write_text(json.dumps(tree))
   with pytest.raises(UserError, match=r'_METADATA: not the description of'):
     checkpoints.load_t5x_checkpoint(str(state.parent))
+
+
+def test_a_checkpoint_of_another_step_is_not_taken_for_that_of_a_step():
+  golden = str(GOLDEN / 't5x_1_0/legacy')
+  with pytest.raises(UserError, match='checkpoint_5'):
+    checkpoints.find_checkpoint(f'{golden}/checkpoint_0', step=5)

@@ -93,6 +93,21 @@ def test_checkpoints_from_upstream_are_read_to_the_bit(name, layout):
   assert state['state']['step'] == 0
 
 
+def test_a_state_is_changed_as_one_that_no_run_goes_on_with():
+  seen = []
+
+  def transform(state, model, is_resuming):
+    seen.append(is_resuming)
+    return {**state, 'target': {'table': np.ones(2)}}
+
+  path = str(GOLDEN / 't5x_1_1/legacy/checkpoint_0')
+  state = checkpoints.load_t5x_checkpoint(
+    path, state_transformation_fns=[transform]
+  )
+  assert seen == [False]
+  assert state['target']['table'].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize('layout', LAYOUTS)
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_a_state_comes_back_to_the_bit_with_its_position(
@@ -129,7 +144,7 @@ def test_bfloat16_parameters_saved_as_float32_come_back_to_the_bit(tmp_path):
   assert stored['target']['norm']['scale'].dtype == np.float32
 
 
-def test_parameters_are_restored_in_the_type_asked_for(tmp_path, run):
+def test_parameters_are_restored_in_the_type_asked_for(tmp_path, run, caplog):
   _, partitioner, state = run
   _manager('legacy', tmp_path, state, partitioner).save(state)
   restored = _manager(
@@ -143,6 +158,7 @@ def test_parameters_are_restored_in_the_type_asked_for(tmp_path, run):
     restored.params,
     state.params,
   )
+  assert 'Hugging Face' not in caplog.text
   # The optimizer's state keeps its type.
   leaves = jax.tree.leaves(restored.param_states)
   assert {leaf.dtype for leaf in leaves} == {jnp.dtype('f4'), jnp.dtype('i4')}

@@ -284,6 +284,8 @@ def test_files_of_seqios_cache_are_checked_and_told_apart(cache):
   with _refused('train.tfrecord-00001-of-00002: missing'):
     tfrecords.check_files([cfg])
   info = cache[0].parent / 'info.train.json'
+  info.write_text('{"num_shards": 0}')
+  assert tfrecords.files_of(seqio.get_mixture_or_task('toy_cached'), cfg) == []
   for text in ('[', '[]', '{"num_shards": 1e99}', '{"num_shards": -1}'):
     info.write_text(text)
     with _refused("info.train.json: expected an object with the number 'num"):

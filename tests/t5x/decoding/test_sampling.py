@@ -416,3 +416,27 @@ def test_expansion_keeps_the_copies_of_a_row_side_by_side():
     [1, 1, 2, 2],
     [3, 3, 4, 4],
   ]
+
+
+def test_without_a_key_it_draws_with_that_of_0():
+  args = jnp.zeros((4, 8), jnp.int32), {}, TableModel([PROBS] * VOCAB), EOS
+  found, same, other = (
+    temperature_sample(*args, topk=0, **key)[0].tolist()
+    for key in (
+      {},
+      {'decode_rng': jax.random.key(0)},
+      {'decode_rng': jax.random.key(1)},
+    )
+  )
+  assert found == same != other
+
+
+@pytest.mark.parametrize(
+  ('filled', 'expected'), [(None, [2, 0]), ([1, 3], [2, 3]), ([3, 0], [3, 0])]
+)
+def test_a_prompt_ends_with_its_last_token_or_where_the_cache_is_filled(
+  filled, expected
+):
+  prompts = jnp.array([[0, 5, 6, 0, 0], [0, 0, 0, 0, 0]])
+  index = None if filled is None else jnp.array(filled)
+  assert cache_lib.prompt_lengths(prompts, index).tolist() == expected

@@ -297,3 +297,20 @@ def test_a_misspelled_normalizing_factor_is_reported():
   model = tiny_model.model(loss_normalizing_factor='NUM_REAL_TARGET_TOKEN')
   with pytest.raises(errors.UserError, match='NUM_REAL_TARGET_TOKENS'):
     model.prepare_batch(tiny_model.batch())
+
+
+def test_nothing_is_dropped_where_nothing_is_trained():
+  batch = tiny_model.batch(2)
+  found = []
+  for rate in (0.0, 0.5):
+    model = tiny_model.model(
+      config={'dropout_rate': rate}, decode_fn=decoding.temperature_sample
+    )
+    params = tiny_model.initial_variables(model)['params']
+    found.append(
+      (
+        jax.jit(model.predict_batch)(params, batch),
+        jax.jit(model.score_batch)(params, batch),
+      )
+    )
+  jax.tree.map(np.testing.assert_array_equal, *found)

@@ -42,6 +42,7 @@ class OwnCache(models.EncoderDecoderModel):
     )
 
 
+@functools.cache
 def _predict(cls, decode_fn, num_decodes):
   golden = golden_data.load(_NAME)
   model = golden_model(golden, decode_fn)

@@ -156,3 +156,8 @@ def test_a_run_that_was_never_evaluated_misses_its_first_step(folder, step):
 
 def test_a_new_run_misses_no_evaluation(tmp_path):
   assert not identity.Evaluated(str(tmp_path)).is_missing(1)
+
+
+def test_a_folder_without_a_checkpoint_has_no_seed_to_go_on_with(tmp_path):
+  (tmp_path / identity.FILE).write_text('{"seed": 7}')
+  assert identity.stored_seed(str(tmp_path)) is None

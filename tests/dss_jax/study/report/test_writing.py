@@ -10,7 +10,7 @@ import pytest
 from dss_jax import errors
 from dss_jax.report import texts
 from dss_jax.study import report, results
-from dss_jax.study.report import answers, browser, cells, writing
+from dss_jax.study.report import answers, browser, cells, figures, writing
 from tests.dss_jax.study import finished_run
 
 _SKILL = {'finetune': 0.4, 'dss': 0.8}
@@ -59,6 +59,28 @@ def test_a_report_has_its_files(study):
   assert '![accuracy_by_size](accuracy_by_size.png)' in summary
 
 
+def test_a_terminal_shows_what_came_out(tmp_path, monkeypatch, capsys):
+  finished_run.write_study(tmp_path, _SKILL, questions=40)
+  monkeypatch.setenv('COLUMNS', '80')
+  report.write(tmp_path, planned=7)()
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0] == '6 of 7 runs are finished.'
+  assert lines[2].split()[:4] == ['trained', 'on', 'seeds', 'accuracy']
+  place, first, second = (line.split() for line in lines[4:7])
+  assert place[:2] == ['all', 'rows']
+  assert first[:2] == ['finetune', '3'] and second[:2] == ['dss', '3']
+  assert ' '.join(second[5:]) == '+35.0 −18.2 to +83.8 0.106'
+  text = ' '.join(' '.join(lines).split())
+  assert 'The data do not decide between dss and finetune' in text
+  assert all(len(line) <= 80 for line in lines)
+
+
+def test_an_axis_names_no_accuracy_above_all():
+  facet = figures.Facet('', {1.0: 'all'}, (), {}, 'rows', (96.2, 101.0))
+  shown = re.findall(r'<text[^>]*>(\d+)</text>', figures.inline(facet, 'x'))
+  assert shown == ['97', '98', '99', '100']
+
+
 def test_texts_of_figures_stay_texts(study):
   out, _ = study
   picture = (out / 'accuracy_by_fraction.svg').read_text()
@@ -73,6 +95,7 @@ def test_the_page_has_figures_table_curves_and_questions(study):
   # 2 + 2 figures, and two pictures of curves for each of four cells.
   assert page.count('<svg ') == 12
   assert '<title>dss_f1_s2_small</title>' in page
+  assert 'The dashed line is the teacher itself' in page
   ids = re.findall(r' id="([^"]*)"', page)
   assert len(ids) == len(set(ids))
   assert "default-src 'none'" in page

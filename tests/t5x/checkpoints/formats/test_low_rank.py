@@ -1,10 +1,14 @@
 """Adapters added to kernels, slice by slice."""
 
+import json
+
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from t5x.checkpoints.formats import low_rank
 from t5x.errors import UserError
+from t5x.examples.t5.config import T5Config
 
 _RNG = np.random.default_rng(0)
 FLAT = {
@@ -31,3 +35,21 @@ def test_half_an_adapter_is_refused():
   half = {name: x for name, x in FLAT.items() if not name.endswith('/b')}
   with pytest.raises(UserError, match='lacks mlp/wo/lora/b'):
     low_rank.merged(half, 1.0)
+
+
+def test_a_folder_for_peft_holds_both_factors_transposed(tmp_path):
+  config = T5Config(8, lora_rank=2, lora_alpha=3.0, lora_kernels=('wo',))
+  modules = {'mlp/wo/kernel': 'encoder.block.0.layer.1.DenseReluDense.wo'}
+  low_rank.write_peft(FLAT, modules, config, str(tmp_path), 'some/base')
+  weights = safetensors.numpy.load_file(tmp_path / low_rank.WEIGHTS_FILE)
+  place = f'base_model.model.{modules["mlp/wo/kernel"]}'
+  assert weights.keys() == {f'{place}.lora_{x}.weight' for x in 'AB'}
+  for part in 'AB':
+    np.testing.assert_array_equal(
+      weights[f'{place}.lora_{part}.weight'],
+      FLAT[f'mlp/wo/lora/{part.lower()}'].T,
+    )
+  described = json.loads((tmp_path / low_rank.CONFIG_FILE).read_text())
+  assert (described['r'], described['lora_alpha']) == (2, 3.0)
+  assert described['target_modules'] == ['wo']
+  assert described['base_model_name_or_path'] == 'some/base'

@@ -1,5 +1,7 @@
 """Masks of dropout: which positions share one, and that others do not."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -111,23 +113,28 @@ def test_nothing_or_everything_is_dropped(rate):
   np.testing.assert_array_equal(y, x * (1 - rate))
 
 
-def logits(masks, segments, scan=False):
-  """Of a row that has the same example twice, with dropout."""
-  module = tiny_model.model(
+# A row that has the same example twice.
+_TOKENS = jnp.array([[5, 6, 7, 1, 5, 6, 7, 1]])
+_IDS = jnp.array([[1] * 4 + [2] * 4])
+
+
+def module(masks, scan):
+  return tiny_model.model(
     config={'dropout_rate': 0.4, 'dropout_masks': masks, 'scan_layers': scan}
   ).module
-  tokens = jnp.array([[5, 6, 7, 1, 5, 6, 7, 1]])
-  ids = jnp.array([[1] * 4 + [2] * 4]) if segments else None
 
-  @jax.jit
-  def run():
-    variables = module.init(
-      jax.random.key(0), tokens, tokens, tokens, enable_dropout=False
-    )
-    rngs = {'dropout': _KEY}
-    return module.apply(variables, *[tokens] * 3, ids, ids, rngs=rngs)
 
-  return run()
+@functools.cache
+def variables(scan):
+  init = functools.partial(module('row', scan).init, enable_dropout=False)
+  return jax.jit(init)(jax.random.key(0), *[_TOKENS] * 3)
+
+
+def logits(masks, segments, scan=False):
+  """Of the row, with dropout."""
+  apply = functools.partial(module(masks, scan).apply, rngs={'dropout': _KEY})
+  ids = [_IDS] * 2 if segments else []
+  return jax.jit(apply)(variables(scan), *[_TOKENS] * 3, *ids)
 
 
 def test_examples_of_a_packed_row_have_masks_of_their_own():

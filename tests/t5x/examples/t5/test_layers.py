@@ -157,6 +157,20 @@ def test_attentions_own_gradients_are_those_of_its_operations(axes):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_attention_drops_while_it_is_trained_alone():
+  x = random_array(2, 5, 8)
+
+  def attended(rate, deterministic):
+    layer = layers.MultiHeadDotProductAttention(2, 4, dropout_rate=rate)
+    rngs = {'params': jax.random.key(0), 'dropout': jax.random.key(1)}
+    y, _ = layer.init_with_output(rngs, x, x, deterministic=deterministic)
+    return y
+
+  whole = attended(0.5, True)
+  np.testing.assert_array_equal(whole, attended(0.0, False))
+  assert not np.allclose(whole, attended(0.5, False))
+
+
 def test_attention_dropout_drops_whole_keys_of_a_head():
   _, _, value, _, _ = attention_inputs(batch=1, k=5)
   query = np.zeros((1, 4, 3, 8), np.float32)
@@ -393,6 +407,8 @@ def test_gated_activations_multiply():
   gate, up, down = (params[n]['kernel'] for n in ('wi_0', 'wi_1', 'wo'))
   gated = jax.nn.gelu(x @ gate, approximate=True) * (x @ up)
   np.testing.assert_allclose(found, gated @ down, rtol=1e-4, atol=1e-5)
+  # As T5X has it, for networks of one's own.
+  assert layers.MlpBlock().intermediate_dropout_rate == 0.1
 
 
 def test_embedding_by_gather_and_by_product_agree():
