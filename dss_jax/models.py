@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from clu import metrics as clu_metrics
 from flax import linen as nn
 from flax import struct
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from dss_jax.errors import DataError, choose
@@ -370,15 +371,17 @@ def _is_argmax(
 ) -> Bool[Array, 'B T']:
   """Whether each target is the first of the greatest logits, none being NaN.
 
-  Reductions, which fuse with others over the logits as an argmax does not.
+  From maxima that the loss takes as well: an argmax would be a further pass
+  over the logits, and so would a comparison with the target's.
   """
+  logits = lax.stop_gradient(logits)
   ids = jnp.arange(logits.shape[-1])
-  score = jnp.sum(
-    jnp.where(ids == targets[..., None], logits, 0), axis=-1, keepdims=True
-  )
-  earlier = ids < targets[..., None]
-  ahead = (logits > score) | ((logits == score) & earlier)
-  return ~jnp.any(ahead | jnp.isnan(logits), axis=-1)
+  is_target, is_before = ids == targets[..., None], ids < targets[..., None]
+  score = jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
+  before = jnp.max(jnp.where(is_before, logits, -jnp.inf), axis=-1)
+  rest = jnp.max(jnp.where(is_before, -jnp.inf, logits), axis=-1)
+  # Comparisons with NaN are false.
+  return ((targets == 0) | (score > before)) & (score >= rest)
 
 
 def _normalized(mask: Float[Array, 'B T']) -> Float[Array, 'B T']:

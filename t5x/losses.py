@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from t5x import errors
@@ -52,7 +53,26 @@ def _log_partition_and_agreement(logits, targets, on_target, off_target):
   )
   if off_target:
     agreement += off_target * jnp.sum(logits, axis=-1)
-  return jax.nn.logsumexp(logits, axis=-1), agreement
+  return _logsumexp(logits, targets), agreement
+
+
+def _logsumexp(logits, targets):
+  """`jax.nn.logsumexp` over the last axis, from the maxima of `is_argmax`."""
+  most = jnp.maximum(*_extremes(logits, targets))
+  most = jnp.where(jnp.isfinite(most), most, 0.0)
+  return jnp.log(jnp.sum(jnp.exp(logits - most[..., None]), axis=-1)) + most
+
+
+def _extremes(logits, targets):
+  """The greatest logit before each target, and from it on; NaN if one is.
+
+  Neither depends on another result, so that a compiler can compute both in the
+  product that makes the logits.
+  """
+  is_before = jnp.arange(logits.shape[-1]) < targets[..., None]
+  before = jnp.max(jnp.where(is_before, logits, -jnp.inf), axis=-1)
+  rest = jnp.max(jnp.where(is_before, -jnp.inf, logits), axis=-1)
+  return before, rest
 
 
 def _is_target(logits, targets):
@@ -180,21 +200,19 @@ def is_argmax(
 ) -> Bool[Array, '*B']:
   """Whether each target is what `argmax` over the vocabulary gives.
 
-  Of equal logits the first counts. Unlike an argmax, this is a plain reduction
-  that fuses with others over the logits. Logits [2., 5., 5.] give True for
-  target 1, False for 0 and 2.
+  Of equal logits the first counts, and none if one is NaN. Unlike an argmax,
+  this takes plain reductions, of which the loss has the same. Logits
+  [2., 5., 5.] give True for target 1, False for 0 and 2.
 
   Args:
     logits: any scores, [B, T, V] or any leading axes.
     targets: token ids in [0, V), of the leading axes' shape.
   """
-  score = jnp.sum(
-    jnp.where(_is_target(logits, targets), logits, 0), axis=-1, keepdims=True
-  )
-  earlier = jnp.arange(logits.shape[-1]) < targets[..., None]
-  ahead = (logits > score) | ((logits == score) & earlier)
-  # Comparisons with NaN are false, so NaN is looked for separately.
-  return ~jnp.any(ahead | jnp.isnan(logits), axis=-1)
+  logits = lax.stop_gradient(logits.astype(jnp.float32))
+  score = jnp.sum(jnp.where(_is_target(logits, targets), logits, 0.0), axis=-1)
+  before, rest = _extremes(logits, targets)
+  # Comparisons with NaN are false.
+  return ((targets == 0) | (score > before)) & (score >= rest)
 
 
 def compute_weighted_cross_entropy(

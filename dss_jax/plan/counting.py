@@ -138,11 +138,13 @@ class Model:
       # The last product of a layer is not needed, but for the next one's input.
       encoder += length * (3 * joined + mlp + d)
       decoder += targets * (4 * joined + mlp + 2 * d) + length * 2 * joined
-    if remat in ('none', 'products'):
-      weights = [each / partitions for each in self.weights]
-      encoder += weights[0] + length * joined
-      decoder += weights[1] + targets * 2 * joined
+      # What attention gives.
+      encoder += length * joined
+      decoder += targets * 2 * joined
     if remat == 'none':
+      # That again, as the input of the next product.
+      encoder += length * joined
+      decoder += targets * 2 * joined
       # What norms and the feed-forward block give to products.
       encoder += length * (self.mlp / partitions + 2 * d)
       decoder += targets * (self.mlp / partitions + 3 * d)
@@ -308,8 +310,8 @@ class Workload:
     data = self.topology.count // m
     again = {
       'none': 0.0,
-      'products': 0.0,
-      'minimal': model.attention_flops() / model.forward_flops(),
+      # The product of queries and keys.
+      'minimal': model.attention_flops() / 2 / model.forward_flops(),
       'full': 1.0,
     }[candidate.remat]
     flops = self.flops(candidate.rows) * (1 + again / 3) / self.topology.count

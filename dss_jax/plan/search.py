@@ -13,7 +13,7 @@ from typing import TypedDict
 from dss_jax.errors import DataError
 from dss_jax.plan import counting
 
-REMATS = ('none', 'products', 'minimal', 'full')
+REMATS = ('none', 'minimal', 'full')
 # Counted memory is within this factor of the compiler's, either way.
 _SLACK = 1.15
 # A candidate is worth compiling if it promises to save this part of the time.

@@ -20,8 +20,6 @@ from t5x.examples.t5 import lora as lora_lib
 # Added to the logits of masked pairs. A query that may see nothing gets equal
 # weights on all keys, not NaN.
 _MASKED = -1e10
-# The name of what attention computes, for rematerialization policies.
-ATTENTION = 'attention'
 
 
 def dot_product_attention(
@@ -94,48 +92,91 @@ def _attend(query, key, value, bias, mask, dtype, float32_logits, kv_axes):
 
   kv_axes: 'bkhd' as projected, 'bhdk' as cached.
   """
+  query, key, value = (x.astype(dtype) for x in (query, key, value))
+  return _attention(query, key, value, bias, mask, float32_logits, kv_axes)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+def _attention(query, key, value, bias, mask, float32_logits, kv_axes):
+  """Attention whose arguments are of the type that it computes in.
+
+  The softmax is computed in float32. The backward pass computes the weights
+  again, since that takes less time than to write them to memory and to read
+  them. The mean over the weights that a softmax's gradient subtracts is that of
+  the result's numbers with their gradients, K numbers a query in place of L.
+  """
+  return _attention_fwd(query, key, value, bias, mask, float32_logits, kv_axes)[
+    0
+  ]
+
+
+def _attention_fwd(query, key, value, bias, mask, float32_logits, kv_axes):
+  logits = _logits(query, key, bias, mask, float32_logits, kv_axes)
+  most = jnp.max(logits, axis=-1, keepdims=True)
+  shares = jnp.exp(logits - most)
+  total = jnp.sum(shares, axis=-1, keepdims=True)
+  weights = (shares / total).astype(query.dtype)
+  attended = jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value)
+  # Named here, since what is named outside is another value to a policy than
+  # the one that is saved.
+  attended = ad_checkpoint.checkpoint_name(attended, dense.PRODUCT)
+  # Not the sum's logarithm, which is lost beside the logits of a query that may
+  # see nothing.
+  saved = (query, key, value, bias, mask, most, total, attended)
+  return attended, saved
+
+
+def _logits(query, key, bias, mask, float32_logits, kv_axes):
+  """Returns biased and masked logits in float32, of the type's precision."""
   logits = jnp.einsum(
     f'bqhd,{kv_axes}->bhqk',
-    query.astype(dtype),
-    key.astype(dtype),
+    query,
+    key,
     preferred_element_type=jnp.float32 if float32_logits else None,
   )
   if bias is not None:
     logits = logits + bias.astype(logits.dtype)
   if mask is not None:
     logits = jnp.where(mask > 0, logits, jnp.asarray(_MASKED, logits.dtype))
-  weights = _softmax(logits, dtype)
-  attended = jnp.einsum(f'bhqk,{kv_axes}->bqhd', weights, value.astype(dtype))
-  return ad_checkpoint.checkpoint_name(attended, ATTENTION)
+  return logits.astype(jnp.float32)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _softmax(logits: jax.Array, dtype: dense.DType) -> jax.Array:
-  """Softmax over the last axis, computed in float32 and kept in `dtype`.
+def _attention_bwd(float32_logits, kv_axes, saved, cotangent):
+  query, key, value, bias, mask, most, total, attended = saved
+  dtype = query.dtype
+  # Or else a compiler takes the logits of the forward pass, and keeps them.
+  query, key, value, cotangent = lax.optimization_barrier(
+    (query, key, value, cotangent)
+  )
+  logits = _logits(query, key, bias, mask, float32_logits, kv_axes)
+  weights = jnp.exp(logits - most) / total
+  grad_value = jnp.einsum(
+    f'bhqk,bqhd->{kv_axes}', weights.astype(dtype), cotangent
+  )
+  mean = jnp.sum(
+    cotangent.astype(jnp.float32) * attended.astype(jnp.float32), axis=-1
+  )
+  change = jnp.einsum(
+    f'bqhd,{kv_axes}->bhqk',
+    cotangent,
+    value,
+    preferred_element_type=jnp.float32,
+  )
+  change = weights * (change - jnp.swapaxes(mean, 1, 2)[..., None])
+  if mask is not None:
+    change = jnp.where(mask > 0, change, 0.0)
+  change = change.astype(dtype)
+  grad_bias = None
+  if bias is not None:
+    axes = [i for i in range(4) if bias.shape[i] != change.shape[i]]
+    grad_bias = jnp.sum(change.astype(jnp.float32), axes, keepdims=True)
+    grad_bias = grad_bias.astype(bias.dtype)
+  grad_query = jnp.einsum(f'bhqk,{kv_axes}->bqhd', change, key)
+  grad_key = jnp.einsum(f'bhqk,bqhd->{kv_axes}', change, query)
+  return grad_query, grad_key, grad_value, grad_bias, None
 
-  The backward pass starts from the rounded weights, so that no second copy of
-  them in float32 waits for it.
-  """
-  return jax.nn.softmax(logits.astype(jnp.float32), axis=-1).astype(dtype)
 
-
-def _softmax_fwd(logits, dtype):
-  # Named here, since what is named outside is another value to the policy than
-  # the one that is saved.
-  weights = ad_checkpoint.checkpoint_name(_softmax(logits, dtype), ATTENTION)
-  return weights, (weights, jnp.zeros((), logits.dtype))
-
-
-def _softmax_bwd(dtype, saved, cotangent):
-  del dtype
-  weights, like_logits = saved
-  weights = weights.astype(jnp.float32)
-  change = weights * cotangent.astype(jnp.float32)
-  change -= weights * jnp.sum(change, axis=-1, keepdims=True)
-  return (change.astype(like_logits.dtype),)
-
-
-_softmax.defvjp(_softmax_fwd, _softmax_bwd)
+_attention.defvjp(_attention_fwd, _attention_bwd)
 
 
 def _scaled_query_init(

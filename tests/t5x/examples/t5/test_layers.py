@@ -129,6 +129,34 @@ def test_attention_has_the_gradients_of_its_formula():
       )
 
 
+@pytest.mark.parametrize('axes', [(0, 1, 2), (0,), ()])
+def test_attentions_own_gradients_are_those_of_its_operations(axes):
+  query, key, value, bias, mask = attention_inputs()
+  mask[0, :, 1] = False  # A query that may see nothing.
+  shape = [1 if axis in axes else n for axis, n in enumerate((2, 3, 4, 5))]
+  bias = random_array(*shape, seed=3)
+  weights = random_array(*query.shape, seed=5)
+
+  def own(query, key, value, bias):
+    return layers.dot_product_attention(
+      query, key, value, bias, deterministic=True, mask=mask
+    )
+
+  def plain(query, key, value, bias):
+    logits = jnp.einsum('bqhd,bkhd->bhqk', query, key) + bias
+    shares = jax.nn.softmax(jnp.where(mask, logits, -1e10))
+    return jnp.einsum('bhqk,bkhd->bqhd', shares, value)
+
+  found, expected = (
+    jax.grad(lambda *args, f=f: jnp.sum(weights * f(*args)), (0, 1, 2, 3))(
+      query, key, value, bias
+    )
+    for f in (own, plain)
+  )
+  for one, other in zip(found, expected, strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_attention_drops_while_it_is_trained_alone():
   x = random_array(2, 5, 8)
 
