@@ -36,7 +36,7 @@ _HARMLESS = {
   'megatron_core', 'peft_type', 'peft_version', 'qalora_group_size', 'r',
   'revision', 'target_modules', 'task_type', _BASE,
 }  # fmt: skip
-_OFF = (None, False, 'none', [], {})
+_OFF: tuple[Any, ...] = (None, False, 'none', [], {})
 # Ways to begin that leave the model's own weights as they are.
 _BEGINNINGS = (None, True, False, 'gaussian')
 _WEIGHT = re.compile(
@@ -273,7 +273,7 @@ def _read(path: str) -> dict[str, Any]:
       f' {value!r:.60}. The network has no such thing; merge it into the model'
       ' with peft.'
     )
-  rank, alpha = config.get('r'), config.get('lora_alpha')
+  rank, alpha = config.get('r'), config.get('lora_alpha', 0)
   if type(rank) is not int or rank < 1:
     raise UserError(
       f'{file}: r: expected a positive integer, found {rank!r:.60}. Copy the'
