@@ -66,6 +66,15 @@ def test_names_say_which_kinds(path):
   assert '.program.p' in mixtures.train_mixture(other)
 
 
+def test_rows_that_lack_a_kind_are_counted_where_there_are_several(path):
+  found = mixtures.describe(experiment(path)).without
+  assert found.keys() == {'thought', 'program'}
+  assert set(found['thought'].values()) == {0}
+  assert sum(found['program'].values()) == _ROWS / 3
+  one = mixtures.describe(experiment(path, ('thought',)))
+  assert one.without == {}
+
+
 def test_an_example_has_each_kind_with_its_prefix(path):
   pair = texts(
     mixtures.train_mixture(experiment(path)),

@@ -3,6 +3,7 @@
 import collections
 
 import hypothesis
+import pytest
 from hypothesis import strategies as st
 
 from dss_jax.data import equations
@@ -67,3 +68,10 @@ def test_a_row_has_one_rationale_or_several():
   assert found['rationale'] == ['It is.', 'It is so.']
   assert (found['teacher_label'], found['agreement']) == ('yes', 0.6667)
   assert len(found['completions']) == 3 and 'thoughts' not in found
+
+
+def test_an_error_before_the_first_row_is_the_one_that_is_seen(tmp_path):
+  writer = results.Writer(rows.Rows(rows.CUSTOM, {}), tmp_path, 'mine')
+  with pytest.raises(KeyError, match='of the caller'), writer:
+    raise KeyError('of the caller')
+  assert not (tmp_path / 'rows').exists()

@@ -144,7 +144,7 @@ def test_bfloat16_parameters_saved_as_float32_come_back_to_the_bit(tmp_path):
   assert stored['target']['norm']['scale'].dtype == np.float32
 
 
-def test_parameters_are_restored_in_the_type_asked_for(tmp_path, run):
+def test_parameters_are_restored_in_the_type_asked_for(tmp_path, run, caplog):
   _, partitioner, state = run
   _manager('legacy', tmp_path, state, partitioner).save(state)
   restored = _manager(
@@ -158,6 +158,7 @@ def test_parameters_are_restored_in_the_type_asked_for(tmp_path, run):
     restored.params,
     state.params,
   )
+  assert 'Hugging Face' not in caplog.text
   # The optimizer's state keeps its type.
   leaves = jax.tree.leaves(restored.param_states)
   assert {leaf.dtype for leaf in leaves} == {jnp.dtype('f4'), jnp.dtype('i4')}

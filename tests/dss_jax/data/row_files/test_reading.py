@@ -451,3 +451,20 @@ def test_work_that_takes_long_says_how_far_it_is():
     'Reading a: 2,048 rows, 50% …',
     'Reading a: 2,048 rows, done',
   ]
+
+
+def test_a_column_that_nobody_wants_is_not_read(tmp_path):
+  path = tmp_path / 'a.parquet'
+  mark = 'broken here ' * 20
+  table = pyarrow.table({'input': ['a', 'b'], 'other': [mark, mark[::-1]]})
+  parquet.write_table(
+    table, path, use_dictionary=False, compression='none', write_statistics=[]
+  )
+  content = path.read_bytes()
+  assert content.count(mark.encode()) == 1
+  # The length before the text.
+  at = content.index(mark.encode()) - 4
+  path.write_bytes(content[:at] + b'\xff\xff\xff\x7f' + content[at + 4 :])
+  assert read(path, ['input'])[1] == [{'input': 'a'}, {'input': 'b'}]
+  with pytest.raises(errors.DataError, match='a Parquet file, found: '):
+    read(path, ['input', 'other'])

@@ -89,6 +89,7 @@ def test_marks_around_an_answer_are_no_part_of_it(text):
     ('Q: So the answer is b.', '', ''),
     ('It is. So the answer is', 'It is.', ''),
     ('# So the answer is x', '', 'x'),
+    ('It is.\n**So the answer is b**.', 'It is.', 'b'),
     ('It is.', '', ''),
   ],
 )

@@ -379,6 +379,8 @@ def test_gated_activations_multiply():
   gate, up, down = (params[n]['kernel'] for n in ('wi_0', 'wi_1', 'wo'))
   gated = jax.nn.gelu(x @ gate, approximate=True) * (x @ up)
   np.testing.assert_allclose(found, gated @ down, rtol=1e-4, atol=1e-5)
+  # As T5X has it, for networks of one's own.
+  assert layers.MlpBlock().intermediate_dropout_rate == 0.1
 
 
 def test_embedding_by_gather_and_by_product_agree():
