@@ -21,8 +21,9 @@ def initial_checkpoint(
   weights must be the network's, leaf by leaf.
 
   Args:
-    path: a T5X checkpoint (either layout) or a Hugging Face folder. None trains
-      from scratch, and returns None.
+    path: a T5X checkpoint (either layout), a Hugging Face folder, or one of
+      peft, whose adapters are beside the model that it names. None trains from
+      scratch, and returns None.
     from_scratch: parameters that start from scratch unless the checkpoint has
       them, such as adapters; see `RestoreCheckpointConfig`. Upstream T5X does
       not have this.

@@ -189,11 +189,13 @@ def _base_model(path: object) -> str:
   Raises:
     DataError: that is not known.
   """
-  from t5x.checkpoints.formats import huggingface
+  from t5x.checkpoints.formats import huggingface, peft
 
   known = card.base_model(path)
   if known is not None:
     return known
+  if path is not None and peft.is_folder(str(path)):
+    return peft.base_model(str(path))
   if path is not None and huggingface.is_huggingface_folder(str(path)):
     return str(path)
   raise DataError(

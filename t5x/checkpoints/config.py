@@ -111,7 +111,8 @@ class RestoreCheckpointConfig:
 
   Attributes:
     path: with mode 'specific' one checkpoint in any layout (T5X's legacy or
-      Orbax, or a Hugging Face T5 folder); with 'latest' and 'all' a folder of
+      Orbax, a Hugging Face T5 folder, or one of peft, whose adapters are then
+      beside the model that it names); with 'latest' and 'all' a folder of
       checkpoints. Several are allowed; None restores nothing.
     mode: 'specific', 'latest' or 'all'.
     assignment_map: rules that say which of the checkpoint's leaves become
@@ -120,9 +121,9 @@ class RestoreCheckpointConfig:
     fallback_to_scratch: whether leaves that the checkpoint lacks start from
       scratch, and leaves that only it has are dropped, instead of an error.
     dtype: type that floating-point parameters get; None is the model's own.
-      Those of a Hugging Face folder always get the model's own, since whoever
-      saved it chose its precision: T5X's run files ask for bfloat16 because
-      checkpoints of T5X are in float32.
+      Those of a folder of Hugging Face or peft always get the model's own,
+      since whoever saved it chose its precision: T5X's run files ask for
+      bfloat16 because checkpoints of T5X are in float32.
     restore_dataset: whether to continue at the saved position in the data. This
       resumes the run that saved: its optimizer's state must then fit exactly.
       Otherwise a state that does not fit is replaced by a fresh one.
@@ -133,6 +134,7 @@ class RestoreCheckpointConfig:
     checkpoint_manager_cls: restores otherwise.
     base: (not in T5X) where the base of a checkpoint of a part is (see
       `SaveCheckpointConfig.base`); None for where it was when that was saved.
+      The same for the model of adapters that peft saved.
     from_scratch: (not in T5X) parameters that start from scratch where the
       checkpoint lacks them, such as adapters: regular expressions that match
       whole names of a path (see `optimizers.PartialOptimizer`). All others must

@@ -14,7 +14,7 @@ from etils import epath
 from t5x import files
 from t5x.checkpoints import base as base_lib
 from t5x.checkpoints import integrity
-from t5x.checkpoints.formats import huggingface, legacy_t5x, orbax
+from t5x.checkpoints.formats import huggingface, legacy_t5x, orbax, peft
 from t5x.errors import UserError
 
 PathLike = str | os.PathLike[str]
@@ -24,14 +24,15 @@ _STEP_FOLDER = re.compile(r'checkpoint_(\d+)')
 _LAYOUTS = (
   f'a T5X legacy checkpoint (a file named {legacy_t5x.INDEX_FILE!r}),'
   f' an Orbax checkpoint ({orbax.STATE_ITEM}/'
-  f'{orbax.TREE_FILE}) or a Hugging Face folder'
+  f'{orbax.TREE_FILE}), a Hugging Face folder'
   f' ({huggingface.CONFIG_FILE} with {huggingface.WEIGHTS_FILE} or'
-  ' pytorch_model.bin)'
+  " pytorch_model.bin) or peft's"
+  f' ({peft.CONFIG_FILE} with {peft.WEIGHTS_FILE})'
 )
 
 
 def layout_of(path: PathLike) -> str | None:
-  """Returns 'legacy', 'orbax' or 'huggingface'; None for anything else.
+  """Returns 'legacy', 'orbax', 'huggingface' or 'peft'; None for others.
 
   None for an incomplete checkpoint, too; `explain` gives what it lacks.
   """
@@ -44,7 +45,7 @@ def layout_of(path: PathLike) -> str | None:
     return 'orbax'
   if huggingface.is_huggingface_folder(path):
     return 'huggingface'
-  return None
+  return 'peft' if peft.is_folder(path) else None
 
 
 def explain(path: PathLike) -> UserError:
@@ -91,6 +92,8 @@ def explain(path: PathLike) -> UserError:
     )
   if huggingface.CONFIG_FILE in names:
     return huggingface.explain(path)
+  if peft.CONFIG_FILE in names:
+    return peft.explain(path)
   return UserError(
     f'{path}: no checkpoint of a known layout here. Looked for {_LAYOUTS};'
     f' found {", ".join(names[:8]) or "nothing"}.'
@@ -104,26 +107,41 @@ def open_checkpoint(
 
   Args:
     path: the checkpoint.
-    base: if it holds a part and names a checkpoint for the rest (see `base`),
-      where that is; None for where it was.
+    base: if it holds a part and names a checkpoint for the rest (see `base`
+      and `formats.peft`), where that is; None for where it was.
 
   Raises:
     UserError: there is none, it is incomplete, or a link in it leads out of it.
   """
   path = os.fspath(path)
+  place = None if base is None else os.fspath(base)
   layout = layout_of(path)
   if layout in ('legacy', 'orbax'):
     integrity.check_inside(path)
   if layout == 'legacy':
     return legacy_t5x.read(path)
   if layout == 'orbax':
-    place = None if base is None else os.fspath(base)
     return dict(
       base_lib.completed(path, orbax.read(path), place, open_checkpoint)
     )
   if layout == 'huggingface':
     return {'target': huggingface.open_folder(path)}
+  if layout == 'peft':
+    return {'target': peft.joined(path, _base_of_peft(path, place))}
   raise explain(path)
+
+
+def _base_of_peft(path: str, base: str | None) -> dict[str, Any]:
+  """Opens the model of adapters that peft saved."""
+  place = base or peft.base_model(path)
+  layout = layout_of(place)
+  if layout is None or layout == 'peft':
+    found = 'adapters, too' if layout else 'no checkpoint on this machine'
+    raise UserError(
+      f'{path}: holds adapters of {place}: expected the weights there, found'
+      f' {found}. {peft.base_hint(path)}'
+    )
+  return open_checkpoint(place)
 
 
 def base_of(path: PathLike, base: PathLike | None = None) -> str | None:
@@ -134,29 +152,66 @@ def base_of(path: PathLike, base: PathLike | None = None) -> str | None:
     base: where it is, if not where it was.
   """
   path = os.fspath(path)
-  if layout_of(path) != 'orbax':
+  given = None if base is None else os.fspath(base)
+  layout = layout_of(path)
+  if layout == 'peft':
+    return given or peft.base_model(path)
+  if layout != 'orbax':
     return None
   described = base_lib.read(path)
   if described is None:
     return None
-  return described.path if base is None else os.fspath(base)
+  return given or described.path
 
 
-def check_network(path: PathLike, network: Any) -> None:
+def with_bases(path: PathLike, base: PathLike | None = None) -> list[str]:
+  """Returns a checkpoint, its base, the base of that, and so on.
+
+  Args:
+    path: a checkpoint of any layout.
+    base: where its base is, if not where it was.
+
+  Raises:
+    UserError: one is its own base.
+  """
+  chain = [os.fspath(path)]
+  following = base_of(path, base)
+  while following is not None:
+    if following in chain:
+      raise UserError(
+        f'{chain[0]}: expected the weights of a model in its base, found that'
+        f' {following} is its own base. Give the checkpoint that was trained'
+        ' on: RestoreCheckpointConfig.base.'
+      )
+    chain.append(following)
+    following = base_of(following)
+  return chain
+
+
+def check_network(
+  path: PathLike, network: Any, base: PathLike | None = None
+) -> None:
   """Raises if a network would give other numbers with a checkpoint's weights.
 
-  Only a Hugging Face folder says what its weights were trained with.
+  Only folders of Hugging Face and peft say what they were trained with. Bases
+  are checked, too.
 
   Args:
     path: a checkpoint of any layout.
     network: the network's `T5Config`; None if it is not known.
+    base: where its base is, if not where it was.
 
   Raises:
     UserError: says what differs, and the binding to change.
   """
-  path = os.fspath(path)
-  if network is not None and layout_of(path) == 'huggingface':
-    huggingface.check_network(path, network)
+  if network is None:
+    return
+  for place in with_bases(path, base):
+    layout = layout_of(place)
+    if layout == 'huggingface':
+      huggingface.check_network(place, network)
+    elif layout == 'peft':
+      peft.check_network(place, network)
 
 
 def read_position(path: PathLike) -> dict[str, Any] | None:

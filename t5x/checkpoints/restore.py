@@ -19,7 +19,7 @@ from etils import epath
 
 from t5x import files, partitioning, state_utils
 from t5x.checkpoints import data_position, integrity, locate, matching
-from t5x.checkpoints.formats import huggingface, layer_stacks, lazy_array
+from t5x.checkpoints.formats import layer_stacks, lazy_array
 from t5x.checkpoints.formats.lazy_array import LazyArray
 from t5x.checkpoints.locate import PathLike
 from t5x.checkpoints.matching import PARAM_STATES, TARGET
@@ -132,10 +132,8 @@ class Restorer:
     self.wait_until_finished()
     folder = self._directory if path is None else path
     path = locate.find_checkpoint(folder, step)
-    integrity.check(path)
-    base = locate.base_of(path, self._base)
-    if base is not None:
-      integrity.check(base)
+    for place in locate.with_bases(path, self._base):
+      integrity.check(place)
     model = self._abstract.state_dict()
     # Rules and transformations see the layers as the model has them.
     checkpoint = layer_stacks.match(
@@ -177,13 +175,13 @@ class Restorer:
     matching.check_rest(path, stored, expected)
 
     # Of a Hugging Face folder, whoever saved it chose the precision.
-    foreign = huggingface.is_huggingface_folder(path)
+    foreign = locate.layout_of(path) in ('huggingface', 'peft')
     parameter_dtype = None if foreign else self._restore_dtype
     if foreign and self._restore_dtype is not None:
       logging.warning(
-        '%s: a Hugging Face folder, whose weights get the types of the model;'
-        ' RestoreCheckpointConfig.dtype = %r is for checkpoints of T5X. To have'
-        ' them rounded, save the folder in that type.',
+        '%s: a folder of Hugging Face or peft, whose weights get the types of'
+        ' the model; RestoreCheckpointConfig.dtype = %r is for checkpoints of'
+        ' T5X. To have them rounded, save the folder in that type.',
         path,
         str(self._restore_dtype),
       )

@@ -159,10 +159,7 @@ class TrainStateInitializer:
       'state_transformation_fns': checkpoints.transformations(cfg),
     }
     for path in paths:
-      checkpoints.check_network(path, self._network)
-      base = checkpoints.base_of(path, cfg.base)
-      if base is not None:
-        checkpoints.check_network(base, self._network)
+      checkpoints.check_network(path, self._network, cfg.base)
       yield self._restore(cfg, path, ds_iter, options)
 
   def _restore(

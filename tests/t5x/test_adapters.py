@@ -1,6 +1,7 @@
-"""Runs that train adapters: what they save, and kills."""
+"""Runs that train adapters: what they save, kills, and several processes."""
 
 import signal
+import socket
 import time
 
 import jax
@@ -63,3 +64,64 @@ def test_a_run_that_is_killed_ends_in_the_same_bits(tmp_path):
       np.testing.assert_array_equal(leaf, before[name].astype(leaf.dtype))
   read = flat(expected['target'])
   assert read.keys() == params.keys()
+
+
+def run_processes(folder, base, count, devices, **options):
+  """Runs one training in `count` processes; all must end well."""
+  with socket.socket() as s:
+    s.bind(('localhost', 0))
+    port = s.getsockname()[1]
+  logs = [folder.parent / f'{folder.name}-{i}.log' for i in range(count)]
+  given = {
+    'module': 'tests.t5x.adapter_run', 'base': base, 'folder': str(folder),
+    **options,
+  }  # fmt: skip
+  started = [
+    adapter_run.small_run.start_process(
+      given | {'distributed': [f'localhost:{port}', count, i]}
+      if count > 1
+      else given,
+      log,
+      devices,
+    )
+    for i, log in enumerate(logs)
+  ]
+  for process in started:
+    process.join()
+  assert not any(process.exitcode for process in started), '\n'.join(
+    log.read_text()[-3000:] for log in logs
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('num_partitions', [1, 2])
+def test_two_processes_train_and_resume_adapters_as_one_does(
+  tmp_path, num_partitions
+):
+  base = adapter_run.make_base(tmp_path / 'base')
+  one, two = tmp_path / 'one', tmp_path / 'two'
+  options = {'period': 4, 'num_partitions': num_partitions}
+  run_processes(one, base, 1, 4, total_steps=8, **options)
+  for steps in (4, 8):
+    run_processes(two, base, 2, 2, total_steps=steps, **options)
+  losses = adapter_run.small_run.losses(one)
+  assert len(losses) == 8
+  found_losses = adapter_run.small_run.losses(two)
+  np.testing.assert_allclose(found_losses, losses, rtol=1e-5)
+  # Each has what was trained, and takes the rest from the same base.
+  saved = flat(orbax.read(str(two / 'checkpoint_8'))['target'])
+  assert saved and all('/lora/' in name for name in saved)
+  assert checkpoints.base_of(two / 'checkpoint_8') == base
+  found, expected = (
+    flat(checkpoints.load_t5x_checkpoint(str(f), 8)['target'])
+    for f in (two, one)
+  )
+  assert found.keys() == expected.keys()
+  for name, leaf in found.items():
+    if name in saved:
+      size = np.abs(expected[name]).max()
+      np.testing.assert_allclose(
+        leaf, expected[name], rtol=0, atol=1e-4 * size, err_msg=name
+      )
+    else:
+      np.testing.assert_array_equal(leaf, expected[name], err_msg=name)

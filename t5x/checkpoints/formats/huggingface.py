@@ -126,8 +126,8 @@ def open_folder(path: str) -> dict[str, Any]:
     )
   return flax.traverse_util.unflatten_dict(
     {
-      name: _transposed(stored[hf_name]) if transposed else stored[hf_name]
-      for name, hf_name, transposed in names
+      name: transposed(stored[hf_name]) if flip else stored[hf_name]
+      for name, hf_name, flip in names
     },
     sep='/',
   )
@@ -228,7 +228,9 @@ def _same(a: LazyArray, b: LazyArray) -> bool:
   )
 
 
-def _transposed(array: LazyArray) -> LazyArray:
+def transposed(array: LazyArray) -> LazyArray:
+  """Returns a matrix with its axes in the other order; nothing is read."""
+
   def start_read(index):
     rows = array.start_read(index[::-1])
     return lazy_array.DerivedRead(lambda x: np.ascontiguousarray(x.T), rows)
@@ -242,7 +244,7 @@ def _open_weights(path: str) -> dict[str, LazyArray]:
   (name, *_) = (name for name in _WEIGHTS if (folder / name).is_file())
   files = _files_of_index(folder / name) if name.endswith('.json') else [name]
   is_torch = name.startswith('pytorch')
-  open_file = torch_pickle.open_file if is_torch else _open_safetensors
+  open_file = torch_pickle.open_file if is_torch else open_safetensors
   stored: dict[str, LazyArray] = {}
   for file in files:
     stored.update(open_file(folder / file))
@@ -281,7 +283,12 @@ def _check_type(array: LazyArray) -> None:
     raise _not_floating(array.name, array.dtype.name)
 
 
-def _open_safetensors(file: pathlib.Path) -> dict[str, LazyArray]:
+def open_safetensors(file: pathlib.Path) -> dict[str, LazyArray]:
+  """Opens a file of safetensors; returns arrays by their names.
+
+  Raises:
+    UserError: it is none, or its weights are not floating-point.
+  """
   try:
     handle = safetensors.safe_open(file, framework='np')
   except (OSError, safetensors.SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""Adapters for peft: they give the logits of our network on transformers' T5.
+"""Adapters for peft, and from it: transformers' T5 has our network's logits.
 
 `PEFT_PYTHON` names interpreters that have torch, transformers and peft, with
 `:` between them; it is this one by default.
@@ -192,6 +192,68 @@ def test_peft_gives_the_same_logits(name, python, tmp_path):
       found[way], expected, atol=5e-5 * size, err_msg=way
     )
   assert np.abs(found['base'] - expected).max() > 0.01 * size
+
+
+_SAVING = """
+import sys
+import numpy as np, torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForSeq2SeqLM, logging
+
+logging.set_verbosity_error()
+base, given, out, *modules = sys.argv[1:]
+given = np.load(given)
+torch.manual_seed(0)
+model = get_peft_model(
+  AutoModelForSeq2SeqLM.from_pretrained(base),
+  LoraConfig(
+    r=3,
+    lora_alpha=5,
+    lora_dropout=0.1,
+    target_modules=modules,
+    init_lora_weights=False,  # Both factors are drawn.
+    task_type='SEQ_2_SEQ_LM',
+  ),
+)
+model.save_pretrained(out)
+inputs = {
+  'input_ids': torch.tensor(given['inputs']),
+  'labels': torch.tensor(given['targets']),
+}
+with torch.no_grad():
+  np.save(f'{out}/logits.npy', model.eval()(**inputs).logits.numpy())
+"""
+_MODULES = {
+  'hf_1_1': ('q', 'v', 'o', 'wi_0', 'wo', 'lm_head'), 'hf_1_0': ('k', 'wi')
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('python', _PYTHONS)
+@pytest.mark.parametrize('name', list(_KERNELS))
+def test_what_peft_saved_gives_our_network_its_logits(name, python, tmp_path):
+  code = 'import peft, torch, transformers'
+  if subprocess.run([python, '-c', code], capture_output=True).returncode:
+    pytest.skip(f'{python} has no peft')
+  base, config, _ = student(name)
+  folder, given = str(tmp_path / 'adapters'), str(tmp_path / 'given.npz')
+  np.savez(given, inputs=_INPUTS, targets=_TARGETS)
+  done = subprocess.run(
+    [python, '-c', _SAVING, base, given, folder, *_MODULES[name]],
+    env={**os.environ, 'HF_HUB_OFFLINE': '1', 'PYTHONPATH': ''},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  checkpoints.check_network(folder, config)
+  params = checkpoints.load_t5x_checkpoint(folder)['target']
+  expected = np.load(f'{folder}/logits.npy')
+  size = np.abs(expected).max()
+  found = np.asarray(logits(config, params))
+  np.testing.assert_allclose(found, expected, atol=5e-5 * size)
+  base_params = checkpoints.load_t5x_checkpoint(base)['target']
+  plain = network.T5Config(**huggingface.network(base))
+  assert np.abs(logits(plain, base_params) - expected).max() > 0.01 * size
 
 
 def _ran(*command, cwd=None):

@@ -111,6 +111,48 @@ def test_the_gradient_of_a_map_is_that_of_the_merged_kernel():
     )
 
 
+@pytest.mark.parametrize(
+  'options',
+  [
+    {'num_encoder_layers': 1, 'num_decoder_layers': 1},
+    pytest.param({'scan_layers': True}, marks=pytest.mark.slow),
+  ],
+)
+def test_the_network_s_gradient_follows_from_that_of_merged_kernels(options):
+  """dL/da = s dL/dW bᵀ and dL/db = s aᵀ dL/dW, for W + s a b in all maps.
+
+  dL/dW is the gradient of a network without adapters; the products are float64.
+  Both networks compute in float32, in another order: their gradients agree to
+  hundreds of roundings (2⁻²⁴ each, so 2e-5) of the largest number of a leaf. A
+  wrong scale, or a part of the chain left out, is as large as that number.
+  """
+  params = params_of(**options)
+  base, adapters = split(params)
+  whole = {n: np.asarray(x) for n, x in merged(base, adapters, 1.5).items()}
+  found = jax.jit(jax.grad(loss_fn({**LORA, **options})))(params)
+  kernels = jax.jit(jax.grad(loss_fn(options)))(whole)
+  places = [n.removesuffix('/lora/a') for n in adapters if n.endswith('/a')]
+  assert {place.split('/')[-1] for place in places} == set(KERNELS)
+  for place in places:
+    a, b = (np.asarray(adapters[f'{place}/lora/{n}'], np.float64) for n in 'ab')
+    gradient = np.asarray(kernels[f'{place}/kernel'], np.float64)
+    gradient = gradient.reshape(*a.shape[:-1], b.shape[-1])
+    expected = {
+      'a': 1.5 * gradient @ np.swapaxes(b, -1, -2),
+      'b': 1.5 * np.swapaxes(a, -1, -2) @ gradient,
+    }
+    for part, reference in expected.items():
+      size = np.abs(reference).max()
+      assert size > 0, place
+      np.testing.assert_allclose(
+        found[f'{place}/lora/{part}'],
+        reference,
+        rtol=0,
+        atol=2e-5 * size,
+        err_msg=f'{place}/lora/{part}',
+      )
+
+
 def check_gradients(axis=0, **options):
   """The gradient of the adapters is the chain rule's of the merged kernels."""
   params = params_of(**options)
