@@ -28,7 +28,7 @@ _Preprocessor = Callable[[tf.data.Dataset], tf.data.Dataset]
 
 # For what makes datasets. AutoGraph would rewrite the source of each map's
 # function and of all that it calls, for loops and conditions on tensors: there
-# are none, and that takes a quarter of the time until the first example.
+# are none, and that delays the first example.
 as_written = tf.autograph.experimental.do_not_convert
 
 

@@ -327,16 +327,6 @@ def test_a_mistake_is_explained_when_the_mixture_is_asked_for(
     function(**{'data_set': 'cqa', **options})
 
 
-def test_an_experiment_takes_no_options_beside_it():
-  experiment = mixtures.Experiment('cqa', data='sample')
-  with pytest.raises(
-    errors.DataError,
-    match=r'train_mixture\.seed: expected no option .*Experiment\.seed'
-    r' \(macro RANDOM_SEED\)',
-  ):
-    mixtures.train_mixture(experiment, seed=3)
-
-
 def test_a_path_without_the_files_is_explained(tmp_path):
   with pytest.raises(
     errors.DataError, match=r"expected the data set 'cqa' .* found nothing\."

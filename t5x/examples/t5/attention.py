@@ -168,9 +168,11 @@ def _attention_bwd(float32_logits, kv_axes, saved, cotangent):
   change = change.astype(dtype)
   grad_bias = None
   if bias is not None:
-    axes = [i for i in range(4) if bias.shape[i] != change.shape[i]]
+    # It may have fewer axes, which count from the last.
+    full = (1,) * (4 - bias.ndim) + bias.shape
+    axes = [i for i in range(4) if full[i] != change.shape[i]]
     grad_bias = jnp.sum(change.astype(jnp.float32), axes, keepdims=True)
-    grad_bias = grad_bias.astype(bias.dtype)
+    grad_bias = grad_bias.reshape(bias.shape).astype(bias.dtype)
   grad_query = jnp.einsum(f'bhqk,{kv_axes}->bqhd', change, key)
   grad_key = jnp.einsum(f'bhqk,bqhd->{kv_axes}', change, query)
   return grad_query, grad_key, grad_value, grad_bias, None

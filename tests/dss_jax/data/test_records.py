@@ -494,13 +494,3 @@ def test_the_packaged_sample_is_a_release():
     assert 0 < report.empty_labels < 0.1 * report.rows
   questions = [{row.input for row in rows} for rows in release.splits.values()]
   assert not questions[0] & questions[1]
-
-
-@pytest.mark.parametrize('files', [8, 9])
-def test_what_a_folder_of_something_else_holds_is_shown(tmp_path, files):
-  for number in range(files):
-    (tmp_path / f'{number}.txt').write_text('')
-  with pytest.raises(errors.DataError) as caught:
-    records.read('cqa', str(tmp_path))
-  shown = ', '.join(f'{number}.txt' for number in range(8))
-  assert f'found {shown}{", …" if files > 8 else ""}. Give' in str(caught.value)

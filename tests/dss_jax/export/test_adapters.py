@@ -15,8 +15,10 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
+from dss_jax.errors import DataError
+from dss_jax.export import command
 from t5x import checkpoints, errors
-from t5x.checkpoints.formats import huggingface
+from t5x.checkpoints.formats import huggingface, peft
 from t5x.examples.t5 import network
 from tests import golden_data, stacked_trees
 
@@ -117,6 +119,24 @@ def test_a_student_without_adapters_has_none_to_write(tmp_path):
   params = checkpoints.open_checkpoint(base)['target']
   with pytest.raises(errors.UserError, match='found one without any'):
     huggingface.write_adapters(params, config, str(tmp_path), base)
+
+
+def test_the_model_of_adapters_is_the_one_that_peft_or_a_folder_names(tmp_path):
+  folder = tmp_path / 'adapters'
+  folder.mkdir()
+  safetensors.numpy.save_file({}, folder / peft.WEIGHTS_FILE)
+  described = {
+    'peft_type': 'LORA',
+    'r': 2,
+    'lora_alpha': 4,
+    'base_model_name_or_path': 'google/t5-v1_1-base',
+  }
+  (folder / peft.CONFIG_FILE).write_text(json.dumps(described))
+  assert command._base_model(str(folder)) == 'google/t5-v1_1-base'
+  base = str(_GOLDEN / 'hf_1_1' / 'model')
+  assert command._base_model(base) == base
+  with pytest.raises(DataError, match='--base-model'):
+    command._base_model(str(tmp_path))
 
 
 _PROGRAM = """
