@@ -164,20 +164,23 @@ def make_trainer(
 
 
 def stepper(
-  trained: trainer.Trainer, batches: Sequence[dict[str, np.ndarray]]
+  trained: trainer.Trainer,
+  batches: Sequence[dict[str, np.ndarray]],
+  steps: int = 1,
 ) -> Callable[[], workload.Tokens]:
-  """Returns a function that takes a step and returns its real tokens.
+  """Returns a function that takes steps and returns their real tokens.
 
   Args:
-    trained: takes the steps, each of which is waited for.
+    trained: takes the steps.
     batches: used in turn, then again from the first.
+    steps: of a call; the last one is waited for.
   """
   upcoming = itertools.cycle(batches)
 
-  def step():
-    batch = next(upcoming)
-    trained.train(iter([batch]), 1).result()
+  def take():
+    taken = list(itertools.islice(upcoming, steps))
+    trained.train(iter(taken), steps).result()
     jax.block_until_ready(trained.train_state.params)
-    return workload.real_tokens(batch)
+    return workload.together(workload.real_tokens(batch) for batch in taken)
 
-  return step
+  return take

@@ -62,8 +62,8 @@ class Stepper:
       self._model.parameters(), lr=5e-5, fused=best
     )
 
-  def step(self, rows: list[workload.Example]) -> float:
-    """Takes one step on some rows and returns the loss."""
+  def step(self, rows: list[workload.Example]) -> torch.Tensor:
+    """Takes a step on some rows; returns the loss, which can be waited for."""
     explained = [row for row in rows if row.rationale.size]
     label = self._loss([r.predict for r in rows], [r.label for r in rows])
     rationale = self._loss(
@@ -74,7 +74,7 @@ class Stepper:
     torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
     self._optimizer.step()
     self._optimizer.zero_grad()
-    return loss.item()
+    return loss.detach()
 
   def peak_bytes(self) -> int:
     """Most of a GPU's memory that was used."""

@@ -6,7 +6,7 @@
 Both sides train on rows of real lengths (`benchmarks/workload.py`), both tasks
 of each, and only real tokens count, not padding. PyTorch trains as in the
 paper's code, by default 16 rows at a time. This project packs; `--rows` packed
-rows hold a few more. Steps alternate, so that other work of the machine affects
+rows hold a few more. Turns alternate, so that other work of the machine affects
 both. MFU is the part that products with kernels, on real tokens, have of the
 rate that a large matrix product of `--dtype` reaches in JAX on this device.
 
@@ -14,7 +14,8 @@ On a GPU, where both share its memory:
 
     export XLA_PYTHON_CLIENT_PREALLOCATE=false
     python -m benchmarks.train_step --size base --dtype bfloat16 --rng rbg \
-        --rows 64 --row-shape 256 96 --pytorch-rows 128 --sides ours best
+        --rows 64 --row-shape 256 96 --pytorch-rows 128 --turn 10 \
+        --sides ours best
 """
 
 import argparse
@@ -38,11 +39,11 @@ class Side:
   """What is measured.
 
   Attributes:
-    step: takes a step; returns the real tokens it trained on.
+    turn: takes `--turn` steps; returns the real tokens they trained on.
     peak_bytes: most of an accelerator's memory that was used; 0 if unknown.
   """
 
-  step: Callable[[], workload.Tokens]
+  turn: Callable[[], workload.Tokens]
   peak_bytes: Callable[[], int]
 
 
@@ -64,7 +65,7 @@ def our_step(options: argparse.Namespace) -> Side:
     memory = jax.local_devices()[0].memory_stats() or {}
     return memory.get('peak_bytes_in_use', 0)
 
-  return Side(engine.stepper(trainer, batches), peak_bytes)
+  return Side(engine.stepper(trainer, batches, options.turn), peak_bytes)
 
 
 def pytorch_step(options: argparse.Namespace, best: bool) -> Side:
@@ -78,29 +79,29 @@ def pytorch_step(options: argparse.Namespace, best: bool) -> Side:
   stepper = torch_peer.Stepper(options.size, best, device)
   upcoming = itertools.cycle(groups)
 
-  def step():
-    group = next(upcoming)
-    stepper.step(group)
-    tokens = [row.tokens for row in group]
-    return workload.Tokens(*map(sum, zip(*tokens, strict=True)))
+  def turn():
+    taken = list(itertools.islice(upcoming, options.turn))
+    losses = [stepper.step(group) for group in taken]
+    losses[-1].item()  # Waits.
+    return workload.together(row.tokens for group in taken for row in group)
 
-  return Side(step, stepper.peak_bytes)
+  return Side(turn, stepper.peak_bytes)
 
 
 def measure(
-  sides: dict[str, Side], steps: int, warm_up: int
+  sides: dict[str, Side], options: argparse.Namespace
 ) -> dict[str, list[tuple[float, workload.Tokens]]]:
-  """Times steps of all sides in turn, after `warm_up` of each.
+  """Times the sides in turn, after `--warm-up` turns of each.
 
   Returns:
-    Name to (seconds, real tokens) of each step.
+    Name to (seconds, real tokens) of each turn.
   """
   measured: dict[str, list] = {name: [] for name in sides}
-  for number in range(warm_up + steps):
+  for number in range(options.warm_up + options.steps):
     for name, side in sides.items():
       start = time.perf_counter()
-      tokens = side.step()
-      if number >= warm_up:
+      tokens = side.turn()
+      if number >= options.warm_up:
         measured[name].append((time.perf_counter() - start, tokens))
   return measured
 
@@ -128,8 +129,8 @@ def _table(
     peak = sides[name].peak_bytes()
     table.add_row(
       name,
-      f'{statistics.median(s for s, _ in steps):.3f}',
-      f'{statistics.mean(t.total for _, t in steps):.0f}',
+      f'{statistics.median(s for s, _ in steps) / options.turn:.3f}',
+      f'{statistics.mean(t.total for _, t in steps) / options.turn:.0f}',
       f'{rates[name]:.0f}',
       f'{rates[name] / slowest:.2f}',
       f'{used / matrix_rate:.1%}',
@@ -150,9 +151,15 @@ def main() -> None:
   parser.add_argument('--rng', default='threefry2x32')
   parser.add_argument('--scan', action='store_true')
   parser.add_argument('--remat', default='none')
-  parser.add_argument('--steps', type=int, default=9)
+  parser.add_argument('--steps', type=int, default=9, help='turns of a side')
   parser.add_argument(
-    '--warm-up', type=int, default=1, help='steps that are not timed'
+    '--turn',
+    type=int,
+    default=1,
+    help='steps of a turn; the last is waited for',
+  )
+  parser.add_argument(
+    '--warm-up', type=int, default=1, help='turns that are not timed'
   )
   parser.add_argument(
     '--pytorch-rows', type=int, default=16, help='examples per step'
@@ -175,7 +182,7 @@ def main() -> None:
   # Before the memory is full of weights.
   matrix_rate = engine.matrix_rate(options.dtype)
   sides = {s: make[s]() for s in options.sides}
-  measured = measure(sides, options.steps, options.warm_up)
+  measured = measure(sides, options)
   table = _table(measured, options, sides, matrix_rate)
   rich.console.Console().print(table)
   if options.json:

@@ -11,7 +11,7 @@ Token ids are drawn at random, since the time of a step doesn't depend on them.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +32,11 @@ class Tokens(NamedTuple):
   def total(self) -> int:
     """Those of both sides."""
     return self.encoder + self.decoder
+
+
+def together(counts: Iterable[Tokens]) -> Tokens:
+  """Adds counts of tokens."""
+  return Tokens(*map(sum, zip(*counts, strict=True)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,9 +28,8 @@ def test_tokens_of_rows_and_of_their_batches_are_the_same():
   rows = workload.examples(32128, 64)
   batches = list(workload.packed_batches(rows, 1, (512, 256)))
   counts = [workload.real_tokens(batch) for batch in batches]
-  in_batches = workload.Tokens(*map(sum, zip(*counts, strict=True)))
-  in_rows = [row.tokens for row in rows]
-  assert in_batches == tuple(map(sum, zip(*in_rows, strict=True)))
+  in_batches = workload.together(counts)
+  assert in_batches == workload.together(row.tokens for row in rows)
   assert in_batches.total == in_batches.encoder + in_batches.decoder
   first = rows[0]
   assert first.tokens == (
