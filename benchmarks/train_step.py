@@ -14,8 +14,8 @@ On a GPU, where both share its memory:
 
     export XLA_PYTHON_CLIENT_PREALLOCATE=false
     python -m benchmarks.train_step --size base --dtype bfloat16 --rng rbg \
-        --rows 64 --row-shape 256 96 --pytorch-rows 128 --turn 10 \
-        --sides ours best
+        --attention cudnn --rows 64 --row-shape 256 96 --pytorch-rows 128 \
+        --turn 10 --sides ours best
 """
 
 import argparse
@@ -56,6 +56,7 @@ def our_step(options: argparse.Namespace) -> Side:
     options.dtype,
     scan_layers=options.scan,
     remat_policy=options.remat,
+    attention_kernel=options.attention,
   )
   trainer = engine.make_trainer(
     engine.make_model(config), batches[0], options.rng
@@ -151,6 +152,7 @@ def main() -> None:
   parser.add_argument('--rng', default='threefry2x32')
   parser.add_argument('--scan', action='store_true')
   parser.add_argument('--remat', default='none')
+  parser.add_argument('--attention', default='xla', choices=['xla', 'cudnn'])
   parser.add_argument('--steps', type=int, default=9, help='turns of a side')
   parser.add_argument(
     '--turn',
