@@ -40,6 +40,7 @@ def test_weights_are_relative_and_prefixes_follow_from_names():
   assert [kind.title for kind in found] == ['thought', 'program', 'critique']
   assert [kind.has_own_prefix for kind in found] == [False, True, False]
   assert [k.weight for k in kinds.given((('a', 0), ('b', 2)))] == [0.0, 1.0]
+  assert [k.weight for k in kinds.given(('a', ('b', 3)))] == [0.25, 0.75]
   # What was read once is taken as it is.
   assert kinds.given(found) == found
 
@@ -113,11 +114,13 @@ def test_kinds_of_a_task_and_of_a_configuration():
   assert kinds.of_task('cqa_sample_label_gold') == 0
   assert kinds.joined(['mine.thought']) == 'mine.thought'
   assert kinds.joined(['palm', 'mine']) == 'palm.and.mine'
+  assert kinds.joined(['palm.a', 'mine.b']) == 'palm.a.and.mine.b'
   named = kinds.of_config({'RATIONALE_KINDS': "('a', ('b', 3))"})
   assert named == kinds.given(('a', ('b', 3)))
   found = kinds.of_config({'TEACHERS': "('palm', 'mine')"})
   assert found == kinds.given(None, ('palm', 'mine'))
   # What is no value of either tells nothing.
-  for text in ('@kinds', '(', '3', '(' * 9999, 'None'):
+  deep = '-' * 3000 + '1'
+  for text in ('@kinds', '(', '3', '(' * 9999, deep, deep * 40, 'None'):
     assert kinds.of_config({'RATIONALE_KINDS': text}) == kinds.ONE
   assert kinds.of_config({}) == kinds.ONE
