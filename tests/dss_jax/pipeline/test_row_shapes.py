@@ -36,6 +36,8 @@ def test_rows_are_filled_window_by_window():
   found = row_shapes.fill(units([3] * 1025, [2] * 1025), (6, 8))
   assert found.units_a_row == 1025 / 513
   assert row_shapes.fill(units([9], [1]), (6, 8)) == ((6, 8), 1.0, 1 / 8, 1.0)
+  # Without targets there is still a row of them.
+  assert row_shapes.best(units([3], [0]), 64) == ((64, 8), 0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
