@@ -186,7 +186,6 @@ class DistillFeatureConverter(seqio.FeatureConverter):
     lengths = self.get_model_feature_lengths(task_feature_lengths)
     sides = kinds.sides_of(list(ds.element_spec))
     names = [name for pair in sides for name in pair]
-    paired = len(sides) > 1
     units, num_rows = steps.window_of(ds.element_spec) or (self.WINDOW, None)
     if num_rows is not None and self._passthrough_features:
       raise DataError(
@@ -206,7 +205,7 @@ class DistillFeatureConverter(seqio.FeatureConverter):
       if self._check_windows:
         _check_lengths(batch, task_feature_lengths)
       task_ids = batch.get(TASK_ID)
-      if task_ids is None or paired:
+      if task_ids is None:
         task_ids = tf.fill(tf.shape(batch['inputs'])[:1], LABEL_TASK)
       # Not stateful: upstream T5X saves the position of a `tf.data` pipeline.
       rows = tf.numpy_function(

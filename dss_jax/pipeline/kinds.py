@@ -245,9 +245,8 @@ def _teachers(teachers: Any) -> tuple[str, ...] | None:
   """Checks TEACHERS; the names themselves are checked by the experiment."""
   if teachers is None:
     return None
-  if isinstance(teachers, str) or not isinstance(teachers, Sequence):
-    teachers = ()
-  names = tuple(map(str, teachers))
+  listed = isinstance(teachers, Sequence) and not isinstance(teachers, str)
+  names = tuple(map(str, teachers)) if listed else ()
   if not names or len(set(names)) < len(names):
     raise errors.DataError(
       f'TEACHERS is {teachers!r:.120}: expected different names, such as'

@@ -92,12 +92,13 @@ def confused(
     length: tokens that labels are cut to, with the end token.
 
   Returns:
-    A label, an earlier one, and the spelling of both; for a label whose
-    spelling is empty, '' as both.
+    A label, another one, and the spelling of both; for a label whose spelling
+    is empty, '' as both.
   """
   first: dict[str, str] = {}
   found = []
-  for label in dict.fromkeys(text.strip() for text in labels):
+  known = dict.fromkeys(text.strip() for text in labels)
+  for label in known:
     if not label:
       continue
     tokens = list(vocabulary.encode(label))
@@ -105,6 +106,9 @@ def confused(
       tokens = tokens[: max(length - 1, 0)]
     form = decoded(vocabulary, tokens)
     other = first.setdefault(form, label) if form else ''
+    if other == label and form in known:
+      # Predictions are compared with labels as they are given, too.
+      other = form
     if not form or _canonical(other) != _canonical(label):
       found.append((label, other, form))
   return found

@@ -1,5 +1,6 @@
 """What is kept in memory comes out as SeqIO itself would hand it out."""
 
+import inspect
 import json
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_epochs_are_seqios(write_release, tfds_dir, tmp_path, kind, options):
   assert kept_tasks == [True, kind != 'own_drawn'][: len(kept_tasks)]
 
 
-def counted(monkeypatch, limit):
+def counted(monkeypatch, limit, **options):
   """A task that counts how often it makes its examples."""
   monkeypatch.setattr(cached_tasks, '_SMALL', limit)
   made, rewritten = [], set()
@@ -98,7 +99,7 @@ def counted(monkeypatch, limit):
   source = seqio.FunctionDataSource(rows, ['train'], {'train': 3})
   feature = seqio.Feature(seqio.PassThroughVocabulary(9), add_eos=False)
   features = {'inputs': feature, 'targets': feature}
-  task = cached_tasks.Task('counted', source, features, [to_tokens])
+  task = cached_tasks.Task('counted', source, features, [to_tokens], **options)
   return task, made, rewritten
 
 
@@ -116,6 +117,62 @@ def test_only_small_data_sets_are_made_once(monkeypatch):
     assert sorted(made) == sorted([0, 1, 2] * times)
     # AutoGraph has nothing to do here, and takes seconds.
     assert rewritten == {'DISABLED'}
+
+
+def test_what_is_kept_is_what_seqio_keeps(monkeypatch):
+  own, theirs = (
+    inspect.signature(cls.get_dataset).parameters
+    for cls in (cached_tasks.Task, seqio.Task)
+  )
+  assert {name: own[name].default for name in theirs} == {
+    name: parameter.default for name, parameter in theirs.items()
+  }
+  # SeqIO keeps the rows of smaller sets, which fixes their order.
+  providers = seqio.dataset_providers
+  assert cached_tasks._SMALL == providers._MAX_EXAMPLES_TO_MEM_CACHE
+  two = seqio.ShardInfo(0, 2)
+  for limit, whole, half in ((4, True, True), (3, False, True),
+                             (2, False, True), (1, False, False)):  # fmt: skip
+    task, _, _ = counted(monkeypatch, limit)
+    assert (task.is_kept('train'), task.is_kept('train', two)) == (whole, half)
+  task, _, _ = counted(monkeypatch, 4, shuffle_buffer_size=None)
+  assert not task.is_kept('train')
+  options = {'num_epochs': 2, 'shuffle': False, 'features': {'inputs'}}
+  task, made, _ = counted(monkeypatch, 4)
+  unkept = task.get_dataset(try_in_mem_cache=False, **options)
+  assert [[*x] for x in unkept.as_numpy_iterator()] == [['inputs']] * 6
+  assert sorted(made) == [0, 0, 1, 1, 2, 2]
+  made.clear()
+  # What is asked for of SeqIO's offline cache is left to SeqIO.
+  list(task.get_dataset(use_cached=True, **options).as_numpy_iterator())
+  assert sorted(made) == [0, 0, 1, 1, 2, 2]
+
+
+def test_examples_are_cut_and_shuffled_as_they_are_asked_for(monkeypatch):
+  task, made, _ = counted(monkeypatch, 4, shuffle_buffer_size=50)
+  lengths = {'inputs': 1, 'targets': 9}
+  for trim, length in ((True, 1), (False, 2)):
+    whole = task.get_dataset(
+      lengths, num_epochs=2, shuffle=False, trim_output_features=trim
+    )
+    assert {len(x['inputs']) for x in whole.as_numpy_iterator()} == {length}
+  made.clear()
+
+  def order(**options):
+    read = task.get_dataset(num_epochs=20, **options)
+    return [int(x['targets'][0]) for x in read.as_numpy_iterator()]
+
+  assert order(seed=1) == order(seed=1) != order(seed=2)
+  # Epochs are mixed by as much as the buffer holds.
+  by_epoch = np.reshape(order(seed=1, shuffle_buffer_size=1), (20, 3))
+  assert (np.sort(by_epoch) == [0, 1, 2]).all()
+  assert (np.sort(np.reshape(order(seed=1), (20, 3))) != [0, 1, 2]).any()
+  table = task.table('train', lengths, {'inputs'})
+  assert (table.count, table.lengths('inputs').tolist()) == (3, [1, 1, 1])
+  with pytest.raises(KeyError):
+    table.lengths('targets')
+  assert task.table('train', lengths, {'inputs'}) is table
+  assert task.table('train', None, {'inputs'}) is not table
 
 
 def test_a_table_gives_back_the_examples_that_it_was_made_of():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dss_jax.errors import DataError
-from dss_jax.pipeline import feature_converter
+from dss_jax.pipeline import feature_converter, row_shapes
 
 LENGTHS = {'inputs': 12, 'targets': 8}
 KEYS = ('inputs', 'targets', 'rationale_inputs', 'rationale_targets')
@@ -175,6 +175,64 @@ def test_an_example_without_a_task_id_is_a_label_example():
     assert row['decoder_task_ids'].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
 
 
+def test_kinds_of_a_pair_are_told_apart_whatever_task_its_example_names():
+  spec = feature_converter.DistillFeatureConverter.FeatureSpec(dtype=tf.int32)
+  pair = {
+    'inputs': [7, 8, 1], 'targets': [3, 1],
+    'rationale_inputs': [9, 8, 1], 'rationale_targets': [5],
+    'rationale2_inputs': [6, 8, 1], 'rationale2_targets': [4, 0, 1],
+    'task_id': 3,
+  }  # fmt: skip
+  want = [
+    ((7, 8, 1), (3, 1), 1), ((9, 8, 1), (5,), 2), ((6, 8, 1), (4, 0, 1), 3)
+  ]  # fmt: skip
+  (row,) = convert([pair], {'inputs': 12, 'targets': 8}, pack=True)
+  assert segments(row) == want
+  rows = convert(
+    [pair | {'number': [4]}],
+    LENGTHS | {'number': 2},
+    pack=False,
+    passthrough_features={'number': spec},
+  )
+  assert [row['number'].tolist() for row in rows] == [[4, 0]] * 3
+  tasks = [row['decoder_task_ids'].tolist() for row in rows]
+  assert [ids[:4] for ids in tasks] == [
+    [1, 1, 0, 0], [2, 0, 0, 0], [3, 3, 3, 0]
+  ]  # fmt: skip
+  assert rows[2]['encoder_input_tokens'][:4].tolist() == [6, 8, 1, 0]
+  assert rows[2]['decoder_input_tokens'][:4].tolist() == [0, 4, 0, 0]
+
+
+def test_zero_is_a_token_like_others_without_a_loss():
+  for pack in (False, True):
+    (row,) = convert([{'inputs': [5, 0, 7], 'targets': [6, 0, 9]}], pack=pack)
+    assert row['encoder_input_tokens'][:4].tolist() == [5, 0, 7, 0]
+    assert row['decoder_input_tokens'][:4].tolist() == [0, 6, 0, 0]
+    assert row['decoder_loss_weights'][:4].tolist() == [1, 0, 1, 0]
+    assert row['decoder_task_ids'][:4].tolist() == [1, 1, 1, 0]
+
+
+def test_without_targets_nothing_is_read():
+  examples = [{'inputs': [5, 1], 'targets': []}]
+  assert convert(examples, pack=True) == []
+  (row,) = convert(examples, pack=False, bos_id=7)
+  assert not any(row[name].any() for name in row if name.startswith('decoder'))
+
+
+def test_a_windows_size_and_features_that_are_not_packed():
+  """What inspection foretells is packed in windows of the same size."""
+  converter = feature_converter.DistillFeatureConverter()
+  assert converter.WINDOW == row_shapes.WINDOW == 1024
+  ds = dataset(numbered(3)).map(lambda x: {**x, 'id': 'a text'})
+  rows = converter(ds, LENGTHS)
+  assert {name: s.shape.as_list() for name, s in rows.element_spec.items()} == {
+    name: [length]
+    for name, length in converter.get_model_feature_lengths(LENGTHS).items()
+  }
+  (row,) = rows.as_numpy_iterator()
+  assert segments(row) == expected_segments(numbered(3))
+
+
 def test_task_id_may_be_a_vector_of_one():
   ds = tf.data.Dataset.from_tensors(
     {
@@ -283,6 +341,20 @@ def test_passthrough_features_are_handed_on_without_packing():
     feature_converter.DistillFeatureConverter(
       passthrough_features={'extra': spec}
     )
+
+
+def test_a_scalar_is_handed_on_as_it_is():
+  spec = feature_converter.DistillFeatureConverter.FeatureSpec(
+    dtype=tf.int32, rank=0
+  )
+  converter = feature_converter.DistillFeatureConverter(
+    pack=False, passthrough_features={'number': spec}
+  )
+  ds = tf.data.Dataset.from_tensors(
+    {'inputs': [5, 1], 'targets': [6, 1], 'number': 9}
+  )
+  (row,) = converter(ds, LENGTHS | {'number': 1}).as_numpy_iterator()
+  assert row['number'] == 9
 
 
 def test_passthrough_features_are_padded_along_their_first_axis():

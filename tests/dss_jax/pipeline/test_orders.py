@@ -1,6 +1,7 @@
 """Epochs are permutations, and windows cut them so that none is left out."""
 
 import collections
+import hashlib
 
 import numpy as np
 import pytest
@@ -73,3 +74,38 @@ def test_long_windows_give_length_to_short_ones(a_window):
     for w in range(windows)
   )
   assert 0 < moved < windows
+
+
+def test_examples_come_in_the_order_of_earlier_versions():
+  """A run that goes on with a newer version has to read the same steps."""
+  found = []
+  for n, (count, a_window, tight) in enumerate((
+    (50, 7.3, 1.02), (40, 60.5, 1.0), (60, 5, 1.0), (64, 12.25, 1.05),
+    # So tight that exchanges end by their number.
+    (600, 150, 0.9),
+  )):  # fmt: skip
+    sizes = np.random.default_rng(n).integers(1, 60, (count, 2))
+    most = tuple(sizes.mean(0) * tight)
+    order = orders.Order(count, a_window, (n, 3), sizes, most)
+    found += [order.window(window) for window in range(24)]
+  windows = np.concatenate(found).astype('<i8')
+  digest = hashlib.sha256(windows.tobytes()).hexdigest()
+  assert digest[:16] == 'c35eb1ece58afc74'
+
+
+def test_nothing_is_exchanged_without_lengths_or_a_limit():
+  sizes = np.random.default_rng(0).integers(1, 60, (40, 2))
+  plain = [orders.Order(40, 6, (1,)).window(i).tolist() for i in range(9)]
+  for known, most in ((sizes, None), (None, (1.0, 1.0))):
+    order = orders.Order(40, 6, (1,), known, most)
+    assert [order.window(i).tolist() for i in range(9)] == plain
+  # In the order of the set nothing is exchanged either.
+  order = orders.Order(40, 6, None, sizes, (1.0, 1.0))
+  assert order.window(1).tolist() == [6, 7, 8, 9, 10, 11]
+  with pytest.raises(ValueError, match='sizes of these examples are unknown'):
+    orders.Order(40, 6, (1,)).sums(3)
+  found = orders.Order(40, 6, None, sizes).sums(2)
+  assert found.tolist() == [
+    sizes[:6].sum(0).tolist(),
+    sizes[6:12].sum(0).tolist(),
+  ]

@@ -271,6 +271,71 @@ def test_rows_are_those_of_earlier_versions():
   assert hashlib.sha256(rows.tobytes()).hexdigest()[:16] == '2f4ede5c5fd2885c'
 
 
+@pytest.mark.parametrize(
+  ('seed', 'count', 'last_units', 'rows'),
+  [(0, 35, 3.2, 12), (3, 33, 2.0, 10), (132, 35, 4.0, 13), (261, 23, 1.4, 8),
+   (4486, 38, 5.0, 11)],
+)  # fmt: skip
+def test_other_ways_are_tried_where_the_first_needs_too_many_rows(
+  seed, count, last_units, rows
+):
+  rng = np.random.default_rng(seed)
+  assert rng.integers(8, 40) == count
+  lengths = rng.integers(2, 40, count), rng.integers(1, 20, count), (64, 32)
+  found = packing.assign_to_rows(*lengths, rows)
+  assert found.max() + 1 == rows
+  # In this order, since a later way gives a run other rows.
+  for tried in (2.6, 3.2, 2.0, 4.0, 1.4, 5.0):
+    expected = packing.assign_rows(*lengths, last_units=tried)
+    if tried == last_units:
+      break
+    assert expected.max() + 1 > rows
+  np.testing.assert_array_equal(found, expected)
+  first = packing.assign_rows(*lengths, last_units=2.6)
+  np.testing.assert_array_equal(packing.assign_rows(*lengths), first)
+  np.testing.assert_array_equal(
+    packing.assign_to_rows(*lengths, first.max() + 1), first
+  )
+  sums = rf'{lengths[0].sum()} input and {lengths[1].sum()} target'
+  with pytest.raises(
+    packing.TooFewRowsError, match=rf'{sums} tokens need {rows} rows of 64 and'
+  ):
+    packing.assign_to_rows(*lengths, rows - 1)
+
+
+def test_a_number_of_rows_may_be_more_than_are_needed_or_none():
+  for examples, rows, filled in (
+    ([([5, 1], [], 1)], 0, 0), ([([5, 1], [6], 1)], 1, 1),
+    ([([5, 1], [6], 1)], 3, 1), ([([5, 1], [], 1)], 2, 0),
+  ):  # fmt: skip
+    batch = pack(examples, (8, 6), num_rows=rows)
+    assert batch['encoder_input_tokens'].shape == (rows, 8)
+    assert batch['decoder_task_ids'].any(1).sum() == filled
+  with pytest.raises(packing.TooFewRowsError):
+    pack([([5, 1], [6], 1)], (8, 6), num_rows=0)
+
+
+def test_many_segments_keep_their_order_inside_a_row():
+  batch = pack([([i], [i], 1) for i in range(2, 902)], (100, 100))
+  for name in ('encoder_input_tokens', 'decoder_target_tokens'):
+    assert batch[name].shape == (9, 100)
+    assert (np.diff(batch[name]) > 0).all()
+  (alone,) = pack([([i], [i], 1) for i in range(2, 902)], (900, 900))[
+    'encoder_input_tokens'
+  ]
+  assert alone.tolist() == list(range(2, 902))
+
+
+def test_a_token_may_be_zero_and_only_its_loss_is_left_out():
+  batch = pack([([5, 0, 7], [6, 0, 9], 2)], (4, 4))
+  found = {name: rows[0].tolist() for name, rows in batch.items()}
+  assert found['encoder_input_tokens'] == [5, 0, 7, 0]
+  assert found['encoder_segment_ids'] == [1, 1, 1, 0]
+  assert found['decoder_input_tokens'] == [0, 6, 0, 0]
+  assert found['decoder_loss_weights'] == [1, 0, 1, 0]
+  assert found['decoder_task_ids'] == [2, 2, 2, 0]
+
+
 def test_rows_are_shuffled_by_the_seed_alone():
   examples = cqa_like(300, 1)
   first, again, other = (
@@ -312,5 +377,7 @@ def test_without_packing_each_unit_has_a_row():
     ]
     assert found['decoder_task_ids'].tolist() == [[1, 1], [0, 0], [2, 0], *more]
     assert found['encoder_input_tokens'][2].tolist() == [8, 0, 0]
+  found = packing.pad(*units, tasks, (3, 2), 3)
+  assert found['decoder_input_tokens'].tolist() == [[0, 1], [0, 0], [0, 0]]
   with pytest.raises(packing.TooFewRowsError, match='3 examples need 3 rows'):
     packing.pad(*units, tasks, (3, 2), 2)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dss_jax import mixtures
 from dss_jax.data import own_rows
 from dss_jax.pipeline import packing, preprocessors
+from tests import small_vocabularies
 
 VOCABULARY = seqio.ByteVocabulary()
 FEATURES = {
@@ -122,6 +123,21 @@ def test_each_rationale_of_a_row_is_drawn_as_often():
   assert _rationales_of(preprocessors.draw_rationale, ['', 'a']) == ['', 'a']
 
 
+def test_the_rationales_of_several_kinds_are_drawn_at_one_place():
+  texts = [own_rows.SEPARATOR.join(f'{kind}{i}' for i in range(9)) for kind in
+           ('a', 'b')]  # fmt: skip
+  rows = tf.data.Dataset.from_tensor_slices(
+    {'rationale': [texts[0]] * 20, 'rationale2': [texts[1]] * 20}
+  )
+  with seqio.utils.map_seed_manager(3):
+    drawn = list(preprocessors.draw_rationale(rows).as_numpy_iterator())
+  places = [int(row['rationale'].decode()[1:]) for row in drawn]
+  assert [row['rationale2'] for row in drawn] == [b'b%d' % i for i in places]
+  assert len(set(places)) > 4
+  first = list(preprocessors.first_rationale(rows).as_numpy_iterator())
+  assert first == [{'rationale': b'a0', 'rationale2': b'b0'}] * 20
+
+
 def test_the_first_rationale_of_a_row_is_taken():
   several = own_rows.SEPARATOR.join(['one', 'two', 'three'])
   found = _rationales_of(preprocessors.first_rationale, [several, '', 'a'])
@@ -151,6 +167,12 @@ def test_a_rationale_before_an_answer_that_was_read_stays_empty():
   spell = preprocessors.spell_blanks(['rationale', 'teacher_label'])
   (found,) = spell(dataset).as_numpy_iterator()
   assert (found['rationale'], found['teacher_label']) == (b'', b'lake')
+  # Nor is a rationale taken away whose answer was not read.
+  dataset = dataset.map(
+    lambda row: {**row, 'rationale': 'It swims.', 'teacher_label': ''}
+  )
+  (found,) = spell(dataset).as_numpy_iterator()
+  assert (found['rationale'], found['teacher_label']) == (b'It swims.', b' ')
 
 
 def test_a_space_is_the_piece_of_a_space():
@@ -158,6 +180,34 @@ def test_a_space_is_the_piece_of_a_space():
   assert vocabulary.encode(' ') == []
   (token,) = preprocessors.blank_tokens(vocabulary)
   assert vocabulary.tokenizer.id_to_piece(token) == '▁'
+  # One that has tokens for it keeps them.
+  kept = small_vocabularies.made(
+    normalization_rule_name='identity', remove_extra_whitespaces=False
+  )
+  tokens = kept.encode(' ')
+  assert len(tokens) > 1 and preprocessors.blank_tokens(kept) == tokens
+
+
+def test_the_end_token_stands_between_two_inputs():
+  vocabulary = mixtures.sample_vocabulary()
+  features = {
+    name: seqio.Feature(vocabulary, add_eos=True, dtype=tf.int32)
+    for name in ('inputs', 'targets')
+  }
+  texts = ['A pond.</s>A cave.', 'pond', '</s>pond</s></s>']
+  dataset = tf.data.Dataset.from_tensor_slices(
+    {'inputs': texts, 'targets': ['a</s>b'] * 3}
+  )
+  found = list(
+    preprocessors.tokenize_parts(dataset, features).as_numpy_iterator()
+  )
+  first, second, pond = map(vocabulary.encode, ('A pond.', 'A cave.', 'pond'))
+  end = vocabulary.eos_id
+  assert [row['inputs'].tolist() for row in found] == [
+    [*first, end, *second], pond, [end, *pond, end, end]
+  ]  # fmt: skip
+  assert found[0]['targets'].tolist() == vocabulary.encode('a</s>b')
+  assert found[0]['inputs'].dtype == found[0]['targets'].dtype == 'int32'
 
 
 def test_a_long_feature_is_trimmed_and_still_ends():
@@ -171,6 +221,16 @@ def test_a_long_feature_is_trimmed_and_still_ends():
       assert first[key].shape == (length,)
       assert first[key][-1] == VOCABULARY.eos_id
   assert VOCABULARY.decode(first['rationale_targets']) == 'It '
+  first, _ = run(
+    preprocessors.paired_task('label'),
+    tokenize,
+    with_eos(targets=4, rationale_targets=6),
+  )
+  # A side without a length is not cut, and one with its own takes that.
+  assert VOCABULARY.decode(first['inputs']) == 'predict: Where?'
+  assert VOCABULARY.decode(first['rationale_inputs']) == 'explain: Where?'
+  assert VOCABULARY.decode(first['targets']) == 'pon'
+  assert VOCABULARY.decode(first['rationale_targets']) == 'It sw'
 
 
 def test_the_task_id_is_a_scalar():

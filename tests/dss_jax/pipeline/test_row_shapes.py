@@ -27,6 +27,46 @@ def test_units_without_targets_take_no_room():
   assert row_shapes.fill(units([3], [0]), (6, 4)).units_a_row == 0.0
 
 
+def test_rows_are_filled_window_by_window():
+  # 512 rows of the first 1024 units, and 3 of the other 6.
+  found = row_shapes.fill(units([3] * 1030, [2] * 1030), (6, 8))
+  assert found.units_a_row == 1030 / 515
+  assert found.encoder == 1.0
+  # 513 rows, of which the last of each window has one unit.
+  found = row_shapes.fill(units([3] * 1025, [2] * 1025), (6, 8))
+  assert found.units_a_row == 1025 / 513
+  assert row_shapes.fill(units([9], [1]), (6, 8)) == ((6, 8), 1.0, 1 / 8, 1.0)
+  # Without targets there is still a row of them.
+  assert row_shapes.best(units([3], [0]), 64) == ((64, 8), 0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+  ('encoder', 'decoder', 'good'),
+  [(0.95, 0.85, True), (0.949, 0.99, False), (0.99, 0.849, False),
+   (1.0, 1.0, True)],
+)  # fmt: skip
+def test_a_good_shape_fills_so_much_of_both_sides(encoder, decoder, good):
+  assert row_shapes.Fill((8, 8), encoder, decoder, 1.0).is_good == good
+
+
+@pytest.mark.parametrize(
+  ('seed', 'ends', 'proportion', 'length', 'targets', 'good'),
+  [(0, (20, 60), 0.2, 512, 112, True), (1, (20, 60), 1.5, 512, 744, True),
+   (2, (5, 200), 0.6, 256, 208, False), (3, (100, 120), 0.3, 256, 80, False),
+   (4, (3, 9), 4.0, 128, 528, False), (5, (2, 4), 0.1, 64, 32, False)],
+)  # fmt: skip
+def test_the_best_shape_is_what_it_was(
+  seed, ends, proportion, length, targets, good
+):
+  rng = np.random.default_rng(seed)
+  encoder = rng.integers(*ends, 300)
+  decoder = (encoder * proportion * rng.uniform(0.2, 1.8, 300)).astype(int) + 1
+  found = row_shapes.best(units(encoder, decoder), length)
+  assert found.row_shape == (length, targets)
+  assert found.is_good == good
+  assert found == row_shapes.fill(units(encoder, decoder), found.row_shape)
+
+
 @pytest.mark.parametrize('proportion', [0.2, 0.6, 1.5])
 def test_the_best_shape_fills_both_sides_and_cuts_no_target(proportion):
   rng = np.random.default_rng(0)
@@ -48,6 +88,11 @@ def test_short_rows_are_recommended_unless_they_fill_badly():
   assert row_shapes.recommended([larger, bad, good]) == good
   worse = row_shapes.Fill((256, 96), 0.5, 0.99, 5.0)
   assert row_shapes.recommended([worse, bad]) == bad
+  # The emptier side is that which lacks the greater part of what is good.
+  near = row_shapes.Fill((64, 32), 0.76, 0.9, 2.0)
+  nearer = row_shapes.Fill((512, 32), 0.9, 0.69, 2.0)
+  assert row_shapes.recommended([near, nearer]) == nearer
+  assert row_shapes.recommended([nearer, near]) == nearer
 
 
 def test_inspection_foretells_what_training_packs(tfds_dir):

@@ -1,11 +1,13 @@
 """Tests of the SeqIO sources."""
 
 import itertools
+import pathlib
 
 import numpy as np
 import pytest
 import seqio
 
+from dss_jax import errors
 from dss_jax.data import records, tfds_builders
 from dss_jax.data import splits as splits_lib
 from dss_jax.pipeline import sources
@@ -86,7 +88,13 @@ def test_shuffling_is_seeded_and_new_in_every_epoch(make_source):
 @pytest.mark.parametrize(
   ('shards', 'fraction', 'shuffle'),
   # The last has fewer rows than shards.
-  [(1, 1.0, False), (3, 1.0, False), (3, 1.0, True), (8, 0.1, True)],
+  [
+    (1, 1.0, False),
+    (2, 1.0, False),
+    (3, 1.0, False),
+    (3, 1.0, True),
+    (8, 0.1, True),
+  ],
 )
 def test_over_all_shards_each_row_comes_once(
   make_source, shards, fraction, shuffle
@@ -116,6 +124,51 @@ def test_swapped_rationales_are_others_and_everything_else_stays(make_source):
   assert sorted(swapped['rationale']) == sorted(plain['rationale'])
   np.testing.assert_array_equal(swapped['rationale'], again['rationale'])
   assert np.any(swapped['rationale'] != other['rationale'])
+
+
+def test_rationales_of_wrong_answers_are_blanked_and_nothing_else(make_source):
+  plain = make_source().columns('train')
+  checked = make_source(only_correct=True).columns('train')
+  right = plain['teacher_label'] == plain['label']
+  assert 0 < right.sum() < len(right)
+  blanked = np.where(right, plain['rationale'], b'')
+  np.testing.assert_array_equal(checked['rationale'], blanked)
+  assert (plain['rationale'][~right] != b'').any()
+  for name in ('id', 'input', 'label', 'teacher_label'):
+    np.testing.assert_array_equal(checked[name], plain[name])
+
+
+def test_a_source_says_which_files_and_which_draw_its_rows_are(make_source):
+  source = make_source()
+  assert source.draw == sources.Draw(1.0, 0, (), False, False)
+  assert source.supports_arbitrary_sharding
+  files = source.list_shards('validation')
+  # Rows of both are drawn from the train split.
+  assert files == source.list_shards('train') != source.list_shards('test')
+  assert files and all(pathlib.Path(name).is_file() for name in files)
+  others = [make_source(fraction=0.5), make_source(needs=('rationale',)),
+            make_source(splits={'eval': 'test'})]  # fmt: skip
+  assert len({source.meaning, *(other.meaning for other in others)}) == 4
+  assert make_source().meaning == source.meaning
+  assert others[0].num_drawn('test') == 7
+
+
+def test_no_row_to_train_on_is_an_error_that_says_what_is_blank(
+  make_source, monkeypatch
+):
+  source = make_source(needs=('label', 'rationale'))
+  table = sources.tfds_builders.table
+
+  def blank(*args):
+    columns = table(*args)
+    return columns | {'rationale': np.full(len(columns['label']), b'', object)}
+
+  monkeypatch.setattr(sources.tfds_builders, 'table', blank)
+  with pytest.raises(
+    errors.DataError, match='whose label and rationale is not'
+  ):
+    source.get_dataset('train')
+  assert source.num_input_examples('train') == 0
 
 
 def test_only_train_rationales_are_swapped(make_source):

@@ -7,11 +7,13 @@ import itertools
 import numpy as np
 import pytest
 import seqio
+import tensorflow as tf
 
 from dss_jax import feature_converters, mixtures
 from dss_jax.errors import DataError
-from dss_jax.pipeline import step_rows, steps
+from dss_jax.pipeline import cached_tasks, orders, step_rows, steps
 from t5x import data, errors
+from tests.dss_jax.pipeline import made_mixtures
 
 LENGTHS = {'inputs': 120, 'targets': 112}
 _RATIONALE = 2
@@ -327,3 +329,152 @@ def test_an_unpacked_step_without_pairs_of_a_set_that_is_not_kept(monkeypatch):
   monkeypatch.setattr('dss_jax.pipeline.cached_tasks._SMALL', 1)
   step = step_of(labels=6, paired=False, pack=False, fraction=0.25)
   check_two_epochs(step, batches(config_of(step)).as_numpy_iterator())
+
+
+MADE = steps.Layout(
+  'made', 8, 30, (3.0, 8.0), 6, 1, (9, 7), ((2.0, 9.0), None), (0.5, 0.5)
+)
+
+
+def made_mixture(more=(), **options):
+  """Steps of 8 labels, which SeqIO puts second, and 3 rationales."""
+  rng = np.random.default_rng(0)
+  lengths = rng.integers(1, 5, (20, 2)), rng.integers(1, 5, (30, 2))
+  made_mixtures.task('steps_a_rationales', lengths[0], more=more)
+  made_mixtures.task('steps_b_labels', lengths[1], 5000)
+  rated = [('steps_b_labels', 8.0), ('steps_a_rationales', 3.0)]
+  layout = dataclasses.replace(MADE, **options)
+  return steps.StepMixture('made', rated, step=layout), lengths
+
+
+def tokens_of(mixture, count, **options):
+  """Returns the first token of the first examples; 0 for a blank one."""
+  read = mixture.get_dataset(**{'seed': 3, **options}).take(count)
+  return [int(x['inputs'].sum()) and int(x['inputs'][0])
+          for x in read.as_numpy_iterator()]  # fmt: skip
+
+
+@pytest.mark.parametrize(('parts', 'units'), [(1, 11), (2, 6)])
+def test_windows_are_the_steps_parts_of_each_tasks_order(parts, units):
+  mixture, lengths = made_mixture()
+  all_orders = [
+    orders.Order(len(sizes), a / parts, (3, i), sizes, most)
+    for i, (a, sizes, most) in enumerate(
+      zip(MADE.per_task, lengths, MADE.most, strict=True)
+    )
+  ]
+  for part in range(parts):
+    expected = []
+    for step in range(9):
+      window = step * parts + part
+      found = [
+        first + int(example)
+        for first, order in zip((1000, 5000), all_orders, strict=True)
+        for example in order.window(window)
+      ]
+      expected += found + [0] * (units - len(found))
+    info = seqio.ShardInfo(part, parts)
+    assert tokens_of(mixture, 9 * units, shard_info=info) == expected
+    read = mixture.get_dataset(seed=3, shard_info=info)
+    assert steps.window_of(read.element_spec) == [units, 6 // parts]
+    if parts == 1:
+      assert tokens_of(mixture, 9 * units) == expected
+  plain = tokens_of(mixture, 11, shuffle=False)
+  assert plain == [*range(1000, 1003), *range(5000, 5008)]
+  assert tokens_of(mixture, 11, shuffle=True) == tokens_of(mixture, 11)
+
+
+def test_steps_have_32_bits_of_the_seed_and_without_one_a_new_one():
+  mixture, _ = made_mixture()
+  found = {
+    seed: tokens_of(mixture, 33, seed=seed)
+    for seed in (3, 3 + 2**32, 3 + 34, 3 + 64, 3 + 2**31, 4)
+  }
+  assert found.pop(3 + 2**32) == found[3]
+  assert len({*map(tuple, found.values())}) == len(found)
+  # As `step_rows` has tried them; without a seed no run reads the same.
+  assert tokens_of(mixture, 33, seed=None) != tokens_of(mixture, 33, seed=None)
+
+
+def test_what_is_drawn_is_another_for_each_part(monkeypatch):
+  monkeypatch.setattr(cached_tasks, '_SMALL', 1)
+  mixture, _ = made_mixture(
+    [made_mixtures.with_drawn_targets], most=(None, None)
+  )
+  for part in (0, 1):
+    info = seqio.ShardInfo(part, 2)
+    read = mixture.get_dataset(seed=6, shard_info=info)
+    found = [x['targets'] for x in read.take(24).as_numpy_iterator()
+             if 1000 <= x['inputs'].max(initial=0) < 2000]  # fmt: skip
+    order = orders.Order(20, 1.5, (6, 0))
+    places = np.concatenate([order.window(2 * i + part) for i in range(4)])
+    drawn = mixture.tasks[0].in_order(
+      tf.data.Dataset.from_tensor_slices(places), 'train', None, 6 + part,
+      {'inputs', 'targets'},
+    )  # fmt: skip
+    expected = [x['targets'] for x in drawn.as_numpy_iterator()]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_position_of_steps_survives_a_tf_checkpoint(tmp_path):
+  mixture, _ = made_mixture()
+  original, restored = (iter(mixture.get_dataset(seed=3)) for _ in range(2))
+  for _ in range(15):
+    next(original)
+  path = tf.train.Checkpoint(it=original).write(str(tmp_path / 'position'))
+  tf.train.Checkpoint(it=restored).read(path)
+  for _ in range(20):
+    want, got = next(original)['inputs'], next(restored)['inputs']
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(
+  ('labels', 'rows', 'parts'), [(8, 6, 4), (8, 9, 3), (8, 9, 5)]
+)
+def test_parts_divide_both_labels_and_rows(labels, rows, parts):
+  mixture, _ = made_mixture(labels=labels, rows=rows)
+  with pytest.raises(DataError, match=rf'{labels}, in {rows} rows, .* {parts}'):
+    mixture.get_dataset(shard_info=seqio.ShardInfo(0, parts))
+
+
+def test_a_layout_says_which_run_it_is_of_and_stays_as_it_is():
+  assert MADE.identity == {
+    'mixture_or_task': 'made', 'batch_size': '8 label examples'
+  }  # fmt: skip
+  # One is shared by all that ask for the same steps.
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    MADE.rows = 1
+  assert mixtures.names.step_name(MADE) == 'made_n8_0af2a794'
+  assert mixtures.names.step_name(dataclasses.replace(MADE, rows=7)) != (
+    mixtures.names.step_name(MADE)
+  )
+
+
+def test_segments_take_what_they_are_cut_to_and_nothing_without_targets():
+  features = {
+    'inputs': [9, 3, 2], 'targets': [4, 9, 0],
+    'rationale_inputs': [5, 0, 1], 'rationale_targets': [1, 0, 6],
+  }  # fmt: skip
+  spec = dict.fromkeys(features, tf.TensorSpec([None], tf.int32))
+  examples = [
+    {name: [1] * lengths[i] for name, lengths in features.items()}
+    for i in range(3)
+  ]
+  table = cached_tasks.Table(
+    tf.data.Dataset.from_generator(lambda: examples, output_signature=spec)
+  )
+  found = steps.segments_of(table, set(features), (7, 5))
+  assert found.tolist() == [
+    [[7, 4], [5, 1]], [[3, 5], [0, 0]], [[0, 0], [1, 5]]
+  ]  # fmt: skip
+
+
+def test_features_are_not_passed_through_a_step():
+  mixture, _ = made_mixture()
+  spec = feature_converters.DistillFeatureConverter.FeatureSpec(dtype=tf.int32)
+  converter = feature_converters.DistillFeatureConverter(
+    pack=False, passthrough_features={'extra': spec}
+  )
+  read = mixture.get_dataset().map(lambda x: {**x, 'extra': x['inputs']})
+  with pytest.raises(DataError, match=r"no passthrough_features .*'extra'"):
+    converter(read, LENGTHS | {'extra': 3})

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import seqio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dss_jax import errors, mixtures, own_data
@@ -88,6 +88,7 @@ def test_a_perfect_student_scores_100(kind, single, label):
 
 @pytest.mark.parametrize('kind', KINDS)
 @given(gold=LABELS, other=LABELS)
+@example(gold='⁇', other='0')
 def test_another_label_is_never_right(kind, gold, other):
   vocabulary = KINDS[kind]()
   compare = compares(vocabulary, gold, other)
@@ -121,6 +122,26 @@ def test_several_answers_or_none_are_not_right_by_chance():
   assert compare(gold, example=cut, is_target=True) == 'pond'
 
 
+def test_a_prediction_is_what_is_not_called_a_target():
+  vocabulary = small_vocabularies.made()
+  example = example_of(vocabulary, 'the {pond}')
+  compare = answers.Answers(vocabulary)
+  spelled = spelling.spelled(vocabulary, 'the {pond}')
+  assert compare(f' {spelled} ', example) == 'the {pond}'
+  assert compare(f' {spelled} ', example, is_target=True) == spelled
+  # Without the tokens of a target, nothing says what is meant.
+  assert compare(f' {spelled} ') == spelled
+  assert compare(spelled, {'id': b'row'}) == spelled
+  untold = {'targets': example['targets']}
+  assert compare(spelled, untold) == spelled
+  untold['targets_pretokenized'] = ' the  {pond}'
+  assert compare(spelled, untold) == 'the  {pond}'
+  rationales = answers.Rationales(vocabulary)
+  assert rationales(' since  it\n', example) == 'since  it'
+  assert rationales('the {pond}', example, is_target=True) == spelled
+  assert rationales(' the {pond} ', is_target=True) == 'the {pond}'
+
+
 def test_labels_that_a_student_cannot_tell_apart_are_named():
   vocabulary = small_vocabularies.made()
   with pytest.raises(errors.DataError, match=r"'<b>' and '\{b\}' are both"):
@@ -129,6 +150,9 @@ def test_labels_that_a_student_cannot_tell_apart_are_named():
     answers.Answers(vocabulary, ('x2', 'x²')).check([], None)
   with pytest.raises(errors.DataError, match=r"'\\u200b' is empty"):
     answers.Answers(vocabulary).check(['\u200b'], None)
+  # The vocabulary has ? but no 0, which is then written as the other label.
+  with pytest.raises(errors.DataError, match=r"'0' and '⁇' are both '⁇'"):
+    answers.Answers(vocabulary).check(['⁇', '0'], None)
   # The same label in other spellings is no other label.
   answers.Answers(vocabulary).check(['a  b', 'a b', 'a\u00a0b', 'a\nb'], None)
   answers.Answers(vocabulary).check(['caf\u00e9', 'cafe\u0301'], None)
@@ -143,6 +167,8 @@ def test_labels_that_are_cut_to_the_same_are_named():
     compare.check(labels, 4)
   with pytest.raises(errors.DataError, match=r'CLASSES: .* are cut to 4'):
     answers.Answers(vocabulary, labels).check([], 4)
+  # The answer in a single target is not cut where the target is.
+  answers.Answers(vocabulary, labels, in_single_targets=True).check(labels, 4)
 
 
 def test_a_label_with_the_answer_phrase_in_it_has_no_single_target():

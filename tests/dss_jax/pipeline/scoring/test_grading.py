@@ -102,6 +102,18 @@ def test_gold_labels_that_a_split_has_are_what_counts(rows, tmp_path):
   assert sorted(tasks) == ['finetune_test', 'finetune_validation']
 
 
+def test_published_rows_have_gold_labels_and_each_teachers_rationales():
+  for labels in ('gold', 'teacher'):
+    experiment = mixtures.Experiment(
+      'cqa', labels=labels, teachers=('palm', 'mine')
+    )
+    assert grading.columns(experiment) == {
+      'validation': 'label', 'test': 'label'
+    }  # fmt: skip
+    both = ('rationale', 'rationale2')
+    assert grading.explained(experiment) == {'validation': both, 'test': both}
+
+
 def test_gold_labels_that_are_asked_for_must_be_there(rows):
   experiment = mixtures.Experiment('custom', rows, 'finetune')
   with pytest.raises(errors.DataError, match="LABELS = 'teacher'"):

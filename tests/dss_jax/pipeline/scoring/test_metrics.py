@@ -3,9 +3,11 @@
 import doctest
 
 import pytest
+import sacrebleu
 from scipy import stats
 
 from dss_jax.pipeline.scoring import intervals, metrics
+from tests import small_vocabularies
 
 
 @pytest.mark.parametrize('module', [metrics, intervals])
@@ -32,7 +34,9 @@ def test_equation_accuracy_compares_values():
 
 @pytest.mark.parametrize(
   ('correct', 'total'),
-  [(0, 1), (1, 1), (0, 200), (200, 200), (1, 3), (150, 200), (779, 1221)],
+  [(0, 1), (1, 1), (0, 200), (200, 200), (1, 3), (150, 200), (779, 1221)]
+  # Rounding leaves [0, 1] in some of these.
+  + [(n, total) for total in range(2, 30) for n in (0, total)],
 )
 def test_the_interval_is_wilsons(correct, total):
   found = stats.binomtest(correct, total).proportion_ci(method='wilson')
@@ -54,6 +58,24 @@ def test_rationale_overlap_is_full_for_the_same_and_none_for_other_words():
   other = metrics.rationale_overlap(texts, ['x y z', 'x y z'])
   assert other['rouge_l'] == 0.0
   assert other['bleu'] < 5.0
+
+
+def test_bleu_counts_characters_where_most_are_of_unspaced_scripts():
+  for targets, predictions, tokenize in (
+    (['the cat sat on the mat today'], ['the cat sat on a mat today'], None),
+    (['水在海里流动很快而且很冷'], ['水在海里流动很慢而且很冷'], 'char'),
+    # Half of the letters are none; then one more; then both kinds of rows.
+    (['水在海里 is the way home'], ['水在海里 is a way home'], None),
+    (['水在海里流动 abcde x'], ['水在海里流冷 abcde x'], None),
+    (['水在海里流动冷 abcde x'], ['水在海里流动慢 abcde x'], 'char'),
+    (['水在海里流动很', 'on it'], ['水在海里流动冷', 'on it'], 'char'),
+  ):
+    found = metrics.rationale_overlap(targets, predictions)['bleu']
+    expected = sacrebleu.corpus_bleu(predictions, [targets], tokenize=tokenize)
+    assert found == expected.score, targets
+    other = 'char' if tokenize is None else None
+    other = sacrebleu.corpus_bleu(predictions, [targets], tokenize=other)
+    assert found != other.score
 
 
 def test_rouge_l_is_the_longest_common_subsequence():
@@ -83,6 +105,8 @@ def test_rows_without_a_partner_are_an_error(metric, targets, predictions):
 
 def test_no_rows_give_zero_and_no_error():
   assert metrics.label_accuracy([], [])['accuracy'] == 0.0
+  assert metrics.for_labels(False)([], [])['accuracy'] == 0.0
+  assert metrics.class_accuracy(('a', 'b'))([], [])['macro_f1'] == 0.0
   assert metrics.rationale_overlap([], []) == {'bleu': 0.0, 'rouge_l': 0.0}
 
 
@@ -127,6 +151,11 @@ def test_precision_recall_and_f1_of_classes():
   assert support == [4, 2, 2, 0]
   # As scikit-learn's f1_score: what is neither gold nor said does not count.
   assert found['macro_f1'] == pytest.approx((200 / 3 + 50 + 0) / 3)
+  assert metric(['a'], ['a'])['precision_of_a'] == 100.0
+  assert metric(['a'], ['a'])['macro_f1'] == 100.0
+  # What is gold but never said counts, as what is said but never gold.
+  assert metric(['a', 'b'], ['a', 'a'])['macro_f1'] == pytest.approx(100 / 3)
+  assert metric(['a', 'a'], ['a', 'b'])['macro_f1'] == pytest.approx(100 / 3)
 
 
 def test_a_class_may_be_called_no_class():
@@ -150,6 +179,25 @@ def test_few_labels_are_scored_by_class_and_many_are_not():
   )
 
 
+@pytest.mark.parametrize(
+  ('labels', 'rows', 'by_class'),
+  [(2, 9, False), (2, 10, True), (3, 14, False), (3, 99, True),
+   (10, 50, True), (10, 49, False), (11, 110, False)],
+)  # fmt: skip
+def test_at_most_ten_labels_of_five_rows_are_classes(labels, rows, by_class):
+  targets = [f'{n % labels}' for n in range(rows)]
+  found = metrics.for_labels(False)(targets, targets)
+  assert ('recall_of_0' in found) == by_class
+
+
+def test_sentences_have_thirty_characters_or_more():
+  for length in (29, 30):
+    targets = ['x' * length, 'x', 'y' * 80]
+    found = metrics.for_labels(False)(targets, targets)
+    assert ('rouge_l' in found) == (length == 30)
+  assert 'rouge_l' not in metrics.for_labels(True)(['x' * 40], ['x' * 40])
+
+
 def test_sentences_have_their_overlap_scored_as_well():
   metric = metrics.for_labels(False)
   labels = [f'The number {i} is a very small number to me.' for i in range(8)]
@@ -162,6 +210,21 @@ def test_sentences_have_their_overlap_scored_as_well():
   assert 50.0 < found['bleu'] < 100.0
   assert found['rouge_l'] == pytest.approx(90.0)
   assert 'bleu' not in metrics.for_labels(False, labels)(labels, labels)
+
+
+def test_overlap_is_of_what_a_student_can_write():
+  vocabulary = small_vocabularies.made()
+  label = 'It is {9} and the pond <7> is more than that for all of us'
+  metric = metrics.for_labels(False, None, vocabulary)
+  spelled = vocabulary.decode(vocabulary.encode(label))
+  assert spelled != label
+  for said in (label, spelled):
+    found = metric([label], [said])
+    assert found['bleu'] == pytest.approx(100.0), said
+    assert found['rouge_l'] == pytest.approx(100.0), said
+  # Of a wrong answer the words count that it has.
+  found = metric([label], ['the pond'])
+  assert 0.0 < found['rouge_l'] < 50.0
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,32 @@ def test_labels_that_become_one_are_listed():
     return str(raised.value)
 
   assert ' more' not in message(['{', '}'])
+  three = message([f'{a}{b}' for a in 'abc' for b in '{}'])
+  assert ' more' not in three and "'c}' and 'c{'" in three
   assert 'and 1 more' in message([f'{a}{b}' for a in 'abcd' for b in '{}'])
+
+
+def test_all_labels_are_looked_at_whatever_stands_before_them():
+  vocabulary = small_vocabularies.made()
+  form = spelling.spelled(vocabulary, '{')
+  assert spelling.confused(vocabulary, ['', 'pond', ' ', '{', 'x', '}']) == [
+    ('}', '{', form)
+  ]
+  # In the order in which they come, not in that of their letters.
+  assert spelling.confused(vocabulary, ['}', '{']) == [('{', '}', form)]
+
+
+def test_labels_are_cut_as_targets_are_with_their_end_token():
+  vocabulary = seqio.ByteVocabulary()
+  labels = ['pond', 'pony', 'pole']
+  for length, same in (
+    (0, {'pond', 'pony', 'pole'}), (1, {'pond', 'pony', 'pole'}),
+    (2, {'pony', 'pole'}), (3, {'pony', 'pole'}), (4, {'pony'}), (5, set()),
+    (6, set()),
+  ):  # fmt: skip
+    found = spelling.confused(vocabulary, labels, length)
+    assert {label for label, *_ in found} == same, length
+    assert {form for *_, form in found} <= {'pond'[: max(length - 1, 0)]}
 
 
 def test_a_class_and_its_end_have_to_fit():
@@ -49,6 +74,9 @@ def test_a_class_and_its_end_have_to_fit():
   spelling.check_labels(vocabulary, ['pond'], ['pond'], count)
   with pytest.raises(errors.DataError, match=rf'cut to {count - 1}: .*{count}'):
     spelling.check_labels(vocabulary, ['pond'], ['pond'], count - 1)
+  # A label that is no class may be cut, as long as no other becomes the same.
+  spelling.check_labels(vocabulary, ['pond'], length=count - 1)
+  spelling.check_labels(vocabulary, ['pond'], ['pond'])
 
 
 def test_bytes_know_everything():
