@@ -382,9 +382,8 @@ def test_activations_have_the_names_of_transformers(
       'relative_bias_per_layer': True,
     }
   )
-  found = huggingface_config.describe(
-    config, np.zeros((7, 6)), np.zeros((3, 8))
-  )
+  weights = np.zeros((7, 6)), np.zeros((3, 8))
+  found = huggingface_config.describe(config, *weights)
   keys = ('feed_forward_proj', 'dense_act_fn', 'is_gated_act', 'model_type')
   assert tuple(found[key] for key in keys) == (kind, act, gated, 'umt5')
   assert found['architectures'] == ['UMT5ForConditionalGeneration']
