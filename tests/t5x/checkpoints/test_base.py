@@ -255,7 +255,7 @@ def test_a_base_holds_what_the_run_has_frozen(tmp_path, monkeypatch):
   leaves = {'m/b': ('float32', (10, 4))}
   assert found == base.Base(f'{tmp_path}/x', base.digest(there), leaves)
   assert _of_run(_TABLE, there, 'gs://b/x').path == 'gs://b/x'
-  for value in (-5, 5):
+  for value in (5, 31.9):  # Of smaller and of larger bytes.
     table = _TABLE.copy()
     table[7, 3] = value
     with pytest.raises(UserError, match='x has other values of m/b than'):
