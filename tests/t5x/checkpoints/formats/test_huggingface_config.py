@@ -93,6 +93,14 @@ def test_an_embedding_under_the_name_of_a_stack_is_found(stack, tmp_path):
   )
   hf_folders.assert_same(hf_folders.read(path), hf_folders.params('hf_1_1'))
   checkpoints.check_network(path, hf_folders.network_config('hf_1_1'))
+  # A head that is a copy of it is one of that one, too.
+  own = hf_folders.copy('hf_1_0', tmp_path / 'own')
+  head = np.array(hf_folders.params('hf_1_0')['token_embedder']['embedding'])
+  name = f'{stack}.embed_tokens.weight'
+  path = hf_folders.changed(
+    own, {'shared.weight': name}, {'lm_head.weight': head}
+  )
+  assert huggingface.network(path)['logits_via_embedding']
 
 
 @pytest.mark.parametrize('name', hf_folders.NAMES)
