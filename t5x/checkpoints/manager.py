@@ -21,7 +21,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
-from orbax.checkpoint import checkpoint_managers
 
 from t5x import files
 from t5x.checkpoints import base as base_lib
@@ -134,13 +133,11 @@ class OrbaxCheckpointManagerInterface(restore.Restorer):
           cleanup_tmp_directories=True,
           enable_async_checkpointing=True,
           preservation_policy=self._retention,
-          save_decision_policy=checkpoint_managers.FixedIntervalPolicy(1),
           async_options=ocp.AsyncOptions(
             post_finalization_callback=self._add_checksums
           ),
           # Makes Orbax keep the value beside the checkpoint.
           best_fn=(lambda m: m[retention.SAVED_METRIC]) if metric else None,
-          best_mode=self._retention.mode,
         ),
       )
     return self._manager
@@ -232,7 +229,7 @@ class OrbaxCheckpointManagerInterface(restore.Restorer):
     if self._keep_positions is None or jax.process_index() != 0:
       return
     spare = max(self._keep_positions - 1, 0)
-    for step in sorted(steps)[: len(steps) - spare]:
+    for step in sorted(steps, reverse=True)[spare:]:
       folder = epath.Path(locate.get_checkpoint_dir(self._directory, step))
       position = folder / orbax.DATASET_ITEM
       if position.exists():
@@ -339,8 +336,7 @@ class Checkpointer(restore.Restorer):
         folder.rmtree()
     if self._keep_positions is not None:
       with_position = self.all_dataset_checkpoint_steps()
-      last = with_position[len(with_position) - self._keep_positions :]
-      for step in set(with_position) - set(last):
+      for step in sorted(with_position, reverse=True)[self._keep_positions :]:
         folder = epath.Path(locate.get_checkpoint_dir(self._directory, step))
         (folder / legacy_t5x.POSITION_FILE).unlink(missing_ok=True)
 
@@ -382,7 +378,6 @@ class SaveBestCheckpointer(Checkpointer):
       partitioner,
       checkpoints_dir,
       dataset_iterator,
-      keep=keep,
       save_dtype=save_dtype,
       restore_dtype=restore_dtype,
       keep_dataset_checkpoints=keep_dataset_checkpoints,

@@ -70,7 +70,7 @@ class Retention:
     forced = {s for s in steps if period and s % period == 0}
     rest = [s for s in steps if s not in forced]
     if self.metric is None:
-      return forced | set(rest[-self.keep :]) | {steps[-1]}
+      return forced | set(rest[-self.keep :])
     values = {**self.read_metric(), **(saved or {})}
     with_value = [s for s in rest if s in values and np.isfinite(values[s])]
     sign = 1 if self.mode == 'max' else -1

@@ -1,5 +1,6 @@
 """Checkpoints of what was trained, with the rest in another checkpoint."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -123,9 +124,13 @@ def test_another_base_is_told_by_its_values(run, tmp_path):
   digest = json.loads(pathlib.Path(run.path, 'base/metadata').read_text())
   assert run.base in said and str(other) in said and digest['digest'] in said
   # Nor can a run be saved as if it had started there.
+  cfg = checkpoints.SaveCheckpointConfig(base=str(other))
+  place = str(tmp_path / 'new'), run.partitioner
   with pytest.raises(UserError, match=f'{other} has other values of'):
-    saved(tmp_path / 'new', run.state, run.partitioner, base=str(other))
+    cfg.make_manager(place[0], run.state, place[1])
   assert not (tmp_path / 'new').exists()
+  # Shapes have no values to compare.
+  cfg.make_manager(place[0], run.initializer.global_train_state_shape, place[1])
 
 
 def test_a_base_that_was_moved_is_found_where_one_says(tmp_path):
@@ -160,7 +165,11 @@ def _size(path):
 @pytest.mark.parametrize(
   'content',
   ['[]', '{}', '{"path": "x", "digest": "y", "leaves": {"a": ["int8", [1]]}}',
-   '{"path": "x", "digest": "y", "leaves": {"a": 3}}'],
+   '{"path": "x", "digest": "y", "leaves": {"a": 3}}',
+   '{"path": "x", "digest": "y", "leaves": []}',
+   '{"path": "x", "digest": "y", "leaves": {}}',
+   '{"path": "x", "digest": "y",'
+   ' "leaves": {"a": ["float32", [1]], "b": ["int8", [1]]}}'],
 )  # fmt: skip
 def test_a_base_that_is_not_described_is_damage(content, tmp_path):
   folder = tmp_path / 'base'
@@ -212,3 +221,84 @@ def test_a_part_starts_from_scratch_where_it_is_missing(tmp_path):
   same(whole.from_checkpoint([cfg], init_rng=jax.random.key(9)), fresh)
   with pytest.raises(UserError, match='which the model lacks'):
     there.from_checkpoint([cfg], init_rng=key)
+
+
+def _opened(**leaves):
+  return {'target': {'m': leaves}}
+
+
+_TABLE = np.arange(40, dtype=np.float32).reshape(10, 4)
+
+
+def test_a_digest_is_of_names_types_shapes_and_first_numbers():
+  first = base.digest(_opened(b=_TABLE, a=_TABLE[0].astype(np.int8)))
+  # What checkpoints of earlier runs hold.
+  assert first == '3779deeb476099fbe1ad803235343701'
+  assert base.digest(_opened(a=_TABLE[0].astype(np.int8), b=_TABLE)) == first
+  changed = [_opened(b=_TABLE, a=_TABLE[0]), _opened(b=_TABLE, c=_TABLE[0])]
+  for place in ((0, 0), (7, 3)):
+    table = _TABLE.copy()
+    table[place] += 1
+    changed.append(_opened(b=table, a=_TABLE[0].astype(np.int8)))
+  assert len({first, *map(base.digest, changed)}) == 5
+
+
+def _of_run(frozen, there, path='x'):
+  frozen = {'m': {'b': jnp.asarray(frozen)}}
+  return base.of_run(path, frozen, {'target': frozen}, lambda path: there)
+
+
+def test_a_base_holds_what_the_run_has_frozen(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  there = _opened(b=_TABLE, more=_TABLE)
+  found = _of_run(_TABLE, there)
+  leaves = {'m/b': ('float32', (10, 4))}
+  assert found == base.Base(f'{tmp_path}/x', base.digest(there), leaves)
+  assert _of_run(_TABLE, there, 'gs://b/x').path == 'gs://b/x'
+  for value in (5, 31.9):  # Of smaller and of larger bytes.
+    table = _TABLE.copy()
+    table[7, 3] = value
+    with pytest.raises(UserError, match='x has other values of m/b than'):
+      _of_run(table, there)
+  for other, said in (
+    (_opened(c=_TABLE), 'no such leaf'),
+    (_opened(b=_TABLE[:9]), r'shape \(9, 4\)'),
+    (_opened(b=np.vstack([_TABLE, _TABLE])), r'shape \(20, 4\)'),
+  ):
+    with pytest.raises(
+      UserError, match=rf'^x: .*m/b of shape \(10, 4\) there, found {said}'
+    ):
+      _of_run(_TABLE, other)
+
+
+def test_a_base_with_its_layers_one_by_one_completes_a_stack(tmp_path):
+  layers = {f'layers_{i}': {'w': _TABLE + i} for i in range(2)}
+  there = {'target': {'encoder': layers}}
+  leaves = {'encoder/layers/w': ('bfloat16', (2, 10, 4))}
+  described = base.Base('/was', base.digest(there), leaves)
+  (tmp_path / 'base').mkdir()
+  file = tmp_path / 'base/metadata'
+  opened = []
+
+  def opening(path):
+    opened.append(path)
+    return there
+
+  def completed(described, place=None):
+    file.write_text(json.dumps(described.as_json()))
+    own = {'target': {'encoder': {'norm': np.ones(4)}}, 'state': 'its own'}
+    return base.completed(str(tmp_path), own, place, opening)
+
+  for place in (None, '/is'):
+    found = completed(described, place)
+    assert found['state'] == 'its own'
+    assert set(found['target']['encoder']) == {'layers', 'norm'}
+    stack = found['target']['encoder']['layers']['w']
+    assert stack.dtype == jnp.bfloat16
+    expected = np.stack([_TABLE, _TABLE + 1]).astype(jnp.bfloat16)
+    np.testing.assert_array_equal(stack.get(), expected)
+  assert opened == ['/was', '/is']
+  for digest in ('0' * 32, 'f' * 32):
+    other = dataclasses.replace(described, digest=digest)
+    with pytest.raises(UserError, match=f'digest {digest}, but /is has the'):
+      completed(other, '/is')

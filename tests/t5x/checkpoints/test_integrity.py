@@ -26,8 +26,6 @@ def run(tmp_path_factory):
 
 
 def _copy(run, tmp_path):
-  import shutil
-
   return pathlib.Path(shutil.copytree(run, tmp_path / 'run'))
 
 
@@ -110,9 +108,30 @@ def test_what_may_go_or_change_is_no_damage(tmp_path):
   (folder / '_CHECKPOINT_METADATA').write_bytes(b'other')
   (folder / 'more').write_bytes(b'')
   integrity.check(str(folder))
-  os.remove(folder / 'a')
-  with pytest.raises(errors.DamagedError, match='a: missing'):
+  (folder / 'state' / 'b').write_bytes(b'longer than it was')
+  with pytest.raises(errors.DamagedError, match='expected 21 bytes, found 18'):
     integrity.check(str(folder))
+  # After a file that may be missing, too.
+  os.remove(folder / 'state' / 'b')
+  with pytest.raises(errors.DamagedError, match='b: missing'):
+    integrity.check(str(folder))
+
+
+@pytest.mark.parametrize('crc', [0, 2**32 - 1])
+def test_another_crc_is_damage_whichever_is_larger(tmp_path, crc):
+  (tmp_path / 'a').write_bytes(b'a')
+  (tmp_path / 'checksums.json').write_text(json.dumps({'a': [1, crc]}))
+  with pytest.raises(errors.DamagedError, match='CRC-32 differs'):
+    integrity.check(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+  'content', ['{', '[]', '{"a": 3}', '{"a": [1]}', '{"a": [1e999, 1]}']
+)
+def test_what_are_no_checksums_are_named(tmp_path, content):
+  (tmp_path / 'checksums.json').write_text(content)
+  with pytest.raises(errors.DamagedError, match=r'json: expected file names'):
+    integrity.check(str(tmp_path))
 
 
 def test_all_processes_together_check_every_file(tmp_path, monkeypatch):
@@ -287,6 +306,8 @@ def test_weights_are_told_by_their_checksums_wherever_they_lie(tmp_path):
   (folder / 'state' / 'a').write_bytes(b'one')
   integrity.write_checksums(str(folder))
   first = integrity.digest(str(folder))
+  # What run.json of earlier runs holds.
+  assert first == '786c4cdb38cfea2d'
   copy = shutil.copytree(folder, tmp_path / 'copy' / 'checkpoint_1')
   os.utime(copy / 'state' / 'a', (1, 1))
   assert integrity.digest(str(copy)) == first
@@ -309,4 +330,7 @@ def test_weights_without_checksums_are_told_by_their_files(tmp_path):
   os.utime(weights, (1, 1))
   assert len({first, changed, integrity.digest(str(folder))}) == 3
   # A single file, as T5's own checkpoints are.
-  assert integrity.digest(str(folder / 'config.json'))
+  file = folder / 'config.json'
+  first = integrity.digest(str(file))
+  file.write_text('{"a": 1}')
+  assert len(first) == 16 and integrity.digest(str(file)) != first

@@ -9,7 +9,9 @@ import pytest
 import tensorstore
 
 from t5x import checkpoints
+from t5x.checkpoints import locate
 from t5x.errors import UserError
+from t5x.examples.t5.config import T5Config
 from tests import golden_data
 
 GOLDEN = pathlib.Path(golden_data.__file__).parent / 'golden'
@@ -155,3 +157,49 @@ def test_a_checkpoint_of_another_step_is_not_taken_for_that_of_a_step():
   golden = str(GOLDEN / 't5x_1_0/legacy')
   with pytest.raises(UserError, match='checkpoint_5'):
     checkpoints.find_checkpoint(f'{golden}/checkpoint_0', step=5)
+
+
+@pytest.mark.parametrize(
+  ('folder', 'names'),
+  [
+    ('checkpoint_3', ['state/x']),
+    ('checkpoint_3', ['_CHECKPOINT_METADATA', 'x/y']),
+    ('checkpoint_3.orbax-checkpoint-tmp', ['x/y']),
+  ],
+)
+def test_each_mark_of_an_incomplete_orbax_checkpoint_counts(
+  tmp_path, folder, names
+):
+  for name in names:
+    path = tmp_path / folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+  with pytest.raises(UserError, match='this Orbax checkpoint is incomplete'):
+    checkpoints.open_checkpoint(tmp_path / folder)
+
+
+def test_the_latest_of_several_is_found(tmp_path):
+  for step in (2, 10, 9):
+    (tmp_path / f'checkpoint_{step}').mkdir()
+    (tmp_path / f'checkpoint_{step}/checkpoint').touch()
+  (tmp_path / 'checkpoint_11').mkdir()
+  assert checkpoints.all_steps(tmp_path) == [2, 9, 10]
+  assert checkpoints.latest_step(tmp_path) == 10
+  assert checkpoints.find_checkpoint(tmp_path) == f'{tmp_path}/checkpoint_10'
+  with pytest.raises(UserError, match=r'\(steps \[2, 9, 10\]\).*checkpoint_10'):
+    checkpoints.open_checkpoint(tmp_path)
+
+
+def test_what_is_no_checkpoint_has_no_base_and_no_position(tmp_path):
+  config = T5Config(**golden_data.load('t5x_1_0').config_kwargs)
+  folders = [GOLDEN / f't5x_1_0/{x}/checkpoint_0' for x in ('legacy', 'orbax')]
+  for path in (tmp_path, GOLDEN / 'hf_1_0/model', *folders):
+    assert checkpoints.base_of(path) is None
+    assert locate.read_position(path) is None
+  # Only other folders say what they were trained with.
+  for path in (tmp_path, *folders):
+    checkpoints.check_network(path, config)
+  other = config.replace(mlp_activations=('silu', 'linear'))
+  checkpoints.check_network(GOLDEN / 'hf_1_1/model', None)
+  with pytest.raises(UserError, match="feed_forward_proj is 'gated-gelu'"):
+    checkpoints.check_network(GOLDEN / 'hf_1_1/model', other)

@@ -1,6 +1,5 @@
 """Tests of t5x.checkpoints.manager and of restoring."""
 
-import functools
 import pathlib
 import shutil
 
@@ -19,64 +18,15 @@ from t5x.checkpoints import restore
 from t5x.checkpoints.formats import orbax
 from t5x.errors import UserError
 from tests import golden_data, toy_model
+from tests.t5x.checkpoints import toy_runs
 
 GOLDEN = pathlib.Path(golden_data.__file__).parent / 'golden'
-LAYOUTS = ['orbax', 'legacy']
-
-
-def _adamw():
-  return optimizers.adamw(1e-2, weight_decay=0.1)
-
-
-@functools.cache
-def _run(dtype='float32'):
-  """An initializer, its partitioner, and a state that was trained 3 steps."""
-  initializer, partitioner = toy_model.initializer(
-    _adamw(), dtype=jnp.dtype(dtype)
-  )
-
-  def train(state):
-    # So that the optimizer's state is not what it started as.
-    grads = jax.tree.map(jnp.cos, state.params)
-    for _ in range(3):
-      state = state.apply_gradient(grads, learning_rate=jnp.float32(1e-2))
-    return state
-
-  axes = initializer.train_state_axes
-  train = partitioner.partition(train, (axes,), axes)
-  state = train(initializer.from_scratch(jax.random.key(0)))
-  return initializer, partitioner, state
-
-
-def _at(state, step):
-  return state.replace_step(jnp.int32(step))
-
-
-def _manager(layout, directory, state, partitioner, iterator=None, **kwargs):
-  if layout == 'orbax':
-    return checkpoints.OrbaxCheckpointManagerInterface(
-      str(directory), state, partitioner, iterator, **kwargs
-    )
-  return checkpoints.Checkpointer(
-    state, partitioner, str(directory), iterator, **kwargs
-  )
-
-
-def _assert_same_bits(left, right):
-  left, right = (
-    traverse_util.flatten_dict(s.state_dict(), sep='/') for s in (left, right)
-  )
-  assert left.keys() == right.keys()
-  for name in left:
-    assert left[name].dtype == right[name].dtype, name
-    assert (
-      np.asarray(left[name]).tobytes() == np.asarray(right[name]).tobytes()
-    ), name
+LAYOUTS = toy_runs.LAYOUTS
 
 
 @pytest.fixture
 def run():
-  return _run()
+  return toy_runs.run()
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
@@ -113,8 +63,8 @@ def test_a_state_is_changed_as_one_that_no_run_goes_on_with():
 def test_a_state_comes_back_to_the_bit_with_its_position(
   tmp_path, layout, dtype
 ):
-  initializer, partitioner, state = _run(dtype)
-  saver = _manager(
+  initializer, partitioner, state = toy_runs.run(dtype)
+  saver = toy_runs.manager(
     layout,
     tmp_path,
     state,
@@ -125,20 +75,22 @@ def test_a_state_comes_back_to_the_bit_with_its_position(
   assert saver.save(state)
   saver.close()
   there = toy_model.Position()
-  restored = _manager(
+  restored = toy_runs.manager(
     layout, tmp_path, initializer.global_train_state_shape, partitioner, there
   ).restore()
-  _assert_same_bits(restored, state)
+  toy_runs.assert_same_bits(restored, state)
   assert there.batches == 12
   stored = checkpoints.load_t5x_checkpoint(str(tmp_path))
   assert stored['target']['norm']['scale'].dtype == jnp.dtype(dtype)
 
 
 def test_bfloat16_parameters_saved_as_float32_come_back_to_the_bit(tmp_path):
-  _, partitioner, state = _run('bfloat16')
-  saver = _manager('orbax', tmp_path, state, partitioner, save_dtype='float32')
+  _, partitioner, state = toy_runs.run('bfloat16')
+  saver = toy_runs.manager(
+    'orbax', tmp_path, state, partitioner, save_dtype='float32'
+  )
   saver.save(state)
-  _assert_same_bits(saver.restore(), state)
+  toy_runs.assert_same_bits(saver.restore(), state)
   saver.close()
   stored = checkpoints.load_t5x_checkpoint(str(tmp_path))
   assert stored['target']['norm']['scale'].dtype == np.float32
@@ -146,8 +98,8 @@ def test_bfloat16_parameters_saved_as_float32_come_back_to_the_bit(tmp_path):
 
 def test_parameters_are_restored_in_the_type_asked_for(tmp_path, run, caplog):
   _, partitioner, state = run
-  _manager('legacy', tmp_path, state, partitioner).save(state)
-  restored = _manager(
+  toy_runs.manager('legacy', tmp_path, state, partitioner).save(state)
+  restored = toy_runs.manager(
     'orbax', tmp_path, state, partitioner, restore_dtype='bfloat16'
   ).restore()
   assert restored.params['norm']['scale'].dtype == jnp.bfloat16
@@ -169,15 +121,17 @@ def test_a_state_saved_on_one_mesh_is_restored_on_another(
   tmp_path, run, layout
 ):
   _, partitioner, state = run  # 8x1.
-  saver = _manager(layout, tmp_path, state, partitioner)
+  saver = toy_runs.manager(layout, tmp_path, state, partitioner)
   saver.save(state)
   saver.close()
-  there, other = toy_model.initializer(_adamw(), num_partitions=4)  # 2x4.
+  there, other = toy_model.initializer(
+    toy_runs.adamw(), num_partitions=4
+  )  # 2x4.
   assert dict(other.mesh.shape) == {'data': 2, 'model': 4}
-  restored = _manager(
+  restored = toy_runs.manager(
     layout, tmp_path, there.global_train_state_shape, other
   ).restore()
-  _assert_same_bits(restored, state)
+  toy_runs.assert_same_bits(restored, state)
   kernel = restored.params['mlp']['wi']['kernel']
   assert {s.data.shape for s in kernel.addressable_shards} == {(8, 8)}
   mu = restored.param_states[0].mu['mlp']['wi']['kernel']
@@ -188,7 +142,7 @@ def test_the_buffers_of_a_state_may_be_donated_once_save_returns(tmp_path, run):
   _, partitioner, state = run
   before = jax.tree.map(np.array, state.state_dict())
   donated = jax.tree.map(jnp.copy, state)
-  saver = _manager('orbax', tmp_path, donated, partitioner)
+  saver = toy_runs.manager('orbax', tmp_path, donated, partitioner)
   saver.save(donated)
   overwrite = jax.jit(
     lambda s: jax.tree.map(lambda x: x * 0, s), donate_argnums=0
@@ -201,7 +155,7 @@ def test_the_buffers_of_a_state_may_be_donated_once_save_returns(tmp_path, run):
 
 def test_saving_goes_on_after_save_returns(tmp_path, run):
   _, partitioner, state = run
-  saver = _manager('orbax', tmp_path, state, partitioner)
+  saver = toy_runs.manager('orbax', tmp_path, state, partitioner)
   saver.save(state)
   # Nothing has waited yet: it counts as soon as something does.
   assert saver.latest_step() == 3
@@ -212,8 +166,8 @@ def test_saving_goes_on_after_save_returns(tmp_path, run):
 def test_what_is_being_saved_counts_once_it_is_saved(tmp_path, run):
   """The base waits for whatever its class is saving."""
   _, partitioner, state = run
-  done = _manager('legacy', tmp_path / 'done', state, partitioner)
-  done.save(_at(state, 7))
+  done = toy_runs.manager('legacy', tmp_path / 'done', state, partitioner)
+  done.save(toy_runs.at(state, 7))
   done.close()
 
   class Slow(restore.Restorer):
@@ -227,25 +181,12 @@ def test_what_is_being_saved_counts_once_it_is_saved(tmp_path, run):
   assert (tmp_path / 'closed' / 'checkpoint_7').exists()
 
 
-def test_a_step_is_due_by_period_and_by_list(tmp_path, run):
-  _, partitioner, state = run
-  saver = _manager(
-    'orbax', tmp_path, state, partitioner, period=4, checkpoint_steps=[6]
-  )
-  assert [s for s in range(1, 10) if saver.should_save(s)] == [4, 6, 8]
-  assert saver.save(_at(state, 5), force=False) is False
-  assert saver.save(_at(state, 6), force=False) is True
-  assert not saver.should_save(6)
-  saver.close()
-  assert checkpoints.all_steps(str(tmp_path)) == [6]
-
-
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_the_last_ones_are_kept(tmp_path, run, layout):
   _, partitioner, state = run
-  saver = _manager(layout, tmp_path, state, partitioner, keep=2)
+  saver = toy_runs.manager(layout, tmp_path, state, partitioner, keep=2)
   for step in (1, 2, 10):
-    saver.save(_at(state, step))
+    saver.save(toy_runs.at(state, step))
   saver.close()
   assert sorted(p.name for p in tmp_path.iterdir()) == [
     'checkpoint_10',
@@ -255,11 +196,11 @@ def test_the_last_ones_are_kept(tmp_path, run, layout):
 
 def test_a_period_is_kept_beside_the_last_ones(tmp_path, run):
   _, partitioner, state = run
-  saver = _manager(
+  saver = toy_runs.manager(
     'orbax', tmp_path, state, partitioner, keep=1, force_keep_period=10
   )
   for step in (5, 10, 15, 20, 25):
-    saver.save(_at(state, step))
+    saver.save(toy_runs.at(state, step))
   assert saver.all_steps() == [10, 20, 25]
   saver.close()
 
@@ -268,7 +209,7 @@ def test_the_best_by_a_metric_given_when_saving_are_kept(tmp_path, run):
   _, partitioner, state = run
 
   def manager():
-    return _manager(
+    return toy_runs.manager(
       'orbax',
       tmp_path,
       state,
@@ -280,12 +221,14 @@ def test_the_best_by_a_metric_given_when_saving_are_kept(tmp_path, run):
 
   saver = manager()
   for step, loss in ((1, 3.0), (2, 1.0), (3, 2.0)):
-    saver.save(_at(state, step), metrics={'training_eval/cqa/loss': loss})
+    saver.save(
+      toy_runs.at(state, step), metrics={'training_eval/cqa/loss': loss}
+    )
   assert saver.all_steps() == [2, 3]
   saver.close()
   # A run that goes on still knows the values.
   saver = manager()
-  saver.save(_at(state, 4), metrics={'training_eval/cqa/loss': 5.0})
+  saver.save(toy_runs.at(state, 4), metrics={'training_eval/cqa/loss': 5.0})
   assert saver.all_steps() == [2, 4]
   saver.close()
 
@@ -307,7 +250,7 @@ def test_the_best_by_a_metric_in_tensorboard_are_kept(tmp_path, run, layout):
     metric_name_to_monitor='inference_eval/cqa/accuracy',
   )
   for step, accuracy in ((1, 0.2), (2, 0.9), (3, 0.5), (4, 0.1)):
-    saver.save(_at(state, step))
+    saver.save(toy_runs.at(state, step))
     # As in a run: evaluated after it was saved.
     with writer.as_default(step=step):
       tf.summary.scalar('accuracy', accuracy)
@@ -317,34 +260,18 @@ def test_the_best_by_a_metric_in_tensorboard_are_kept(tmp_path, run, layout):
   writer.close()
 
 
-@pytest.mark.parametrize('layout', LAYOUTS)
-def test_only_the_last_positions_are_kept_if_asked(tmp_path, run, layout):
-  _, partitioner, state = run
-  iterator = toy_model.Position(1)
-  saver = _manager(
-    layout, tmp_path, state, partitioner, iterator, keep_dataset_checkpoints=1
-  )
-  for step in (1, 2):
-    saver.save(_at(state, step))
-  assert saver.all_steps() == [1, 2]
-  assert int(saver.restore(step=2).step) == 2
-  with pytest.raises(UserError, match=r'checkpoint_1: .*no data position'):
-    saver.restore(step=1)
-  saver.close()
-
-
 def test_a_save_that_was_killed_does_not_count_and_is_removed(tmp_path, run):
   _, partitioner, state = run
-  saver = _manager('orbax', tmp_path, state, partitioner)
+  saver = toy_runs.manager('orbax', tmp_path, state, partitioner)
   saver.save(state)
   saver.close()
   killed = tmp_path / 'checkpoint_9.orbax-checkpoint-tmp'
   shutil.copytree(tmp_path / 'checkpoint_3', killed)
-  again = _manager('orbax', tmp_path, state, partitioner)
+  again = toy_runs.manager('orbax', tmp_path, state, partitioner)
   assert again.latest_step() == 3
   assert int(again.restore().step) == 3
   assert killed.exists()  # Restoring removes nothing.
-  again.save(_at(state, 4))
+  again.save(toy_runs.at(state, 4))
   again.close()
   assert not killed.exists()
   assert checkpoints.all_steps(str(tmp_path)) == [3, 4]
@@ -357,7 +284,7 @@ def test_an_incomplete_checkpoint_of_the_same_step_is_named(
   _, partitioner, state = run
   path = tmp_path / 'checkpoint_3'
   path.mkdir()
-  saver = _manager(layout, tmp_path, state, partitioner)
+  saver = toy_runs.manager(layout, tmp_path, state, partitioner)
   with pytest.raises(UserError, match=rf'{path}: cannot save .*incomplete'):
     saver.save(state)
   saver.close()
@@ -365,11 +292,13 @@ def test_an_incomplete_checkpoint_of_the_same_step_is_named(
 
 def test_a_resumed_run_needs_its_own_optimizer(tmp_path, run):
   _, partitioner, state = run
-  saver = _manager('orbax', tmp_path, state, partitioner, toy_model.Position())
+  saver = toy_runs.manager(
+    'orbax', tmp_path, state, partitioner, toy_model.Position()
+  )
   saver.save(state)
   saver.close()
   other, _ = toy_model.initializer(optimizers.sgd(1e-2, momentum=0.9))
-  resumed = _manager(
+  resumed = toy_runs.manager(
     'orbax',
     tmp_path,
     other.global_train_state_shape,
@@ -386,9 +315,9 @@ def test_a_run_that_starts_from_another_optimizers_checkpoint_begins_it_afresh(
   tmp_path, run
 ):
   _, partitioner, state = run
-  _manager('legacy', tmp_path, state, partitioner).save(state)
+  toy_runs.manager('legacy', tmp_path, state, partitioner).save(state)
   other, _ = toy_model.initializer(optimizers.sgd(1e-2, momentum=0.9))
-  restored = _manager(
+  restored = toy_runs.manager(
     'orbax', tmp_path, other.global_train_state_shape, partitioner
   ).restore()
   assert int(restored.step) == 3
@@ -401,7 +330,7 @@ def test_fallback_values_fill_in_and_what_nobody_wants_is_dropped(
   tmp_path, run
 ):
   initializer, partitioner, state = run
-  saver = _manager('legacy', tmp_path, state, partitioner)
+  saver = toy_runs.manager('legacy', tmp_path, state, partitioner)
 
   def transform(stored, model, *, is_resuming):
     assert not is_resuming
@@ -430,7 +359,7 @@ def test_a_part_that_starts_from_scratch_hides_no_leaf_that_nobody_wants(
   tmp_path, run
 ):
   _, partitioner, state = run
-  saver = _manager('legacy', tmp_path, state, partitioner)
+  saver = toy_runs.manager('legacy', tmp_path, state, partitioner)
   saver.save(state)
 
   def transform(stored, model, *, is_resuming):
@@ -444,7 +373,7 @@ def test_a_part_that_starts_from_scratch_hides_no_leaf_that_nobody_wants(
 
 def test_a_fallback_value_takes_the_type_of_its_place(tmp_path, run):
   initializer, partitioner, state = run
-  saver = _manager('legacy', tmp_path, state, partitioner)
+  saver = toy_runs.manager('legacy', tmp_path, state, partitioner)
 
   def transform(stored, model, *, is_resuming):
     target = dict(stored['target'])
@@ -458,7 +387,7 @@ def test_a_fallback_value_takes_the_type_of_its_place(tmp_path, run):
   for given in (jnp.asarray(eighths, jnp.bfloat16), eighths):
     fallback['target'] = {**fallback['target'], 'norm': {'scale': given}}
     for dtype in (None, 'bfloat16'):
-      restored = _manager(
+      restored = toy_runs.manager(
         'legacy', tmp_path, state, partitioner, restore_dtype=dtype
       ).restore(state_transformation_fns=[transform], fallback_state=fallback)
       scale = restored.params['norm']['scale']
@@ -474,7 +403,7 @@ def test_states_are_transformed_before_they_are_saved(tmp_path, run):
     return {'target': stored['target']}, {'target': infos['target']}
 
   for layout in LAYOUTS:
-    saver = _manager(layout, tmp_path / layout, state, partitioner)
+    saver = toy_runs.manager(layout, tmp_path / layout, state, partitioner)
     saver.save(state, state_transformation_fns=[only_parameters])
     saver.close()
     stored = checkpoints.load_t5x_checkpoint(str(tmp_path / layout))
@@ -484,7 +413,7 @@ def test_states_are_transformed_before_they_are_saved(tmp_path, run):
 
 def test_parameters_can_stay_where_they_are_until_asked_for(tmp_path, run):
   _, partitioner, state = run
-  saver = _manager('legacy', tmp_path, state, partitioner)
+  saver = toy_runs.manager('legacy', tmp_path, state, partitioner)
   saver.save(state)
   lazy = saver.restore(lazy_parameters=True).params['norm']['scale']
   assert isinstance(lazy, checkpoints.LazyArray)
@@ -512,7 +441,9 @@ def test_a_huggingface_folder_loads_like_any_checkpoint():
 
 def test_the_state_lies_in_the_layout_of_upstream(tmp_path, run):
   _, partitioner, state = run
-  saver = _manager('orbax', tmp_path, state, partitioner, toy_model.Position(4))
+  saver = toy_runs.manager(
+    'orbax', tmp_path, state, partitioner, toy_model.Position(4)
+  )
   saver.save(state)
   saver.close()
   path = tmp_path / 'checkpoint_3'

@@ -1,6 +1,7 @@
 """Tests of t5x.checkpoints.formats.huggingface."""
 
 import functools
+import itertools
 import json
 import pathlib
 import shutil
@@ -10,7 +11,9 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
+from flax import traverse_util
 
 from t5x import adafactor, decoding, models
 from t5x.checkpoints.formats import (
@@ -96,17 +99,50 @@ def test_what_is_written_reads_back_to_the_bit(name, dtype, tmp_path):
 def test_what_is_more_than_a_file_holds_is_written_to_several(
   tmp_path, monkeypatch
 ):
+  assert huggingface._MAX_FILE_BYTES == 5_000_000_000
   monkeypatch.setattr(huggingface, '_MAX_FILE_BYTES', 20_000)
+  seen = []
   huggingface.write(
     hf_folders.params('hf_1_1'),
     hf_folders.network_config('hf_1_1'),
     str(tmp_path),
+    lambda *counts: seen.append(counts),
   )
-  sizes = [file.stat().st_size for file in tmp_path.glob('model-*.safetensors')]
-  assert len(sizes) > 2
   assert not (tmp_path / 'model.safetensors').exists()
+  text = (tmp_path / 'model.safetensors.index.json').read_text()
+  index = json.loads(text)
+  assert text == json.dumps(index, indent=2, sort_keys=True) + '\n'
+  expected = hf_folders.flat(hf_folders.params('hf_1_1'))
+  total = sum(leaf.nbytes for leaf in expected.values())
+  assert index['metadata'] == {'total_size': total}
+  # Told after each array.
+  assert seen[-1] == (total, total) and len(seen) == len(expected)
+  read = [0, *(done for done, _ in seen)]
+  nbytes = [after - before for before, after in itertools.pairwise(read)]
+  assert sorted(nbytes) == sorted(leaf.nbytes for leaf in expected.values())
+  # Each file is as full as it may be.
+  files = sorted(set(index['weight_map'].values()))
+  count = len(files)
+  assert files == [
+    f'model-{i:05d}-of-{count:05d}.safetensors' for i in range(1, count + 1)
+  ]
+  assert {p.name for p in tmp_path.glob('*.safetensors')} == {*files}
+  before, done = 0, 0
+  for file in files:
+    weights = safetensors.numpy.load_file(tmp_path / file)
+    assert {n for n, f in index['weight_map'].items() if f == file} == {
+      *weights
+    }
+    here = sum(w.nbytes for w in weights.values())
+    assert here <= 20_000 or len(weights) == 1
+    assert not before or before + nbytes[done] > 20_000
+    before, done = here, done + len(weights)
+    mode = (tmp_path / file).stat().st_mode
+    assert mode == (tmp_path / 'config.json').stat().st_mode
+    with safetensors.safe_open(tmp_path / file, framework='np') as stored:
+      assert stored.metadata() == {'format': 'pt'}
   read = hf_folders.flat(hf_folders.read(str(tmp_path)))
-  for key, leaf in hf_folders.flat(hf_folders.params('hf_1_1')).items():
+  for key, leaf in expected.items():
     np.testing.assert_array_equal(read[key], leaf)
 
 
@@ -205,11 +241,17 @@ def test_a_pytorch_folder_that_lacks_a_file_is_named(tmp_path):
   index.write_text('{"weight_map": {"a": "../../secret.bin"}}')
   with pytest.raises(UserError, match=r"files beside it, found '\.\./\.\./sec"):
     hf_folders.read(str(folder))
-  index.write_text('[]')
-  with pytest.raises(
-    UserError, match='index of the files of weights as a JSON'
+  for content, said in (
+    ('[]', 'index of the files of weights as a JSON'),
+    ('{}', r"JSON object whose 'weight_map' names .*KeyError"),
+    ('{"weight_map": ["a"]}', r"JSON object whose 'weight_map' names .*Attr"),
+    ('{"weight_map": {"a": ["b"]}}', r"whose 'weight_map' names .*TypeError"),
+    ('{"weight_map": {"a": 3}}', 'names of files beside it, found 3'),
+    ('{"weight_map": {"a": "x/a.bin"}}', r"files beside it, found 'x/a\.bin'"),
   ):
-    hf_folders.read(str(folder))
+    index.write_text(content)
+    with pytest.raises(UserError, match=said):
+      hf_folders.read(str(folder))
 
 
 def test_quantized_weights_of_pytorch_are_refused(tmp_path):
@@ -249,8 +291,69 @@ def test_weights_that_do_not_fit_their_configuration_are_named(tmp_path):
     hf_folders.read(str(folder))
 
 
+def test_what_is_missing_and_what_is_more_are_both_named(tmp_path):
+  folder = hf_folders.copy('hf_1_1', tmp_path)
+  file = folder / 'model.safetensors'
+  weights = safetensors.numpy.load_file(file)
+  norm = weights['encoder.final_layer_norm.weight']
+  # A kernel of each layer at a time, so that none tells of another form.
+  names = sorted(name for name in weights if name.endswith('.wo.weight'))
+  for count in range(5):
+    changed = {**weights, 'bert.weight': norm}
+    for name in names[:count]:
+      del changed[name]
+    safetensors.numpy.save_file(changed, file)
+    # With more missing, those that were not looked for are not unexpected.
+    more = 'none' if count >= 4 else r"\['bert\.weight'\]"
+    with pytest.raises(UserError, match=f'not expected {more}') as raised:
+      hf_folders.read(str(folder))
+    assert ('missing none' in str(raised.value)) == (not count)
+    for name in names[:count]:
+      assert f"'{name}'" in str(raised.value)
+
+
+def test_what_are_no_weights_of_a_model_is_named(tmp_path):
+  folder = hf_folders.copy('hf_1_1', tmp_path)
+  file = folder / 'model.safetensors'
+  weights = safetensors.numpy.load_file(file)
+  weights['shared.weight'] = weights['shared.weight'].astype(np.int8)
+  safetensors.numpy.save_file(weights, file)
+  with pytest.raises(UserError, match=r'shared\.weight: .*found I8\. Quant'):
+    hf_folders.read(str(folder))
+  for place in (tmp_path / 'none', tmp_path):
+    with pytest.raises(UserError, match='cannot be read as safetensors'):
+      huggingface.open_safetensors(place)
+
+
+def test_folders_on_local_disks_alone_are_opened():
+  place = 'gs://bucket/model'
+  assert not huggingface.is_huggingface_folder(place)
+  assert 'read from local disk only' in str(huggingface.explain(place))
+  for read in (huggingface.open_folder, huggingface.network):
+    with pytest.raises(UserError, match='read from local disk only'):
+      read(place)
+
+
+@pytest.mark.parametrize('more', [False, True])
+def test_parameters_are_those_of_the_configuration(tmp_path, more):
+  params = dict(hf_folders.flat(hf_folders.params('hf_1_1')))
+  name = 'encoder/encoder_norm/scale'
+  if more:
+    params['encoder/other/scale'] = params[name]
+    said = r"missing none, not expected \['encoder/other"
+  else:
+    del params[name]
+    said = rf"missing \['{name}'\], not expected none"
+  tree = traverse_util.unflatten_dict(params, sep='/')
+  config, path = hf_folders.network_config('hf_1_1'), str(tmp_path / 'a/b')
+  with pytest.raises(UserError, match=said):
+    huggingface.write(tree, config, path)
+  assert not (tmp_path / 'a').exists()
+
+
 def test_stacked_layers_are_written_one_by_one(tmp_path):
   stacked = stacked_trees.stacked(hf_folders.params('hf_1_1'))
+  tmp_path = tmp_path / 'new' / 'folder'
   huggingface.write(stacked, hf_folders.network_config('hf_1_1'), str(tmp_path))
   for key, leaf in hf_folders.flat(hf_folders.read(str(tmp_path))).items():
     np.testing.assert_array_equal(

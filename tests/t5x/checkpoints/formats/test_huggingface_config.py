@@ -3,6 +3,7 @@
 import json
 import pathlib
 import tracemalloc
+import types
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from t5x.checkpoints.formats import (
   huggingface_config,
 )
 from t5x.errors import UserError
+from t5x.examples.t5.config import T5Config
 from tests.t5x.checkpoints.formats import hf_folders
 
 
@@ -35,15 +37,33 @@ def test_a_head_that_the_flag_asks_for_and_nothing_stores_is_missing(tmp_path):
     hf_folders.read(path)
 
 
-def test_heads_that_differ_late_are_not_taken_for_copies(tmp_path, monkeypatch):
+@pytest.mark.parametrize('row', [0, 250, -1, None])
+def test_heads_that_differ_anywhere_are_not_taken_for_copies(
+  row, tmp_path, monkeypatch
+):
   monkeypatch.setattr(huggingface, '_ROWS', 100)
   head = np.array(hf_folders.params('hf_1_0')['token_embedder']['embedding'])
-  head[-1, -1] += 1
+  if row is not None:
+    head[row, -1] += 1
   path = hf_folders.changed(
     hf_folders.copy('hf_1_0', tmp_path), weights={'lm_head.weight': head}
   )
   read = hf_folders.flat(hf_folders.read(path))
-  np.testing.assert_array_equal(read['decoder/logits_dense/kernel'], head.T)
+  if row is None:
+    assert 'decoder/logits_dense/kernel' not in read
+  else:
+    np.testing.assert_array_equal(read['decoder/logits_dense/kernel'], head.T)
+
+
+@pytest.mark.parametrize('rows', [300, 500])
+def test_a_head_of_another_size_is_no_copy(rows, tmp_path):
+  shared = hf_folders.params('hf_1_0')['token_embedder']['embedding']
+  head = np.resize(shared, (rows, shared.shape[1]))
+  path = hf_folders.changed(
+    hf_folders.copy('hf_1_0', tmp_path), weights={'lm_head.weight': head}
+  )
+  read = hf_folders.flat(hf_folders.read(path))
+  assert read['decoder/logits_dense/kernel'].shape == head.shape[::-1]
 
 
 def test_a_tied_head_without_scale_is_loaded_as_a_head_of_its_own(tmp_path):
@@ -73,6 +93,14 @@ def test_an_embedding_under_the_name_of_a_stack_is_found(stack, tmp_path):
   )
   hf_folders.assert_same(hf_folders.read(path), hf_folders.params('hf_1_1'))
   checkpoints.check_network(path, hf_folders.network_config('hf_1_1'))
+  # A head that is a copy of it is one of that one, too.
+  own = hf_folders.copy('hf_1_0', tmp_path / 'own')
+  head = np.array(hf_folders.params('hf_1_0')['token_embedder']['embedding'])
+  name = f'{stack}.embed_tokens.weight'
+  path = hf_folders.changed(
+    own, {'shared.weight': name}, {'lm_head.weight': head}
+  )
+  assert huggingface.network(path)['logits_via_embedding']
 
 
 @pytest.mark.parametrize('name', hf_folders.NAMES)
@@ -285,3 +313,185 @@ def test_an_activation_that_is_no_name_is_refused(tmp_path):
   )
   with pytest.raises(UserError, match='dense_act_fn'):
     checkpoints.check_network(path, hf_folders.network_config('hf_1_1'))
+
+
+_SIZES = {
+  'vocab_size': 7,
+  'emb_dim': 6,
+  'head_dim': 2,
+  'mlp_dim': 9,
+  'num_heads': 3,
+  'num_encoder_layers': 5,
+  'num_decoder_layers': 4,
+  'mlp_activations': ('silu', 'linear'),
+  'logits_via_embedding': False,
+  'layer_norm_epsilon': 1e-5,
+  'relative_attention_num_buckets': 8,
+  'relative_attention_max_distance': 64,
+  'relative_bias_per_layer': False,
+}
+
+
+def test_a_network_is_described_in_full_and_read_again():
+  config = T5Config(**_SIZES, dropout_rate=0.25)
+  embedding, biases = np.zeros((11, 6), np.float16), np.zeros((3, 10))
+  found = huggingface_config.describe(config, embedding, biases)
+  assert found == {
+    'architectures': ['T5ForConditionalGeneration'],
+    'model_type': 't5',
+    'is_encoder_decoder': True,
+    'vocab_size': 11,
+    'd_model': 6,
+    'd_kv': 2,
+    'd_ff': 9,
+    'num_heads': 3,
+    'num_layers': 5,
+    'num_decoder_layers': 4,
+    'dropout_rate': 0.25,
+    'feed_forward_proj': 'gated-silu',
+    'dense_act_fn': 'silu',
+    'is_gated_act': True,
+    'layer_norm_epsilon': 1e-5,
+    'relative_attention_num_buckets': 10,
+    'relative_attention_max_distance': 64,
+    'tie_word_embeddings': False,
+    'scale_decoder_outputs': False,
+    'dtype': 'float16',
+    'initializer_factor': 1.0,
+    'decoder_start_token_id': 0,
+    'pad_token_id': 0,
+    'eos_token_id': 1,
+    'use_cache': True,
+  }
+  again = huggingface_config.network('f', found, via_embedding=False)
+  assert again == {
+    **_SIZES,
+    'vocab_size': 11,
+    'relative_attention_num_buckets': 10,
+  }
+
+
+@pytest.mark.parametrize(
+  ('activations', 'kind', 'act', 'gated'),
+  [
+    (('relu',), 'relu', 'relu', False),
+    (('gelu',), 'gelu_new', 'gelu_new', False),
+    (('gelu', 'linear'), 'gated-gelu', 'gelu_new', True),
+  ],
+)
+def test_activations_have_the_names_of_transformers(
+  activations, kind, act, gated
+):
+  config = T5Config(
+    **{
+      **_SIZES,
+      'mlp_activations': activations,
+      'logits_via_embedding': True,
+      'relative_bias_per_layer': True,
+    }
+  )
+  weights = np.zeros((7, 6)), np.zeros((3, 8))
+  found = huggingface_config.describe(config, *weights)
+  keys = ('feed_forward_proj', 'dense_act_fn', 'is_gated_act', 'model_type')
+  assert tuple(found[key] for key in keys) == (kind, act, gated, 'umt5')
+  assert found['architectures'] == ['UMT5ForConditionalGeneration']
+  assert found['tie_word_embeddings'] is found['scale_decoder_outputs'] is True
+  again = huggingface_config.network('f', found, via_embedding=True)
+  assert again['mlp_activations'] == activations
+  assert again['relative_bias_per_layer'] and again['logits_via_embedding']
+  config = config.replace(mlp_activations=('tanh',))
+  with pytest.raises(UserError, match=r"\('tanh',\) has no name"):
+    huggingface_config.describe(config, *weights)
+
+
+def test_what_a_configuration_lacks_is_what_t5_has():
+  sizes = {'d_model': 1, 'd_kv': 1, 'd_ff': 1, 'num_heads': 1, 'vocab_size': 1}
+  bare = {'model_type': 't5', 'num_layers': 1, **sizes}
+  for given in ({}, {'num_decoder_layers': None, 'layer_norm_epsilon': None}):
+    found = huggingface_config.network('f', {**bare, **given}, True)
+    assert found == {
+      'vocab_size': 1,
+      'emb_dim': 1,
+      'head_dim': 1,
+      'mlp_dim': 1,
+      'num_heads': 1,
+      'num_encoder_layers': 1,
+      'num_decoder_layers': 1,
+      'mlp_activations': ('relu',),
+      'logits_via_embedding': True,
+      'layer_norm_epsilon': 1e-6,
+      'relative_attention_num_buckets': 32,
+      'relative_attention_max_distance': 128,
+      'relative_bias_per_layer': False,
+    }
+  for key in ('num_layers', 'num_decoder_layers'):
+    for value in (-1, 1.0):
+      with pytest.raises(UserError, match=f'f/config.json: {key}: expected a'):
+        huggingface_config.layers('f', {**bare, key: value})
+  with pytest.raises(UserError, match=r"dense_act_fn is 'mish': expected one"):
+    huggingface_config.network('f', {**bare, 'dense_act_fn': 'mish'}, True)
+
+
+@pytest.mark.parametrize('ours', [True, False])
+@pytest.mark.parametrize('own_head', [True, False])
+@pytest.mark.parametrize('scaled', [True, False])
+def test_logits_are_scaled_by_the_network_as_by_the_model(
+  ours, own_head, scaled
+):
+  network = types.SimpleNamespace(logits_via_embedding=ours)
+  check = huggingface_config.check_scale
+  said = None
+  if own_head and scaled:
+    said = 'scale_decoder_outputs is True.* take another folder'
+  elif not own_head and not scaled and ours:
+    said = r'is False.*T5Config\.logits_via_embedding = False'
+  if said is None:
+    check('f', network, own_head, scaled)
+  else:
+    with pytest.raises(UserError, match=said):
+      check('f', network, own_head, scaled)
+
+
+_RELU, _PLAIN = {'feed_forward_proj': 'relu'}, {'mlp_activations': ('relu',)}
+
+
+def _gelu(x):
+  return x
+
+
+@pytest.mark.parametrize(
+  ('changes', 'network', 'gated', 'said'),
+  [
+    ({}, {}, True, None),
+    ({}, {'layer_norm_epsilon': 1e-5}, True, 'layer_norm_epsilon is 1e-06'),
+    ({}, {'layer_norm_epsilon': 1e-7}, True, 'layer_norm_epsilon is 1e-06'),
+    ({'layer_norm_epsilon': 1e-5}, {}, True, 'layer_norm_epsilon is 1e-05'),
+    ({'dense_act_fn': 'silu'}, {}, True, r'mlp_activations = \(.silu., .li'),
+    ({'dense_act_fn': 'relu'}, {}, True, r'mlp_activations = \(.relu., .li'),
+    ({'feed_forward_proj': 'gated-mish'}, {}, True, 'no such option'),
+    # A function of one's own is not known to differ.
+    ({}, {'mlp_activations': (_gelu, 'linear')}, True, None),
+    # Kernels that are not there are named when they are restored.
+    ({'feed_forward_proj': 'relu'}, {}, False, None),
+    ({}, {'mlp_activations': ('relu',)}, True, None),
+    (_RELU, {'mlp_activations': ('relu',)}, False, None),
+    (_RELU, {'mlp_activations': ('tanh',)}, False, "is 'relu'"),
+    ({**_RELU, 'dense_act_fn': 'tanh'}, _PLAIN, False, "is 'tanh'"),
+    ({'model_type': 'umt5'}, {}, True, 'each layer.*= False. Set .* = True'),
+    ({'model_type': 'umt5'}, {'relative_bias_per_layer': True}, True, None),
+    ({}, {'relative_bias_per_layer': True}, True, 'each stack.* Set .*False'),
+  ],
+)  # fmt: skip
+def test_numbers_and_activations_are_compared_in_both_directions(
+  changes, network, gated, said
+):
+  config = {'model_type': 't5', 'feed_forward_proj': 'gated-gelu', **changes}
+  ours = types.SimpleNamespace(
+    **{'mlp_activations': ('gelu_new', 'linear'), **network}
+  )
+  check = huggingface_config.check_network
+  if said is None:
+    check('f', config, ours, gated)
+  else:
+    with pytest.raises(UserError, match=said):
+      check('f', config, ours, gated)

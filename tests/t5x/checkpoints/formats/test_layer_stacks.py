@@ -251,3 +251,105 @@ def test_a_checkpoint_of_another_model_says_what_is_likely_wrong(
   config = {**golden_data.load('t5x_1_1').config_kwargs, **overrides}
   with pytest.raises(UserError, match=rf'{path}: .*{message}'):
     restore(path, True, num_partitions=1, **config)
+
+
+@pytest.mark.parametrize(
+  ('stack', 'norm', 'final', 'axis'),
+  [
+    ('layers', (8, 3), (8,), 1),
+    ('layers', (3, 8), (8,), 0),
+    ('encoder', (3, 8), (8,), 0),
+    ('encoder', (8, 3), (8,), 1),
+    # Where it can't be told, as upstream has it.
+    ('layers', (8, 8), (8,), 0),
+    ('layers', (4, 3), (8,), 0),
+    ('layers', (8, 3), (8, 3), 0),
+    ('layers', (8, 3), (), 0),
+    ('layers', (8, 3, 2), (8,), 0),
+    ('encoder', (), (8,), 1),
+  ],
+)
+def test_the_axis_of_layers_is_that_beside_the_width(stack, norm, final, axis):
+  flat = {
+    f'target/encoder/{stack}/mlp/wi/kernel': np.zeros((8, 3, 4)),
+    f'target/encoder/{stack}/pre_mlp_layer_norm/scale': np.zeros(norm),
+    f'target/encoder/{stack}/mlp/wo/kernel': np.zeros((4, 3, 8)),
+    'target/encoder/encoder_norm/scale': np.zeros(final),
+  }
+  kind = 'layers' if stack == 'layers' else 'named'
+  assert layer_stacks.form_of(flat) == (kind, axis)
+  several = {**flat, 'target/encoder/layers_0/w': np.zeros(2)}
+  assert layer_stacks.form_of(several) is None
+
+
+def test_a_host_may_hold_no_layer_and_the_first_says_the_type():
+  tree = {
+    'layers_0': {'w': np.full((2, 3), 1, np.float32)},
+    'layers_1': {'w': np.full((2, 3), 2, np.float16)},
+  }
+  stack = layer_stacks.match(tree, {'layers': {'w': 0}})['layers']['w']
+  assert stack.get().dtype == stack.dtype == np.float32
+  none = stack.start_read((slice(1, 1), slice(1, 2), slice(1, 3))).result()
+  assert (none.shape, none.dtype) == ((0, 1, 2), np.float32)
+
+
+def test_layers_along_the_second_axis_are_read_in_part():
+  final = np.zeros(4)
+  model = {
+    'encoder': {
+      'encoder': {
+        'pre_mlp_layer_norm': {'scale': np.zeros((4, 2))},
+        'w': np.zeros((3, 2, 5)),
+      },
+      'encoder_norm': {'scale': final},
+    }
+  }
+  values = np.arange(30).reshape(2, 3, 5)
+  tree = {
+    'encoder': {
+      'encoder_norm': {'scale': final},
+      **{
+        f'layers_{i}': {
+          'w': values[i],
+          'pre_mlp_layer_norm': {'scale': np.arange(4) + i},
+        }
+        for i in range(2)
+      },
+    }
+  }
+  stacked = layer_stacks.match(tree, model)
+  found = stacked['encoder']['encoder']['w']
+  whole = np.moveaxis(values, 0, 1)
+  assert found.shape == whole.shape
+  part = (slice(1, 3), slice(1, 2), slice(2, 4))
+  np.testing.assert_array_equal(found.start_read(part).result(), whole[part])
+  again = layer_stacks.match(stacked, tree)['encoder']
+  for i in range(2):
+    one = again[f'layers_{i}']['w']
+    np.testing.assert_array_equal(one.get(), values[i])
+    index = (slice(1, 3), slice(2, 4))
+    np.testing.assert_array_equal(
+      one.start_read(index).result(), values[i][index]
+    )
+
+
+@pytest.mark.parametrize('split', [False, True])
+def test_heads_alone_are_split_or_joined_as_in_the_model(split):
+  def tree(shape):
+    layer = {'query': {'kernel': np.arange(24).reshape(shape)}, 'w': np.ones(3)}
+    return {'encoder': {'layers_0': layer}}
+
+  stored, wanted = (4, 6), (4, 3, 2)
+  if not split:
+    stored, wanted = wanted, stored
+  found = layer_stacks.match(tree(stored), tree(wanted))['encoder']['layers_0']
+  kernel = found['query']['kernel']
+  assert kernel.shape == wanted
+  np.testing.assert_array_equal(kernel.get().ravel(), np.arange(24))
+  same = tree(stored)
+  assert layer_stacks.match(same, tree(stored)) is same
+
+
+def test_a_checkpoint_without_layers_is_left_alone():
+  tree = {'a': {'w': np.ones(2)}}
+  assert layer_stacks.match(tree, {'layers_0': {'w': 0}}) is tree

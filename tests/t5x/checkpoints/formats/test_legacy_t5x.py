@@ -22,6 +22,7 @@ from t5x.checkpoints.formats import lazy_array, legacy_t5x
 from t5x.checkpoints.formats import orbax as orbax_lib
 from t5x.errors import UserError
 from tests import golden_data
+from tests.t5x.checkpoints import toy_runs
 
 GOLDEN = pathlib.Path(golden_data.__file__).parent / 'golden'
 NAMES = ['t5x_1_1', 't5x_1_0']
@@ -108,8 +109,16 @@ def test_a_sharded_array_is_cut_into_chunks_as_it_is_into_shards(tmp_path):
 
 
 def test_large_shards_are_cut_into_smaller_chunks():
-  assert legacy_t5x._chunks((8, 16), 4) == [8, 16]
-  assert legacy_t5x._chunks((32128, 4096), 4) == [4016, 4096]
+  chunks = legacy_t5x._chunks
+  assert chunks((8, 16), 4) == [8, 16]
+  assert chunks((32128, 4096), 4) == [4016, 4096]
+  # 64 MiB and no more.
+  assert chunks((1 << 20, 16), 4) == [1 << 20, 16]
+  assert chunks((1 << 20, 16), 8) == [1 << 19, 16]
+  # The first axis that is even.
+  assert chunks((3, 6, 1 << 22), 4) == [3, 3, 1 << 20]
+  assert chunks((3, (1 << 25) + 1), 4) == [3, (1 << 25) + 1]
+  assert chunks((), 4) == []
 
 
 def test_a_slice_that_devices_share_is_read_once():
@@ -240,3 +249,125 @@ def test_a_checkpoint_that_exists_is_not_written_over(tmp_path):
   legacy_t5x.write(path, _state())
   with pytest.raises(UserError, match=rf'{re.escape(path)}: .* exists already'):
     legacy_t5x.write(path, _state())
+
+
+def _changed(path, **changes):
+  """Changes entries of the index of a checkpoint."""
+  file = path / 'checkpoint'
+  file.write_bytes(
+    flax.serialization.msgpack_serialize({**_index(path), **changes})
+  )
+  return legacy_t5x.read(str(path))
+
+
+def test_versions_are_known_ones_and_say_what_16_bits_are(tmp_path):
+  path = tmp_path / 'checkpoint_0'
+  bits = np.arange(8, dtype=np.uint16)
+  state = {'target': {'a': bits, 'b': bits.astype(np.float32)}}
+  legacy_t5x.write(str(path), state)
+  for version, dtype in ((1, jnp.bfloat16), (2, jnp.bfloat16), (3, np.uint16)):
+    read = _changed(path, version=version)['target']
+    assert read['a'].dtype == dtype and read['b'].dtype == np.float32
+    np.testing.assert_array_equal(read['a'].get().view(np.uint16), bits)
+    np.testing.assert_array_equal(read['b'].get(), state['target']['b'])
+  for version in (0, 4, None, 'x', np.array([3, 3])):
+    with pytest.raises(UserError, match='expected version 1 to 3'):
+      _changed(path, version=version)
+
+
+def test_only_the_last_name_of_an_arrays_place_counts(tmp_path):
+  path = tmp_path / 'checkpoint_0'
+  legacy_t5x.write(str(path), {'target': {'a': np.arange(8)}})
+  spec = _index(path)['optimizer']['target']['a']
+  for store, more in (
+    ({'path': '/was/there/target.a/'}, {}),
+    ({}, {'path': '../target.a'}),
+    ({'path': 'target.a'}, {'path': 'other'}),
+  ):
+    changed = {**spec, 'kvstore': {'driver': 'file', **store}, **more}
+    read = _changed(path, optimizer={'target': {'a': changed}})['target']
+    assert read['a'].get().tolist() == list(range(8))
+  for place in ('/', './', '..', 'a/..'):
+    changed = {**spec, 'kvstore': {'driver': 'file', 'path': place}}
+    with pytest.raises(UserError, match='not the description of an array'):
+      _changed(path, optimizer={'target': {'a': changed}})
+
+
+def test_leaves_of_any_size_and_none_are_kept(tmp_path):
+  path = tmp_path / 'new' / 'run' / 'checkpoint_0'
+  target = {
+    'none': None,
+    'empty': {},
+    'no': np.zeros((0, 3)),
+    'one': np.ones((1, 1)),
+    'two': np.arange(2),
+    'last': np.arange(3),
+  }
+  mutables = {'batch': {'mean': np.arange(4)}}
+  state = {'target': target, 'state': {}, 'flax_mutables': mutables}
+  legacy_t5x.write(str(path), state)
+  stored = _index(path)['optimizer']['target']
+  assert (stored['none'], stored['empty']) == (None, {})
+  # At most one number is in the index itself.
+  assert {n for n, x in stored.items() if isinstance(x, dict)} == {
+    'empty',
+    'two',
+    'last',
+  }
+  read = legacy_t5x.read(str(path))
+  found = read['target']
+  assert (found.pop('none'), found.pop('empty')) == (None, {})
+  _assert_same_bits(_values(found), {name: target[name] for name in found})
+  mean = read['flax_mutables']['batch']['mean'].get()
+  assert mean.tolist() == [0, 1, 2, 3]
+  assert legacy_t5x.read_position(str(path)) is None
+
+
+def test_processes_wait_for_the_folder_the_arrays_and_the_name(
+  tmp_path, monkeypatch
+):
+  """Else one writes where no folder is, or names what another still writes."""
+  path = tmp_path / 'checkpoint_7'
+  left = tmp_path / 'checkpoint_7.legacy-tmp'
+  left.mkdir()
+  (left / 'stale').touch()
+  seen = []
+
+  def barrier(_):
+    (folder,) = tmp_path.iterdir()
+    names = {p.name for p in folder.iterdir()}
+    done = 'target.a.kernel' in names, 'checkpoint' in names
+    seen.append((folder.name, *done))
+
+  monkeypatch.setattr(legacy_t5x.distributed, 'sync_global_devices', barrier)
+  legacy_t5x.write(str(path), _state())
+  assert seen == [
+    (left.name, False, False),
+    (left.name, True, False),
+    (path.name, True, True),
+  ]
+  assert not (path / 'stale').exists()
+
+
+def test_another_process_leaves_to_process_0_what_is_one_for_all(
+  tmp_path, monkeypatch
+):
+  path = tmp_path / 'checkpoint_7'
+  legacy_t5x.write(str(tmp_path / 'by_0'), _state())
+  # What process 0 has begun.
+  work = tmp_path / 'checkpoint_7.legacy-tmp'
+  (work / 'target.a.kernel').mkdir(parents=True)
+  array = 'target.a.kernel/.zarray'
+  shutil.copy(tmp_path / 'by_0' / array, work / array)
+  monkeypatch.setattr(legacy_t5x, 'jax', toy_runs.AsProcess(1))
+  legacy_t5x.write(str(path), _state(), position={'batches': 3})
+  assert not path.exists() and (work / array).exists()
+  names = {p.name for p in work.rglob('*') if p.is_file()}
+  assert names == {'.zarray'}
+
+
+def test_leftovers_are_looked_for_in_local_folders(tmp_path):
+  (tmp_path / 'notes').mkdir()
+  for folder in (str(tmp_path), str(tmp_path / 'none'), 'gs://nobody/none'):
+    assert legacy_t5x.remove_leftovers(folder) == []
+  assert (tmp_path / 'notes').exists()

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import safetensors
 import safetensors.numpy
 
 from t5x.checkpoints.formats import low_rank
@@ -14,7 +15,7 @@ _RNG = np.random.default_rng(0)
 FLAT = {
   'mlp/wo/kernel': _RNG.normal(size=(6, 5)).astype(np.float16),
   'mlp/wo/lora/a': _RNG.normal(size=(6, 2)).astype(np.float32),
-  'mlp/wo/lora/b': _RNG.normal(size=(2, 5)).astype(np.float32),
+  'mlp/wo/lora/b': _RNG.normal(size=(2, 5)).astype(np.float16),
   'norm/scale': np.ones(3, np.float32),
 }
 
@@ -38,7 +39,9 @@ def test_half_an_adapter_is_refused():
 
 
 def test_a_folder_for_peft_holds_both_factors_transposed(tmp_path):
-  config = T5Config(8, lora_rank=2, lora_alpha=3.0, lora_kernels=('wo',))
+  config = T5Config(
+    8, lora_rank=2, lora_alpha=3.0, lora_kernels=('wo',), lora_dropout_rate=0.25
+  )
   modules = {'mlp/wo/kernel': 'encoder.block.0.layer.1.DenseReluDense.wo'}
   low_rank.write_peft(FLAT, modules, config, str(tmp_path), 'some/base')
   weights = safetensors.numpy.load_file(tmp_path / low_rank.WEIGHTS_FILE)
@@ -49,7 +52,44 @@ def test_a_folder_for_peft_holds_both_factors_transposed(tmp_path):
       weights[f'{place}.lora_{part}.weight'],
       FLAT[f'mlp/wo/lora/{part.lower()}'].T,
     )
-  described = json.loads((tmp_path / low_rank.CONFIG_FILE).read_text())
-  assert (described['r'], described['lora_alpha']) == (2, 3.0)
-  assert described['target_modules'] == ['wo']
-  assert described['base_model_name_or_path'] == 'some/base'
+  file = tmp_path / low_rank.CONFIG_FILE
+  described = {
+    'base_model_name_or_path': 'some/base',
+    'bias': 'none',
+    'fan_in_fan_out': False,
+    'inference_mode': True,
+    'lora_alpha': 3.0,
+    'lora_dropout': 0.25,
+    'peft_type': 'LORA',
+    'r': 2,
+    'target_modules': ['wo'],
+    'task_type': 'SEQ_2_SEQ_LM',
+  }
+  assert file.read_text() == json.dumps(described, indent=2) + '\n'
+  weights = tmp_path / low_rank.WEIGHTS_FILE
+  with safetensors.safe_open(weights, framework='np') as stored:
+    assert stored.metadata() == {'format': 'pt'}
+    types = {stored.get_slice(name).get_dtype() for name in [*stored.keys()]}
+  assert types == {'F32'}
+  # Whoever may read one may read the other.
+  assert weights.stat().st_mode == file.stat().st_mode
+
+
+@pytest.mark.parametrize('rank', [0, 2])
+def test_adapters_need_a_network_with_some_and_weights(rank, tmp_path):
+  config = T5Config(8, lora_rank=rank, lora_alpha=3.0, lora_kernels=('wo',))
+  flat = {'norm/scale': FLAT['norm/scale']} if rank else FLAT
+  modules = {'mlp/wo/kernel': 'wo'}
+  with pytest.raises(UserError, match='Expected a student with adapters'):
+    low_rank.write_peft(flat, modules, config, str(tmp_path), 'some/base')
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rank_may_be_more_than_the_features():
+  flat = {
+    'wo/kernel': np.ones((2, 5), np.float32),
+    'wo/lora/a': np.ones((2, 3), np.float32),
+    'wo/lora/b': np.ones((3, 5), np.float32),
+  }
+  found = low_rank.merged(flat, 2.0)['wo/kernel'].get()
+  np.testing.assert_array_equal(found, np.full((2, 5), 7.0))

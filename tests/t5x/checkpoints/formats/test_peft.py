@@ -227,6 +227,9 @@ def test_adapters_beside_adapters_are_refused(saved):
       r" LORA_RANK = 3, LORA_ALPHA = 5 and LORA_KERNELS = \('query', 'wo'\)",
     ),
     ({'num_decoder_layers': 3}, r"missing \['decoder.block.2.*all layers of"),
+    ({'num_decoder_layers': 1}, r"expected \['decoder.block.1.*all layers of"),
+    ({'lora_rank': 2}, r'r is 3, .* lora_rank = 2. Set LORA_RANK = 3'),
+    ({'lora_alpha': 2.0}, r'lora_alpha is 5, .* = 2.0. Set LORA_ALPHA = 5'),
   ],
 )
 def test_a_network_with_other_adapters_is_refused(saved, changes, said):
@@ -262,7 +265,12 @@ def test_adapters_of_some_layers_alone_are_refused(tmp_path):
     ({'r': True}, 'r: expected a positive integer, found True'),
     ({'lora_alpha': '5'}, "lora_alpha: expected a positive number, found '5'"),
     ({'r': 4}, r'says r = 4, found the rank 3'),
+    ({'r': 1}, r'says r = 1, found the rank 3'),
+    ({'lora_alpha': 0}, 'lora_alpha: expected a positive number, found 0'),
+    ({'lora_alpha': -1}, 'lora_alpha: expected a positive number, found -1'),
     ({'base_model_name_or_path': None}, 'expected the checkpoint .*found None'),
+    ({'base_model_name_or_path': ''}, "expected the checkpoint .*found ''"),
+    ({'base_model_name_or_path': 3}, 'expected the checkpoint .*found 3'),
   ],
 )
 def test_what_is_not_low_rank_alone_is_refused_by_name(tmp_path, changes, said):
@@ -285,9 +293,66 @@ def _another_module(weights):
   weights[name.replace('block.0', 'block.9')] = weights[name]
 
 
+def _next_layer(weights):
+  count = sum('encoder.block' in n and 'lora_A' in n for n in weights) // 2
+  name = next(n for n in weights if 'encoder.block.0' in n)
+  weights[name.replace('block.0', f'block.{count}')] = weights[name]
+
+
+def _more_axes(weights):
+  name = next(n for n in weights if n.endswith('lora_B.weight'))
+  weights[name] = weights[name][..., np.newaxis]
+
+
+def _without_a(weights):
+  del weights[next(n for n in weights if n.endswith('lora_A.weight'))]
+
+
+def test_harmless_options_are_taken(saved, tmp_path):
+  _, adapters = saved
+  for beginning in (None, True, False, 'gaussian'):
+    write(tmp_path, init_lora_weights=beginning, lora_alpha=0.5)
+    found = flat(checkpoints.open_checkpoint(tmp_path)['target'])
+    assert adapters.keys() <= found.keys()
+  file = tmp_path / peft.CONFIG_FILE
+  described = json.loads(file.read_text())
+  del described['lora_alpha'], described['init_lora_weights']
+  file.write_text(json.dumps(described))
+  with pytest.raises(UserError, match=r'lora_alpha: expected .*, found 0'):
+    checkpoints.open_checkpoint(tmp_path)
+  file.write_text(json.dumps({**described, 'lora_alpha': 1}))
+  checkpoints.open_checkpoint(tmp_path)
+
+
+def test_an_adapter_of_the_head_has_the_head_beside_it(tmp_path):
+  rng = np.random.default_rng(1)
+  head = {
+    part: rng.normal(size=shape).astype(np.float32)
+    for part, shape in (
+      ('lora_A', (_RANK, 48)), ('lora_B', (384, _RANK)),
+      ('base_layer', (384, 48)),
+    )
+  }  # fmt: skip
+  write(
+    tmp_path,
+    change=lambda weights: weights.update(
+      {f'base_model.model.lm_head.{n}.weight': x for n, x in head.items()}
+    ),
+  )
+  found = flat(checkpoints.open_checkpoint(tmp_path)['target'])
+  place = 'decoder/logits_dense'
+  for name, part in (
+    ('kernel', 'base_layer'), ('lora/a', 'lora_A'), ('lora/b', 'lora_B')
+  ):  # fmt: skip
+    np.testing.assert_array_equal(found[f'{place}/{name}'].get(), head[part].T)
+
+
 @pytest.mark.parametrize(
   ('change', 'said'),
   [
+    (_next_layer, 'lora_A and lora_B of modules of the base'),
+    (_more_axes, r'expected a matrix, found the shape \(1, 3, \d+\)'),
+    (_without_a, 'two factors, found .*lora_B.weight without the other'),
     (_half, 'two factors, found .* without the other'),
     (
       _magnitude,

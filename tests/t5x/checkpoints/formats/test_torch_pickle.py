@@ -94,7 +94,9 @@ def a_global(module, name):
 
 
 # The tensor `[0..5]` of storage 0, in opcodes; {shape} and alike are filled in.
-def a_tensor(shape=b'K\x06\x85', stride=b'K\x01\x85', size=b'K\x06'):
+def a_tensor(
+  shape=b'K\x06\x85', stride=b'K\x01\x85', size=b'K\x06', offset=b'K\x00'
+):
   storage = (
     b'(X\x07\x00\x00\x00storage'
     + a_global('torch', 'FloatStorage')
@@ -106,7 +108,7 @@ def a_tensor(shape=b'K\x06\x85', stride=b'K\x01\x85', size=b'K\x06'):
     a_global('torch._utils', '_rebuild_tensor_v2')
     + b'('
     + storage
-    + b'K\x00'
+    + offset
     + shape
     + stride
     + b'\x89'
@@ -167,6 +169,8 @@ def test_what_is_no_dict_of_tensors_is_refused_and_nothing_runs(
   attack, write, tmp_path, monkeypatch
 ):
   monkeypatch.chdir(tmp_path)
+  # Python imports some of its own when it first opens an archive.
+  torch_pickle.open_file(FOLDER / FILES[0])
   before = dict(vars(torch_pickle))
   modules = set(sys.modules)
   write(tmp_path / 'x.bin', attacks()[attack])
@@ -192,8 +196,12 @@ def test_a_refusal_names_what_the_pickle_asked_for(tmp_path):
     a_tensor(stride=b'K\x02\x85'),
     a_tensor(stride=b'J\xff\xff\xff\xff\x85'),
     a_tensor(shape=b'K\x02K\x03\x86'),
+    a_tensor(offset=b'K\x01'),
+    a_tensor(shape=b'K\x02K\x03\x86', stride=b'K\x04K\x01\x86'),
+    a_tensor(shape=b'K\x01K\x07\x86', stride=b'K\x07K\x01\x86'),
   ],
-  ids=['size', 'size and storage', 'stride', 'negative', 'ranks'],
+  ids=['size', 'size and storage', 'stride', 'negative', 'ranks', 'offset']
+  + ['strides', 'one row'],
 )
 def test_a_tensor_never_reaches_beyond_its_numbers(tensor, tmp_path):
   as_zip(tmp_path / 'x.bin', a_dict(tensor))
@@ -222,3 +230,157 @@ def test_compressed_members_and_other_byte_orders_are_refused(tmp_path):
     archive.writestr('archive/byteorder', 'big')
   with pytest.raises(UserError, match='byte order is big, expected little'):
     torch_pickle.open_file(path)
+
+
+def test_a_tensor_may_reach_to_the_end_of_its_numbers(tmp_path):
+  for tensor, expected in (
+    (a_tensor(offset=b'K\x02', shape=b'K\x04\x85'), [2, 3, 4, 5]),
+    (
+      a_tensor(shape=b'K\x02K\x03\x86', stride=b'K\x03K\x01\x86'),
+      [[0, 1, 2], [3, 4, 5]],
+    ),
+    (a_tensor(shape=b'K\x00\x85', stride=b'K\x01\x85'), []),
+  ):
+    as_zip(tmp_path / 'x.bin', a_dict(tensor))
+    found = torch_pickle.open_file(tmp_path / 'x.bin')['w']
+    np.testing.assert_array_equal(found.get(), expected)
+
+
+def test_an_empty_tensor_needs_no_numbers(tmp_path):
+  with zipfile.ZipFile(tmp_path / 'x.bin', 'w') as archive:
+    tensor = a_tensor(shape=b'K\x00\x85', size=b'K\x00')
+    archive.writestr('archive/data.pkl', a_dict(tensor))
+    archive.writestr('archive/data/0', b'')
+  found = torch_pickle.open_file(tmp_path / 'x.bin')['w']
+  assert found.get().shape == (0,)
+
+
+def test_numbers_that_are_not_there_are_named(tmp_path):
+  with zipfile.ZipFile(tmp_path / 'x.bin', 'w') as archive:
+    archive.writestr('archive/data.pkl', a_dict(a_tensor()))
+  with pytest.raises(UserError, match='the numbers of w are missing'):
+    torch_pickle.open_file(tmp_path / 'x.bin')
+  as_legacy(tmp_path / 'y.bin', a_dict(a_tensor()))
+  os.truncate(tmp_path / 'y.bin', (tmp_path / 'y.bin').stat().st_size - 4)
+  with pytest.raises(UserError, match='ends inside the numbers of w'):
+    torch_pickle.open_file(tmp_path / 'y.bin')
+
+
+@pytest.mark.parametrize('mark', [b'\0\0\0\0', b'\xff\xff\xff\xff'])
+def test_numbers_without_their_header_are_named(tmp_path, mark):
+  path = tmp_path / 'x.bin'
+  as_zip(path, a_dict(a_tensor()))
+  with zipfile.ZipFile(path) as archive:
+    start = archive.getinfo('archive/data/0').header_offset
+  content = bytearray(path.read_bytes())
+  content[start : start + 4] = mark
+  path.write_bytes(content)
+  with pytest.raises(UserError, match='archive/data/0 has no header'):
+    torch_pickle.open_file(path)
+
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+
+
+@pytest.mark.parametrize(
+  ('magic', 'protocol', 'system', 'said'),
+  [
+    (_MAGIC, 1001, {'little_endian': True}, None),
+    (_MAGIC, 1001, {}, None),
+    (_MAGIC, 1001, {'little_endian': False}, 'byte order is big'),
+    (_MAGIC - 1, 1001, {}, 'neither a zip archive nor'),
+    (_MAGIC + 1, 1001, {}, 'neither a zip archive nor'),
+    (_MAGIC, 1000, {}, 'an unknown version of torch'),
+    (_MAGIC, 1002, {}, 'an unknown version of torch'),
+  ],
+)
+@pytest.mark.parametrize('form', [0, 2])
+def test_a_file_of_the_older_format_says_what_it_is(
+  tmp_path, magic, protocol, system, said, form
+):
+  path = tmp_path / 'x.bin'
+  as_legacy(path, a_dict(a_tensor()))
+  old = [pickle.dumps(x, 2) for x in (_MAGIC, 1001, {'little_endian': True})]
+  rest = path.read_bytes().removeprefix(b''.join(old))
+  new = [pickle.dumps(x, form) for x in (magic, protocol, system)]
+  path.write_bytes(b''.join(new) + rest)
+  if said is None:
+    found = torch_pickle.open_file(path)['w']
+    np.testing.assert_array_equal(found.get(), np.arange(6))
+  else:
+    with pytest.raises(UserError, match=said):
+      torch_pickle.open_file(path)
+
+
+@pytest.mark.parametrize('order', ['big', 'unknown'])
+def test_another_order_of_bytes_is_refused(tmp_path, order):
+  with zipfile.ZipFile(tmp_path / 'x.bin', 'w') as archive:
+    archive.writestr('archive/data.pkl', a_dict(a_tensor()))
+    archive.writestr('archive/byteorder', order)
+  with pytest.raises(UserError, match=f'byte order is {order}, expected'):
+    torch_pickle.open_file(tmp_path / 'x.bin')
+
+
+def _a_pid(*parts):
+  return a_dict(b'(' + b''.join(parts) + b'tQ')
+
+
+_STORAGE = b'X\x07\x00\x00\x00storage', a_global('torch', 'FloatStorage')
+_REST = b'X\x01\x00\x00\x000', b'X\x03\x00\x00\x00cpu', b'K\x06'
+
+
+@pytest.mark.parametrize(
+  ('pickled', 'said'),
+  [
+    (_a_pid(*_STORAGE, *_REST[:2]), 'an object outside of itself'),
+    (_a_pid(b'K\x01', _STORAGE[1], *_REST), 'an object outside of itself'),
+    (
+      a_dict(b'(' + b''.join([*_STORAGE, *_REST]) + b'lQ'),
+      'an object outside of itself',
+    ),
+    (_a_pid(*_STORAGE, *_REST, b'K\x01'), 'a view of a storage'),
+    (_a_pid(_STORAGE[0], b'K\x01', *_REST), 'storage of an unknown type'),
+    (
+      _a_pid(_STORAGE[0], a_global('collections', 'OrderedDict'), *_REST),
+      'storage of an unknown type',
+    ),
+    # A storage is fine, but not instead of a tensor.
+    (_a_pid(*_STORAGE, *_REST), 'w is not a tensor'),
+    (_a_pid(*_STORAGE, *_REST, b'N'), 'w is not a tensor'),
+    (b'\x80\x02]r\x81\x96\x98\x00.', 'has room for 10000001 objects'),
+    (b'\x80\x02]r\xa0\x86\x01\x00.', 'it is not a dict of tensors'),
+    (
+      a_dict(a_global('torch._utils', '_rebuild_parameter') + b'(K\x01\x89NtR'),
+      'a parameter is not a tensor',
+    ),
+  ],
+)
+def test_each_refusal_says_why(tmp_path, pickled, said):
+  as_zip(tmp_path / 'x.bin', pickled)
+  with pytest.raises(UserError, match=f'was not loaded: .*{said}'):
+    torch_pickle.open_file(tmp_path / 'x.bin')
+
+
+def _nested(depth):
+  """Objects in objects: one by one, by marks, and through the memo."""
+  return [
+    b'\x80\x02' + b']' * depth + b'a' * (depth - 1) + b'.',
+    b'\x80\x02' + b'(' * depth + b'l' * depth + b'.',
+    b'\x80\x02)' + b'q\x00h\x00\x86' * (depth - 1) + b'.',
+    b'\x80\x02)' + b'q\x000h\x00\x85' * (depth - 1) + b'.',
+    b'\x80\x04)' + b'\x94h\x00\x85' * 1 + b'\x85' * (depth - 2) + b'.',
+  ]
+
+
+@pytest.mark.parametrize('form', range(5))
+def test_objects_in_objects_are_counted_in_every_form(tmp_path, form):
+  """Else Python's loader, or what frees them, runs out of its stack."""
+  said = {}
+  for depth in range(36, 44):
+    as_zip(tmp_path / 'x.bin', _nested(depth)[form])
+    with pytest.raises(UserError, match='was not loaded') as raised:
+      torch_pickle.open_file(tmp_path / 'x.bin')
+    said[depth] = 'objects in objects, 41 deep' in str(raised.value)
+  # The last instruction counts as one more.
+  first = min(depth for depth, refused in said.items() if refused)
+  assert first == 40 and all(said[d] == (d >= first) for d in said)
