@@ -76,6 +76,15 @@ def is_python(source: str) -> bool:
   return True
 
 
+def _is_sound(item: work_item.WorkItem, source: str) -> bool:
+  """Whether a mutant can be planted, and what comes of it is Python."""
+  try:
+    return is_python(planted(item, source))
+  except AttributeError:
+    # Cosmic-ray on `except (OSError, module.Error)`: a name with a dot.
+    return False
+
+
 def drawn(
   mutants: Sequence[work_item.WorkItem],
   sources: Mapping[str, str],
@@ -108,8 +117,7 @@ def drawn(
     rest = [item for item in places[place] if item is not first]
     order = [*([first] if first else []), *more.sample(rest, len(rest))]
     source = sources[place[0].as_posix()]
-    good = (item for item in order if is_python(planted(item, source)))
-    return next(good, None)
+    return next((x for x in order if _is_sound(x, source)), None)
 
   found = []
   for place, first in zip(chosen, firsts, strict=True):
