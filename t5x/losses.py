@@ -352,7 +352,5 @@ def get_loss_normalizing_factor_and_weights(
     weights = jnp.where(segments == 0, 0.0, weights)
   totals = _sequence_weight_sums(weights, segments)
   # A sequence whose weights are all 0 has no loss: they stay 0.
-  weights = jnp.where(
-    totals == 0, 0.0, weights / jnp.where(totals == 0, 1, totals)
-  )
+  weights = weights / jnp.where(totals == 0, 1, totals)
   return jnp.sum(weights), weights

@@ -96,7 +96,7 @@ def test_a_perfect_smoothed_prediction_has_loss_zero():
   probs = np.full((1, vocab), smoothing / (vocab - 1))
   probs[0, 4] = 1 - smoothing
   loss, _ = losses.token_cross_entropy(
-    np.log(probs), np.array([4]), label_smoothing=smoothing
+    logits=np.log(probs), targets=np.array([4]), label_smoothing=smoothing
   )
   np.testing.assert_allclose(loss, 0.0, atol=1e-6)
 
@@ -194,6 +194,24 @@ def test_average_per_sequence_without_packing_averages_rows():
   )
 
 
+def test_the_share_of_a_token_follows_the_weights_of_its_sequence():
+  batch = {
+    'decoder_target_tokens': jnp.array([[5, 6, 7, 8, 1]]),
+    'decoder_loss_weights': jnp.array([[1.0, 3.0, 0.5, 1.5, 0.0]]),
+    'decoder_segment_ids': jnp.array([[1, 1, 2, 2, 2]]),
+  }
+  factor, weights = losses.get_loss_normalizing_factor_and_weights(
+    'AVERAGE_PER_SEQUENCE', batch
+  )
+  assert factor == 2
+  np.testing.assert_allclose(weights, [[0.25, 0.75, 0.25, 0.75, 0.0]])
+
+
+def test_special_factors_have_t5x_numbers():
+  # Checkpoints and notebooks may hold them.
+  assert [factor.value for factor in Factor] == [1, 2, 3]
+
+
 def test_a_misspelt_factor_is_corrected():
   with pytest.raises(
     errors.UserError, match="Did you mean 'AVERAGE_PER_SEQUENCE'"
@@ -207,25 +225,41 @@ def test_shapes_that_do_not_fit_are_refused():
   logits, targets, weights = random_case()
   with pytest.raises(ValueError, match='Use token_cross_entropy'):
     losses.cross_entropy_with_logits(logits, targets, 0.0)
+  # Not one that would be repeated, either.
+  with pytest.raises(ValueError, match='Use token_cross_entropy'):
+    losses.cross_entropy_with_logits(logits[:1], logits, 0.0)
   with pytest.raises(ValueError, match=r'expected shape \(2, 5\)'):
     losses.token_cross_entropy(logits, targets[:, :3])
+  with pytest.raises(ValueError, match=r'expected shape \(1, 5\)'):
+    losses.token_cross_entropy(logits[:1], targets)
   with pytest.raises(ValueError, match=r'weights: expected shape \(2, 5\)'):
     losses.compute_weighted_cross_entropy(logits, targets, weights[:1])
-  with pytest.raises(ValueError, match=r'label_smoothing: expected .*found 1'):
-    losses.token_cross_entropy(logits, targets, label_smoothing=1.0)
+  for smoothing in (-0.5, 1.0, 1.5):
+    with pytest.raises(ValueError, match=f'expected .*found {smoothing}'):
+      losses.token_cross_entropy(logits, targets, label_smoothing=smoothing)
 
 
 def test_is_argmax_agrees_with_argmax_also_on_ties_and_nan():
   rng = np.random.default_rng(0)
   # Few different values, so that most rows have ties.
-  logits = rng.integers(0, 4, (200, 7)).astype(np.float32)
+  logits = rng.integers(-3, 1, (200, 7)).astype(np.float32)
   logits[:9, 2] = np.nan
+  logits[9:30] = -np.inf  # All masked: argmax takes the first.
   targets = rng.integers(0, 7, 200)
   expected = np.argmax(logits, -1) == targets
   expected[:9] = False  # A NaN is no prediction.
   found = losses.is_argmax(jnp.asarray(logits), jnp.asarray(targets))
   np.testing.assert_array_equal(found, expected)
-  assert 0 < expected.sum() < len(expected)
+  assert 0 < expected[9:30].sum() <= expected.sum() < len(expected)
+
+
+def test_a_profile_says_where_the_loss_is():
+  logits, targets, _ = random_case()
+  for f in (losses.token_cross_entropy, losses.is_argmax):
+    lowered = jax.jit(f).lower(logits, targets)
+    assert '(f)/loss/' in lowered.as_text(debug_info=True).replace(
+      f'({f.__name__})', '(f)'
+    )
 
 
 def test_padding_is_no_sequence_even_if_it_has_weight():

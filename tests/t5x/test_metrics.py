@@ -22,6 +22,9 @@ def test_a_weighted_mean_weighs():
 def test_a_weighted_mean_over_nothing_is_nan():
   assert np.isnan(metrics.WeightedMean(0.0, 0.0).compute())
   assert np.isnan(metrics.WeightedMean.empty().compute())
+  # Not infinite, whatever the total.
+  assert np.isnan(metrics.WeightedMean(2.0, 0.0).compute())
+  assert float(metrics.WeightedMean(2.0, 1.0).compute()) == 2.0
 
 
 def test_means_over_nothing_have_no_value_and_nan_keeps_one():
@@ -48,6 +51,7 @@ def test_an_average_per_step_divides_by_steps():
   )
   assert float(merged.compute()) == 4.0
   assert float(merged.replace_steps(1).compute()) == 12.0
+  assert metrics.AveragePerStep(total=3.0).compute() == 3.0
   with pytest.raises(ValueError, match='expected a number of steps'):
     merged.replace_steps(None).compute()
 
@@ -59,6 +63,7 @@ def test_rates_need_a_duration():
   steps = metrics.StepsPerTime.from_model_output()
   steps = steps.merge(metrics.StepsPerTime.from_model_output(steps=2))
   assert steps.replace_duration(2.0).compute() == 1.5
+  assert metrics.StepsPerTime(duration=4.0).compute() == 0.25
   assert metrics.Time().replace_duration(3.0).compute() == 3.0
   for metric in (rate, steps, metrics.Time()):
     with pytest.raises(ValueError, match='expected a duration in seconds'):
@@ -95,6 +100,14 @@ def test_on_the_host_sums_do_not_overflow():
   host = metrics.to_host(metric)
   merged = metrics.merge_metrics(host, host)
   assert merged['tokens'].numerator == 2 * (2**31 - 1)
+  for given, wide in (
+    (jnp.int32(3), np.int64),
+    (jnp.bfloat16(0.5), np.float64),
+    (jnp.float32(0.1), np.float64),
+    (np.array(True), np.bool_),
+  ):
+    found = metrics.to_host(metrics.Sum(given)).total
+    assert found.dtype == wide and found == given
 
 
 def test_shapes_become_zeros():

@@ -1,5 +1,6 @@
 """The encoder-decoder model: loss, metrics, decoding, scores."""
 
+import dataclasses
 import functools
 import types
 
@@ -107,7 +108,10 @@ def test_base_metrics_of_a_worked_batch():
     mask,
     loss=jnp.float32(6.0),
     z_loss=jnp.float32(1.0),
-    segment_ids={'inputs': jnp.array([[1, 1, 2], [1, 0, 0]])},
+    segment_ids={
+      'inputs': jnp.array([[1, 1, 2], [1, 0, 0]]),
+      'targets': jnp.array([[1, 2, 3], [1, 2, 0]]),
+    },
   )
   values = {
     k: float(m.compute()) for k, m in metrics.items() if 'timing' not in k
@@ -122,7 +126,9 @@ def test_base_metrics_of_a_worked_batch():
     'nonpadding_fraction': pytest.approx(2 / 3),
     'effective_batch_size/inputs': 3.0,
     'non_padding_fraction/inputs': pytest.approx(2 / 3),
-    'non_padding_fraction/overall': pytest.approx(2 / 3),
+    'effective_batch_size/targets': 5.0,
+    'non_padding_fraction/targets': pytest.approx(5 / 6),
+    'non_padding_fraction/overall': 0.75,
   }
   rates = {
     k: float(m.replace_duration(2.0).compute())
@@ -130,6 +136,7 @@ def test_base_metrics_of_a_worked_batch():
     if 'per_second' in k
   }
   assert rates['timing/seqs_per_second'] == 1.0
+  assert rates['timing/seqs_per_second_per_core'] == 1.0 / 8
   assert rates['timing/steps_per_second'] == 0.5
   assert rates['timing/target_tokens_per_second'] == 3.0
   assert rates['timing/target_tokens_per_second_per_core'] == 3.0 / 8
@@ -149,6 +156,15 @@ def test_packed_rows_count_their_examples():
   _, metrics = model.loss_fn({}, batch, None)
   assert float(metrics['effective_batch_size/decoder'].compute()) == 4.0
   assert float(metrics['non_padding_fraction/decoder'].compute()) == 11 / 16
+  # A row that is not packed is one example.
+  del batch['decoder_segment_ids']
+  _, metrics = model.loss_fn({}, batch, None)
+  for feature in ('encoder_input', 'decoder_target'):
+    tokens = batch[f'{feature}_tokens']
+    tokens[0, 0] = 1
+    real = float(metrics[f'non_padding_fraction/{feature}'].compute())
+    assert real == pytest.approx(np.mean(tokens != 0))
+    assert float(metrics[f'effective_batch_size/{feature}'].compute()) == 2.0
 
 
 @pytest.mark.parametrize(
@@ -160,9 +176,10 @@ def test_the_whole_batch_normalizes_however_it_is_split(factor):
   model._compute_logits = lambda params, batch, rng: table[
     batch['decoder_input_tokens']
   ]
-  batch = tiny_model.batch()
+  batch = tiny_model.batch(rows=6)
   whole, _ = model.loss_fn({}, batch, None)
   prepared = model.prepare_batch(batch)
+  assert {len(rows) for rows in prepared.values()} == {6}
   halves = [
     model.loss_fn({}, {k: v[i::2] for k, v in prepared.items()}, None)[0]
     for i in range(2)
@@ -236,6 +253,12 @@ def test_defaults_and_options_reach_the_decode_function():
   assert tokens.shape == (2, 2, 8)
   assert seen['alpha'] == 0.3 and seen['eos_id'] == 7
   assert 'decode_rng' in seen
+  assert models.DecoderParams() == models.DecoderParams(
+    num_decodes=1, return_all_decodes=False
+  )
+  # One object may be the default of several models.
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    models.DecoderParams().num_decodes = 2
 
 
 def test_a_prompt_is_the_targets_without_ends():
@@ -244,6 +267,8 @@ def test_a_prompt_is_the_targets_without_ends():
   batch['decoder_input_tokens'] = np.array([[0, 5, 1, 0], [0, 6, 7, 8]])
   _predict(seen, batch, prompt_with_targets=True)
   np.testing.assert_array_equal(seen['inputs'], [[0, 5, 0, 0], [0, 6, 7, 8]])
+  _predict(seen, batch, prompt_with_targets=True, decoder_params={'eos_id': 7})
+  np.testing.assert_array_equal(seen['inputs'], [[0, 5, 1, 0], [0, 6, 0, 8]])
 
 
 def test_two_keys_are_refused():
@@ -291,6 +316,14 @@ def test_vocabularies_are_handed_out():
   assert models.get_input_vocabulary(model) == 'in'
   assert models.get_output_vocabulary(model) == 'out'
   assert model.decode_fn is decoding.beam_search
+
+
+def test_padding_of_the_decoder_is_only_cut_off_for_scores():
+  model = tiny_model.model()
+  assert model.padded_features('score') == ('encoder_', 'decoder_')
+  # Predictions are as long as the decoder's features.
+  for mode in ('predict', 'predict_with_aux'):
+    assert model.padded_features(mode) == ('encoder_',)
 
 
 def test_a_misspelled_normalizing_factor_is_reported():

@@ -153,3 +153,36 @@ def test_own_predictions_are_those_of_every_program():
     tokens = step({}, tiny_model.batch(2), jax.random.key(0))
     tokens = tokens if mode == 'predict' else tokens[0]
     assert np.asarray(tokens).tolist() == [[8] * 3] * 2
+
+
+def test_what_a_model_has_to_have_is_asked_for():
+  needed = {
+    'loss_fn', 'predict_batch_with_aux', 'score_batch', 'get_initial_variables'
+  }  # fmt: skip
+  assert models.BaseModel.__abstractmethods__ == needed
+  assert models.BaseTransformerModel.__abstractmethods__ == (
+    needed - {'loss_fn'} | {'_compute_logits'}
+  )
+
+
+def test_a_model_with_other_variables_is_evaluated_with_them():
+  class Stateful(models.EncoderDecoderModel):
+    def loss_fn(self, params, batch, dropout_rng, flax_mutables=None):
+      assert dropout_rng is None
+      loss = params['x'] + batch['y'] + flax_mutables['z']
+      return loss, ({'found': loss}, 'new variables')
+
+  found = tiny_model.model(cls=Stateful).eval_fn(
+    {'x': 1}, {'y': 20}, flax_mutables={'z': 300}
+  )
+  assert found == (321, {'found': 321})
+
+
+def test_the_key_of_predictions_reaches_what_samples():
+  class Draws(models.EncoderDecoderModel):
+    def predict_batch_with_aux(self, params, batch, rng=None):
+      return jax.random.key_data(rng), {}
+
+  key = jax.random.key(7)
+  found = tiny_model.model(cls=Draws).predict_batch({}, {}, key)
+  np.testing.assert_array_equal(found, jax.random.key_data(key))

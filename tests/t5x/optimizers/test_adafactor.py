@@ -36,10 +36,17 @@ def run(optimizer_def, param, grads, learning_rate=0.1):
 
 
 def reference(
-  param, grads, rate=0.1, decay_rate=0.8, clip=1.0, eps2=1e-3, factored=False
+  param,
+  grads,
+  rate=0.1,
+  decay_rate=0.8,
+  clip=1.0,
+  eps2=1e-3,
+  factored=False,
+  beta1=0.0,
 ):
   """Adafactor of a matrix whose rows are dimension 0."""
-  v = v_row = v_col = 0.0
+  v = v_row = v_col = momentum = 0.0
   for t, grad in enumerate(grads, start=1):
     decay = 1 - t**-decay_rate
     squared = grad**2 + 1e-30
@@ -50,7 +57,8 @@ def reference(
     update = grad / np.sqrt(moment)
     update /= max(1.0, np.sqrt((update**2).mean()) / clip)
     scale = max(np.sqrt((param**2).mean()), eps2)
-    param = param - rate * scale * update
+    momentum = beta1 * momentum + (1 - beta1) * rate * scale * update
+    param = param - momentum
   return param
 
 
@@ -124,6 +132,9 @@ def test_momentum_averages_updates():
   new, state = run(adafactor.Adafactor(beta1=0.75), param, [grad])
   close(new - param, 0.25 * (plain - param))
   close(state.param_states['w'].m, param - new)
+  param, *grads = arrays(4, 6, count=4)
+  new, _ = run(adafactor.Adafactor(beta1=0.75), param, grads)
+  close(new, reference(param, grads, beta1=0.75))
 
 
 def test_momentum_is_kept_in_its_type():
@@ -191,6 +202,14 @@ def test_the_global_norm_is_clipped_over_all_parameters():
     clipped.state.param_states,
     scaled.state.param_states,
   )
+  # What is below stays as it is.
+  below = make(global_norm_clip_threshold=2 * norm).create({'a': a, 'b': b})
+  whole = make().create({'a': a, 'b': b})
+  below, whole = (
+    optimizer.apply_gradient(grads, learning_rate=0.1)
+    for optimizer in (below, whole)
+  )
+  jax.tree.map(np.testing.assert_array_equal, below.state, whole.state)
 
 
 def test_a_step_with_nan_is_skipped_if_asked():
@@ -245,6 +264,7 @@ def test_a_missing_learning_rate_is_reported():
     ((6,), HEURISTIC_RULE, (1,), (1,), (6,)),
     ((4, 6), None, (1,), (1,), (4, 6)),
     ((6, 4), (R, C), (6,), (4,), (1,)),
+    ((3, 6), (R, C), (1,), (1,), (3, 6)),
     ((2, 4, 6), (B, C, R), (2, 6), (2, 4), (1,)),
     ((4, 2, 3), (R, C, C), (4,), (2, 3), (1,)),
     ((4, 6), (N, R), (1,), (1,), (4, 6)),
@@ -259,6 +279,21 @@ def test_what_is_kept_follows_the_rule(shape, rule, v_row, v_col, v):
   assert kept.v_col.shape == v_col
   assert kept.v.shape == v
   assert kept.m.shape == (1,)
+  assert not any(np.any(x) for x in (kept.v_row, kept.v_col, kept.v, kept.m))
+
+
+def test_matrices_are_factored_from_128_rows_and_columns_on():
+  for rows, factored in ((127, False), (128, True)):
+    kept = adafactor.Adafactor().init_param_state(jnp.zeros((rows, 200)), 'w')
+    assert (kept.v.shape == (1,)) is factored
+
+
+def test_rows_without_columns_are_kept_whole_however_small():
+  optimizer_def = adafactor.Adafactor(
+    min_dim_size_to_factor=1, factor_map=adafactor.HParamMap([('w', (R, N))])
+  )
+  kept = optimizer_def.init_param_state(jnp.zeros((4, 6)), 'w')
+  assert kept.v.shape == (4, 6)
 
 
 def test_three_dimensions_need_a_rule():
@@ -322,6 +357,14 @@ def test_a_rule_for_one_layer_is_one_for_each_of_a_stack():
     kept = optimizer_def.init_param_state(jnp.zeros(shape), 'w')
     assert sorted(kept.v_row.shape) == [3, 6], axes
     assert sorted(kept.v_col.shape) == [3, 4], axes
+  # One for all axes of a stack is taken as it is.
+  whole = adafactor.Adafactor(
+    min_dim_size_to_factor=4,
+    factor_map=adafactor.HParamMap([('w', (B, R, C))]),
+  )
+  whole.set_param_axes({'w': P('layers', 'embed', 'mlp')})
+  kept = whole.init_param_state(jnp.zeros((3, 4, 6)), 'w')
+  assert (kept.v_row.shape, kept.v_col.shape) == ((3, 4), (3, 6))
 
 
 def test_logical_rules_leave_what_has_no_columns_whole():
@@ -366,6 +409,8 @@ def test_a_rule_of_another_length_is_refused():
   )
   with pytest.raises(errors.UserError, match='has 2 entries, but its shape'):
     optimizer_def.init_param_state(jnp.zeros(3), 'w')
+  with pytest.raises(errors.UserError, match='has 2 entries, but its shape'):
+    optimizer_def.init_param_state(jnp.zeros((3, 4, 5)), 'w')
 
 
 def test_axes_are_derived_for_each_kept_array():

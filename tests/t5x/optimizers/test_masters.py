@@ -46,6 +46,12 @@ def test_updates_are_those_of_float32(make):
   # The copy has moved, though no bfloat16 number has.
   assert np.all(copies['a']['w'] != rounded['a']['w'])
   assert int(low.state.step) == 3
+  # Optax's transformations without a state leave nothing empty.
+  state = low.state_dict()
+  assert (
+    traverse_util.flatten_dict(state, keep_empty_nodes=True).keys()
+    == traverse_util.flatten_dict(state).keys()
+  )
   restored = masters.create(LOW).restore_state(
     traverse_util.unflatten_dict(traverse_util.flatten_dict(low.state_dict()))
   )

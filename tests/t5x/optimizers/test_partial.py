@@ -39,6 +39,11 @@ def test_what_is_frozen_has_no_state_and_stays():
   # Optax has its own rate, and states that hold nothing.
   rate = optimizer_def.learning_rate(new.state, jnp.float32(7))
   assert float(rate) == pytest.approx(0.1)
+  state = new.state_dict()
+  assert (
+    traverse_util.flatten_dict(state, keep_empty_nodes=True).keys()
+    == traverse_util.flatten_dict(state).keys()
+  )
   restored = optimizer_def.create(PARAMS).restore_state(
     traverse_util.unflatten_dict(traverse_util.flatten_dict(new.state_dict()))
   )
@@ -53,6 +58,14 @@ def test_only_what_is_named_is_trained():
     adafactor.Adafactor(), frozen=('decoder',), trained=('w',)
   )
   assert paths(optimizer_def.trained(PARAMS)) == ['encoder/w']
+  # Each of several names is enough.
+  optimizer_def = optimizers.PartialOptimizer(
+    adafactor.Adafactor(), trained=('scale', 'decoder')
+  )
+  assert paths(optimizer_def.trained(PARAMS)) == [
+    'decoder/encoder_decoder_attention/w',
+    'encoder/scale',
+  ]
 
 
 def test_nothing_frozen_is_the_optimizer_itself():
@@ -74,7 +87,7 @@ def test_patterns_that_do_not_fit_the_model_are_refused(arguments, said):
     optimizer_def.create(PARAMS)
 
 
-@pytest.mark.parametrize('frozen', ['encoder', ('(',), (1,)])
+@pytest.mark.parametrize('frozen', ['encoder', ('(',), (1,), ('scale', 1)])
 def test_patterns_are_a_list_of_expressions(frozen):
   with pytest.raises(errors.UserError, match=r'PartialOptimizer\.frozen'):
     optimizers.PartialOptimizer(optimizers.sgd(1.0), frozen=frozen)

@@ -114,6 +114,20 @@ def test_a_warmup_of_no_steps_is_over_at_once():
   np.testing.assert_allclose(values, [2.0, 2.0, 1.0])
   values = _values([0, 4], factors='linear_decay', decay_factor=0.1, **options)
   np.testing.assert_allclose(values, [2.0, 1.2], rtol=1e-6)
+  # One of a step is not.
+  values = _values([0, 1], factors='constant * linear_warmup', warmup_steps=1)
+  np.testing.assert_allclose(values, [1e-8, 0.5])
+
+
+def test_the_defaults_are_t5xs():
+  values = _values([0, 500, 1000, 4000])
+  np.testing.assert_allclose(
+    values, [1e-8, 0.25 / 1000**0.5, 0.5 / 1000**0.5, 0.25 / 1000**0.5]
+  )
+  values = _values([19_999, 20_000], factors='decay_every')
+  np.testing.assert_array_equal(values, [1.0, 0.5])
+  values = _values([26_000, 101_000], factors='cosine_decay')
+  np.testing.assert_allclose(values, [0.5 + 0.5**1.5, 1.0], rtol=1e-6)
 
 
 def test_a_rate_is_never_below_the_smallest():

@@ -51,6 +51,21 @@ def test_a_query_that_may_see_nothing_gets_the_mean_and_no_nan():
   np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_operands_that_do_not_fit_are_refused():
+  query, key, value, _, _ = attention_inputs()
+  for operands in (
+    (query[0], key, value),
+    (query[None], key, value),
+    (query, key, value[:, :4]),
+    (query, key[:, :4], value),
+    (query[0], key[0], value),
+    (query, key[0], value[0]),
+    (query, key[None], value[None]),
+  ):
+    with pytest.raises(ValueError, match=r'expected query \[B, Q, H, K\]'):
+      layers.dot_product_attention(*operands)
+
+
 def test_float32_logits_beat_bfloat16_logits():
   query, key, value, bias, mask = attention_inputs()
   exact = reference_attention(query, key, value, bias, mask)
@@ -68,6 +83,11 @@ def test_float32_logits_beat_bfloat16_logits():
     )
     assert found.dtype == jnp.bfloat16
     distance[float32_logits] = np.abs(found.astype(jnp.float32) - exact).mean()
+    if not float32_logits:
+      by_default = layers.dot_product_attention(
+        query, key, value, bias, mask=mask, dtype=jnp.bfloat16
+      )
+      np.testing.assert_array_equal(by_default, found)
   assert distance[True] < distance[False] < 0.1
 
 
@@ -241,6 +261,21 @@ def test_a_bias_of_fewer_axes_has_its_gradient(shape):
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_differences_of_bfloat16_values_are_taken_in_float32():
+  # Of the sums 257 and 255, bfloat16 has the second only. Their mean is 256.
+  value = jnp.array([[256.0, 1.0], [256.0, -1.0]])[None, :, None]
+  query, key = jnp.zeros((1, 1, 1, 2)), jnp.zeros((1, 2, 1, 2))
+
+  def total(bias):
+    found = layers.dot_product_attention(
+      query, key, value, bias, dtype=jnp.bfloat16
+    )
+    return jnp.sum(found.astype(jnp.float32))
+
+  grad = jax.jit(jax.grad(total))(jnp.zeros((1, 1, 1, 2)))
+  assert grad.ravel().tolist() == [0.5, -0.5]
+
+
 def test_attention_drops_while_it_is_trained_alone():
   x = random_array(2, 5, 8)
 
@@ -334,7 +369,7 @@ def test_keys_serve_groups_of_queries_as_if_repeated():
     np.repeat(mask, 2, 0)[:, None, None],
     random_array(1, 2, 2, 5, seed=2),
   )
-  for shape in ((3, 1, 1, 5), (6, 1, 1, 5), (6, 1, 2, 5)):
+  for shape in ((3, 1, 1, 5), (3, 1, 2, 5), (6, 1, 1, 5), (6, 1, 2, 5)):
     given_mask = np.repeat(mask, shape[0] // 3, 0)[:, None, None]
     found = apply(
       variables,
@@ -344,8 +379,31 @@ def test_keys_serve_groups_of_queries_as_if_repeated():
       random_array(1, 2, 2, 5, seed=2),
     )
     np.testing.assert_allclose(found, repeated, rtol=1e-5, atol=1e-6)
+  # Two rows of queries of one row of keys, each with a mask of its own.
+  mask = mask[:2, None, None]
+  found = apply(variables, queries[:2], keys[:1], mask)
+  repeated = apply(variables, queries[:2], np.repeat(keys[:1], 2, 0), mask)
+  np.testing.assert_allclose(found, repeated, rtol=1e-5, atol=1e-6)
   with pytest.raises(ValueError, match='expected the batch of the keys to div'):
     layer.apply(variables, queries[:4], keys)
+
+
+@pytest.mark.parametrize(
+  'shape',
+  [(1, 1, 2, 5), (1, 2, 2, 1), (1, 2, 1, 1), (3, 1, 2, 1), (6, 1, 1, 1)],
+)
+def test_masks_and_biases_are_grouped_as_the_queries_are(shape):
+  # Six rows of two queries, of which two each share a row of keys.
+  x = random_array(*shape)
+  rows = np.repeat(x, 2, 0) if shape[0] == 3 else x
+  heads, keys = shape[1], shape[3]
+  rows = np.broadcast_to(rows, (6, heads, 2, keys))
+  grouped = rows.reshape(3, 2, heads, 2, keys).swapaxes(1, 2)
+  expected = grouped.reshape(3, heads, 4, keys)
+  found = attention._group_rows(x, 6, 2, 2)
+  np.testing.assert_array_equal(
+    np.broadcast_to(found, expected.shape), expected
+  )
 
 
 def test_a_mask_counts_beside_the_cache():
@@ -380,6 +438,42 @@ def test_a_cache_of_another_batch_is_refused():
   x = jnp.ones((2, 5, 8))
   variables = layer.init(jax.random.key(0), x, x, decode=True)
   assert variables['cache']['cached_key'].shape == (2, 2, 4, 5)
-  with pytest.raises(ValueError, match='one row for each decode'):
-    y = jnp.ones((4, 1, 8))
-    layer.apply(variables, y, y, decode=True, mutable=['cache'])
+  # More rows, fewer, and more positions.
+  for shape in ((4, 1, 8), (1, 1, 8), (2, 6, 8)):
+    with pytest.raises(ValueError, match='one row for each decode'):
+      y = jnp.ones(shape)
+      layer.apply(variables, y, y, decode=True, mutable=['cache'])
+
+
+def test_a_cache_can_be_filled_at_once():
+  layer, variables = identity_attention(8)
+  x = random_array(2, 4, 8)
+  decode = functools.partial(
+    layer.apply, decode=True, deterministic=True, mutable=['cache']
+  )
+  _, made = decode(variables, x, x)
+  found, _ = decode({**variables, **made}, x, x)
+  expected = layer.apply(
+    variables, x, x, layers.make_causal_mask(x[..., 0]), deterministic=True
+  )
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_projected_beforehand_is_not_read_again():
+  layer, variables = identity_attention(8)
+  x, queries = random_array(2, 4, 8), random_array(2, 3, 8, seed=1)
+  _, made = layer.apply(
+    variables, x, method=layer.cache_encoded, mutable=['encoded_cache']
+  )
+  for name in ('key', 'value'):
+    np.testing.assert_array_equal(
+      made['encoded_cache'][name], np.moveaxis(x[:, :, None], 1, -1)
+    )
+  found, expected = (
+    layer.apply(known, queries, keys, deterministic=True)
+    for known, keys in (
+      ({**variables, **made}, np.zeros_like(x)),
+      (variables, x),
+    )
+  )
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -103,6 +103,21 @@ def test_the_mixed_numbers_are_all_different():
   assert len(np.unique(dropout.mix(numbers))) == 2**16
 
 
+def test_numbers_are_mixed_as_murmurhash3_ends():
+  # A run that goes on in a later version drops what it would have dropped.
+  found = dropout.mix(jnp.array([0, 1, 2, 0xFFFFFFFF], jnp.uint32))
+  assert found.tolist() == [0, 0x514E28B7, 0x30F4C306, 0x81F16F39]
+  drawn = jax.random.bits(_KEY, (2, 1, 64), jnp.uint32)
+  layer = dropout.Dropout(0.25)
+  y = layer.apply(
+    {}, jnp.ones((2, 3, 64)), False, _KEY, groups=jnp.array([[0, 1, 5]])
+  )
+  # Multiples of the golden ratio's, of 32 bits.
+  spread = np.array([0, 0x9E3779B9, 0x1715609D], np.uint32)[:, None]
+  bits = np.asarray(dropout.mix(drawn ^ spread))
+  np.testing.assert_array_equal(y != 0, bits < 3 * 2**30)
+
+
 @pytest.mark.parametrize('rate', [0.0, 1.0])
 def test_nothing_or_everything_is_dropped(rate):
   x = jnp.ones((1, 3, 4))
@@ -130,15 +145,46 @@ def variables(scan):
   return jax.jit(init)(jax.random.key(0), *[_TOKENS] * 3)
 
 
-def logits(masks, segments, scan=False):
-  """Of the row, with dropout."""
-  apply = functools.partial(module(masks, scan).apply, rngs={'dropout': _KEY})
+@functools.cache
+def run(masks, segments, scan=False):
+  """Logits of the row, with dropout, and what each dropout gives."""
+  apply = functools.partial(
+    module(masks, scan).apply,
+    rngs={'dropout': _KEY},
+    capture_intermediates=lambda layer, _: isinstance(layer, dropout.Dropout),
+    mutable=['intermediates'],
+  )
   ids = [_IDS] * 2 if segments else []
-  return jax.jit(apply)(variables(scan), *[_TOKENS] * 3, *ids)
+  logits, state = jax.jit(apply)(variables(scan), *[_TOKENS] * 3, *ids)
+  return logits, jax.tree.leaves(state['intermediates'])
 
 
-def test_examples_of_a_packed_row_have_masks_of_their_own():
-  assert not np.allclose(logits('row', True), logits('example', True))
+def logits(*args, **kwargs):
+  return run(*args, **kwargs)[0]
+
+
+@pytest.mark.parametrize(
+  ('masks', 'segments', 'groups'),
+  [
+    ('row', True, [0] * 8),
+    ('example', True, [1] * 4 + [2] * 4),
+    ('position', False, range(8)),
+  ],
+)
+def test_every_dropout_of_the_network_has_the_masks_that_are_asked_for(
+  masks, segments, groups
+):
+  _, outputs = run(masks, segments)
+  # Embedding, end, layer and block: 2 + 2 + 1 of the encoder, 2 + 3 + 1.
+  assert len(outputs) == 11
+  expected = np.equal.outer(groups, groups)
+  for (dropped,) in (np.asarray(x) == 0 for x in outputs):
+    same = np.all(dropped[:, None] == dropped[None], axis=-1)
+    np.testing.assert_array_equal(same, expected)
+    assert np.all(np.any(dropped, axis=1) & ~np.all(dropped, axis=1))
+
+
+def test_examples_of_a_packed_row_have_masks_of_their_own_in_a_loop():
   scanned = logits('row', True, scan=True), logits('example', True, scan=True)
   assert not np.allclose(*scanned)
 

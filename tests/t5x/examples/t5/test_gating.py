@@ -49,3 +49,9 @@ def test_one_activation_is_applied_alone():
 def test_an_unknown_activation_is_refused():
   with pytest.raises(ValueError, match="found 'geluu'"):
     gating.gated(('geluu',), _products()[:1])
+
+
+def test_a_product_for_each_activation():
+  # Not the activations that there happen to be products for.
+  with pytest.raises(ValueError, match='shorter'):
+    gating.gated(('gelu', 'linear'), _products()[:1])

@@ -1,5 +1,6 @@
 """Tests of t5x.examples.t5.layers and the modules behind it."""
 
+import functools
 import math
 
 import jax
@@ -94,6 +95,9 @@ def test_buckets_follow_the_logarithmic_rule(bidirectional):
   found = layers.relative_position_bucket(distances, bidirectional, 32, 128)
   expected = [reference_bucket(d, bidirectional, 32, 128) for d in distances]
   assert np.asarray(found).tolist() == expected
+  if bidirectional:
+    by_default = layers.relative_position_bucket(distances)
+    np.testing.assert_array_equal(by_default, found)
 
 
 def test_buckets_are_the_example_of_the_docstring():
@@ -118,6 +122,9 @@ def test_biases_are_looked_up_by_relative_position(q, k, offset, bidirectional):
   distance = np.arange(k)[None] - np.arange(q)[:, None] - offset
   buckets = layers.relative_position_bucket(distance, bidirectional, 8, 16)
   np.testing.assert_array_equal(found[0], table[:, np.asarray(buckets)])
+  if bidirectional and not offset:
+    params = {'params': {'rel_embedding': table}}
+    np.testing.assert_array_equal(module.apply(params, q, k), found)
 
 
 def test_layer_norm_divides_by_the_root_mean_square_in_float32():
@@ -186,6 +193,24 @@ def test_gated_activations_multiply():
   np.testing.assert_allclose(found, gated @ down, rtol=1e-4, atol=1e-5)
   # As T5X has it, for networks of one's own.
   assert layers.MlpBlock().intermediate_dropout_rate == 0.1
+  assert layers.MlpBlock().intermediate_dim == 2048
+
+
+def test_positions_of_a_row_or_group_share_what_a_block_drops():
+  block = layers.MlpBlock(64, ('linear',), intermediate_dropout_rate=0.5)
+  x = jnp.ones((2, 3, 8))
+  init = functools.partial(block.init, deterministic=True)
+  variables = jax.jit(init)(jax.random.key(0), x)
+  # Drops by default.
+  apply = jax.jit(
+    functools.partial(block.apply, rngs={'dropout': jax.random.key(1)})
+  )
+  for groups, last in ((None, True), (jnp.array([[1, 1, 2]]), False)):
+    y = np.asarray(apply(variables, x, dropout_groups=groups))
+    assert np.allclose(y[:, 0], y[:, 1], rtol=1e-5)
+    assert np.allclose(y[:, 0], y[:, 2], rtol=1e-5) == last
+    assert not np.allclose(y[0], y[1])
+    assert np.abs(y).min(axis=-1).all()
 
 
 def test_embedding_by_gather_and_by_product_agree():
@@ -196,6 +221,8 @@ def test_embedding_by_gather_and_by_product_agree():
       {'params': {'embedding': table}}, ids
     )
     np.testing.assert_array_equal(found, table[ids])
+    half = layers.Embed(7, 4, one_hot=one_hot, dtype=jnp.bfloat16)
+    assert half.apply({'params': {'embedding': table}}, ids).dtype == half.dtype
   with pytest.raises(ValueError, match='set cast_input_dtype'):
     layers.Embed(7, 4).init(jax.random.key(0), ids.astype(np.float32))
   layers.Embed(7, 4, cast_input_dtype=jnp.int32).init(
@@ -216,6 +243,10 @@ def test_logits_of_bfloat16_operands_are_summed_in_float32():
     9, 512, dtype=jnp.bfloat16, attend_dtype=jnp.float32
   ).apply({'params': {'embedding': kernel.T}}, x, method=layers.Embed.attend)
   np.testing.assert_array_equal(attended, found)
+  half = layers.Embed(9, 512, dtype=jnp.bfloat16).apply(
+    {'params': {'embedding': kernel.T}}, x, method=layers.Embed.attend
+  )
+  assert half.dtype == jnp.bfloat16
 
 
 def test_gradient_of_the_float32_product_is_that_of_a_product():
@@ -237,6 +268,29 @@ def test_gradient_of_the_float32_product_is_that_of_a_product():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_the_float32_products_gradient_is_summed_in_float32():
+  x = jnp.asarray(random_array(4, 5), jnp.bfloat16)
+  kernel, cotangent = random_array(5, 7, seed=1), random_array(4, 7, seed=2)
+  _, backward = jax.vjp(dense.float32_product, x, kernel)
+  grad_x, grad_kernel = backward(jnp.asarray(cotangent))
+  # Of bfloat16 operands, not of bfloat16 precision.
+  rounded = np.asarray(jnp.asarray(cotangent, jnp.bfloat16), np.float32)
+  np.testing.assert_allclose(
+    grad_kernel, np.asarray(x, np.float32).T @ rounded, rtol=1e-5, atol=1e-5
+  )
+  assert (grad_x.dtype, grad_kernel.dtype) == (jnp.bfloat16, jnp.float32)
+
+
+@pytest.mark.parametrize(('platform', 'held'), [('cpu', True), ('cuda', False)])
+def test_operands_are_finished_before_a_gradients_product_on_a_cpu(
+  platform, held
+):
+  grad = jax.jit(jax.grad(lambda x, y: jnp.sum(dense.product(x, y)), (0, 1)))
+  traced = grad.trace(random_array(3, 4), random_array(4, 5))
+  text = traced.lower(lowering_platforms=(platform,)).as_text()
+  assert ('optimization_barrier' in text) is held
+
+
 def test_dense_contracts_the_last_axes_only():
   x = jnp.ones((2, 3, 4, 5))
   dense = layers.DenseGeneral(6, axis=(-2, -1))
@@ -245,6 +299,8 @@ def test_dense_contracts_the_last_axes_only():
   assert dense.apply(variables, x).shape == (2, 3, 6)
   with pytest.raises(ValueError, match='move the contracted axes to the end'):
     layers.DenseGeneral(6, axis=(1,)).init(jax.random.key(0), x)
+  with pytest.raises(ValueError, match='move the contracted axes to the end'):
+    layers.DenseGeneral(6, axis=(-1, -2)).init(jax.random.key(0), x)
 
 
 def test_tables_are_drawn_by_the_length_of_their_rows():
@@ -295,3 +351,17 @@ def test_initial_scales_are_those_of_t5():
   assert key == pytest.approx(64**-0.5, rel=0.05)
   assert query == pytest.approx(64**-0.5 / 16**0.5, rel=0.05)
   assert out == pytest.approx(128**-0.5, rel=0.05)
+
+
+def test_another_initializer_draws_all_kernels():
+  ones, x = jax.nn.initializers.ones, jnp.ones((1, 2, 6))
+  layer = layers.MultiHeadDotProductAttention(2, 4, kernel_init=ones)
+  params = jax.jit(layer.init)(jax.random.key(0), x, x)['params']
+  # The queries' are smaller by the root of the size of a head.
+  found = {name: np.unique(leaf['kernel']) for name, leaf in params.items()}
+  assert found == {'query': 0.5, 'key': 1, 'value': 1, 'out': 1}
+  block = layers.MlpBlock(8, ('gelu', 'linear'), kernel_init=ones)
+  init = functools.partial(block.init, deterministic=True)
+  params = jax.jit(init)(jax.random.key(0), x)['params']
+  assert set(params) == {'wi_0', 'wi_1', 'wo'}
+  assert all(np.all(leaf['kernel'] == 1) for leaf in params.values())

@@ -263,6 +263,21 @@ def test_the_dropout_of_adapters_is_for_training():
   # One mask for all positions of a row.
   np.testing.assert_allclose(moved, np.broadcast_to(moved[:, :1], moved.shape))
   assert abs(moved - 128).min() > 1 and abs(moved - 128).max() < 64
+  assert np.all(moved[0] != moved[1])
+  # Between -1 / 8 and 1 / 8, the root of 64 inputs.
+  drawn = np.abs(params['lora']['a'])
+  assert 0.95 / 8 < drawn.max() <= 1 / 8 and drawn.min() < 0.01
+
+
+def test_adapters_have_the_axes_of_their_kernel_as_a_matrix():
+  for axes, contracted, expected in (
+    (('embed', 'mlp'), 1, ('embed', 'mlp')),
+    (('embed', 'heads', 'kv'), 1, ('embed', 'joined_kv')),
+    (('heads', 'kv', 'embed'), 2, ('joined_kv', 'embed')),
+    # Of a kernel that is stored as a matrix, of which two axes are contracted.
+    (('joined_kv', 'embed'), 2, ('joined_kv', 'embed')),
+  ):
+    assert lora.axes_of(axes, contracted) == expected
 
 
 @pytest.mark.parametrize(
@@ -273,7 +288,10 @@ def test_the_dropout_of_adapters_is_for_training():
     ({'lora_kernels': ()}, 'lora_kernels: expected names'),
     ({'lora_rank': -1}, 'lora_rank: expected a rank'),
     ({'lora_alpha': 0.0}, 'lora_alpha: expected a positive'),
+    ({'lora_alpha': -1.0}, 'lora_alpha: expected a positive'),
     ({'lora_dropout_rate': 1.0}, 'lora_dropout_rate: expected 0 to below 1'),
+    ({'lora_dropout_rate': 1.5}, 'lora_dropout_rate: expected 0 to below 1'),
+    ({'lora_dropout_rate': -0.1}, 'lora_dropout_rate: expected 0 to below 1'),
     ({'param_dtype': 'float16'}, "param_dtype: expected 'float32'"),
     (
       {'logits_via_embedding': True},
@@ -292,6 +310,12 @@ def test_the_config_says_what_adapters_are():
     'rank': 2, 'alpha': 3.0, 'dropout_rate': 0.0, 'kernels': ('wo',)
   }  # fmt: skip
   assert isinstance(config(), network.T5Config)
+  # A layer's attributes, by which programs are told apart.
+  assert len({config().lora, config().lora}) == 1
+  # The least that there can be, and the name of a single activation's kernel.
+  assert config(lora_rank=1, lora_alpha=0.5).lora.scale == 0.5
+  single = config(mlp_activations=('relu',), lora_kernels=('wi', 'wo'))
+  assert single.lora.kernels == ('wi', 'wo')
 
 
 @pytest.mark.slow

@@ -164,9 +164,11 @@ def test_cached_decoding_equals_the_full_pass_position_by_position(name):
     )
 
     def decode(known, cache, part):
+      # What is projected beforehand is all that is known of the inputs.
+      given = jnp.zeros_like(encoded) if known is projected else encoded
       logits, new = module.apply(
-        {**known, 'cache': cache},
-        encoded,
+        {**variables, **known, 'cache': cache},
+        given,
         tokens,
         part,
         part,
@@ -187,9 +189,8 @@ def test_cached_decoding_equals_the_full_pass_position_by_position(name):
       inputs.T,
     )
     # Three positions at once, then the rest: a prompt can be read in one go.
-    known = {**variables, **projected}
-    cache, first = decode(known, made['cache'], inputs[:, :3])
-    _, rest = decode(known, cache, inputs[:, 3:])
+    cache, first = decode(projected, made['cache'], inputs[:, :3])
+    _, rest = decode(projected, cache, inputs[:, 3:])
     stepwise = jnp.moveaxis(stepwise[:, :, 0], 0, 1)
     return full, stepwise, jnp.concatenate([first, rest], axis=1)
 
@@ -296,6 +297,47 @@ def test_embeddings_are_drawn_from_a_normal_distribution_of_one():
   assert np.std(table) == pytest.approx(1, rel=0.07)
   # Not uniform: that has none beyond the root of 3.
   assert 0.02 < np.mean(np.abs(table) > 2) < 0.08
+
+
+def test_logits_of_the_embedding_are_float32():
+  module = network.Transformer(
+    tiny_model.config(logits_via_embedding=True, dtype=jnp.bfloat16)
+  )
+  tokens = jnp.ones((1, 2), jnp.int32)
+  logits, _ = jax.eval_shape(
+    lambda: module.init_with_output(
+      jax.random.key(0), tokens, tokens, tokens, enable_dropout=False
+    )
+  )
+  assert logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize('axis', [0, 1])
+def test_a_loop_projects_the_inputs_of_all_layers(axis):
+  module = network.Transformer(
+    tiny_model.config(
+      scan_layers=True, param_scan_axis=axis, num_decoder_layers=3
+    )
+  )
+  tokens = jnp.ones((2, 5), jnp.int32)
+
+  def made():
+    variables = module.init(
+      jax.random.key(0), tokens, tokens, tokens, enable_dropout=False
+    )
+    return module.apply(
+      variables,
+      jnp.ones((2, 5, 16)),
+      method=module.cache_encoded,
+      mutable=['encoded_cache'],
+    )[1]
+
+  attention = {'key': (3, 2, 4, 4, 5), 'value': (3, 2, 4, 4, 5)}
+  assert jax.tree.map(lambda x: x.shape, jax.eval_shape(made)) == {
+    'encoded_cache': {
+      'decoder': {'layers': {'encoder_decoder_attention': attention}}
+    }
+  }
 
 
 # Where bfloat16 loses what matters: softmax, norms and the loss.

@@ -268,6 +268,21 @@ def matrix_products(policy):
   return str(program(params)).count('dot_general[')
 
 
+@pytest.mark.parametrize('scan', [False, True])
+def test_only_a_loop_lets_the_compiler_merge_the_two_computations(scan):
+  # It would, elsewhere, and so keep all that is to be computed again.
+  the_model = model(scan, 'full', num_decoder_layers=1)
+  module, tokens = the_model.module, jnp.ones((1, 3), jnp.int32)
+  program = jax.make_jaxpr(
+    lambda params: module.apply(
+      {'params': params}, tokens, enable_dropout=False, method=module.encode
+    )
+  )
+  text = str(program(made(the_model)['params']))
+  assert f'prevent_cse={not scan}' in text
+  assert f'prevent_cse={scan}' not in text
+
+
 def test_policies_that_keep_less_compute_more_again():
   none, minimal, full = map(matrix_products, POLICIES)
   assert none < minimal < full
