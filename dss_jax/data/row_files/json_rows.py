@@ -45,7 +45,7 @@ def read(stream: io.BufferedReader, place: str) -> _Rows:
   number, data = first
   text = opening.decoded(data, place, number)
   if opener == b'{' and not _is_json(text):
-    follower = next(lines, (number + 1, b''))
+    follower = next(lines, (number, b''))
     after = opening.decoded(follower[1], place, follower[0])
     # With a whole object after it, the first line is a faulty row; without
     # one, a row has several lines.
