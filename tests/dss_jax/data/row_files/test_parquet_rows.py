@@ -109,6 +109,19 @@ def test_what_a_row_group_unpacks_to_is_that_of_its_wanted_columns(
     rows_of('a.parquet', data)
 
 
+def test_a_row_group_may_unpack_to_many_times_the_file(rows_of, monkeypatch):
+  monkeypatch.setattr(parquet_rows, '_GROUP', 1)
+  data = _written({'input': ['a' * 500] * 40}, use_dictionary=False)
+  assert len(data) < 4000
+  assert len(rows_of('a.parquet', data)) == 40
+
+
+def test_a_text_that_rows_share_is_in_memory_once(rows_of):
+  """A thousand kilobytes can stand for gigabytes."""
+  rows = rows_of('a.parquet', _written({'input': ['a' * 4000] * 4000}))
+  assert len(rows) == 4000 and len({id(row['input']) for _, row in rows}) == 1
+
+
 @pytest.mark.parametrize('change', [lambda c: c[1:], lambda c: [*c, *c[:1]]])
 def test_a_row_group_has_a_chunk_of_each_column(rows_of, monkeypatch, change):
   """Else the sizes of other columns than those that are read are checked."""
