@@ -1,7 +1,8 @@
-"""Tests of a record's columns, and of reports on few rows or none."""
+"""Tests of a record's columns, of reports on few rows, and of other names."""
 
 import pytest
 
+from dss_jax import errors
 from dss_jax.data import records
 
 
@@ -48,3 +49,16 @@ def test_the_teacher_of_no_rows_is_never_right():
   report = records.report_on((), by_value=True)
   assert report == records.Report(0, 0, 0, 0, 0, 0)
   assert report.teacher_accuracy == 0.0
+
+
+def test_other_data_sets_and_splits_are_named(write_release):
+  folder = str(write_release())
+  for function in (records.read, records.state, records.fingerprint):
+    with pytest.raises(errors.DataError, match="There is no data set 'cqaa'"):
+      function('cqaa', folder)
+  with pytest.raises(
+    errors.DataError,
+    match=r'cqa_valid\.json: expected the validation rows there, found no such',
+  ):
+    records.read('cqa', folder, splits=('train', 'validation'))
+  assert [*records.read('cqa', folder, splits=('test',)).splits] == ['test']

@@ -46,6 +46,7 @@ def test_all_columns_that_have_a_name_are_rows_of_no_known_ones(rows_of):
   data = b'q,,a\n1,2,3\n'
   assert rows_of('a.csv', data, None) == [(2, {'q': '1', 'a': '3'})]
   assert rows_of('a.csv', data, ('b',)) == [(2, {})]
+  assert rows_of('a.csv', b'') == rows_of('a.csv', b'\n\n') == []
 
 
 def test_a_byte_order_mark_is_one_at_the_start_alone(rows_of):

@@ -39,6 +39,12 @@ def test_blanks_at_the_start_may_be_longer_than_a_block(rows_of, monkeypatch):
   assert rows_of('a.json', b' \n' * 50) == []
 
 
+def test_files_that_were_joined_have_marks_within(rows_of):
+  line = b'\xef\xbb\xbf{"a": 1}\n'
+  assert rows_of('a.jsonl', line * 3) == [(n, {'a': 1}) for n in (1, 2, 3)]
+  assert len(rows_of('a.jsonl', line[3:] + line)) == 2
+
+
 @pytest.mark.parametrize(
   'text',
   [
@@ -62,6 +68,7 @@ def test_an_object_over_several_lines_is_one_row(rows_of, text):
     (b'[{"a": 1}]\n\xc3', 2),
     (b'\n[{"a": 1}]\n\xc3', 3),
     (b'{\n\xff\n}', 2),
+    (b'\xff\xff\xff[{"a": 1}]', 1),
     (b'{\n"a": 1\n}\n\xff', 4),
     (b'\n\n{\n"a": 1\n}\n\xff', 6),
     (b'{\n"a": 1,\n"b": 1}\n{\n\xff', 5),

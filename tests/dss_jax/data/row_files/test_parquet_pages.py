@@ -18,6 +18,7 @@ def _sizes(*headers):
 
 def test_pages_follow_each_other():
   assert _sizes(_SIZES, _SIZES.replace(b'\xc8\x01', b'\x04')) == [100, 2]
+  assert _sizes(_SIZES.replace(b'\xc8\x01', b'\xfe\x7f')) == [8191]
 
 
 def test_the_last_page_may_say_that_it_goes_on():
@@ -47,6 +48,8 @@ def test_a_page_may_be_empty_but_ends_within_its_column():
     pytest.param(b'\x19\x28\x01a\x02bc', id='a list of bytes'),
     pytest.param(b'\x19\xf1\x11' + b'\x01' * 17, id='a long list of truths'),
     pytest.param(b'\x19\x2c\x15\x02\x00\x00', id='a list of structs'),
+    pytest.param(b'\x19\x3c\x00\x00\x00', id='three structs'),
+    pytest.param(b'\x19\x78' + b'\x00' * 7, id='seven empty texts'),
     pytest.param(b'\x1a\x23\x01\x02', id='a set of bytes'),
     pytest.param(b'\x19' * 12 + b'\x13\x01', id='twelve lists'),
   ],
@@ -66,6 +69,7 @@ def test_other_fields_are_skipped(field):
     (b'\x19' * 13 + b'\x13\x01', 'lists in lists'),
     # It has a billion fractions, and no more bytes.
     (b'\x19\xf7\x80\x80\x80\x80\x04', 'whose header does not end'),
+    (b'\x18\x7f', 'whose header does not end'),
     (b'\x15\x02', 'without a size'),
     (b'\x25\xc8\x01', 'without a size'),
     (b'\x35\x06', 'without a size'),
@@ -89,6 +93,8 @@ def test_a_header_that_is_none_is_refused(header, message):
     (b'\x4c\x00\x00', 'a field of kind 12'),
     (b'\x41\x00', 'a field of kind 1'),
     (b'\x49\x05\x00', 'a list of kind 5'),
+    (b'\x49\x1d\x00', 'a list of kind 13'),
+    (b'\x49\x1c\x19\x1c\x3d\x00', 'a field of kind 13 in place of a struct'),
     # A list of groups, and the same number once more.
     (b'\x49\x0c\x05\x08\x02\x00', 'the field 4 twice'),
     # A group with a column of which nothing is known, and one with a number.

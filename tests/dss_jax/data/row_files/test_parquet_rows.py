@@ -117,9 +117,32 @@ def test_a_row_group_may_unpack_to_many_times_the_file(rows_of, monkeypatch):
 
 
 def test_a_text_that_rows_share_is_in_memory_once(rows_of):
-  """A thousand kilobytes can stand for gigabytes."""
-  rows = rows_of('a.parquet', _written({'input': ['a' * 4000] * 4000}))
-  assert len(rows) == 4000 and len({id(row['input']) for _, row in rows}) == 1
+  """A few kilobytes can stand for gigabytes."""
+  data = _written({'input': ['a' * 99] * 100_000})
+  assert len(data) < 3000  # And so is read as other small files are.
+  rows = rows_of('a.parquet', data)
+  assert (
+    len(rows) == 100_000 and len({id(row['input']) for _, row in rows}) == 1
+  )
+
+
+@pytest.mark.parametrize(
+  ('sizes', 'found'),
+  [([600, 400], None), ([600, 600], 1200), ([1000, 1], 1001), ([1001], 1001)],
+)
+def test_pages_of_a_column_are_bounded_together(
+  rows_of, monkeypatch, sizes, found
+):
+  """What they say themselves counts, where the end of the file says less."""
+  monkeypatch.setattr(opening, 'MAX_EXPANSION', 0)
+  monkeypatch.setattr(parquet_rows, '_GROUP', 1000)
+  monkeypatch.setattr(parquet_pages, 'unpacked_sizes', lambda *_: iter(sizes))
+  data = _written({'input': ['a', 'b']})
+  if found is None:
+    assert len(rows_of('a.parquet', data)) == 2
+    return
+  with pytest.raises(errors.DataError, match=f'bytes, found {found}'):
+    rows_of('a.parquet', data)
 
 
 @pytest.mark.parametrize('change', [lambda c: c[1:], lambda c: [*c, *c[:1]]])

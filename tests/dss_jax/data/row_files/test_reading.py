@@ -453,6 +453,10 @@ def test_a_missing_column_is_told_with_the_first_twenty():
   columns.add(['last'])
   columns.add(['beyond'])
   assert len(columns.names) == 1000 and 'last' in columns.names
+  columns = row_files.Columns()
+  for begin in (0, 999, 1005):
+    columns.add([f'd{number}' for number in range(begin, begin + 999)])
+  assert len(columns.names) == 1998
 
 
 def test_work_that_takes_long_says_how_far_it_is():
