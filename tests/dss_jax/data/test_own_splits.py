@@ -136,6 +136,15 @@ def test_a_kind_that_is_there_but_blank_is_said_by_its_column(write):
     own_rows.read(own, ('label', 'rationale', 'rationale2'))
 
 
+def test_a_label_is_no_kind_of_rationales(write):
+  path = write([{'input': f'{n}'} for n in range(9)])
+  own = own_rows.OwnData(path, kinds=('rationale', 'b'))
+  with pytest.raises(
+    errors.DataError, match='rows with a label, found none am'
+  ):
+    own_rows.read(own, ('label', 'rationale2'))
+
+
 def test_a_column_is_filled_where_one_row_has_it(write, monkeypatch):
   rows = [_row(n, rationale={'a': 'x', 'c': 'z'}) for n in range(9)]
   rows[4]['rationale']['b'] = 'y'
