@@ -198,12 +198,13 @@ def test_files_are_parsed_once(write_release, tfds_dir, monkeypatch):
   assert tfds_builders.reports(again) == tfds_builders.reports(first)
 
 
-@pytest.mark.parametrize('path', ['', 'cupboard', 'shelf'])
-@pytest.mark.parametrize('teacher', ['palm', 'mine'])
+@pytest.mark.parametrize(
+  ('path', 'teacher'), [('', 'palm'), ('', 'mine'), ('shelf', 'mine')]
+)
 def test_prepared_data_outlives_its_files(
   write_release, tfds_dir, monkeypatch, path, teacher
 ):
-  """In a folder of any name, of which some sort before 'sample'."""
+  """In a folder of any name: `shelf` sorts after `sample`, a path before it."""
   folder = write_release(name=path or 'release')
   if teacher == 'mine':
     (folder / 'cqa/llm').rename(folder / 'cqa/mine')
