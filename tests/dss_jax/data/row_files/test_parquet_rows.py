@@ -83,9 +83,9 @@ def test_what_a_row_group_unpacks_to_is_that_of_its_wanted_columns(
   monkeypatch.setattr(opening, 'MAX_EXPANSION', 0)
   data = _written(
     {
-      'about': ['a' * 20_000] * 3000,
+      'about': ['a' * 100] * 3000,
       'label': [1] * 3000,
-      'other': ['a' * 20_000] * 3000,
+      'other': ['a' * 100] * 3000,
     }
   )
   # Of numbers that are all the same a page has some bytes, and memory more.
