@@ -2,6 +2,8 @@
 
 import argparse
 import itertools
+import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -52,6 +54,38 @@ def config(size: str, dtype: str, **more: Any) -> network.T5Config:
     dtype=dtype,
     **more,
   )
+
+
+def product_flops(size: str, tokens: workload.Tokens) -> float:
+  """FLOPs of a training step's products with kernels, on real tokens alone.
+
+  Six for each kernel's number that a token meets: forward, and the gradients of
+  both factors. Attention's products of activations, a few percent with rows of
+  these lengths, depend on the packing and are left out on all sides.
+  """
+  emb_dim, num_heads, layers, mlp_dim = SIZES[size]
+  attention = 4 * emb_dim * num_heads * 64
+  mlp = 3 * emb_dim * mlp_dim
+  # Cross attention's keys and values are of the encoder's outputs.
+  encoder = layers * (attention + mlp + attention / 2)
+  decoder = layers * (attention + attention / 2 + mlp) + emb_dim * VOCAB_SIZE
+  return 6 * (encoder * tokens.encoder + decoder * tokens.decoder)
+
+
+def matrix_rate(dtype: str) -> float:
+  """Measures the FLOP/s of a large matrix product on one device."""
+  width = 2048 if jax.default_backend() == 'cpu' else 8192
+  left, right = (
+    jax.random.normal(jax.random.key(seed), (width, width), dtype)
+    for seed in range(2)
+  )
+  product = jax.jit(jnp.matmul)
+  times = []
+  for _ in range(12):
+    start = time.perf_counter()
+    product(left, right).block_until_ready()
+    times.append(time.perf_counter() - start)
+  return 2 * width**3 / statistics.median(times[2:])
 
 
 def make_model(network_config: network.T5Config) -> models.DistillModel:
@@ -130,20 +164,23 @@ def make_trainer(
 
 
 def stepper(
-  trained: trainer.Trainer, batches: Sequence[dict[str, np.ndarray]]
-) -> Callable[[], int]:
-  """Returns a function that takes a step and returns its real tokens.
+  trained: trainer.Trainer,
+  batches: Sequence[dict[str, np.ndarray]],
+  steps: int = 1,
+) -> Callable[[], workload.Tokens]:
+  """Returns a function that takes steps and returns their real tokens.
 
   Args:
-    trained: takes the steps, each of which is waited for.
+    trained: takes the steps.
     batches: used in turn, then again from the first.
+    steps: of a call; the last one is waited for.
   """
   upcoming = itertools.cycle(batches)
 
-  def step():
-    batch = next(upcoming)
-    trained.train(iter([batch]), 1).result()
+  def take():
+    taken = list(itertools.islice(upcoming, steps))
+    trained.train(iter(taken), steps).result()
     jax.block_until_ready(trained.train_state.params)
-    return workload.real_tokens(batch)
+    return workload.together(workload.real_tokens(batch) for batch in taken)
 
-  return step
+  return take

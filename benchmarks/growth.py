@@ -79,7 +79,7 @@ def points(device_rows: int) -> list[Point]:
 
 def _step(
   point: Point, size: str, dtype: str, rows: Sequence[workload.Example]
-) -> Callable[[], int]:
+) -> Callable[[], workload.Tokens]:
   """Returns a function that takes a step and returns its real tokens."""
   batches = list(workload.packed_batches(rows, point.rows, point.row_shape))
   partitioner = partitioning.PjitPartitioner(
@@ -106,7 +106,7 @@ def measure(
   for number in range(steps + 1):
     for take, entry in zip(takes, entries, strict=True):
       start = time.perf_counter()
-      tokens = take()
+      tokens = take().total
       if number:
         entry['times'].append((time.perf_counter() - start, tokens))
   return entries

@@ -11,7 +11,8 @@ Token ids are drawn at random, since the time of a step doesn't depend on them.
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,23 @@ from dss_jax.pipeline import packing
 
 _LENGTHS = pathlib.Path(__file__).with_name('lengths') / 'cqa.json'
 _FIRST_ID = 3  # After padding, EOS and UNK.
+
+
+class Tokens(NamedTuple):
+  """Real tokens, as counted without padding."""
+
+  encoder: int
+  decoder: int
+
+  @property
+  def total(self) -> int:
+    """Those of both sides."""
+    return self.encoder + self.decoder
+
+
+def together(counts: Iterable[Tokens]) -> Tokens:
+  """Adds counts of tokens."""
+  return Tokens(*map(sum, zip(*counts, strict=True)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +49,12 @@ class Example:
   rationale: np.ndarray
 
   @property
-  def tokens(self) -> int:
-    """Real tokens of both tasks, both sides."""
-    used = [self.predict, self.label]
-    if self.rationale.size:
-      used += [self.explain, self.rationale]
-    return sum(x.size for x in used)
+  def tokens(self) -> Tokens:
+    """Real tokens of both tasks."""
+    explain = self.explain.size if self.rationale.size else 0
+    return Tokens(
+      self.predict.size + explain, self.label.size + self.rationale.size
+    )
 
 
 def examples(vocab_size: int, count: int | None = None) -> list[Example]:
@@ -97,11 +115,10 @@ def packed(
   )
 
 
-def real_tokens(batch: dict[str, np.ndarray]) -> int:
+def real_tokens(batch: dict[str, np.ndarray]) -> Tokens:
   """Counts the positions of a packed batch that are not padding."""
-  return int(
-    (batch['encoder_segment_ids'] > 0).sum()
-    + (batch['decoder_segment_ids'] > 0).sum()
+  return Tokens(
+    *(int((batch[f'{side}_segment_ids'] > 0).sum()) for side in Tokens._fields)
   )
 
 

@@ -1,6 +1,7 @@
 """The work of the benchmarks is as described."""
 
 import argparse
+import dataclasses
 import statistics
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from benchmarks import decode, engine, kinds, workload
 from dss_jax.data import own_rows
+from dss_jax.plan import counting
 
 
 def test_rows_are_padded_as_the_converter_pads_them():
@@ -20,6 +22,33 @@ def test_rows_are_padded_as_the_converter_pads_them():
     'decoder_input_tokens': [0, 7, 1, 0],
     'decoder_loss_weights': [1, 1, 0, 0],
   }
+
+
+def test_tokens_of_rows_and_of_their_batches_are_the_same():
+  rows = workload.examples(32128, 64)
+  batches = list(workload.packed_batches(rows, 1, (512, 256)))
+  counts = [workload.real_tokens(batch) for batch in batches]
+  in_batches = workload.together(counts)
+  assert in_batches == workload.together(row.tokens for row in rows)
+  assert in_batches.total == in_batches.encoder + in_batches.decoder
+  first = rows[0]
+  assert first.tokens == (
+    first.predict.size + first.explain.size,
+    first.label.size + first.rationale.size,
+  )
+  # What has no rationale is not asked for one.
+  alone = dataclasses.replace(first, rationale=np.zeros(0, np.int32))
+  assert alone.tokens == (first.predict.size, first.label.size)
+
+
+def test_flops_are_those_of_the_plan_without_attention():
+  emb_dim, heads, layers, mlp_dim = engine.SIZES['base']
+  model = counting.Model(
+    emb_dim, heads, 64, mlp_dim, 2, layers, layers, 32128, 512, 192, 0, 0
+  )
+  expected = 3 * (model.forward_flops() - model.attention_flops())
+  found = engine.product_flops('base', workload.Tokens(512, 192))
+  assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_other_answers_are_counted():

@@ -14,6 +14,7 @@ from flax.linen import partitioning
 from jax import ad_checkpoint, lax
 from jaxtyping import Array, Float
 
+from t5x import errors
 from t5x.examples.t5 import dense, masks
 from t5x.examples.t5 import lora as lora_lib
 
@@ -94,6 +95,37 @@ def _attend(query, key, value, bias, mask, dtype, float32_logits, kv_axes):
   """
   query, key, value = (x.astype(dtype) for x in (query, key, value))
   return _attention(query, key, value, bias, mask, float32_logits, kv_axes)
+
+
+def _attend_in_one_kernel(
+  query, key, value, bias, mask, dtype, implementation='cudnn'
+):
+  """Attention by a kernel that has its weights in no memory but its own.
+
+  Args:
+    query: [B, Q, H, K].
+    key: [B, L, H, K].
+    value: as key, with dropout's zeros.
+    bias: as in `dot_product_attention`; None for none.
+    mask: as in `dot_product_attention`; None for none.
+    dtype: type to compute in; logits and softmax are of float32.
+    implementation: of `jax.nn.dot_product_attention`.
+  """
+  if implementation == 'cudnn' and jax.default_backend() != 'gpu':
+    raise errors.UserError(
+      "T5Config.attention_kernel: 'cudnn' needs a GPU of NVIDIA, found"
+      f" {jax.default_backend()!r}; set attention_kernel = 'xla', or leave out"
+      ' gin/engine/cudnn.gin.'
+    )
+  query, key, value = (x.astype(dtype) for x in (query, key, value))
+  attended = jax.nn.dot_product_attention(
+    *(query, key, value),
+    None if bias is None else bias.astype(dtype),
+    None if mask is None else mask > 0,
+    scale=1.0,
+    implementation=implementation,
+  )
+  return ad_checkpoint.checkpoint_name(attended, dense.PRODUCT)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
@@ -212,6 +244,7 @@ class MultiHeadDotProductAttention(nn.Module):
     kernel_init: initializer of the projections; the query's is divided by
       sqrt(K).
     float32_logits: see `dot_product_attention`.
+    kernel: 'xla' or 'cudnn'; see `T5Config.attention_kernel`.
     joined_kernels: whether kernels are matrices, [D, H * K] and [H * K, D], or
       keep an axis each, [D, H, K] and [H, K, D].
     param_dtype: type of the kernels.
@@ -224,6 +257,7 @@ class MultiHeadDotProductAttention(nn.Module):
   dropout_rate: float = 0.0
   kernel_init: dense.Initializer = dense.default_kernel_init
   float32_logits: bool = False
+  kernel: str = 'xla'
   joined_kernels: bool = True
   param_dtype: dense.DType = jnp.float32
   lora: lora_lib.Lora | None = None
@@ -326,9 +360,12 @@ class MultiHeadDotProductAttention(nn.Module):
       query = query.reshape(key.shape[0], group * length, *query.shape[2:])
       mask = _group_rows(mask, rows, group, length)
       bias = _group_rows(bias, rows, group, length)
-    x = _attend(
-      query, key, value, bias, mask, self.dtype, self.float32_logits, kv_axes
-    )
+    if self.kernel == 'cudnn' and kv_axes == 'bkhd':
+      x = _attend_in_one_kernel(query, key, value, bias, mask, self.dtype)
+    else:
+      x = _attend(
+        query, key, value, bias, mask, self.dtype, self.float32_logits, kv_axes
+      )
     return x.reshape(rows, length, *x.shape[2:])
 
   def _extend_cache(self, key, value):

@@ -52,6 +52,7 @@ def _attention(config: T5Config) -> layers.MultiHeadDotProductAttention:
     dtype=config.dtype,
     dropout_rate=config.dropout_rate,
     float32_logits=config.float32_attention_logits,
+    kernel=config.attention_kernel,
     joined_kernels=not config.scalable_names,
     param_dtype=config.param_dtype,
     lora=config.lora,

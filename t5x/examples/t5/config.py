@@ -48,6 +48,10 @@ class T5Config:
     logits_via_embedding: computes the logits with the token embedding.
     float32_attention_logits: attention logits in float32 and not `dtype`.
       Softmax, norms and loss are always in float32.
+    attention_kernel: what computes attention over whole sequences: 'xla', or
+      'cudnn', NVIDIA's kernel, which keeps no weights in memory and needs a GPU
+      of theirs and a `dtype` of two bytes. Decoding's steps always use 'xla'.
+      Not in T5X's config.
     layer_norm_epsilon: what every norm adds to the mean square. Not in T5X's
       config, like the next two, whose defaults are T5X's constants.
     relative_attention_num_buckets: buckets of relative positions.
@@ -94,6 +98,7 @@ class T5Config:
   dropout_rate: float = 0.1
   logits_via_embedding: bool = False
   float32_attention_logits: bool = False
+  attention_kernel: str = 'xla'
   layer_norm_epsilon: float = 1e-6
   relative_attention_num_buckets: int = 32
   relative_attention_max_distance: int = 128
@@ -113,6 +118,7 @@ class T5Config:
     for name, known in (
       ('remat_policy', REMAT_POLICIES),
       ('dropout_masks', dropout_lib.MASKS),
+      ('attention_kernel', ('xla', 'cudnn')),
       # Norms have no more axes.
       ('param_scan_axis', (0, 1)),
     ):
@@ -121,6 +127,13 @@ class T5Config:
       raise errors.UserError(
         "T5Config.param_dtype: expected 'float32' or 'bfloat16', found"
         f' {self.param_dtype!r}.'
+      )
+    half = (jnp.bfloat16, jnp.float16)
+    if self.attention_kernel == 'cudnn' and jnp.dtype(self.dtype) not in half:
+      raise errors.UserError(
+        "T5Config.attention_kernel: 'cudnn' needs a dtype of 'bfloat16' or"
+        f" 'float16', found {jnp.dtype(self.dtype).name!r}; set T5Config.dtype,"
+        " or attention_kernel = 'xla'."
       )
     if self.lora_rank:
       self._check_lora()

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t5x import errors
 from t5x.examples.t5 import attention, blocks, layers, network
 
 
@@ -99,6 +100,66 @@ def test_the_module_computes_float32_logits_where_asked():
   layer, variables = identity_attention(2, dtype=jnp.bfloat16)
   found = layer.apply(variables, query, keys, deterministic=True)
   assert float(found[0, 0, 1]) == pytest.approx(0.5, abs=0.004)
+
+
+def values_and_gradients(attend, dtype=jnp.float32):
+  *arrays, mask = attention_inputs(q=6, k=8)
+  arrays = [jnp.asarray(x, dtype) for x in arrays]
+  weights = random_array(*arrays[0].shape, seed=5)
+
+  def loss(*arrays):
+    attended = attend(*arrays, mask)
+    return jnp.sum(weights * attended), attended
+
+  grads, attended = jax.jit(jax.grad(loss, (0, 1, 2, 3), has_aux=True))(*arrays)
+  return [np.asarray(x, np.float32) for x in (attended, *grads)]
+
+
+def our_attention(query, key, value, bias, mask):
+  return layers.dot_product_attention(
+    *(query, key, value, bias),
+    deterministic=True,
+    mask=mask,
+    dtype=query.dtype,
+  )
+
+
+def test_what_one_kernel_is_asked_for_is_the_same_attention():
+  # Its formula, computed by JAX: the kernel itself needs a GPU.
+  formula = functools.partial(
+    attention._attend_in_one_kernel, dtype=jnp.float32, implementation='xla'
+  )
+  ours, found = map(values_and_gradients, (our_attention, formula))
+  for a, b in zip(ours, found, strict=True):
+    np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.skipif(jax.default_backend() != 'gpu', reason='needs a GPU')
+def test_one_kernel_of_a_gpu_gives_the_same_attention():
+  kernel = functools.partial(
+    attention._attend_in_one_kernel, dtype=jnp.bfloat16
+  )
+  exact = values_and_gradients(our_attention)
+  for a, b in zip(
+    exact, values_and_gradients(kernel, jnp.bfloat16), strict=True
+  ):
+    assert np.linalg.norm(a - b) < 0.02 * np.linalg.norm(a)
+
+
+def test_one_kernel_is_refused_where_it_cannot_run():
+  config = network.T5Config(
+    vocab_size=8, dtype='bfloat16', attention_kernel='cudnn'
+  )
+  assert blocks._attention(config).kernel == 'cudnn'
+  layer, variables = identity_attention(2, dtype=jnp.bfloat16, kernel='cudnn')
+  x = jnp.ones((1, 2, 2))
+  if jax.default_backend() != 'gpu':
+    with pytest.raises(errors.UserError, match=r"NVIDIA, found '.*cudnn"):
+      layer.apply(variables, x, x, deterministic=True)
+  with pytest.raises(errors.UserError, match="'float16', found 'float32'"):
+    network.T5Config(vocab_size=8, attention_kernel='cudnn')
+  with pytest.raises(errors.UserError, match=r"attention_kernel: .*'flash'"):
+    network.T5Config(vocab_size=8, attention_kernel='flash')
 
 
 def test_attention_has_the_gradients_of_its_formula():
