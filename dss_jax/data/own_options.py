@@ -90,7 +90,7 @@ class OwnData:
       value = getattr(self, name)
       if isinstance(value, str) and value:
         continue
-      if not _is_number(value) or not 0.0 < value < 1.0:
+      if not isinstance(value, numbers.Real) or not 0.0 < value < 1.0:
         raise errors.DataError(
           f'{name.upper()} is {value!r}: expected the path of a file, or the'
           ' part of the rows to set apart, a number between 0 and 1.'
@@ -173,10 +173,6 @@ def mapped_kinds(names: Sequence[str]) -> tuple[str, ...]:
   return () if kinds == (_RATIONALE,) else kinds
 
 
-def _is_number(value: Any) -> bool:
-  return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
 def _pairs(macro: str, columns: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
   """Checks a mapping of columns and returns it as pairs."""
   result = []
@@ -190,7 +186,7 @@ def _pairs(macro: str, columns: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
         f'{errors.did_you_mean(name, COLUMNS)}'
       )
     names = (mapped,) if isinstance(mapped, str) else tuple(mapped)
-    if not names or (len(names) > 1 and name != _RATIONALE and not kind):
+    if not names or (len(names) > 1 and not kind):
       raise errors.DataError(
         f'{macro} maps {name!r} to {mapped!r}: expected the name of a column'
         ' (several for rationales only).'

@@ -169,7 +169,7 @@ def _filled(rows: Sequence[records.Record]) -> frozenset[str]:
 
 def _further(rows: Sequence[records.Record]) -> list[str]:
   """Returns the columns of further kinds of rationales."""
-  count = len(rows[0].more) if rows else 0
+  count = len(rows[0].more)
   return [columns_lib.rationale(number) for number in range(2, 2 + count)]
 
 

@@ -58,10 +58,8 @@ class _Reader:
     if 'rationale' in self._mapped:
       self._mapped['rationale'] = own.plain_rationale
       for number, kind in enumerate(own.kinds, 1):
-        name = columns_lib.in_files(kind)
-        if name != 'rationale':
-          column = columns_lib.rationale(number)
-          self._mapped[name] = own.file_columns(column)
+        column = columns_lib.rationale(number)
+        self._mapped[columns_lib.in_files(kind)] = own.file_columns(column)
     self._columns = columns
     self._shared: dict[str, str] = {}
     self._class_of: dict[str, str] = {}

@@ -121,8 +121,6 @@ class Reader:
   def _fault(self, error: csv.Error) -> errors.DataError:
     """Returns the error of a row that is no CSV."""
     begin, line = self._line, self._reader.line_num
-    if 'field larger' in str(error):
-      return opening.too_long(self._place, begin)
     if 'unexpected end' in str(error):
       return errors.DataError(
         f'{self._place}, line {begin}: expected a closing quotation mark in the'

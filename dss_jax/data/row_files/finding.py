@@ -9,7 +9,7 @@ with a row a line is none of a folder's, which may have a README.txt.
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from etils import epath
 
@@ -28,7 +28,6 @@ _SPLIT_WORDS = {
   'dev': 'validation',
   'test': 'test', 'testing': 'test',
 }  # fmt: skip
-_SHOWN = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,12 +171,6 @@ def _missing(path: epath.Path) -> errors.DataError:
   )
 
 
-def _shown(names: Iterable[str]) -> str:
-  listed = list(names)
-  more = ', …' if len(listed) > _SHOWN else ''
-  return ', '.join(listed[:_SHOWN]) + more
-
-
 def _check_shards(path: epath.Path, files: Sequence[File]) -> None:
   """Raises a DataError unless files are shards of one table."""
   forms: dict[str, str] = {}
@@ -191,7 +184,7 @@ def _check_shards(path: epath.Path, files: Sequence[File]) -> None:
     if split:
       splits.setdefault(split, name)
     key = (str(file.path.parent), file.stem)
-    if file.ending in forms and key in stems:
+    if key in stems:
       raise errors.DataError(
         f'{path}: expected each shard once, found {stems[key]} and {name}.'
         ' Remove one of them.'
@@ -200,12 +193,12 @@ def _check_shards(path: epath.Path, files: Sequence[File]) -> None:
   if len(splits) > 1:
     raise errors.DataError(
       f'{path}: expected the files of one split, found'
-      f' {_shown(splits.values())}. Name one file or a glob for each split:'
+      f' {", ".join(splits.values())}. Name one file or a glob for each split:'
       ' DATA for the rows to train on, VALIDATION and TEST for the others.'
     )
   if len(forms) > 1:
     raise errors.DataError(
-      f'{path}: expected files of one form, found {_shown(forms.values())}.'
+      f'{path}: expected files of one form, found {", ".join(forms.values())}.'
       ' Name those that are meant with a glob, such as'
       f" '{path if path.is_dir() else path.parent}/*{files[0].ending}'."
     )

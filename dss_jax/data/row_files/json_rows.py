@@ -45,7 +45,7 @@ def read(stream: io.BufferedReader, place: str) -> _Rows:
   number, data = first
   text = opening.decoded(data, place, number)
   if opener == b'{' and not _is_json(text):
-    follower = next(lines, (number + 1, b''))
+    follower = next(lines, (number, b''))
     after = opening.decoded(follower[1], place, follower[0])
     # With a whole object after it, the first line is a faulty row; without
     # one, a row has several lines.
@@ -122,7 +122,6 @@ class _Values:
     self._line = line
     self._text = ''
     self._position = 0
-    self._ended = False
 
   def array(self) -> _Rows:
     """Yields the objects of an array, the only value of the text."""
@@ -166,7 +165,6 @@ class _Values:
     while wanted > 0:
       block = next(self._blocks, None)
       if block is None:
-        self._ended = True
         break
       parts.append(block)
       wanted -= len(block)
@@ -182,7 +180,7 @@ class _Values:
         if character not in _BLANKS:
           return character
         self._position += 1
-      if self._ended or not self._more():
+      if not self._more():
         return ''
 
   def _object(self) -> tuple[int, dict[str, Any]]:
@@ -193,13 +191,13 @@ class _Values:
       try:
         value, end = text_files.DECODER.raw_decode(self._text, self._position)
       except json.JSONDecodeError as error:
+        at = self._line + error.lineno - 1
         cut = error.pos >= len(self._text) - _CUT
         if cut or error.msg.startswith('Unterminated string'):
           if len(self._text) - self._position > opening.MAX_ROW:
             raise opening.too_long(self._place, line) from error
-          if not self._ended and self._more():
+          if self._more():
             continue
-        at = self._line + error.lineno - 1
         raise errors.DataError(
           f'{self._place}, line {at}: expected JSON, found'
           f' {error.msg.lower()} at column {error.colno}, in the row that'

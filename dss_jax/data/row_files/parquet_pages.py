@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 _FIRST, _MOST = 2**12, 2**24
 # Kinds of a field in that encoding.
 _TRUTHS, _BYTE, _INTEGERS = (1, 2), 3, (4, 5, 6)
-_DOUBLE, _BINARY, _LISTS, _MAP, _STRUCT = 7, 8, (9, 10), 11, 12
+_DOUBLE, _BINARY, _LISTS, _STRUCT = 7, 8, (9, 10), 12
 # Fields of a page's header.
 _UNPACKED, _PACKED = 2, 3
 # Of structs and lists in one another; a header has three, a file's end six.

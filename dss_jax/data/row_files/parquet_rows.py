@@ -8,7 +8,7 @@ pages is compared with what they say themselves, before one is unpacked.
 
 import collections
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from dss_jax import errors
@@ -115,9 +115,10 @@ class Reader:
         # A text that is no UTF-8 is found here.
         columns = [self._values(batch.column(name), name) for name in names]
       self._meter.read(self._stream.tell())
-      if not names:
-        columns = [[] for _ in range(batch.num_rows)]
-      for values in zip(*columns, strict=True):
+      found: Iterable[tuple[Any, ...]] = [()] * batch.num_rows
+      if names:
+        found = zip(*columns, strict=True)
+      for values in found:
         number += 1
         size = sum(map(_size, values))
         if size > opening.MAX_ROW:

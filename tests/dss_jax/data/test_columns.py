@@ -34,6 +34,16 @@ def test_columns_of_rationales_are_numbered():
   assert columns.rationales(names) == ['rationale', 'rationale2', 'rationale10']
   assert columns.kind_in_files('rationale') == 'rationale'
   assert columns.kind_in_files('label') is None
+  named = [columns.rationale(number) for number in (1, 2, 10)]
+  assert named == ['rationale', 'rationale2', 'rationale10']
+  assert [columns.number_of(name) for name in named] == [1, 2, 10]
+  for name in ('rationale1', 'rationale02', 'rationale.a', 'label'):
+    assert columns.number_of(name) is None
+  for kind in ('a', 'rationale', 'z'):
+    assert columns.kind_in_files(columns.in_files(kind)) == kind
+  assert columns.in_files('a') == 'rationale.a'
+  assert columns.in_files('rationale') == 'rationale'
+  assert columns.kind_in_files('teacher_label') is None
 
 
 def test_kinds_come_by_name_from_one_column(write):

@@ -31,6 +31,9 @@ def edit(path, function):
 def test_a_cqa_row_becomes_this_record(write_release):
   release = records.read('cqa', str(write_release()))
   assert list(release.splits) == ['train', 'test']
+  places = [*release.places['train']]
+  assert len(places) == 24
+  assert places[2].endswith('/cqa/cqa_train.json, line 3')
   assert release.splits['train'][2] == records.Record(
     index=2,
     id='row2',

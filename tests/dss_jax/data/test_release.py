@@ -1,5 +1,6 @@
 """Tests of fetching the published archive, from a server of the test's own."""
 
+import hashlib
 import http.server
 import io
 import json
@@ -8,6 +9,7 @@ import threading
 import zipfile
 
 import pytest
+from etils import epath
 
 from dss_jax import errors
 from dss_jax.data import release, tfds_builders
@@ -56,7 +58,8 @@ def serve(monkeypatch):
       def do_GET(self):
         asked.append(self.path)
         self.send_response(status)
-        self.send_header('Content-Length', str(length or len(data)))
+        if length != 'none':
+          self.send_header('Content-Length', str(length or len(data)))
         self.end_headers()
         self.wfile.write(data)
 
@@ -92,7 +95,39 @@ def test_the_release_is_fetched_once_and_kept(
   assert f'to {kept}, once.' in said.err
   assert 'Prepared train 24, test 6 rows in ' in said.err
   assert not said.out
+  digest = hashlib.sha256(archive).hexdigest()
+  assert f'Fetched {len(archive)} bytes, SHA-256 {digest}.' in said.err
   assert len(said.err.splitlines()) == 6
+  # What is prepared needs the archive no more, which never changes.
+  kept.unlink()
+  tfds_builders._PREPARED.clear()
+  assert prepare().info.splits['train'].num_examples == 24
+  assert asked == ['/datasets.zip']
+
+
+def test_a_server_need_not_say_how_long_the_archive_is(
+  rows, archive, serve, tmp_path
+):
+  serve(archive, length='none')
+  path = release.fetch(epath.Path(tmp_path / 'new' / 'tfds'))
+  assert path.read_bytes() == archive
+
+
+def test_the_archive_has_no_other_data_sets():
+  for data_set in ('anli1', 'cqa', 'esnli', 'svamp'):
+    release.check_published(data_set)
+  with pytest.raises(
+    errors.DataError, match="data set is 'asdiv': expected on"
+  ):
+    release.check_published('asdiv')
+
+
+def with_other_method(data):
+  """Says of a member that it is packed in a way that nobody knows."""
+  begin = data.index(b'PK\x01\x02')
+  return (
+    data[:8] + b'\x63' + data[9 : begin + 10] + b'\x63' + data[begin + 11 :]
+  )
 
 
 @pytest.mark.parametrize(
@@ -103,6 +138,8 @@ def test_the_release_is_fetched_once_and_kept(
     (lambda data: {'data': data[:-9]}, 'expected a zip, found none'),
     (lambda data: {'data': b'<html>Sign in</html>'},
      'expected a zip, found none'),
+    (lambda data: {'data': with_other_method(data)},
+     'expected a zip, found none .*compression'),
     (lambda data: {'data': data[:99] + bytes(40) + data[139:]},
      'expected a (whole )?zip, found'),
     (lambda data: {'data': b'', 'status': 404, 'length': 0}, 'HTTPError'),

@@ -4,6 +4,7 @@ import concurrent.futures
 import fcntl
 import os
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -100,9 +101,65 @@ def test_another_process_that_prepares_the_same_is_waited_for(
   assert 'prepares dss_cqa; waiting' in capfd.readouterr().err
 
 
-@pytest.mark.parametrize('other_is_first', [False, True])
+def test_what_another_process_has_just_prepared_is_taken(
+  write_release, tfds_dir, capfd
+):
+  config = tfds_builders.find_config('cqa', str(write_release()), 'palm')
+
+  def make():
+    return tfds_builders.BUILDERS['cqa'](config=config, data_dir=str(tfds_dir))
+
+  builder = make()
+  made = tfds_builders._prepare(make, make(), overwrite=False)
+  capfd.readouterr()
+  found = tfds_builders._prepare(make, builder, overwrite=False)
+  assert found not in (builder, made) and found.is_prepared()
+  assert capfd.readouterr().err == ''
+
+
+def test_who_prepares_is_alone_until_it_is_done(write_release, tfds_dir):
+  config = tfds_builders.find_config('cqa', str(write_release()), 'palm')
+  builder = tfds_builders.BUILDERS['cqa'](config=config, data_dir=str(tfds_dir))
+  exclusive = fcntl.LOCK_EX | fcntl.LOCK_NB
+  with tfds_builders._alone(builder):
+    other = os.open(tfds_dir / 'dss_cqa' / config.name, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+      fcntl.flock(other, exclusive)
+  fcntl.flock(other, exclusive)
+  os.close(other)
+
+
+@pytest.mark.parametrize('part', ['os', 'fcntl'])
+def test_where_folders_have_no_locks_nobody_waits_and_nothing_is_removed(
+  write_release, tfds_dir, monkeypatch, part
+):
+  config = tfds_builders.find_config('cqa', str(write_release()), 'palm')
+  version = tfds_builders.VERSION
+  half = tfds_dir / 'dss_cqa' / config.name / f'incomplete.7DAR2V_{version}'
+  half.mkdir(parents=True)
+
+  def fail(*args):
+    raise OSError('no locks here')
+
+  real = getattr(tfds_builders, part)
+  parts = {**vars(real), 'open': fail, 'flock': fail}
+  monkeypatch.setattr(tfds_builders, part, types.SimpleNamespace(**parts))
+  builder = tfds_builders.prepared('cqa', config)
+  assert len(tfds_builders.table(builder, 'test')['id']) == 6
+  assert half.exists()
+
+
+@pytest.mark.parametrize(
+  ('other_is_first', 'error'),
+  [
+    (False, OSError('no room')),
+    (True, OSError('no room')),
+    # Files that are wrong are so whoever was first.
+    (True, errors.DataError('no room')),
+  ],
+)
 def test_a_failed_preparation_counts_if_another_run_was_first(
-  write_release, tfds_dir, monkeypatch, other_is_first
+  write_release, tfds_dir, monkeypatch, other_is_first, error
 ):
   config = tfds_builders.find_config('cqa', str(write_release()), 'palm')
 
@@ -114,11 +171,11 @@ def test_a_failed_preparation_counts_if_another_run_was_first(
   def fail(**options):
     if other_is_first:
       make().download_and_prepare(**options)
-    raise OSError('no room')
+    raise error
 
   monkeypatch.setattr(builder, 'download_and_prepare', fail)
-  if not other_is_first:
-    with pytest.raises(OSError, match='no room'):
+  if not other_is_first or isinstance(error, errors.DataError):
+    with pytest.raises(type(error), match='no room'):
       tfds_builders._prepare(make, builder, overwrite=False)
   else:
     found = tfds_builders._prepare(make, builder, overwrite=False)
@@ -128,6 +185,9 @@ def test_a_failed_preparation_counts_if_another_run_was_first(
 def test_files_are_parsed_once(write_release, tfds_dir, monkeypatch):
   folder = write_release()
   first = prepare(folder)
+  assert prepare(folder) is first
+  columns = tfds_builders.table(first, 'train')
+  assert tfds_builders.table(first, 'train') is columns
   tfds_builders._PREPARED.clear()
   monkeypatch.setattr(
     records, 'read', lambda *args: pytest.fail('The files were read again.')
@@ -138,9 +198,18 @@ def test_files_are_parsed_once(write_release, tfds_dir, monkeypatch):
   assert tfds_builders.reports(again) == tfds_builders.reports(first)
 
 
-def test_prepared_data_outlives_its_files(write_release, tfds_dir):
-  folder = write_release()
-  config = tfds_builders.find_config('cqa', str(folder), 'palm')
+@pytest.mark.parametrize(
+  ('path', 'teacher'), [('', 'palm'), ('', 'mine'), ('shelf', 'mine')]
+)
+def test_prepared_data_outlives_its_files(
+  write_release, tfds_dir, monkeypatch, path, teacher
+):
+  """In a folder of any name: `shelf` sorts after `sample`, a path before it."""
+  folder = write_release(name=path or 'release')
+  if teacher == 'mine':
+    (folder / 'cqa/llm').rename(folder / 'cqa/mine')
+  monkeypatch.chdir(folder.parent)
+  config = tfds_builders.find_config('cqa', path or str(folder), teacher)
   tfds_builders.prepared('cqa', config)
   tfds_builders._PREPARED.clear()
   shutil.rmtree(folder)
@@ -212,13 +281,19 @@ def test_the_sample_is_prepared_again_when_it_changed(
   write_release, tfds_dir, monkeypatch
 ):
   folders = [write_release(train=n, name=f'version{n}') for n in (10, 12)]
-  for folder, rows in zip(folders, (10, 12), strict=True):
+  # To either and back: the names of both come in one order.
+  for rows in (10, 12, 10):
+    folder = folders[rows > 10]
     tfds_builders._PREPARED.clear()
     monkeypatch.setattr(
       tfds_builders, 'sample_location', lambda folder=folder: str(folder)
     )
     builder = prepare('sample')
     assert len(tfds_builders.table(builder, 'train')['id']) == rows
+  tfds_builders._PREPARED.clear()
+  # But not where it is the same.
+  monkeypatch.setattr(records, 'read', None)
+  assert prepare('sample') is not builder
   tfds_builders._PREPARED.clear()
 
 

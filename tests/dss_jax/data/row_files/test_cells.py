@@ -18,6 +18,9 @@ from dss_jax.data import row_files
     ('<NA>', ''), ('', ''), (' a b ', 'a b'),
     # A word that only has it inside, or that another case makes another word.
     ('nan bread', 'nan bread'), ('Nan', 'Nan'), ('None', 'None'),
+    (float(2**53 - 1), '9007199254740991'),
+    (float(1 - 2**53), '-9007199254740991'),
+    (float(2**53), '9007199254740992.0'),
     (2, '2'), (2.0, '2'), (-0.0, '0'), (0.5, '0.5'), (1e300, '1e+300'),
     (10**30, str(10**30)), (np.int64(7), '7'), (decimal.Decimal('2.00'), '2'),
     (decimal.Decimal('0.50'), '0.50'), ('2.0', '2.0'),
@@ -50,6 +53,7 @@ def test_a_whole_number_is_the_same_as_an_integer_and_as_a_float(number):
     ('1_0', '10', False), ('1', '\u0661', False), ('1', '1x', False),
     # Sixty digits are compared whole.
     ('1' * 60, '1' * 59 + '2', False),
+    ('1' * 62 + '.0', '1' * 62, True), ('1' * 63 + '.0', '1' * 63, False),
   ],
 )  # fmt: skip
 def test_labels_are_the_same_class_by_one_rule(one, other, same):

@@ -439,6 +439,26 @@ def test_parquet_texts_that_are_no_utf_8_are_refused(tmp_path):
     read(path)
 
 
+def test_a_missing_column_is_told_with_the_first_twenty():
+  columns = row_files.Columns()
+  for number in range(20):
+    columns.add([f'c{number}'])
+  shown = ', '.join(f'c{n}' for n in range(20))
+  assert f'found only {shown}. Add' in str(columns.missing('a', 'input', 'x'))
+  columns.add(['more', 'than'])
+  message = str(columns.missing('a', 'input', 'mor'))
+  assert f"found only {shown}, …. Did you mean 'more'? Add" in message
+  # Objects of a file may have a name each.
+  columns.add([f'd{number}' for number in range(977)])
+  columns.add(['last'])
+  columns.add(['beyond'])
+  assert len(columns.names) == 1000 and 'last' in columns.names
+  columns = row_files.Columns()
+  for begin in (0, 999, 1005):
+    columns.add([f'd{number}' for number in range(begin, begin + 999)])
+  assert len(columns.names) == 1998
+
+
 def test_work_that_takes_long_says_how_far_it_is():
   stream = io.StringIO()
   report = progress.Progress('Reading a', 4096, stream, seconds=0.0)
