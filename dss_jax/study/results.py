@@ -142,7 +142,7 @@ class RunResult:
       for name in ('last', 'best_validation', 'best_test'):
         row[name] = row[name] and run_files.Evaluation(**row[name])
       return cls(spec=Spec(**spec), **row)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
       raise errors.DataError(
         f'{place}: expected the result of a run as a JSON object, found'
         f' {line[:60]!r} ({error!r}). Remove the line, and the study runs'

@@ -160,7 +160,7 @@ def holm(ps: Sequence[float]) -> list[float]:
   """
   adjusted = [0.0] * len(ps)
   highest = 0.0
-  for place, index in enumerate(np.argsort(ps, kind='stable')):
+  for place, index in enumerate(np.argsort(ps)):
     highest = max(highest, min(1.0, (len(ps) - place) * ps[index]))
     adjusted[index] = highest
   return adjusted

@@ -85,8 +85,6 @@ def read(path: str) -> dict[str, Any]:
     tree['flax_mutables'] = index['flax_mutables']
   try:
     return _lazy_tree(path, tree, version, ())
-  except UserError:
-    raise
   except _MALFORMED as error:
     raise DamagedError(
       f'{index_path}: an entry is not the description of an array that T5X'

@@ -1,7 +1,8 @@
 """Folders of finished runs, as `t5x.train` leaves them, made without training.
 
 `write` makes one run, `write_study` a study of some methods, of which a method
-knows each question or not by a seeded rule.
+knows each question or not by a seeded rule. `result` is that of a run that has
+no folder.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dss_jax.pipeline import methods
+from dss_jax.report import run_files
 from dss_jax.study import results
 
 CHOICES = ('pond', 'desert', 'attic', 'orchard', 'harbor')
@@ -63,6 +65,33 @@ def spec(method: str = 'dss', seed: int = 0, **changes: Any) -> results.Spec:
       'label_examples': 16,
       'train_rows': int(900 * fraction),
       'teacher_accuracy': {'test': 90.0},
+      **changes,
+    }
+  )
+
+
+def result(of: results.Spec, **changes: Any) -> results.RunResult:
+  """What a run of one evaluation comes to, half of four questions right.
+
+  Args:
+    of: what was run.
+    **changes: of its other fields.
+  """
+  end = run_files.Evaluation(60, {'test': 50.0}, {'test': [40.0, 60.0]})
+  return results.RunResult(
+    **{
+      'spec': of,
+      'settings': {'ALPHA': repr(of.alpha), 'FRACTION': '1.0', 'SAME': '3'},
+      'parameters': 345_088,
+      'versions': {'jax': '0.10.2'},
+      'commit': None,
+      'device': 'a CPU',
+      'seconds': 1.0,
+      'rows': {'test': 4},
+      'last': end,
+      'best_validation': None,
+      'best_test': end,
+      'predictions': f'predictions/{of.name}.jsonl',
       **changes,
     }
   )

@@ -35,6 +35,53 @@ def test_a_result_has_what_the_run_wrote(tmp_path):
   assert result.predictions == 'predictions/dss_f1_s3.jsonl'
 
 
+def test_what_a_run_has_not_is_left_open(tmp_path):
+  """Else a run without validation, or of another machine, is no result."""
+  spec = finished_run.spec('finetune')
+  run_dir = finished_run.write(tmp_path, spec, [True, False, True])
+  for path in (run_dir / 'inference_eval').glob('*_validation*'):
+    path.unlink()
+  result = results.record(
+    spec,
+    run_dir,
+    seconds=12.5,
+    device='2 GPUs',
+    versions={'jax': '0.1'},
+    commit='abc',
+  )
+  assert result.best_validation is None
+  assert result.rows == {'test': 3}
+  assert (result.versions, result.commit) == ({'jax': '0.1'}, 'abc')
+  assert (result.device, result.seconds) == ('2 GPUs', 12.5)
+  back = results.RunResult.from_json(result.to_json(), 'here')
+  assert back == result
+
+
+def test_fields_that_nobody_gives_are_those_of_most_runs():
+  """Labels are texts, and rationales of one kind, unless a run says more."""
+  spec = results.Spec(
+    'a', 'cqa', 'b', 'dss', 'gold', None, 0.5, 'base', 1, 0, 9
+  )
+  assert (spec.by_value, spec.kinds) == (False, '')
+  assert (spec.label_examples, spec.train_rows) == (None, None)
+  assert spec.teacher_accuracy == {}
+
+
+def test_a_commit_is_short_and_says_whether_files_were_changed(tmp_path):
+  result = _recorded(tmp_path, finished_run.spec(), [True])
+  commits = {
+    '0123456789abcdef': '0123456789ab',
+    '0123456789abcdef+': '0123456789ab+',
+    None: 'none',
+  }
+  for commit, short in commits.items():
+    assert dataclasses.replace(result, commit=commit).short_commit == short
+  # What was written down of a run stays.
+  for one, name in ((result, 'seconds'), (result.spec, 'steps')):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+      setattr(one, name, 0)
+
+
 def test_of_equal_steps_the_first_is_the_best(tmp_path):
   marks = [True] * 4
   result = _recorded(
@@ -49,6 +96,45 @@ def test_a_result_comes_back_from_its_line(tmp_path):
   assert '\n' not in line
   assert json.loads(line)['method'] == 'finetune'
   assert results.RunResult.from_json(line, 'here') == result
+  # Other alphabets are legible, and lines of before there were kinds are read.
+  spec = dataclasses.replace(result.spec, data='Größe.jsonl')
+  line = dataclasses.replace(result, spec=spec).to_json()
+  assert 'Größe.jsonl' in line and line.count(', "kinds": ""') == 1
+  line = line.replace(', "kinds": ""', '')
+  assert results.RunResult.from_json(line, 'here').spec == spec
+
+
+@pytest.mark.parametrize('half', ['\\ud83d', '\\uD83D', '\\udc00'])
+def test_half_a_character_of_a_line_becomes_one_that_files_can_hold(
+  tmp_path, half
+):
+  """Else the report of a whole study fails where it is written."""
+  spec = finished_run.spec('finetune', data='DATA 🙂')
+  result = _recorded(tmp_path, spec, [True])
+  line = result.to_json().replace('DATA', f'{half} \\ud83d\\ude42')
+  found = results.RunResult.from_json(line, 'here')
+  assert found.spec.data == '\ufffd 🙂 🙂'
+  assert dataclasses.replace(found, spec=spec) == result
+
+
+@pytest.mark.parametrize(
+  ('name', 'file'),
+  [
+    ('run', 'predictions/other.jsonl'),
+    ('run', 'predictions/sun.jsonl'),
+    ('run', '../run.jsonl'),
+    ('run', 'predictions/run'),
+    ('a/b', 'predictions/a/b.jsonl'),
+    ('b/a', 'predictions/b/a.jsonl'),
+    (3, 'predictions/3.jsonl'),
+  ],
+)
+def test_a_line_names_no_file_but_its_own(tmp_path, name, file):
+  """Else a line of a study reads, or replaces, what is elsewhere."""
+  result = _recorded(tmp_path, finished_run.spec(), [True])
+  row = json.loads(result.to_json()) | {'name': name, 'predictions': file}
+  with pytest.raises(errors.DataError, match='here: expected the result of'):
+    results.RunResult.from_json(json.dumps(row), 'here')
 
 
 def test_results_are_read_as_they_were_written(tmp_path):
@@ -84,3 +170,16 @@ def test_a_run_that_is_not_finished_is_told_with_its_step(tmp_path):
     results.record(later, run_dir, seconds=1, device='a CPU')
   with pytest.raises(errors.DataError, match='step 60, found none'):
     results.record(spec, tmp_path / 'nowhere', seconds=1, device='a CPU')
+  # Neither is one that went further, nor one whose last step lacks a test.
+  with pytest.raises(
+    errors.DataError, match='step 30, found the last one at 60'
+  ):
+    results.record(
+      dataclasses.replace(spec, steps=30), run_dir, seconds=1, device='a CPU'
+    )
+  (path,) = (run_dir / 'inference_eval').glob('*label_test-metrics.jsonl')
+  path.write_text(''.join(path.read_text().splitlines(True)[:-1]))
+  with pytest.raises(
+    errors.DataError, match='step 60, found the last one at 30'
+  ):
+    results.record(spec, run_dir, seconds=1, device='a CPU')

@@ -62,14 +62,59 @@ def test_equations_are_compared_by_value(tmp_path):
   assert [a.correct for a in answers_file] == [True, False]
 
 
-def test_answers_that_are_not_what_was_measured_are_an_error(tmp_path):
+@pytest.mark.parametrize('measured', [75.0, 25.0, 50.5, 100.0, None])
+def test_answers_that_are_not_what_was_measured_are_an_error(
+  tmp_path, measured
+):
   run = _run(tmp_path, finished_run.spec(), [True, False])
-  other = dataclasses.replace(run.last, accuracy={'test': 75.0})
+  accuracy = {} if measured is None else {'test': measured}
+  other = dataclasses.replace(run.last, accuracy=accuracy)
   with pytest.raises(
-    errors.DataError, match=r'75.0%, found 50.0% of 2 answers'
+    errors.DataError, match=rf'{measured}%, found 50.0% of 2 answers'
   ):
     answers.prepare(tmp_path, dataclasses.replace(run, last=other))
   assert not (tmp_path / run.predictions).exists()
+
+
+def test_a_test_split_without_questions_has_no_answers(tmp_path):
+  run = _run(tmp_path, finished_run.spec(), [])
+  assert answers.prepare(tmp_path, run)
+  assert answers.read(tmp_path, run) == []
+
+
+@pytest.mark.parametrize(
+  ('kinds', 'own', 'teachers'),
+  [
+    (
+      "('thought', 'program')",
+      'thought: It has gills.\nprogram: fish(0)',
+      'thought: Animal 0 likes it.\nprogram: likes(0)',
+    ),
+    # One kind needs no name before it, and a task of no kind is not read.
+    ("('thought',)", 'It has gills.', 'Animal 0 likes it.'),
+  ],
+)
+def test_rationales_of_several_kinds_are_told_apart(
+  tmp_path, kinds, own, teachers
+):
+  """Else a report shows one kind as the other's, or none."""
+  run = _run(
+    tmp_path, finished_run.spec(), [True], rationales={0: 'It has gills.'}
+  )
+  folder = tmp_path / results.RUNS / run.spec.name / 'inference_eval'
+  task = 'cqa_sample_rationale_palm_test'
+  for end in ('metrics', '000060'):
+    path = folder / f'{task}-{end}.jsonl'
+    text = path.read_text().replace('explain: ', 'program: ')
+    text = text.replace('It has gills.', 'fish(0)')
+    text = text.replace('Animal 0 likes it.', 'likes(0)')
+    other = path.name.replace('rationale', 'rationale2')
+    (folder / other).write_text(text)
+  settings = {**run.settings, 'RATIONALE_KINDS': kinds}
+  run = dataclasses.replace(run, settings=settings)
+  assert answers.prepare(tmp_path, run)
+  (answer,) = answers.read(tmp_path, run)
+  assert (answer.rationale, answer.teacher_rationale) == (own, teachers)
 
 
 def test_predictions_outlive_the_folder_and_follow_a_new_one(tmp_path):
@@ -80,6 +125,15 @@ def test_predictions_outlive_the_folder_and_follow_a_new_one(tmp_path):
   before = path.stat().st_mtime_ns
   assert answers.prepare(tmp_path, run)
   assert path.stat().st_mtime_ns == before
+  # As old as its source is new enough: clocks of file systems are coarse.
+  folder = tmp_path / results.RUNS / spec.name
+  (source,) = (folder / 'inference_eval').glob('*_test-000060.jsonl')
+  text = path.read_text()
+  path.write_text(f'{text}\n')
+  os.utime(path, ns=(before, source.stat().st_mtime_ns))
+  assert answers.prepare(tmp_path, run)
+  assert path.read_text() == f'{text}\n'
+  path.write_text(text)
   folder = tmp_path / results.RUNS / spec.name
   os.rename(folder, tmp_path / 'away')
   assert answers.prepare(tmp_path, run)
@@ -128,6 +182,10 @@ def test_other_questions_are_an_error_that_names_both(
     answers.Marks(tmp_path).of([first, other])
   assert 'dss_f1_s0.jsonl' in str(error.value)
   assert 'finetune_f1_s0.jsonl' in str(error.value)
+  # Whichever comes first.
+  text = 'in line 2' if len(ids) == 2 else '1 of them, found 2'
+  with pytest.raises(errors.DataError, match=text):
+    answers.Marks(tmp_path).of([other, first])
 
 
 def test_a_file_of_other_lines_is_an_error(tmp_path):

@@ -1,5 +1,7 @@
 """Means and paired differences, by hand and against a known truth."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ def test_a_mean_has_the_standard_error_of_its_seeds():
   assert found.value == 70.0 and found.count == 3
   assert found.error == pytest.approx((7 / 3) ** 0.5)
   assert statistics.mean([70.0]) == statistics.Mean(70.0, None, 1)
+  assert statistics.mean([70.0, 74.0]).error == pytest.approx(2.0)
 
 
 def test_a_difference_is_the_mean_over_seeds_and_questions():
@@ -24,11 +27,67 @@ def test_a_difference_is_the_mean_over_seeds_and_questions():
   assert found.low <= 25.0 <= found.high
 
 
+def _by_hand(table):
+  """The interval and p of a table of differences, another way."""
+  seeds, questions = table.shape
+  rng = np.random.default_rng(0)
+  of_seeds = [row.mean() - table.mean() for row in table]
+  drawn = rng.dirichlet([1.0] * seeds, 20_000) @ of_seeds
+  # What weights leave of a mean's variance, and Student's t.
+  drawn *= ((1 + seeds) / (seeds - 1)) ** 0.5
+  drawn /= (rng.chisquare(seeds - 1, 20_000) / (seeds - 1)) ** 0.5
+  # Of each question, how often the other method was right and the first not.
+  sums, counts = np.unique(table.sum(0), return_counts=True)
+  of_questions = sums / seeds - table.mean()
+  square = np.sum(counts * of_questions**2) * seeds / (questions - 1)
+  residual = table - table.mean(0) - table.mean(1)[:, None] + table.mean()
+  noise = np.sum(residual**2) / (seeds - 1) / (questions - 1)
+  of_questions *= (1 - noise / square) ** 0.5
+  shares = counts / questions
+  drawn += rng.multinomial(questions, shares, 20_000) @ of_questions / questions
+  drawn += table.mean()
+  low, high = np.percentile(drawn, [2.5, 97.5])
+  beyond = min(np.sum(drawn <= 0), np.sum(drawn >= 0))
+  return 100 * low, 100 * high, 2 * (1 + beyond) / 20_001
+
+
+@pytest.mark.parametrize('seed', [1, 2, 3, 4])
+def test_an_interval_and_p_are_those_of_the_replicates(seed):
+  """Each digit is the formula's: else reports say another certainty."""
+  rng = np.random.default_rng(seed)
+  first = rng.random((5, 37)) < np.linspace(0.1, 0.8, 37)
+  other = rng.random((5, 37)) < np.linspace(0.9, 0.2, 37) ** 2
+  for sides in ((first, other), (other, first)):
+    found = statistics.difference(*sides)
+    low, high, p = _by_hand(sides[1].astype(int) - sides[0])
+    assert (found.low, found.high) == pytest.approx((low, high), rel=1e-9)
+    assert found.p == pytest.approx(p, rel=1e-9)
+    assert -100 < low < 0 < high < 100 and p < 1
+
+
+@pytest.mark.parametrize('questions', [1, 2])
+def test_one_or_two_questions_have_an_interval(questions):
+  """Else a study with a tiny test split ends without a report."""
+  first = np.array([[0, 0], [0, 1], [0, 0]], bool)[:, :questions]
+  other = np.array([[1, 0], [1, 0], [1, 0]], bool)[:, :questions]
+  found = statistics.difference(first, other)
+  if questions == 1:
+    assert (found.low, found.value, found.high) == (100.0, 100.0, 100.0)
+    assert found.p == pytest.approx(2 / 20_001)
+  else:
+    low, high, p = _by_hand(other.astype(int) - first)
+    assert found.p == pytest.approx(p, rel=1e-9)
+    assert found.low == pytest.approx(max(low, -100), rel=1e-9)
+    assert found.high == pytest.approx(min(high, 100), rel=1e-9)
+
+
 @pytest.mark.parametrize('seeds', [1, 2])
 def test_fewer_than_three_seeds_have_no_interval_and_no_p(seeds):
   first = np.zeros((seeds, 50), bool)
   found = statistics.difference(first, ~first)
   assert found.value == 100.0
+  assert (found.seeds, found.questions) == (seeds, 50)
+  assert statistics.difference(first, np.arange(50) < 10).value == 20.0
   assert found.low is found.high is found.p is None
 
 
@@ -68,7 +127,11 @@ def test_an_interval_stays_among_possible_differences():
   first = np.zeros((3, 10), bool)
   other = np.array([[True] * 10, [True] * 10, [True] * 4 + [False] * 6])
   found = statistics.difference(first, other)
-  assert -100 <= found.low < found.value < found.high <= 100
+  assert -100 <= found.low < found.value < found.high == 100
+  assert statistics.difference(other, first).low == -100
+  for one, name in ((found, 'p'), (statistics.mean([70.0]), 'error')):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+      setattr(one, name, 0.0)
 
 
 def test_p_is_below_a_level_where_the_interval_leaves_out_zero():

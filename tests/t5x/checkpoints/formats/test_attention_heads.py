@@ -1,4 +1,4 @@
-"""Kernels of attention with their heads joined, split, and read in part."""
+"""Heads of attention joined and split, against NumPy's own reshape."""
 
 import itertools
 
@@ -8,71 +8,83 @@ import pytest
 from t5x.checkpoints.formats import attention_heads, lazy_array
 
 
-def _recorded(shape):
-  """An array of distinct numbers, and what is read of it."""
-  values, read = np.arange(np.prod(shape)).reshape(shape), []
+def _recorded(values, read):
+  """An array that notes which slices of it are read."""
 
   def start_read(index):
     read.append(index)
     return lazy_array.Ready(values[index])
 
-  return lazy_array.LazyArray('x', shape, values.dtype, start_read), read
+  return lazy_array.LazyArray('x', values.shape, values.dtype, start_read)
 
 
-def _slices(n):
-  return [slice(a, b) for a in range(n) for b in range(a + 1, n + 1)]
+def _parts(shape):
+  """Every slice of an array, by its bounds."""
+  bounds = (itertools.combinations(range(n + 1), 2) for n in shape)
+  return [
+    tuple(slice(*pair) for pair in pairs)
+    for pairs in itertools.product(*bounds)
+  ]
 
 
 @pytest.mark.parametrize(
-  ('name', 'one', 'split', 'axis'),
+  ('joined', 'split'),
   [
-    ('query/kernel', (2, 6), (2, 3, 2), 1),
-    ('a/out/kernel', (6, 3), (3, 2, 3), 0),
-    ('a/value/kernel/m', (2, 6), (2, 2, 3), 1),
-    ('key/kernel', (2, 2, 6), (2, 2, 3, 2), 2),
+    ((2, 12), (2, 3, 4)),  # a query, [D, H * K]
+    ((12, 2), (3, 4, 2)),  # an output, [H * K, D]
+    ((6,), (3, 2)),  # a factor of Adafactor
+    ((2, 6, 2), (2, 3, 2, 2)),
+    ((1, 2, 6), (1, 2, 2, 3)),
   ],
 )
-def test_every_part_is_that_part_and_no_other_is_read(name, one, split, axis):
-  for here, there in ((one, split), (split, one)):
-    leaf, read = _recorded(here)
-    fitted = attention_heads.fitted(name, leaf, there)
-    whole = np.arange(np.prod(one)).reshape(there)
-    assert (fitted.shape, fitted.dtype, fitted.name) == (
-      there,
-      whole.dtype,
-      'x',
+def test_every_part_has_the_numbers_of_that_part(joined, split):
+  """Else a shard of a restored kernel holds another head."""
+  values = np.arange(np.prod(joined)).reshape(joined)
+  read = []
+  leaf = attention_heads.fitted('query/kernel', _recorded(values, read), split)
+  assert leaf.shape == split and read == []
+  for part in _parts(split):
+    np.testing.assert_array_equal(
+      leaf.start_read(part).result(), values.reshape(split)[part]
     )
-    size = split[axis + 1]
-    for index in itertools.product(*map(_slices, there)):
-      np.testing.assert_array_equal(
-        fitted.start_read(index).result(), whole[index]
-      )
-      if here == one:
-        rows = (slice(index[axis].start * size, index[axis].stop * size),)
-        rest = (*index[:axis], *index[axis + 2 :])
-      else:
-        stop = -(-index[axis].stop // size)
-        rows = slice(index[axis].start // size, stop), slice(0, size)
-        rest = (*index[:axis], *index[axis + 1 :])
-      assert read.pop() == (*rest[:axis], *rows, *rest[axis:])
+  read.clear()
+  whole = values.reshape(split)
+  leaf = attention_heads.fitted('out/kernel', _recorded(whole, read), joined)
+  assert leaf.shape == joined and read == []
+  at = next(i for i, n in enumerate(joined) if n != split[i])
+  size = split[at + 1]
+  for part in _parts(joined):
+    np.testing.assert_array_equal(leaf.start_read(part).result(), values[part])
+    # Of the heads, no more is read than the part touches.
+    first, end = part[at].start // size, (part[at].stop - 1) // size + 1
+    heads, every = read.pop()[at : at + 2]
+    assert (heads, every) == (slice(first, end), slice(0, size))
 
 
-def test_a_kernel_of_one_layer_becomes_a_matrix():
-  leaf, _ = _recorded((2, 3, 5))
-  for name, shape in (('out', (6, 5)), ('key', (2, 15)), ('value', (2, 15))):
-    joined = attention_heads.joined(f'a/{name}/kernel', leaf)
-    assert joined.shape == shape
-    np.testing.assert_array_equal(joined.get().ravel(), np.arange(30))
-  assert attention_heads.joined('a/wi/kernel', leaf) is leaf
-  matrix, _ = _recorded((2, 15))
-  assert attention_heads.joined('a/key/kernel', matrix) is matrix
-
-
-def test_what_differs_in_more_than_heads_is_left_as_it_is():
-  leaf, _ = _recorded((2, 6))
-  for shape in ((2, 6), (3, 2, 3), (2, 6, 1, 1), (6, 2), (2, 3, 3)):
+def test_what_differs_in_more_than_heads_is_left_alone():
+  leaf = np.arange(24).reshape(2, 12)
+  for shape in ((2, 12), (2, 5), (2, 3, 5), (23,), (2, 3, 2, 2), ()):
     assert attention_heads.fitted('key/kernel', leaf, shape) is leaf
-  for name in ('query/kernel', 'a/out/kernel', 'b/key/kernel/v_row'):
+  for name in ('mlp/wi/kernel', 'query/bias', 'query_kernel'):
+    assert attention_heads.fitted(name, leaf, (2, 3, 4)) is leaf
+
+
+def test_a_kernel_of_three_axes_becomes_a_matrix():
+  """The last two are the heads', or of an output the first two."""
+  values = np.arange(24).reshape(2, 3, 4)
+  for name, shape in (
+    ('encoder/layers_0/attention/query/kernel', (2, 12)),
+    ('attention/key/kernel', (2, 12)),
+    ('value/kernel/m', (2, 12)),
+    ('attention/out/kernel', (6, 4)),
+  ):
+    found = attention_heads.joined(name, values)
+    np.testing.assert_array_equal(found.get(), values.reshape(shape))
     assert attention_heads.is_kernel(name)
-  for name in ('query', 'query/bias', 'my_query/kernel', 'wi/kernel'):
-    assert not attention_heads.is_kernel(name)
+  for name, kernel in (
+    ('mlp/wo/kernel', values),
+    ('query/kernel', values[0]),
+    ('out/kernel', values[None]),
+  ):
+    assert attention_heads.joined(name, kernel) is kernel
+  assert not attention_heads.is_kernel('mlp/wo/kernel')

@@ -123,6 +123,129 @@ def test_layers_count_by_their_numbers_and_not_by_their_names():
   assert stacked['encoder']['layers']['w'][:, 0].tolist() == list(range(12))
 
 
+def test_a_stack_has_the_type_and_the_axis_that_are_asked_for():
+  """Also of numbers alone, and where a host holds no layer."""
+  tree = {
+    f'encoder/layers_{i}/{name}': np.asarray(value, (np.int8, np.int16)[i])
+    for i in range(2)
+    for name, value in (('w', [i, 5, 6]), ('one', i + 7), ('unused', [0]))
+  }
+  found = layer_stacks.stack({**tree, 'encoder/norm': 3})
+  assert set(found) == {
+    *(f'encoder/layers/{name}' for name in ('w', 'one', 'unused')),
+    'encoder/norm',
+  }
+  w = found['encoder/layers/w']
+  assert (w.dtype, w.shape) == (np.int8, (2, 3))
+  np.testing.assert_array_equal(w.get(), [[0, 5, 6], [1, 5, 6]])
+  np.testing.assert_array_equal(found['encoder/layers/one'].get(), [7, 8])
+  assert found['encoder/layers/unused'].shape == (1,)
+  named = layer_stacks.Form('named', 1)
+  found = layer_stacks.stack(tree, named, {'encoder/encoder/one': 0})
+  w = found['encoder/encoder/w']
+  np.testing.assert_array_equal(w.get(), [[0, 1], [5, 5], [6, 6]])
+  none = w.start_read((slice(1, 3), slice(1, 1))).result()
+  assert none.shape == (2, 0) and none.dtype == np.int8
+
+
+def test_slots_are_split_along_their_own_axis():
+  """A factor that lacks the first axis has its layers there."""
+  rng = np.random.default_rng(0)
+  parts = {
+    'w/kernel': (2, 3, 5), 'v/kernel': (9, 3, 5), 'scale': (4, 3),
+    'temperature': (3,),
+  }  # fmt: skip
+  slots = {
+    'w/kernel/m': (2, 3, 5), 'w/kernel/v_row': (2, 3), 'w/kernel/v_col': (3, 5),
+    'v/kernel/v_row': (9, 3), 'v/kernel/v_col': (3, 5), 'scale/v': (4, 3),
+    'w/kernel/v': (1,), 'temperature/v': (3,),
+  }  # fmt: skip
+  flat = {f'target/encoder/encoder/{n}': s for n, s in parts.items()} | {
+    f'state/param_states/encoder/encoder/{n}': s for n, s in slots.items()
+  }
+  flat = {name: rng.normal(size=shape) for name, shape in flat.items()}
+  found = layer_stacks.unstack({'step': 7, **flat})
+  assert found.pop('step') == 7
+  assert len(found) == 3 * len(flat)
+  for name, value in flat.items():
+    first = name.endswith(('v_col', 'temperature', 'temperature/v'))
+    layers = (
+      np.moveaxis(value, 0 if first else 1, 0)
+      if value.size > 1
+      else 3 * (value,)
+    )
+    before, _, leaf = name.partition('encoder/encoder/')
+    for i, layer in enumerate(layers):
+      one = found[f'{before}encoder/layers_{i}/{leaf}']
+      np.testing.assert_array_equal(one.get(), layer, name)
+      assert one.shape == np.shape(layer)
+  # Of what is in no use, nobody knows how many there are.
+  assert layer_stacks.unstack({'encoder/layers/v': np.zeros(1)}) == {}
+
+
+@pytest.mark.parametrize(
+  ('kind', 'norm', 'final', 'axis'),
+  [
+    ('named', (8, 3), (8,), 1),
+    ('named', (3, 8), (8,), 0),
+    ('layers', (8, 3), (8,), 1),
+    # The default, where the norms do not say.
+    ('layers', (8, 8), (8,), 0),
+    ('named', (8, 8), (8,), 1),
+    ('layers', (8, 3), (9,), 0),
+    ('layers', (8, 3), None, 0),
+    ('layers', (8, 3), (8, 1), 0),
+    ('layers', None, (8,), 0),
+  ],
+)
+def test_norms_alone_say_which_axis_is_the_layer(kind, norm, final, axis):
+  """Other leaves may have any shape, before them and after."""
+  stack = 'encoder/layers' if kind == 'layers' else 'encoder/encoder'
+  other = np.zeros((8, 3) if axis == 0 else (3, 8))
+  flat = {'encoder/embedding': other, f'{stack}/attention/kernel': other}
+  if norm:
+    flat[f'{stack}/pre_mlp_layer_norm/scale'] = np.zeros(norm)
+  flat |= {f'{stack}/zero/kernel': other, 'decoder/norm': other}
+  if final:
+    flat['encoder/encoder_norm/scale'] = np.zeros(final)
+  assert layer_stacks.form_of(flat) == (kind, axis)
+  # Two forms are none.
+  flat['encoder/layers_0/x'] = other
+  assert layer_stacks.form_of(flat) is None
+  assert layer_stacks.unstack(flat) == flat
+
+
+@pytest.mark.parametrize('turned', [False, True])
+@pytest.mark.parametrize('stacked', [False, True])
+def test_heads_alone_may_differ(stacked, turned):
+  """Else a checkpoint of a network with other heads is not restored."""
+  names = [
+    f'encoder/layers{end}/attention/query/kernel'
+    for end in ([''] if stacked else ['_0', '_1'])
+  ]
+  lead = (2,) if stacked else ()
+  kernel = np.arange(24 * (2 if stacked else 1)).reshape(*lead, 4, 6)
+  heads = kernel.reshape(*lead, 4, 2, 3)
+  given, wanted = (heads, kernel) if turned else (kernel, heads)
+  wi = np.zeros((*lead, 4, 7))
+  extra = {name.replace('attention/query', 'mlp/wi'): wi for name in names}
+
+  def tree(leaf):
+    flat = dict.fromkeys(names, leaf) | extra
+    return traverse_util.unflatten_dict(flat, sep='/')
+
+  found = flat_of(layer_stacks.match(tree(given), tree(wanted)))
+  assert found.keys() == {*names, *extra}
+  for name in names:
+    np.testing.assert_array_equal(found[name], wanted)
+  state = tree(given)
+  assert layer_stacks.match(state, tree(given)) is state
+
+
+def flat_of(tree):
+  return {name: np.asarray(leaf) for name, leaf in flat(tree).items()}
+
+
 @functools.cache
 def saved(scan, name, folder, layout):
   """A checkpoint of a state with random numbers, and the state."""
@@ -216,7 +339,9 @@ def test_layers_that_make_no_stack_are_named():
   def match(**layers):
     layer_stacks.match(layers, {'layers': {'w': 0}})
 
-  with pytest.raises(UserError, match=r'layers 0 to 1, found \[0, 2\]'):
+  with pytest.raises(
+    UserError, match=r'^layers_0/w: .*layers 0 to 1, found \[0, 2\]'
+  ):
     match(layers_0={'w': np.ones(2)}, layers_2={'w': np.ones(2)})
   with pytest.raises(UserError, match=r'one shape, found \[\(2,\), \(3,\)\]'):
     match(layers_0={'w': np.ones(2)}, layers_1={'w': np.ones(3)})

@@ -77,6 +77,91 @@ def test_what_is_written_reads_back_to_the_bit(tmp_path, dtype):
   assert legacy_t5x.read_position(path) == {'batches': 3}
 
 
+def test_what_is_small_is_in_the_index_and_what_is_empty_stays(tmp_path):
+  """Else T5X finds no array, or a tree lacks a part that a model has."""
+  path = tmp_path / 'new' / 'checkpoint_7'
+  two = np.arange(2.0)
+  state = {
+    'target': {'two': two, 'one': two[:1], 'none': two[:0, None], 'e': {}},
+    'state': {'step': np.int32(7), 'param_states': {'two': None}},
+    'flax_mutables': {'seen': {'count': np.arange(3)}},
+  }
+  legacy_t5x.write(str(path), state)
+  assert sorted(p.name for p in path.iterdir()) == [
+    *('checkpoint', 'checksums.json', 'flax_mutables.seen.count', 'target.two')
+  ]
+  found = legacy_t5x.read(str(path))
+  assert set(found) == {'target', 'state', 'flax_mutables'}
+  for name in ('two', 'one', 'none'):
+    value = found['target'][name].get()
+    assert value.shape == state['target'][name].shape
+    np.testing.assert_array_equal(value, state['target'][name])
+  assert found['target']['e'] == {}
+  assert found['state']['param_states'] == {'two': None}
+  np.testing.assert_array_equal(
+    found['flax_mutables']['seen']['count'], [0, 1, 2]
+  )
+  assert legacy_t5x.read_position(str(path)) is None
+
+
+def test_a_save_takes_these_steps_in_this_order(tmp_path, monkeypatch):
+  """Each begins when all hosts have done the one before it."""
+  path, seen = tmp_path / 'checkpoint_7', []
+  work = tmp_path / 'checkpoint_7.legacy-tmp'
+  work.mkdir()
+  (work / 'old').write_text('of a save that was cut short')
+
+  def note(name):
+    del name
+    folder = path if path.exists() else work
+    names = ('old', 'target.b/0', 'checkpoint')
+    seen.append((folder.name, *(n for n in names if (folder / n).exists())))
+
+  monkeypatch.setattr(legacy_t5x.distributed, 'sync_global_devices', note)
+  legacy_t5x.write(str(path), _state())
+  assert seen == [
+    (work.name,),
+    (work.name, 'target.b/0'),
+    (path.name, 'target.b/0', 'checkpoint'),
+  ]
+
+
+def test_another_host_than_the_first_writes_neither_folder_nor_index(
+  tmp_path, monkeypatch
+):
+  """Else hosts write over each other, or rename what is not whole."""
+  path = tmp_path / 'checkpoint_7'
+  work = tmp_path / 'checkpoint_7.legacy-tmp'
+  work.mkdir()
+  (work / 'of the first host').write_text('')
+  monkeypatch.setattr(jax, 'process_index', lambda: 1)
+  legacy_t5x.write(str(path), _state(), position={'batches': 3})
+  assert not path.exists()
+  assert (work / 'of the first host').exists()
+  assert not {'checkpoint', 'dataset.json'} & {p.name for p in work.iterdir()}
+  # Of what every host has, the first writes the numbers.
+  assert not (work / 'target.b' / '0').exists()
+
+
+def test_a_number_that_cannot_be_written_ends_the_save(tmp_path, monkeypatch):
+  """Else a checkpoint appears without it."""
+
+  class Failed:
+    def result(self):
+      raise OSError('the disk is full')
+
+  write = legacy_t5x._write_array
+
+  def fail(folder, name, value):
+    spec, _ = write(folder, name, value)
+    return spec, [Failed()]
+
+  monkeypatch.setattr(legacy_t5x, '_write_array', fail)
+  with pytest.raises(OSError, match='disk is full'):
+    legacy_t5x.write(str(tmp_path / 'checkpoint_7'), _state())
+  assert not (tmp_path / 'checkpoint_7').exists()
+
+
 def test_a_golden_checkpoint_written_again_has_the_same_files(tmp_path):
   old = GOLDEN / 't5x_1_0/legacy/checkpoint_0'
   tree = legacy_t5x.read(str(old))
@@ -109,16 +194,15 @@ def test_a_sharded_array_is_cut_into_chunks_as_it_is_into_shards(tmp_path):
 
 
 def test_large_shards_are_cut_into_smaller_chunks():
-  chunks = legacy_t5x._chunks
-  assert chunks((8, 16), 4) == [8, 16]
-  assert chunks((32128, 4096), 4) == [4016, 4096]
-  # 64 MiB and no more.
-  assert chunks((1 << 20, 16), 4) == [1 << 20, 16]
-  assert chunks((1 << 20, 16), 8) == [1 << 19, 16]
-  # The first axis that is even.
-  assert chunks((3, 6, 1 << 22), 4) == [3, 3, 1 << 20]
-  assert chunks((3, (1 << 25) + 1), 4) == [3, (1 << 25) + 1]
-  assert chunks((), 4) == []
+  assert legacy_t5x._chunks((8, 16), 4) == [8, 16]
+  assert legacy_t5x._chunks((32128, 4096), 4) == [4016, 4096]
+  # Up to 64 MiB, along the first axis that is even, as long as one is.
+  whole = 1 << 24
+  assert legacy_t5x._chunks((whole,), 4) == [whole]
+  assert legacy_t5x._chunks((whole + 2,), 4) == [whole // 2 + 1]
+  assert legacy_t5x._chunks((3, whole), 4) == [3, whole // 4]
+  assert legacy_t5x._chunks((3, whole + 1), 4) == [3, whole + 1]
+  assert legacy_t5x._chunks((), 4) == []
 
 
 def test_a_slice_that_devices_share_is_read_once():
@@ -144,15 +228,39 @@ def test_a_slice_that_devices_share_is_read_once():
 def test_bits_of_bfloat16_in_an_old_version_are_read_as_bfloat16(tmp_path):
   path = tmp_path / 'checkpoint_0'
   values = np.arange(8).astype(ml_dtypes.bfloat16)
-  state = {'target': {'a': values.view(np.uint16)}, 'state': {}}
+  bits = values.view(np.uint16)
+  numbers = np.arange(8, dtype=np.float32)
+  state = {'target': {'a': bits, 'b': numbers}, 'state': {}}
   legacy_t5x.write(str(path), state)
-  index = flax.serialization.msgpack_restore((path / 'checkpoint').read_bytes())
-  (path / 'checkpoint').write_bytes(
-    flax.serialization.msgpack_serialize({**index, 'version': 2})
-  )
+  # Since version 3, numbers of this type are such numbers.
   read = legacy_t5x.read(str(path))['target']['a']
-  assert read.dtype == jnp.bfloat16
-  np.testing.assert_array_equal(read.get(), values)
+  assert read.dtype == np.uint16
+  np.testing.assert_array_equal(read.get(), bits)
+  index = flax.serialization.msgpack_restore((path / 'checkpoint').read_bytes())
+  for version in (1, 2):
+    (path / 'checkpoint').write_bytes(
+      flax.serialization.msgpack_serialize({**index, 'version': version})
+    )
+    read = legacy_t5x.read(str(path))['target']
+    assert read['a'].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(read['a'].get(), values)
+    assert read['b'].dtype == np.float32
+    np.testing.assert_array_equal(read['b'].get(), numbers)
+
+
+def test_the_type_of_an_index_is_that_of_the_numbers_that_are_read(tmp_path):
+  """They are converted, and their bits are not taken for another type's."""
+  path = tmp_path / 'checkpoint_0'
+  legacy_t5x.write(str(path), {'target': {'a': np.arange(4.0)}, 'state': {}})
+  index = _index(path)
+  index['optimizer']['target']['a']['dtype'] = 'float32'
+  # Old ones name the place beside the store.
+  del index['optimizer']['target']['a']['kvstore']['path']
+  index['optimizer']['target']['a']['path'] = '/elsewhere/target.a'
+  (path / 'checkpoint').write_bytes(flax.serialization.msgpack_serialize(index))
+  found = legacy_t5x.read(str(path))['target']['a'].get()
+  assert found.dtype == np.float32
+  np.testing.assert_array_equal(found, [0, 1, 2, 3])
 
 
 def test_a_checkpoint_is_read_over_http(tmp_path):
@@ -163,6 +271,8 @@ def test_a_checkpoint_is_read_over_http(tmp_path):
   threading.Thread(target=server.serve_forever, daemon=True).start()
   try:
     url = f'http://127.0.0.1:{server.server_port}/checkpoint_0'
+    assert legacy_t5x.is_legacy_checkpoint(url)
+    assert not legacy_t5x.is_legacy_checkpoint(f'{url}0')
     scale = legacy_t5x.read(url)['target']['encoder']['encoder_norm']
     expected = golden_data.load('t5x_1_1').params['encoder']['encoder_norm']
     np.testing.assert_array_equal(scale['scale'].get(), expected['scale'])
@@ -217,14 +327,48 @@ def test_an_array_without_its_files_is_an_error_and_not_zeros(tmp_path, lost):
     kernel.get()
 
 
-def test_an_unknown_version_is_named(tmp_path):
+def _a_leaf(**changes):
+  spec = {
+    'driver': 'zarr',
+    'dtype': 'float32',
+    'kvstore': {'driver': 'file', 'path': 'target.a/'},
+    'metadata': {'shape': [2]},
+    **changes,
+  }
+  return {'version': 3, 'optimizer': {'target': {'a': spec}, 'state': {}}}
+
+
+_EMPTY = {'target': {}, 'state': {}}
+
+
+@pytest.mark.parametrize(
+  ('index', 'message'),
+  [
+    ({'version': 9, 'optimizer': _EMPTY}, r'version 1 to 3 .* found 9'),
+    ({'version': 4, 'optimizer': _EMPTY}, r'version 1 to 3 .* found 4'),
+    ({'version': 0, 'optimizer': _EMPTY}, r'version 1 to 3 .* found 0'),
+    ({'optimizer': _EMPTY}, r'version 1 to 3 .* found None'),
+    ({'version': np.arange(2), 'optimizer': _EMPTY}, r'found \[0 1\]'),
+    ([1, 2], r"entries 'optimizer' → 'target', found list"),
+    ({'version': 3, 'model': {}}, r"'target', found \['model', 'version'\]"),
+    ({'version': 3, 'optimizer': {'state': {}}}, r"found \['optimizer', 'vers"),
+    (
+      {'version': 3, 'optimizer': 'target'},
+      r"found \['optimizer', 'version'\]",
+    ),
+    (_a_leaf(metadata={}), r"not the description of an array .*'shape'"),
+    (_a_leaf(dtype='no type'), 'not the description of an array'),
+    (_a_leaf(kvstore={'path': '..'}), r"an array at '\.\.'"),
+    (_a_leaf(kvstore={'path': 'a/./'}), r"an array at 'a/\./'"),
+    (_a_leaf(kvstore={'path': '///'}), r"an array at '///'"),
+    (_a_leaf(kvstore={}), 'not the description of an array'),
+  ],
+)
+def test_an_index_of_something_else_is_named(tmp_path, index, message):
   path = tmp_path / 'checkpoint_7'
   path.mkdir()
-  content = {'version': 9, 'optimizer': {'target': {}, 'state': {}}}
-  (path / 'checkpoint').write_bytes(
-    flax.serialization.msgpack_serialize(content)
-  )
-  with pytest.raises(UserError, match=r'expected version 1 to 3 .* found 9'):
+  (path / 'checkpoint').write_bytes(flax.serialization.msgpack_serialize(index))
+  with pytest.raises(UserError, match=rf'^{path}/checkpoint: .*{message}'):
     legacy_t5x.read(str(path))
 
 
@@ -242,6 +386,11 @@ def test_a_save_that_is_cut_short_leaves_no_checkpoint(tmp_path, monkeypatch):
   removed = legacy_t5x.remove_leftovers(str(tmp_path))
   assert removed == ['checkpoint_7.legacy-tmp']
   assert list(tmp_path.iterdir()) == []
+  # Other folders stay, and none is no mistake.
+  (tmp_path / 'checkpoint_8').mkdir()
+  assert legacy_t5x.remove_leftovers(str(tmp_path)) == []
+  assert (tmp_path / 'checkpoint_8').exists()
+  assert legacy_t5x.remove_leftovers(str(tmp_path / 'nowhere')) == []
 
 
 def test_a_checkpoint_that_exists_is_not_written_over(tmp_path):

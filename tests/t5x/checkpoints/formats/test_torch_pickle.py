@@ -71,10 +71,13 @@ def as_zip(path, pickled):
     archive.writestr('archive/version', '3\n')
 
 
-def as_legacy(path, pickled):
+MAGIC = 0x1950A86A20F9469CFC6C
+
+
+def as_legacy(path, pickled, magic=MAGIC, version=1001, system=None):
   """A file in torch's older format around any pickle."""
-  system = {'little_endian': True}
-  parts = [pickle.dumps(x, 2) for x in (0x1950A86A20F9469CFC6C, 1001, system)]
+  parts = [pickle.dumps(x, 2) for x in (magic, version)]
+  parts.append(system or pickle.dumps({'little_endian': True}, 2))
   numbers = struct.pack('<q', 6) + np.arange(6, dtype='<f4').tobytes()
   path.write_bytes(b''.join(parts) + pickled + pickle.dumps(['0'], 2) + numbers)
 
@@ -93,21 +96,31 @@ def a_global(module, name):
   return b'c' + f'{module}\n{name}\n'.encode()
 
 
+FLOATS = a_global('torch', 'FloatStorage')
+
+
+def a_storage(
+  word=b'storage',
+  kind=FLOATS,
+  size=b'K\x06',
+  more=b'',
+):
+  key = b'X\x01\x00\x00\x000X\x03\x00\x00\x00cpu'
+  return b'(X\x07\x00\x00\x00' + word + kind + key + size + more + b'tQ'
+
+
 # The tensor `[0..5]` of storage 0, in opcodes; {shape} and alike are filled in.
 def a_tensor(
-  shape=b'K\x06\x85', stride=b'K\x01\x85', size=b'K\x06', offset=b'K\x00'
+  shape=b'K\x06\x85',
+  stride=b'K\x01\x85',
+  size=b'K\x06',
+  offset=b'K\x00',
+  storage=None,
 ):
-  storage = (
-    b'(X\x07\x00\x00\x00storage'
-    + a_global('torch', 'FloatStorage')
-    + b'X\x01\x00\x00\x000X\x03\x00\x00\x00cpu'
-    + size
-    + b'tQ'
-  )
   return (
     a_global('torch._utils', '_rebuild_tensor_v2')
     + b'('
-    + storage
+    + (storage or a_storage(size=size))
     + offset
     + shape
     + stride
@@ -126,6 +139,86 @@ def test_the_pickles_of_these_tests_are_what_torch_would_read(tmp_path):
     write(tmp_path / 'x.bin', a_dict(a_tensor()))
     found = torch_pickle.open_file(tmp_path / 'x.bin')
     np.testing.assert_array_equal(found['w'].get(), np.arange(6))
+
+
+@pytest.mark.parametrize(
+  ('tensor', 'expected'),
+  [
+    (a_tensor(shape=b'K\x05\x85', offset=b'K\x01'), [1, 2, 3, 4, 5]),
+    (a_tensor(shape=b'K\x02\x85', stride=b'K\x05\x85'), [0, 5]),
+    (a_tensor(shape=b'K\x03K\x02\x86', stride=b'K\x00K\x04\x86'), [[0, 4]] * 3),
+    # Nothing goes beyond nothing.
+    (
+      a_tensor(shape=b'K\x00K\x09\x86', stride=b'K\x01K\x01\x86'),
+      np.zeros((0, 9)),
+    ),
+    # Of the storage, torch names no view; newer ones say so.
+    (a_tensor(storage=a_storage(more=b'N')), range(6)),
+  ],
+)
+def test_what_is_just_inside_of_the_numbers_is_read(tensor, expected, tmp_path):
+  """Else a good file is refused, or its last numbers are."""
+  for write in (as_zip, as_legacy):
+    write(tmp_path / 'x.bin', a_dict(tensor))
+    found = torch_pickle.open_file(tmp_path / 'x.bin')['w'].get()
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.array(expected))
+
+
+def test_names_of_old_and_new_pickles_are_read(tmp_path):
+  """Python 2's texts are bytes; protocol 4 numbers what it keeps itself."""
+  old = b'\x80\x02}U\x02\xc3\xa9' + a_tensor() + b's.'
+  new = (
+    b'\x80\x04}\x94X\x01\x00\x00\x00w\x94' + a_tensor()
+    + b'\x94sX\x01\x00\x00\x00vh\x02s.'
+  )  # fmt: skip
+  far = b'\x80\x02}q\x07X\x01\x00\x00\x00w' + a_tensor() + b'q\x05s'
+  far += b'X\x01\x00\x00\x00vh\x05s.'
+  for pickled, names in ((old, ['é']), (new, ['w', 'v']), (far, ['w', 'v'])):
+    as_zip(tmp_path / 'x.bin', pickled)
+    found = torch_pickle.open_file(tmp_path / 'x.bin')
+    assert list(found) == names
+    for name in names:
+      np.testing.assert_array_equal(found[name].get(), np.arange(6))
+
+
+def nested(depth):
+  """A pickle of lists in lists, of which the innermost is empty."""
+  return b']' * depth + b'a' * (depth - 1)
+
+
+def nested_by_memo(depth):
+  """The same, of which the stack never holds more than two lists."""
+  steps = (
+    b']h' + bytes([i]) + b'aq' + bytes([i + 1]) for i in range(depth - 1)
+  )
+  return b']q\x00' + b''.join(b'0' + step for step in steps)
+
+
+@pytest.mark.parametrize('lists', [nested, nested_by_memo])
+def test_a_pickle_may_be_as_deep_as_tensors_need_and_no_deeper(lists, tmp_path):
+  """Else its author can end the process, by an overflow of the stack."""
+  path = tmp_path / 'x.bin'
+  # With the tuple and the dict that it is in, and the end of the pickle.
+  for depth in (37, 38):
+    as_legacy(path, a_dict(a_tensor()), system=a_dict(lists(depth) + b'\x85'))
+    if depth == 37:
+      assert list(torch_pickle.open_file(path)) == ['w']
+      continue
+    with pytest.raises(UserError, match='objects in objects, 41 deep'):
+      torch_pickle.open_file(path)
+
+
+@pytest.mark.parametrize('place', [10**7, 10**7 + 1])
+def test_a_pickle_may_keep_so_many_objects_and_no_more(place, tmp_path):
+  """Else its author can fill the memory, by naming one place."""
+  kept = b'r' + struct.pack('<I', place)
+  as_zip(tmp_path / 'x.bin', a_dict(a_tensor() + kept))
+  if place == 10**7:
+    assert list(torch_pickle.open_file(tmp_path / 'x.bin')) == ['w']
+    return
+  with pytest.raises(UserError, match='it has room for 10000001 objects'):
+    torch_pickle.open_file(tmp_path / 'x.bin')
 
 
 def attacks():
@@ -160,6 +253,19 @@ def attacks():
     'no tensor': a_dict(b'K\x07'),
     'no dict': pickle.dumps([1, 2], 2),
     'a tensor of no storage': a_dict(rebuild + b'(K\x01K\x00))tR'),
+    'a parameter of no tensor': a_dict(
+      a_global('torch._utils', '_rebuild_parameter') + b'(K\x01tR'
+    ),
+    'a number': a_dict(b'K\x07Q'),
+    'a list': a_dict(a_storage().replace(b'(', b'](', 1)[:-2] + b'eQ'),
+    'too little of a storage': a_dict(a_storage(size=b'')),
+    'a word before': a_dict(a_tensor(storage=a_storage(b'storagd'))),
+    'a word after': a_dict(a_tensor(storage=a_storage(b'storagf'))),
+    'a view': a_dict(a_tensor(storage=a_storage(more=b'K\x00'))),
+    'a type that is none': a_dict(
+      a_storage(kind=a_global('collections', 'OrderedDict'))
+    ),
+    'a type that nobody can look up': a_dict(a_storage(kind=b']')),
   }
 
 
@@ -181,10 +287,31 @@ def test_what_is_no_dict_of_tensors_is_refused_and_nothing_runs(
   assert set(sys.modules) == modules
 
 
-def test_a_refusal_names_what_the_pickle_asked_for(tmp_path):
-  as_zip(tmp_path / 'x.bin', attacks()['os.system'])
-  asked = rf'{os.system.__module__}\.system'
-  with pytest.raises(UserError, match=rf'x\.bin: .*it asks for {asked}'):
+REFUSALS = {
+  'os.system': rf'it asks for {os.system.__module__}\.system',
+  'torch.load': r'it asks for torch\.load',
+  'changes a function': r'it changes torch\._utils\._rebuild_tensor_v2',
+  'a storage of its own': 'it makes a storage other than',
+  'another persistent object': 'it asks for an object outside',
+  'no tensor': 'w is not a tensor',
+  'no dict': 'it is not a dict of tensors',
+  'a tensor of no storage': 'a tensor has no storage',
+  'a parameter of no tensor': 'a parameter is not a tensor',
+  'a number': 'it asks for an object outside',
+  'a list': 'it asks for an object outside',
+  'too little of a storage': 'it asks for an object outside',
+  'a word before': 'it asks for an object outside',
+  'a word after': 'it asks for an object outside',
+  'a view': 'it asks for a view of a storage',
+  'a type that is none': 'it asks for a storage of an unknown type',
+  'a type that nobody can look up': 'it asks for a storage of an unknown type',
+}
+
+
+@pytest.mark.parametrize(('attack', 'reason'), REFUSALS.items())
+def test_a_refusal_names_what_the_pickle_asked_for(attack, reason, tmp_path):
+  as_zip(tmp_path / 'x.bin', attacks()[attack])
+  with pytest.raises(UserError, match=rf'x\.bin: .* loaded: {reason}'):
     torch_pickle.open_file(tmp_path / 'x.bin')
 
 
@@ -197,11 +324,17 @@ def test_a_refusal_names_what_the_pickle_asked_for(tmp_path):
     a_tensor(stride=b'J\xff\xff\xff\xff\x85'),
     a_tensor(shape=b'K\x02K\x03\x86'),
     a_tensor(offset=b'K\x01'),
+    a_tensor(shape=b'K\x01\x85', offset=b'K\x06'),
+    a_tensor(offset=b'J\xff\xff\xff\xff'),
+    a_tensor(shape=b'K\x04\x85', stride=b'K\x03\x85'),
+    a_tensor(size=b'K\x05'),
     a_tensor(shape=b'K\x02K\x03\x86', stride=b'K\x04K\x01\x86'),
     a_tensor(shape=b'K\x01K\x07\x86', stride=b'K\x07K\x01\x86'),
   ],
-  ids=['size', 'size and storage', 'stride', 'negative', 'ranks', 'offset']
-  + ['strides', 'one row'],
+  ids=[
+    *('size', 'size and storage', 'stride', 'negative', 'ranks', 'offset'),
+    *('one', 'before', 'steps', 'storage', 'strides', 'one row'),
+  ],
 )
 def test_a_tensor_never_reaches_beyond_its_numbers(tensor, tmp_path):
   as_zip(tmp_path / 'x.bin', a_dict(tensor))
@@ -225,10 +358,58 @@ def test_compressed_members_and_other_byte_orders_are_refused(tmp_path):
     archive.writestr('archive/data.pkl', a_dict(a_tensor()))
   with pytest.raises(UserError, match=r'archive/data\.pkl is compressed'):
     torch_pickle.open_file(path)
+  for order in ('big', 'mixed'):
+    with zipfile.ZipFile(path, 'w') as archive:
+      archive.writestr('archive/data.pkl', a_dict(a_tensor()))
+      archive.writestr('archive/byteorder', order)
+    with pytest.raises(UserError, match=f'order is {order}, expected little'):
+      torch_pickle.open_file(path)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'magic': MAGIC - 1}, 'neither a zip archive nor a pickle of torch'),
+    ({'magic': MAGIC + 1}, 'neither a zip archive nor a pickle of torch'),
+    ({'version': 1000}, 'an unknown version of torch'),
+    ({'version': 1002}, 'an unknown version of torch'),
+    (
+      {'system': pickle.dumps({'little_endian': False}, 2)},
+      'byte order is big, expected little',
+    ),
+  ],
+)
+def test_older_files_of_others_are_named(changes, message, tmp_path):
+  as_legacy(tmp_path / 'x.bin', a_dict(a_tensor()), **changes)
+  with pytest.raises(UserError, match=message):
+    torch_pickle.open_file(tmp_path / 'x.bin')
+
+
+def test_older_files_need_not_say_their_order(tmp_path):
+  path = tmp_path / 'x.bin'
+  as_legacy(path, a_dict(a_tensor()), system=pickle.dumps({}, 2))
+  np.testing.assert_array_equal(
+    torch_pickle.open_file(path)['w'].get(), np.arange(6)
+  )
+  # The last byte belongs to the numbers.
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(UserError, match='the file ends inside the numbers of w'):
+    torch_pickle.open_file(path)
+
+
+def test_numbers_that_are_not_where_they_should_be_are_named(tmp_path):
+  path = tmp_path / 'x.bin'
+  as_zip(path, a_dict(a_tensor()))
+  whole = path.read_bytes()
+  at = whole.index(b'archive/data/0') - 30
+  assert whole[at : at + 4] == b'PK\x03\x04'
+  for other in (b'PK\x03\x03', b'PK\x03\x05'):
+    path.write_bytes(whole[:at] + other + whole[at + 4 :])
+    with pytest.raises(UserError, match='archive/data/0 has no header'):
+      torch_pickle.open_file(path)
   with zipfile.ZipFile(path, 'w') as archive:
     archive.writestr('archive/data.pkl', a_dict(a_tensor()))
-    archive.writestr('archive/byteorder', 'big')
-  with pytest.raises(UserError, match='byte order is big, expected little'):
+  with pytest.raises(UserError, match='the numbers of w are missing'):
     torch_pickle.open_file(path)
 
 
