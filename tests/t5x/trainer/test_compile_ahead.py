@@ -1,6 +1,8 @@
 """A step that was compiled without a state is the step of a run's trainer."""
 
 import functools
+import json
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +14,16 @@ from t5x.trainer import compile_ahead
 from tests.t5x import small_run, toy_model
 
 
-def _trainer(model, state, key, cls=trainer.Trainer, num_microbatches=None):
+def _trainer(
+  model, state, key, cls=trainer.Trainer, num_microbatches=None, folder=None
+):
   partitioner = toy_model.partitioner(4)
   return cls(
     model,
     state,
     partitioner,
     eval_names=[],
-    summary_dir=None,
+    summary_dir=folder,
     train_state_axes=partitioner.get_mesh_axes(state),
     rng=key,
     learning_rate_fn=lambda step: 0.1 / (step + 1),
@@ -88,14 +92,64 @@ class _Reader(trainer.Trainer):
     super().__init__(model, train_state, *args, **kwargs)
 
 
-def test_a_trainer_that_needs_values_is_compiled_for_when_they_are_there():
+class _OtherReader(trainer.Trainer):
+  """The same, by what shapes have no attribute for."""
+
+  def __init__(self, model, train_state, *args, **kwargs):
+    self.first_step = train_state.step.item()
+    super().__init__(model, train_state, *args, **kwargs)
+
+
+@pytest.mark.parametrize('cls', [_Reader, _OtherReader])
+def test_a_trainer_that_needs_values_is_compiled_for_when_they_are_there(cls):
   model = toy_model.ToyModel()
-  ahead = _ahead(model, toy_model.batch(), cls=_Reader)
+  ahead = _ahead(model, toy_model.batch(), cls=cls)
   state = toy_model.state(model)
-  with _trainer(model, state, jax.random.key(1), cls=_Reader) as t:
+  with _trainer(model, state, jax.random.key(1), cls=cls) as t:
     ahead.give_to(t)
     t.train(iter([toy_model.batch()]), 1).result()
     assert int(t.train_state.step) == t.first_step + 1
+
+
+class _Waits(trainer.Trainer):
+  """Compiles only after `go`, which whoever began it gives."""
+
+  go = threading.Event()
+
+  def compile_train(self, batch):
+    assert self.go.wait(5)
+    super().compile_train(batch)
+
+
+def test_what_began_goes_on_beside_and_says_what_it_took(tmp_path):
+  model = toy_model.ToyModel()
+  _Waits.go.clear()
+  ahead = _ahead(model, toy_model.batch(), cls=_Waits)
+  _Waits.go.set()  # Had `begin` waited, this would come too late.
+  state = toy_model.state(model)
+  with _trainer(model, state, jax.random.key(1), folder=str(tmp_path)) as t:
+    ahead.give_to(t)
+    t.train(iter([toy_model.batch()]), 1).result()
+  text = (tmp_path / 'train' / 'metrics.jsonl').read_text()
+  compiled = json.loads(text.splitlines()[0])
+  assert 0 < compiled['timing/compilation_seconds'] < 60
+
+
+@pytest.mark.parametrize(
+  ('backend', 'processes', 'asked'),
+  [('gpu', 1, 1), ('gpu', 2, 0), ('tpu', 2, 1), ('cpu', 2, 1)],
+)
+def test_processes_with_gpus_compile_later(
+  backend, processes, asked, monkeypatch
+):
+  # Compiled in a thread, their programs could wait for each other forever.
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  monkeypatch.setattr(jax, 'process_count', lambda: processes)
+  made = []
+  ahead = compile_ahead.CompileAhead(lambda: made.append(1), {})
+  ahead.begin()
+  assert len(made) == asked
+  ahead.give_to(None)  # What was made is no `BaseTrainer`: nothing is taken.
 
 
 def test_a_run_compiles_once_and_a_finished_one_not_at_all(
