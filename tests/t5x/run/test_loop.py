@@ -1,9 +1,13 @@
 """The loop stops exactly where something is due."""
 
+import gc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from t5x import checkpoints, trainer
 from t5x.run import loop
+from tests.t5x import small_run
 
 
 def test_the_next_stop_is_the_nearest_due_step():
@@ -12,6 +16,9 @@ def test_the_next_stop_is_the_nearest_due_step():
   assert periods.next_stop(4, 10) == 6
   assert periods.next_stop(6, 10) == 8
   assert periods.next_stop(8, 10) == 10
+  assert periods.gc == 0
+  collecting = loop.Periods(stats=4, evaluate=6, save=0, gc=5)
+  assert collecting.next_stop(4, 10) == 5
 
 
 def test_everything_with_a_period_is_due_at_the_end():
@@ -28,6 +35,10 @@ def test_explicit_save_steps_are_stops():
   assert periods.next_stop(0, 50) == 7
   assert periods.due('save', 7, 50)
   assert periods.next_stop(7, 50) == 50
+  assert periods.next_stop(8, 50) == 50
+  # They are for saving alone.
+  assert not periods.due('evaluate', 7, 50)
+  assert not periods.due('stats', 7, 50)
 
 
 @given(
@@ -70,3 +81,53 @@ def test_every_action_runs_and_one_can_stop_the_run():
     assert asked is any(stops)
     assert seen == [('state', {'a': {}})] * len(stops)
     assert loop.run_actions('eval', actions, 'state', {}) is False
+
+
+class _Notes(trainer.BaseAction):
+  """Notes what it is called with, and asks the run to stop at a step."""
+
+  def __init__(self, stop_at=0):
+    self.stop_at, self.steps, self.found = stop_at, [], {}
+
+  def run(self, train_state, metrics_by_task):
+    self.steps.append(int(train_state.step))
+    self.found = metrics_by_task
+    return self.steps[-1] == self.stop_at
+
+
+def test_a_run_that_an_action_stops_is_saved_and_evaluated(tmp_path):
+  """Garbage is collected every second step, and at no other time."""
+  trained, measured, inferred = _Notes(3), _Notes(), _Notes()
+  collected = []
+
+  def note(phase, info):
+    del info
+    if phase == 'start' and not gc.isenabled():
+      collected.append(trained.steps[-1])
+
+  gc.callbacks.append(note)
+  try:
+    step, _ = small_run.call(
+      tmp_path,
+      total_steps=9,
+      period=100,
+      evaluate=True,
+      devices=1,
+      gc_period=2,
+      actions={
+        'TRAIN': [trained],
+        'TRAIN_EVAL': [measured],
+        'INFER_EVAL': [inferred],
+      },
+    )
+  finally:
+    gc.callbacks.remove(note)
+  assert step == 3 and checkpoints.all_steps(tmp_path) == [3]
+  assert trained.steps == [1, 2, 3]
+  assert measured.steps == inferred.steps == [3]
+  assert 'loss' in trained.found['train']
+  for notes in (measured, inferred):
+    (values,) = notes.found.values()
+    assert values
+  assert collected == [2]
+  assert gc.isenabled()

@@ -71,6 +71,10 @@ def test_a_state_of_another_type_is_compiled_for_anew():
     ahead.give_to(t)
     assert not t._programs
     t.train(iter([toy_model.batch()]), 1).result()
+    state = toy_model.state(model)
+    with _trainer(model, state, jax.random.key(1)) as other:
+      other.take_compiled(t)
+      assert not other._programs
 
 
 def test_a_batch_that_cannot_be_split_is_refused():

@@ -117,13 +117,20 @@ def test_a_run_writes_a_hundred_such_batches_at_most(tmp_path):
     (folder / 'non_finite' / f'other_{i}').touch()
   guard.after_step(2, _SKIPPED, batch)
   guard.after_step(3, _SKIPPED, batch)
-  guard.after_step(4, {}, batch)  # Of a trainer that doesn't skip.
+  (folder / 'non_finite' / 'of_another_process').touch()
+  guard.after_step(4, _SKIPPED, batch)
   written = sorted(p.name for p in (folder / 'non_finite').glob('step*'))
   assert written == ['step_1.jsonl', 'step_2.jsonl']
 
 
+def test_a_step_that_tells_nothing_was_applied(tmp_path):
+  # Of somebody's trainer, which doesn't skip.
+  _guard(tmp_path).after_step(4, {}, {'x': jax.numpy.ones((2, 3))})
+  assert not list(tmp_path.iterdir())
+
+
 def test_tokens_are_written_as_text_where_there_is_a_vocabulary(
-  tmp_path, monkeypatch
+  tmp_path, monkeypatch, plain_locale
 ):
   decoder = types.SimpleNamespace(decode=lambda ids: 'é' * len(ids))
   guard = _guard(tmp_path, input_vocabulary=decoder, output_vocabulary=decoder)

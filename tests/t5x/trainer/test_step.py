@@ -59,7 +59,7 @@ def test_gradients_and_metrics_are_those_of_the_whole_batch(microbatches):
   assert mutables is None
 
 
-@pytest.mark.parametrize('microbatches', [None, 1, 2, 4])
+@pytest.mark.parametrize('microbatches', [None, 0, 1, 2, 4])
 def test_every_microbatch_draws_its_own_dropout(microbatches):
   seen = []
 
@@ -78,7 +78,7 @@ def test_every_microbatch_draws_its_own_dropout(microbatches):
   assert len(seen) == len(set(seen)) == (microbatches or 1)
   # A batch that isn't split draws with the key itself.
   own = tuple(jax.random.key_data(key).tolist())
-  assert (own in seen) == (microbatches in (None, 1))
+  assert (own in seen) == (microbatches in (None, 0, 1))
 
 
 def test_gradients_of_half_precision_are_summed_in_float32():
