@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from t5x import (
   partitioning,
   train_state,
 )
-from t5x.errors import UserError
+from t5x.errors import DamagedError, UserError
 from t5x.examples.t5 import network
 from tests import golden_data, toy_model
 from tests.t5x import toy_model as small_model
@@ -333,6 +334,26 @@ def test_without_a_checkpoint_the_state_is_from_scratch(toy, tmp_path):
   expected = toy.from_scratch(jax.random.key(0))
   jax.tree.map(np.testing.assert_array_equal, state, expected)
   assert toy.from_checkpoint([_restore(tmp_path, 'latest')]) is None
+
+
+def test_only_a_run_that_resumes_goes_back_behind_a_damaged_checkpoint(
+  toy, toy_run, tmp_path
+):
+  folder = tmp_path / 'run'
+  shutil.copytree(toy_run[0], folder)
+  last = folder / 'checkpoint_3'
+  (last / 'state' / '_METADATA').write_text('{')
+  position = toy_model.Position()
+  for cfg in (
+    _restore(folder, 'latest'),
+    _restore(last, restore_dataset=True),
+  ):
+    with pytest.raises(DamagedError, match='checkpoint_3'):
+      toy.from_checkpoint([cfg], ds_iter=position)
+    assert last.exists()
+  resumed = _restore(folder, 'latest', restore_dataset=True)
+  ((state, path),) = toy.from_checkpoints([resumed], ds_iter=position)
+  assert int(state.step) == 2 and path == f'{folder}/checkpoint_2'
 
 
 def _wider():
