@@ -59,7 +59,10 @@ def layouts(hosts, rows, spec=DATA):
   ],
 )
 def test_each_row_is_read_by_one_host_or_its_replicas(hosts, expected):
-  assert layouts(hosts, 16) == expected
+  found = layouts(hosts, 16)
+  assert found == expected
+  # Whole numbers, by which others count.
+  assert {tuple(map(type, row)) for row in found} == {(int, int, int, bool)}
 
 
 def test_without_a_split_all_hosts_read_all():

@@ -2,6 +2,7 @@
 
 import gc
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,15 +106,20 @@ def test_a_run_that_an_action_stops_is_saved_and_evaluated(tmp_path):
     if phase == 'start' and not gc.isenabled():
       collected.append(trained.steps[-1])
 
+  def doubled(state_dict, infos):
+    target = {'table': 2 * state_dict['target']['table']}
+    return {**state_dict, 'target': target}, infos
+
   gc.callbacks.append(note)
   try:
-    step, _ = small_run.call(
+    step, state = small_run.call(
       tmp_path,
       total_steps=9,
       period=100,
       evaluate=True,
       devices=1,
       gc_period=2,
+      transformations=[doubled],
       actions={
         'TRAIN': [trained],
         'TRAIN_EVAL': [measured],
@@ -123,6 +129,8 @@ def test_a_run_that_an_action_stops_is_saved_and_evaluated(tmp_path):
   finally:
     gc.callbacks.remove(note)
   assert step == 3 and checkpoints.all_steps(tmp_path) == [3]
+  saved = checkpoints.load_t5x_checkpoint(str(tmp_path), 3)['target']
+  np.testing.assert_array_equal(saved['table'], 2 * state.params['table'])
   assert trained.steps == [1, 2, 3]
   assert measured.steps == inferred.steps == [3]
   assert 'loss' in trained.found['train']
