@@ -45,12 +45,27 @@ def _ahead(model, batch, key=None, **options):
   return ahead
 
 
-def test_a_trainer_takes_what_was_compiled_ahead_and_steps_alike():
+class _Waits(trainer.Trainer):
+  """Compiles only after `go`, which whoever began it gives."""
+
+  go = threading.Event()
+
+  def compile_train(self, batch):
+    assert self.go.wait(5)
+    super().compile_train(batch)
+
+
+def test_a_trainer_takes_what_was_compiled_ahead_and_steps_alike(tmp_path):
   model = toy_model.ToyModel(noise=1.0)
   batches = [toy_model.batch(seed=i) for i in range(2)]
   states = []
-  for ahead in (None, _ahead(model, batches[0])):
-    with _trainer(model, toy_model.state(model), jax.random.key(1)) as t:
+  _Waits.go.clear()
+  begun = _ahead(model, batches[0], cls=_Waits)
+  _Waits.go.set()  # Had `begin` waited, this would come too late.
+  for ahead, folder in ((None, None), (begun, str(tmp_path))):
+    with _trainer(
+      model, toy_model.state(model), jax.random.key(1), folder=folder
+    ) as t:
       if ahead is not None:
         ahead.give_to(t)
         taken = dict(t._programs)
@@ -60,6 +75,9 @@ def test_a_trainer_takes_what_was_compiled_ahead_and_steps_alike():
         assert t._programs == taken
       states.append(jax.tree.map(np.array, t.train_state.state_dict()))
   jax.tree.map(np.testing.assert_array_equal, *states)
+  text = (tmp_path / 'train' / 'metrics.jsonl').read_text()
+  compiled = json.loads(text.splitlines()[0])
+  assert 0 < compiled['timing/compilation_seconds'] < 60
 
 
 def test_a_state_of_another_type_is_compiled_for_anew():
@@ -96,47 +114,24 @@ class _Reader(trainer.Trainer):
     super().__init__(model, train_state, *args, **kwargs)
 
 
-class _OtherReader(trainer.Trainer):
-  """The same, by what shapes have no attribute for."""
-
-  def __init__(self, model, train_state, *args, **kwargs):
-    self.first_step = train_state.step.item()
-    super().__init__(model, train_state, *args, **kwargs)
-
-
-@pytest.mark.parametrize('cls', [_Reader, _OtherReader])
-def test_a_trainer_that_needs_values_is_compiled_for_when_they_are_there(cls):
+def test_a_trainer_that_needs_values_is_compiled_for_when_they_are_there():
   model = toy_model.ToyModel()
-  ahead = _ahead(model, toy_model.batch(), cls=cls)
+  ahead = _ahead(model, toy_model.batch(), cls=_Reader)
   state = toy_model.state(model)
-  with _trainer(model, state, jax.random.key(1), cls=cls) as t:
+  with _trainer(model, state, jax.random.key(1), cls=_Reader) as t:
     ahead.give_to(t)
     t.train(iter([toy_model.batch()]), 1).result()
     assert int(t.train_state.step) == t.first_step + 1
 
 
-class _Waits(trainer.Trainer):
-  """Compiles only after `go`, which whoever began it gives."""
+@pytest.mark.parametrize('error', [AttributeError, TypeError])
+def test_so_is_one_that_asks_shapes_for_what_they_lack(error):
+  def make():
+    raise error('no values here')
 
-  go = threading.Event()
-
-  def compile_train(self, batch):
-    assert self.go.wait(5)
-    super().compile_train(batch)
-
-
-def test_what_began_goes_on_beside_and_says_what_it_took(tmp_path):
-  model = toy_model.ToyModel()
-  _Waits.go.clear()
-  ahead = _ahead(model, toy_model.batch(), cls=_Waits)
-  _Waits.go.set()  # Had `begin` waited, this would come too late.
-  state = toy_model.state(model)
-  with _trainer(model, state, jax.random.key(1), folder=str(tmp_path)) as t:
-    ahead.give_to(t)
-    t.train(iter([toy_model.batch()]), 1).result()
-  text = (tmp_path / 'train' / 'metrics.jsonl').read_text()
-  compiled = json.loads(text.splitlines()[0])
-  assert 0 < compiled['timing/compilation_seconds'] < 60
+  ahead = compile_ahead.CompileAhead(make, {})
+  ahead.begin()
+  ahead.give_to(None)
 
 
 @pytest.mark.parametrize(

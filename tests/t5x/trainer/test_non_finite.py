@@ -173,11 +173,8 @@ def _bent_backward(slope, w, cotangent):
 _bent.defvjp(_bent_forward, _bent_backward)
 
 
-@pytest.mark.parametrize(
-  ('loss', 'slope', 'applied'),
-  [(0.0, 0.0, 1), (np.nan, 0.0, 0), (0.0, np.inf, 0)],
-)
-def test_neither_loss_nor_gradients_alone_make_a_step(loss, slope, applied):
+@pytest.mark.parametrize(('loss', 'slope'), [(np.nan, 0.0), (0.0, np.inf)])
+def test_neither_loss_nor_gradients_alone_make_a_step(loss, slope):
   class Model(toy_model.ToyModel):
     def loss_fn(self, params, batch, dropout_rng):
       value, found = super().loss_fn(params, batch, dropout_rng)
@@ -188,10 +185,9 @@ def test_neither_loss_nor_gradients_alone_make_a_step(loss, slope, applied):
   new, found = step_lib.train_with_lr(
     state, toy_model.batch(), 0.1, jax.random.key(0), model, None
   )
-  assert int(found[non_finite.SKIPPED].total) == 1 - applied
+  assert int(found[non_finite.SKIPPED].total) == 1
   assert int(new.step) == 1
-  changed = not np.array_equal(new.params['w'], state.params['w'])
-  assert changed == bool(applied)
+  np.testing.assert_array_equal(new.params['w'], state.params['w'])
 
 
 def test_a_limit_below_one_is_refused():
