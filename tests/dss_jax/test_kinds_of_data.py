@@ -72,7 +72,7 @@ def test_labels_may_be_evaluated_alone(path):
 
 
 def test_what_is_not_there_cannot_be_described(tmp_path):
-  with pytest.raises(errors.DataError, match='DATA'):
+  with pytest.raises(errors.DataError, match='rows, found none there'):
     mixtures.describe(experiment(str(tmp_path / 'rows.jsonl')))
 
 
