@@ -1,4 +1,4 @@
-"""Tests of t5x.train: no steps left, actions, failing evaluations, one writer."""
+"""Tests of t5x.train: no steps left, actions, failed evaluations, writers."""
 
 import gc
 import json
