@@ -81,7 +81,7 @@ def _gin_files_near(path: str, folders: Sequence[str]) -> list[str]:
     return sorted(glob.glob(os.path.join(os.path.dirname(path), '*.gin')))
   patterns = [os.path.join(os.path.dirname(path), '*.gin')]
   first = os.path.normpath(path).split(os.sep)[0]
-  if os.sep in path and first != os.pardir:  # It may hold all that there is.
+  if first != os.pardir:  # It may hold all that there is.
     patterns.append(os.path.join(first, '**', '*.gin'))
   return sorted(
     {
