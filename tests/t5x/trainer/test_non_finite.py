@@ -123,6 +123,14 @@ def test_a_run_writes_a_hundred_such_batches_at_most(tmp_path):
   assert written == ['step_1.jsonl', 'step_2.jsonl']
 
 
+def test_the_host_waits_only_where_the_next_step_may_end_the_run(tmp_path):
+  guard, waits = _guard(tmp_path, limit=3), []
+  for step in (1, 2):
+    waits.append(guard.waits)
+    guard.after_step(step, _SKIPPED, {'x': jax.numpy.ones((2, 3))})
+  assert [*waits, guard.waits] == [False, False, True]
+
+
 def test_a_step_that_tells_nothing_was_applied(tmp_path):
   # Of somebody's trainer, which doesn't skip.
   _guard(tmp_path).after_step(4, {}, {'x': jax.numpy.ones((2, 3))})
