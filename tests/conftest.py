@@ -1,8 +1,10 @@
 """Runs every test on eight virtual CPU devices, with TensorFlow on the CPU."""
 
+import locale
 import os
 
 import hypothesis
+import pytest
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = (
@@ -42,3 +44,12 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
   """Sorts the files; tests of one stay in their order."""
   items.sort(key=lambda item: not item.path.as_posix().endswith(_LONG))
+
+
+@pytest.fixture
+def plain_locale():
+  """A system whose files are not of UTF-8 where a program doesn't say so."""
+  before = locale.setlocale(locale.LC_CTYPE)
+  locale.setlocale(locale.LC_CTYPE, 'C')
+  yield
+  locale.setlocale(locale.LC_CTYPE, before)

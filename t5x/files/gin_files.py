@@ -80,8 +80,9 @@ def _gin_files_near(path: str, folders: Sequence[str]) -> list[str]:
   if os.path.isabs(path):
     return sorted(glob.glob(os.path.join(os.path.dirname(path), '*.gin')))
   patterns = [os.path.join(os.path.dirname(path), '*.gin')]
-  if os.sep in path:
-    patterns.append(os.path.join(path.split(os.sep)[0], '**', '*.gin'))
+  first = os.path.normpath(path).split(os.sep)[0]
+  if first != os.pardir:  # It may hold all that there is.
+    patterns.append(os.path.join(first, '**', '*.gin'))
   return sorted(
     {
       match

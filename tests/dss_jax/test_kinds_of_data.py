@@ -47,6 +47,35 @@ def texts(mixture, features):
   ]
 
 
+def test_generated_tokens_bound_all_but_single_targets(path):
+  finetune, dss, single = (
+    experiment(path, kinds=('thought',), method=method)
+    for method in ('finetune', 'dss', 'single_task')
+  )
+  for known in (finetune, dss):
+    assert mixtures.eval_lengths(known) is None
+    assert mixtures.eval_lengths(known, 1) == {'targets': 1}
+  assert mixtures.eval_lengths(single, 5) is None
+  for wrong in (0, -1, 2.5, True):
+    with pytest.raises(errors.DataError, match=f'GENERATED_TOKENS is {wrong}'):
+      mixtures.eval_lengths(single, wrong)
+
+
+def test_labels_may_be_evaluated_alone(path):
+  asked = experiment(path)
+  name = mixtures.eval_mixture(experiment=asked, rationales=False)
+  assert name == mixtures.eval_name(asked, False)
+  found = seqio.get_mixture_or_task(name).tasks
+  assert not [task.name for task in found if '_rationale' in task.name]
+  with pytest.raises(TypeError, match='positional'):
+    mixtures.eval_mixture(asked, False)
+
+
+def test_what_is_not_there_cannot_be_described(tmp_path):
+  with pytest.raises(errors.DataError, match='rows, found none there'):
+    mixtures.describe(experiment(str(tmp_path / 'rows.jsonl')))
+
+
 def test_names_say_which_kinds(path):
   name = mixtures.train_mixture(experiment(path))
   assert name.endswith('_gold_teacher.thought.and.program_paired')

@@ -12,7 +12,9 @@ import pytest
 from dss_jax import models, optimization
 from dss_jax.errors import DataError
 from dss_jax.pipeline import packing
+from t5x import decoding
 from t5x import metrics as t5x_metrics
+from t5x import models as t5x_models
 from t5x.examples.t5 import network
 
 VOCAB = 32
@@ -118,6 +120,34 @@ def test_docstring_weights():
   weights = make_model(alpha=0.4).token_weights(batch)
   expected = [[0.4 / 3, 0.4 / 3, 0.4 / 3, 0.3, 0.3, 0]]
   np.testing.assert_allclose(weights, expected, rtol=1e-6)
+  # Without weights, all but padding counts.
+  tokens = {'decoder_target_tokens': batch['decoder_target_tokens']}
+  weights = make_model(method='finetune').token_weights(tokens)
+  np.testing.assert_allclose(weights, [[0.2] * 5 + [0]], rtol=1e-6)
+
+
+def test_decoding_is_as_asked_for():
+  def decode(**_):
+    raise NotImplementedError
+
+  defaults = t5x_models.DecoderParams(num_decodes=3)
+  model = make_model(decode_fn=decode, default_decoder_params=defaults)
+  assert model._decode_fn is decode
+  assert model._default_decoder_params is defaults
+  assert make_model()._decode_fn is decoding.beam_search
+
+
+def test_the_first_of_equal_logits_is_the_answer_and_nan_is_none():
+  rng = np.random.default_rng(0)
+  # Few different values, so that most rows have ties; not all are positive.
+  logits = rng.integers(-3, 2, (20, 10, 7)).astype(np.float32)
+  logits[0, :9, 2] = np.nan
+  targets = rng.integers(0, 7, (20, 10))
+  expected = np.argmax(logits, -1) == targets
+  expected[0, :9] = False  # A NaN is no prediction.
+  found = models._is_argmax(jnp.asarray(logits), jnp.asarray(targets))
+  np.testing.assert_array_equal(found, expected)
+  assert 20 < expected.sum() < 100
 
 
 @pytest.mark.parametrize('alpha', [0.0, 0.3, 1.0])

@@ -30,6 +30,8 @@ def test_without_warmup_the_first_step_has_the_full_rate():
   fn = optimization.linear_decay(5e-5, 10_000)
   assert float(fn(0)) == pytest.approx(5e-5)
   assert float(fn(9_999)) == pytest.approx(5e-9, rel=1e-3)
+  assert float(optimization.cosine_decay(2.0, 6)(0)) == 2.0
+  assert float(optimization.linear_decay(2.0, 1)(0)) == 2.0
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_warmup_never_stops_a_short_run(steps, warmup, used):
     assert max(float(fn(step)) for step in range(steps)) == 1
 
 
-@pytest.mark.parametrize(('steps', 'warmup'), [(6, -1), (0, 0)])
+@pytest.mark.parametrize(('steps', 'warmup'), [(6, -1), (0, 0), (-3, 0)])
 def test_a_schedule_needs_steps(steps, warmup):
   message = f'WARMUP_STEPS.*warmup_steps={warmup}, total_steps={steps}'
   with pytest.raises(DataError, match=message):
@@ -167,6 +169,7 @@ def test_clipping_can_be_turned_off():
   assert first_moment(1.0) == pytest.approx(0.05)
 
 
-def test_a_clip_norm_of_zero_is_refused():
-  with pytest.raises(DataError, match='positive clip_norm, found 0'):
-    optimization.adamw(1e-3, clip_norm=0)
+@pytest.mark.parametrize('norm', [0, -1.0])
+def test_a_clip_norm_of_zero_or_less_is_refused(norm):
+  with pytest.raises(DataError, match=f'positive clip_norm, found {norm}'):
+    optimization.adamw(1e-3, clip_norm=norm)

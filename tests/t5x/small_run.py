@@ -78,6 +78,7 @@ def call(
   base=None,
   logger_cls=(seqio.JSONLogger,),
   train_cfg=None,
+  transformations=(),
   **options,
 ):
   """Trains; returns the last step and state."""
@@ -93,7 +94,10 @@ def call(
     ),
     checkpoint_cfg=checkpoints.CheckpointConfig(
       save=checkpoints.SaveCheckpointConfig(
-        period=period, keep=keep, base=base
+        period=period,
+        keep=keep,
+        base=base,
+        state_transformation_fns=transformations,
       ),
       restore=restore,
       accept_other_run=accept_other_run,

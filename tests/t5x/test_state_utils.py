@@ -19,18 +19,30 @@ def test_names_are_keys_joined_by_slashes():
 def test_the_specification_of_an_array_is_one_leaf():
   spec = {'driver': 'zarr', 'kvstore': {'driver': 'file', 'path': 'a'}}
   assert state_utils.flatten_state_dict({'x': spec}) == {'x': spec}
+  more = {**spec, 'metadata': {'shape': [2]}}
+  assert state_utils.flatten_state_dict({'x': more}) == {'x': more}
   assert not state_utils.tensorstore_leaf((), {'driver': 'zarr'})
 
 
 def test_intersection_keeps_what_both_name():
   both = state_utils.intersect_state({'a': 1, 'b': {'c': 2}}, {'b': {'c': 0}})
   assert both == {'b': {'c': 2}}
+  # What is empty has a name, too.
+  both = state_utils.intersect_state({'a': {}, 'b': 1}, {'a': {}, 'b': 0})
+  assert both == {'a': {}, 'b': 1}
 
 
 @pytest.mark.parametrize('overwrite, a', [(False, 1), (True, 0)])
 def test_merging_adds_what_is_missing(overwrite, a):
   merged = state_utils.merge_state({'a': 1}, {'a': 0, 'b': 0}, overwrite)
   assert merged == {'a': a, 'b': 0}
+
+
+def test_merging_keeps_the_state_and_what_is_empty():
+  assert state_utils.merge_state({'a': {'b': 1}}, {'a': {'b': 0}}) == {
+    'a': {'b': 1}
+  }
+  assert state_utils.merge_state({'a': {}}, {'b': {}}) == {'a': {}, 'b': {}}
 
 
 def test_rules_rename_leave_out_and_leave_alone():

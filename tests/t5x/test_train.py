@@ -1,12 +1,14 @@
-"""Tests of t5x.train: no steps left, evaluations that fail, one writer."""
+"""Tests of t5x.train: no steps left, actions, failed evaluations, writers."""
 
+import gc
 import json
 import re
 
+import numpy as np
 import pytest
 import seqio
 
-from t5x import checkpoints
+from t5x import checkpoints, trainer
 from t5x.errors import UserError
 from t5x.files import folder_lock
 from tests.t5x import small_run
@@ -124,3 +126,60 @@ def test_a_folder_that_another_process_trains_in_is_refused(tmp_path):
       summarize_config_fn=lambda *_: pytest.fail('wrote its configuration'),
     )
   assert [path.name for path in tmp_path.iterdir()] == ['config.gin']
+
+
+class _Notes(trainer.BaseAction):
+  """Notes what it is called with, and asks the run to stop at a step."""
+
+  def __init__(self, stop_at=0):
+    self.stop_at, self.steps, self.found = stop_at, [], {}
+
+  def run(self, train_state, metrics_by_task):
+    self.steps.append(int(train_state.step))
+    self.found = metrics_by_task
+    return self.steps[-1] == self.stop_at
+
+
+def test_a_run_that_an_action_stops_is_saved_and_evaluated(tmp_path):
+  """Garbage is collected every second step, and at no other time."""
+  trained, measured, inferred = _Notes(3), _Notes(), _Notes()
+  collected = []
+
+  def note(phase, info):
+    del info
+    if phase == 'start' and not gc.isenabled():
+      collected.append(trained.steps[-1])
+
+  def doubled(state_dict, infos):
+    target = {'table': 2 * state_dict['target']['table']}
+    return {**state_dict, 'target': target}, infos
+
+  gc.callbacks.append(note)
+  try:
+    step, state = small_run.call(
+      tmp_path,
+      total_steps=9,
+      period=100,
+      evaluate=True,
+      devices=1,
+      gc_period=2,
+      transformations=[doubled],
+      actions={
+        'TRAIN': [trained],
+        'TRAIN_EVAL': [measured],
+        'INFER_EVAL': [inferred],
+      },
+    )
+  finally:
+    gc.callbacks.remove(note)
+  assert step == 3 and checkpoints.all_steps(tmp_path) == [3]
+  saved = checkpoints.load_t5x_checkpoint(str(tmp_path), 3)['target']
+  np.testing.assert_array_equal(saved['table'], 2 * state.params['table'])
+  assert trained.steps == [1, 2, 3]
+  assert measured.steps == inferred.steps == [3]
+  assert 'loss' in trained.found['train']
+  for notes in (measured, inferred):
+    (values,) = notes.found.values()
+    assert values
+  assert collected == [2]
+  assert gc.isenabled()

@@ -60,6 +60,7 @@ def test_a_dict_restores_the_state(mutables, make):
   if mutables:
     others['flax_mutables'] = FrozenDict({'batch_stats': {'mean': np.ones(3)}})
   state = state.apply_gradient(grads(), learning_rate=0.1, **others)
+  same(state.flax_mutables, others.get('flax_mutables', FrozenDict({})))
   restored = create(mutables, optimizer_def).restore_state(state.state_dict())
   same(restored, state)
   assert int(restored.step) == 1
@@ -101,10 +102,39 @@ def test_an_inference_state_has_no_optimizer():
   assert state.param_states == {}
   with pytest.raises(NotImplementedError, match='has no optimizer'):
     state.apply_gradient(grads(), learning_rate=0.1)
+  with pytest.raises(NotImplementedError, match='has no optimizer'):
+    state.next_learning_rate(jnp.float32(0.1))
+  assert int(state.step) == 0
   state = state.replace_step(3)
   assert set(state.state_dict()['state']) == {'step'}
-  fresh = train_state.InferenceState.create(variables())
+  assert int(state.step) == 3
+
+
+def test_parts_of_an_inference_state_are_replaced_and_restored():
+  fresh = train_state.InferenceState.create(variables(mutables=True))
+  params = {'mlp': {'kernel': np.full((2, 3), 5, np.float32)}}
+  mutables = FrozenDict({'batch_stats': {'mean': np.full(3, 7, np.float32)}})
+  state = fresh.replace_params(params).replace_flax_mutables(mutables)
+  same(state.params, params)
+  same(state.flax_mutables, mutables)
+  state = state.replace_step(3)
   same(fresh.restore_state(state.state_dict()), state)
+
+
+def test_frozen_parameters_are_taken_out_and_put_back():
+  made = variables()
+  made['params']['norm'] = {'scale': np.full(3, 2, np.float32)}
+  state = train_state.FlaxOptimTrainState.create(
+    optimizers.PartialOptimizer(optimizers.adamw(0.1), frozen=('norm',)), made
+  )
+  trained, frozen = state.split_frozen()
+  assert set(trained.params) == {'mlp'} and set(frozen) == {'norm'}
+  same(trained.join_frozen(frozen).params, made['params'])
+  # A state without any is left as it is.
+  whole = create()
+  alone, nothing = whole.split_frozen()
+  assert alone is whole and not nothing
+  assert whole.join_frozen(nothing) is whole
 
 
 @pytest.mark.parametrize('what', ['one', 'all'])

@@ -230,6 +230,9 @@ def test_batches_of_other_rows_than_a_step_has_are_refused():
     ({'labels': None}, 'LABELS_PER_STEP .* BATCH_SIZE .* found neither'),
     ({'labels': 2.5}, 'LABELS_PER_STEP is 2.5: expected a positive whole'),
     ({'labels': -1}, 'LABELS_PER_STEP is -1'),
+    ({'labels': True}, 'LABELS_PER_STEP is True'),
+    ({'rows_per_step': 0}, 'ROWS_PER_STEP is 0: expected a positive whole'),
+    ({'data_parts': 0}, r'mixtures\.Step\.data_parts is 0'),
     ({'pack': 'no'}, "PACK is 'no'"),
     ({'labels': None, 'batch_size': 8, 'rows_per_step': 8},
      'ROWS_PER_STEP = None'),
@@ -238,6 +241,48 @@ def test_batches_of_other_rows_than_a_step_has_are_refused():
 def test_wrong_steps_are_refused(options, message):
   with pytest.raises(DataError, match=message):
     step_of(**options)
+
+
+def test_what_a_step_asks_for_is_laid_out(monkeypatch):
+  # The rows are the same for many of these, so they are looked at here.
+  monkeypatch.setattr(
+    mixtures.registration, 'register_steps', lambda _, request: request
+  )
+  step = step_of(labels=6, lengths={'inputs': 9, 'targets': 5})
+  found = step.layout()
+  assert found == step_rows.Request(
+    labels=6,
+    label_task=found.label_task,
+    lengths=(9, 5),
+    pack=True,
+    multiple=1,
+    rows=None,
+    seed=0,
+    parts=None,
+  )
+  assert '_rationale_' not in found.label_task
+  assert seqio.TaskRegistry.get(found.label_task).source.splits
+  options = {'pack': False, 'seed': 7, 'data_parts': 3, 'rows_per_step': 1}
+  asked = dataclasses.replace(step, num_microbatches=5, **options).layout()
+  assert asked == dataclasses.replace(
+    found, pack=False, multiple=5, rows=1, seed=7, parts=3
+  )
+  assert dataclasses.replace(step, seed=None).layout() == found
+
+
+def test_a_step_may_count_rows_in_place_of_labels():
+  step = step_of(labels=None, batch_size=12)
+  assert mixtures.rows_per_step(step) == 12
+  assert mixtures.step_mixture(step) == mixtures.train_name(step.experiment)
+  with pytest.raises(DataError, match='BATCH_SIZE is 12: expected LABELS_PER'):
+    step.layout()
+
+
+def test_a_step_of_data_that_is_not_there_is_explained(tmp_path):
+  with pytest.raises(
+    DataError, match=r"expected the data set 'svamp' .* found"
+  ):
+    step_of(data=str(tmp_path)).layout()
 
 
 def test_what_a_step_cannot_be_read_with_is_refused():

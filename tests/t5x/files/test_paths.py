@@ -43,6 +43,37 @@ def test_a_disk_that_fills_up_names_the_file_that_is_written(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_an_error_from_before_anything_was_written_stays(tmp_path):
+  path = tmp_path / 'page.html'
+  path.write_text('old')
+  for error, name in (
+    (OSError(errno.EIO, 'a disk', 'of another file'), 'of another file'),
+    (OSError('no number'), None),
+    (ZeroDivisionError(), None),
+  ):
+    with pytest.raises(type(error)) as raised, files.replacing(path) as work:
+      assert str(os.getpid()) in work.name  # Of this process alone.
+      raise error
+    assert raised.value is error
+    assert getattr(error, 'filename', None) == name
+  assert path.read_text() == 'old'
+
+
+def test_errors_that_name_no_file():
+  full = OSError(errno.ENOSPC, 'full')
+  assert str(files.storage_error(full)).startswith('A file: cannot be written')
+  denied = PermissionError(errno.EACCES, 'denied')
+  told = str(files.storage_error(denied))
+  assert told.startswith('A file that was to be read: cannot be opened')
+  said = errors.UserError('No space left for another label.')
+  with (
+    pytest.raises(errors.UserError) as raised,
+    files.naming_path_in_errors('/runs/a'),
+  ):
+    raise said
+  assert raised.value is said
+
+
 @pytest.mark.parametrize('path', ['/data/rows.jsonl', '/runs/ab/rows.jsonl'])
 def test_a_data_file_that_may_not_be_read_is_no_matter_of_the_folder(path):
   told = _told(PermissionError(errno.EACCES, 'Permission denied', path))
@@ -81,7 +112,9 @@ def test_other_errors_are_not_the_user_s():
 
 def test_an_error_is_told_with_its_consequence():
   with (
-    pytest.raises(errors.UserError, match=r'free some space\. It was /runs/a$'),
+    pytest.raises(
+      errors.UserError, match=r'^/runs/a: cannot .* space\. It was /runs/a$'
+    ),
     files.naming_path_in_errors('/runs/a', lambda folder: f' It was {folder}'),
   ):
     raise OSError(errno.ENOSPC, 'No space left on device')

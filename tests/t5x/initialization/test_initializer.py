@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +21,10 @@ from t5x import (
   partitioning,
   train_state,
 )
-from t5x.errors import UserError
+from t5x.errors import DamagedError, UserError
 from t5x.examples.t5 import network
 from tests import golden_data, toy_model
+from tests.t5x import toy_model as small_model
 
 GOLDEN = pathlib.Path(golden_data.__file__).parent / 'golden'
 
@@ -55,14 +57,16 @@ def _t5(name='t5x_1_1', optimizer=True, num_partitions=4, **overrides):
     return module.init({'params': rng}, *tokens, enable_dropout=False)
 
   return initialization.TrainStateInitializer(
-    adafactor.Adafactor(
+    optimizer_def=adafactor.Adafactor(
       1e-3, logical_factor_rules=adafactor.standard_logical_factor_rules()
     )
     if optimizer
     else None,
-    init_fn,
-    {f: (8, 4) for f in ('encoder', 'decoder_input', 'decoder_target')},
-    partitioning.PjitPartitioner(num_partitions=num_partitions),
+    init_fn=init_fn,
+    input_shapes={
+      f: (8, 4) for f in ('encoder', 'decoder_input', 'decoder_target')
+    },
+    partitioner=partitioning.PjitPartitioner(num_partitions=num_partitions),
   )
 
 
@@ -102,6 +106,65 @@ def test_a_state_from_scratch_is_sharded_and_the_same_on_every_mesh(toy):
     state.params,
     other.from_scratch(jax.random.key(0)).params,
   )
+
+
+def test_a_model_s_initializer_gets_all_that_it_needs():
+  model = small_model.ToyModel()
+  given = {'partitioner': object(), 'input_shapes': {'x': (8, 3)}}
+  made = initialization.initializer_of(
+    model, **given, input_types={'x': 'int32'}, initializer_cls=dict
+  )
+  assert made == {
+    **given,
+    'optimizer_def': model.optimizer_def,
+    'init_fn': model.get_initial_variables,
+    'input_types': {'x': 'int32'},
+    'use_orbax': True,
+  }
+  other = initialization.initializer_of(
+    model, **given, for_training=False, use_orbax=False, initializer_cls=dict
+  )
+  assert other == {
+    **made, 'optimizer_def': None, 'input_types': None, 'use_orbax': False
+  }  # fmt: skip
+
+
+def test_a_model_is_asked_for_variables_of_shapes_and_types():
+  asked = []
+
+  def init_fn(rng, **inputs):
+    asked.append(inputs)
+    return toy_model.variables(rng)
+
+  inputs = {'input_shapes': {'x': (8, 3)}, 'input_types': {'x': 'int32'}}
+  initialization.TrainStateInitializer(
+    None,
+    init_fn,
+    partitioner=partitioning.PjitPartitioner(num_partitions=1),
+    **inputs,
+  )
+  assert asked == [inputs]
+
+
+class _Noted(checkpoints.RestoreCheckpointConfig):
+  """Keeps what its restorers are made of."""
+
+  def make_restorer(self, *args):
+    vars(self).setdefault('noted', []).append(args)
+    return super().make_restorer(*args)
+
+
+def test_a_checkpoint_is_read_from_its_run_s_folder(toy, toy_run, monkeypatch):
+  folder, _ = toy_run
+  position = toy_model.Position()
+  monkeypatch.chdir(folder)
+  for path, run in ((f'{folder}/checkpoint_2/', str(folder)),
+                    ('checkpoint_2', '.')):  # fmt: skip
+    cfg = _Noted(path=path, mode='specific')
+    state = toy.from_checkpoint(ckpt_cfgs=[cfg], ds_iter=position)
+    assert int(state.step) == 2
+    ((found, _, _, iterator, use_orbax),) = cfg.noted
+    assert (found, iterator, use_orbax) == (run, None, True)
 
 
 @pytest.mark.parametrize('layout', ['legacy', 'orbax'])
@@ -247,7 +310,7 @@ def test_a_resumed_run_gets_its_state_and_position_to_the_bit(toy, toy_run):
   folder, state = toy_run
   position = toy_model.Position()
   resumed = toy.from_checkpoint_or_scratch(
-    [_restore(folder, 'latest', restore_dataset=True)],
+    ckpt_cfgs=[_restore(folder, 'latest', restore_dataset=True)],
     init_rng=jax.random.key(9),
     ds_iter=position,
   )
@@ -273,6 +336,26 @@ def test_without_a_checkpoint_the_state_is_from_scratch(toy, tmp_path):
   assert toy.from_checkpoint([_restore(tmp_path, 'latest')]) is None
 
 
+def test_only_a_run_that_resumes_goes_back_behind_a_damaged_checkpoint(
+  toy, toy_run, tmp_path
+):
+  folder = tmp_path / 'run'
+  shutil.copytree(toy_run[0], folder)
+  last = folder / 'checkpoint_3'
+  (last / 'state' / '_METADATA').write_text('{')
+  position = toy_model.Position()
+  for cfg in (
+    _restore(folder, 'latest'),
+    _restore(last, restore_dataset=True),
+  ):
+    with pytest.raises(DamagedError, match='checkpoint_3'):
+      toy.from_checkpoint([cfg], ds_iter=position)
+    assert last.exists()
+  resumed = _restore(folder, 'latest', restore_dataset=True)
+  ((state, path),) = toy.from_checkpoints([resumed], ds_iter=position)
+  assert int(state.step) == 2 and path == f'{folder}/checkpoint_2'
+
+
 def _wider():
   """The toy with one more parameter, and one under another name."""
   parameters = {
@@ -282,6 +365,8 @@ def _wider():
     'feed/kernel': toy_model.PARAMETERS['mlp/wi/kernel'],
     'norm/scale': toy_model.PARAMETERS['norm/scale'],
     'adapter/scale': ((8,), ('embed',)),
+    # By its whole name it is before the other, in the tree behind it.
+    'adapter-b/bias': ((32,), ('mlp',)),
   }
   return toy_model.initializer(optimizers.sgd(1e-2), parameters=parameters)[0]
 
@@ -290,7 +375,7 @@ def test_rules_rename_and_leave_leaves_to_scratch(toy_run):
   folder, state = toy_run
   rules = [
     (r'target/feed/(.*)', r'target/mlp/wi/\1'),
-    (r'target/adapter/.*', None),
+    (r'target/adapter.*', None),
   ]
   wider = _wider()
   cfg = _restore(folder, 'latest', assignment_map=rules)
@@ -298,10 +383,9 @@ def test_rules_rename_and_leave_leaves_to_scratch(toy_run):
   np.testing.assert_array_equal(
     restored['feed']['kernel'], state.params['mlp']['wi']['kernel']
   )
-  np.testing.assert_array_equal(
-    restored['adapter']['scale'],
-    wider.from_scratch(jax.random.key(4)).params['adapter']['scale'],
-  )
+  fresh = wider.from_scratch(jax.random.key(4)).params
+  for name in ('adapter', 'adapter-b'):
+    jax.tree.map(np.testing.assert_array_equal, restored[name], fresh[name])
   # A rule lets through what it names and nothing else.
   with pytest.raises(UserError, match=r'lacks the leaf target/feed/kernel'):
     wider.from_checkpoint(
@@ -315,9 +399,9 @@ def test_rules_rename_and_leave_leaves_to_scratch(toy_run):
 def test_missing_leaves_start_from_scratch_if_allowed(toy_run):
   folder, state = toy_run
   wider = _wider()
-  with pytest.raises(UserError, match=r'lacks the leaf target/adapter/scale'):
+  with pytest.raises(UserError, match=r'lacks the leaf target/adapter'):
     wider.from_checkpoint([_restore(folder, 'latest')])
-  restored = wider.from_checkpoint(
+  restored = wider.from_checkpoint_or_scratch(
     [_restore(folder, 'latest', fallback_to_scratch=True)],
     init_rng=jax.random.key(4),
   ).params

@@ -74,6 +74,36 @@ def test_has_no_loop_on_a_cpu():
   assert 'while' not in rounds(threefry.in_one_pass(key))
 
 
+def test_more_elements_than_32_bits_count_are_drawn_by_jax():
+  def text(*shape):
+    key = threefry.in_one_pass(jax.random.key(0))
+    return jax.jit(lambda k: jax.random.bits(k, shape)).lower(key).as_text()
+
+  assert 'while' in text(2**16, 2**16)
+  assert 'while' not in text(2**16 - 1, 2**16 + 1)
+
+
+def test_wider_numbers_are_drawn_by_jax():
+  with jax.enable_x64(True):
+    key = threefry.in_one_pass(jax.random.key(3))
+    drawn = jax.jit(lambda k: jax.random.bits(k, (5,), np.uint64)).lower(key)
+  assert 'while' in drawn.as_text()
+
+
+def test_can_be_lowered_for_other_devices():
+  key = threefry.in_one_pass(jax.random.key(0))
+  traced = jax.jit(lambda k: jax.random.bits(k, (64,))).trace(key)
+  assert 'stablehlo' in traced.lower(lowering_platforms=('tpu',)).as_text()
+
+
+def test_what_kind_of_key_it_is_does_not_depend_on_the_default():
+  with jax.default_prng_impl('rbg'):
+    key = jax.random.key(0, impl='threefry2x32')
+    assert threefry.in_one_pass(key).dtype != key.dtype
+    other = jax.random.key(0)
+    assert threefry.in_one_pass(other) is other
+
+
 @pytest.mark.parametrize('kind', ['rbg', 'unsafe_rbg'])
 def test_leaves_other_generators_alone(kind):
   key = jax.random.key(0, impl=kind)

@@ -59,7 +59,10 @@ def layouts(hosts, rows, spec=DATA):
   ],
 )
 def test_each_row_is_read_by_one_host_or_its_replicas(hosts, expected):
-  assert layouts(hosts, 16) == expected
+  found = layouts(hosts, 16)
+  assert found == expected
+  # Whole numbers, by which others count.
+  assert {tuple(map(type, row)) for row in found} == {(int, int, int, bool)}
 
 
 def test_without_a_split_all_hosts_read_all():
@@ -90,3 +93,14 @@ def test_rows_that_are_scattered_or_unequal_are_refused():
     host_shards.data_layout(mesh([[0], [0]]), P('data'), 16, 1)
   with pytest.raises(errors.UserError, match=r'Host rows 0:12 .* equal share'):
     host_shards.data_layout(mesh([[0], [0], [0], [1]]), P('data'), 16, 0)
+  # A half that begins in the middle of another one is no shard either.
+  with pytest.raises(errors.UserError, match=r'Host rows 4:12 .* equal share'):
+    host_shards.data_layout(mesh([[0], [1], [1], [2]]), P('data'), 16, 1)
+
+
+def test_layouts_stay_what_they_are():
+  layout = host_shards.data_layout(mesh([[0], [1]]), P('data'), 16, 0)
+  info = host_shards.local_chunk_info(mesh([[0]]), P('data'), (4,))
+  for made, field in ((layout, 'shard_id'), (info, 'replica_id')):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+      setattr(made, field, 1)

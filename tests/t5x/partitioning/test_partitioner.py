@@ -145,8 +145,24 @@ def test_a_batch_that_the_mesh_does_not_divide_is_refused():
   )
   with pytest.raises(errors.UserError, match=match):
     partitioner.get_data_layout(6)
-  with pytest.raises(errors.UserError, match=match):
-    partitioner.shard_batch({'x': np.zeros((6, 2))})
+  for rows in (np.zeros((6, 2)), jnp.zeros((6, 2))):
+    with pytest.raises(errors.UserError, match=match):
+      partitioner.shard_batch({'x': rows})
+  with pytest.raises(errors.UserError, match=r'times 2 micro.*such as 8'):
+    partitioner.check_batch_size(1, 2)
+
+
+def test_hosts_that_read_halves_make_whole_arrays(monkeypatch):
+  partitioner = partitioning.PjitPartitioner(num_partitions=2)
+  placed = []
+  monkeypatch.setattr(
+    jax,
+    'make_array_from_process_local_data',
+    lambda sharding, x, shape: placed.append((x.shape, shape)),
+  )
+  vars(partitioner)['data_shards'] = 2
+  partitioner.shard_batch({'x': np.zeros((6, 3))})
+  assert placed == [((6, 3), (12, 3))]
 
 
 def test_a_sharded_batch_is_split_over_data():
@@ -278,6 +294,47 @@ def test_a_backend_that_is_not_here_is_an_error_or_left():
   assert partitioner.leave_missing_backend() == 'tpu'
   assert partitioner.mesh.devices.size == jax.device_count()
   assert partitioner.leave_missing_backend() is None
+  # Devices that are given are of their own backend.
+  partitioner = partitioning.PjitPartitioner(
+    num_partitions=1, backend='tpu', devices=jax.devices()[:2]
+  )
+  assert partitioner.leave_missing_backend() is None
+  assert partitioner.mesh.devices.size == 2
+  assert partitioner.params_on_devices is True
+
+
+def _named(*names):
+  """A state of one matrix whose axes have these names."""
+  axes = flax_partitioning.AxisMetadata(P(*names))
+  return train_state.InferenceState.create(
+    {'params': {'w': jnp.zeros((2, 4))}, 'params_axes': {'w_axes': axes}}
+  )
+
+
+def test_names_without_a_rule_are_told_and_split_nothing(caplog):
+  partitioner = partitioning.PjitPartitioner(num_partitions=2)
+  with caplog.at_level('WARNING', 'absl'):
+    assert partitioner.get_mesh_axes(_named(None, 'mlp')).params == {
+      'w': P(None, 'model')
+    }
+    assert not caplog.records
+    axes = partitioner.get_mesh_axes(_named('embed', 'mpl'))
+  (told,) = caplog.records
+  assert told.getMessage() == (
+    "params/w: no rule for logical axis 'mpl', so it is not split."
+    " Did you mean 'mlp'?"
+  )
+  assert axes.params == {'w': P(None, None)}
+
+
+@pytest.mark.parametrize('names', [('mlp',), ('embed', 'kv', 'mlp')])
+def test_every_dimension_has_a_name(names):
+  partitioner = partitioning.PjitPartitioner(num_partitions=2)
+  with pytest.raises(
+    errors.UserError,
+    match=rf'params/w: .*name {len(names)} dim.*shape \(2, 4\)',
+  ):
+    partitioner.get_mesh_axes(_named(*names))
 
 
 def test_the_standard_rules_are_a_list_of_pairs():

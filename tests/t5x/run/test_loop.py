@@ -12,6 +12,9 @@ def test_the_next_stop_is_the_nearest_due_step():
   assert periods.next_stop(4, 10) == 6
   assert periods.next_stop(6, 10) == 8
   assert periods.next_stop(8, 10) == 10
+  assert periods.gc == 0
+  collecting = loop.Periods(stats=4, evaluate=6, save=0, gc=5)
+  assert collecting.next_stop(4, 10) == 5
 
 
 def test_everything_with_a_period_is_due_at_the_end():
@@ -28,6 +31,10 @@ def test_explicit_save_steps_are_stops():
   assert periods.next_stop(0, 50) == 7
   assert periods.due('save', 7, 50)
   assert periods.next_stop(7, 50) == 50
+  assert periods.next_stop(8, 50) == 50
+  # They are for saving alone.
+  assert not periods.due('evaluate', 7, 50)
+  assert not periods.due('stats', 7, 50)
 
 
 @given(

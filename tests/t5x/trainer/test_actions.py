@@ -45,7 +45,23 @@ def test_a_small_change_is_no_improvement():
   action = actions.EarlyStoppingAction(
     ('task', 'loss'), 'min', patience=2, rtol=0.5
   )
-  assert run(action, 4.0, 1.5, 1.0) == [False, False, True]
+  assert run(action, 4.0, 1.5, 0.9) == [False, False, True]
+  action = actions.EarlyStoppingAction(
+    ('task', 'accuracy'), 'max', patience=2, atol=0.5
+  )
+  assert run(action, 2.6, 3.0, metric='accuracy') == [False, True]
+
+
+def test_three_values_are_looked_at_by_default():
+  action = actions.EarlyStoppingAction(('task', 'loss'), 'min')
+  assert run(action, 2.0, 2.5, 2.5) == [False, False, True]
+
+
+def test_an_action_has_a_mode_of_its_own_and_says_what_it_does():
+  # T5X's numbers; one that two share would call the actions of both.
+  assert [mode.value for mode in actions.ActionMode] == [1, 2, 3]
+  with pytest.raises(TypeError, match='abstract'):
+    actions.BaseAction()
 
 
 def test_a_metric_that_is_absent_stops_nothing():

@@ -1,6 +1,8 @@
 """A step that was compiled without a state is the step of a run's trainer."""
 
 import functools
+import json
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +14,16 @@ from t5x.trainer import compile_ahead
 from tests.t5x import small_run, toy_model
 
 
-def _trainer(model, state, key, cls=trainer.Trainer, num_microbatches=None):
+def _trainer(
+  model, state, key, cls=trainer.Trainer, num_microbatches=None, folder=None
+):
   partitioner = toy_model.partitioner(4)
   return cls(
     model,
     state,
     partitioner,
     eval_names=[],
-    summary_dir=None,
+    summary_dir=folder,
     train_state_axes=partitioner.get_mesh_axes(state),
     rng=key,
     learning_rate_fn=lambda step: 0.1 / (step + 1),
@@ -41,12 +45,27 @@ def _ahead(model, batch, key=None, **options):
   return ahead
 
 
-def test_a_trainer_takes_what_was_compiled_ahead_and_steps_alike():
+class _Waits(trainer.Trainer):
+  """Compiles only after `go`, which whoever began it gives."""
+
+  go = threading.Event()
+
+  def compile_train(self, batch):
+    assert self.go.wait(5)
+    super().compile_train(batch)
+
+
+def test_a_trainer_takes_what_was_compiled_ahead_and_steps_alike(tmp_path):
   model = toy_model.ToyModel(noise=1.0)
   batches = [toy_model.batch(seed=i) for i in range(2)]
   states = []
-  for ahead in (None, _ahead(model, batches[0])):
-    with _trainer(model, toy_model.state(model), jax.random.key(1)) as t:
+  _Waits.go.clear()
+  begun = _ahead(model, batches[0], cls=_Waits)
+  _Waits.go.set()  # Had `begin` waited, this would come too late.
+  for ahead, folder in ((None, None), (begun, str(tmp_path))):
+    with _trainer(
+      model, toy_model.state(model), jax.random.key(1), folder=folder
+    ) as t:
       if ahead is not None:
         ahead.give_to(t)
         taken = dict(t._programs)
@@ -56,6 +75,9 @@ def test_a_trainer_takes_what_was_compiled_ahead_and_steps_alike():
         assert t._programs == taken
       states.append(jax.tree.map(np.array, t.train_state.state_dict()))
   jax.tree.map(np.testing.assert_array_equal, *states)
+  text = (tmp_path / 'train' / 'metrics.jsonl').read_text()
+  compiled = json.loads(text.splitlines()[0])
+  assert 0 < compiled['timing/compilation_seconds'] < 60
 
 
 def test_a_state_of_another_type_is_compiled_for_anew():
@@ -67,6 +89,10 @@ def test_a_state_of_another_type_is_compiled_for_anew():
     ahead.give_to(t)
     assert not t._programs
     t.train(iter([toy_model.batch()]), 1).result()
+    state = toy_model.state(model)
+    with _trainer(model, state, jax.random.key(1)) as other:
+      other.take_compiled(t)
+      assert not other._programs
 
 
 def test_a_batch_that_cannot_be_split_is_refused():
@@ -96,6 +122,33 @@ def test_a_trainer_that_needs_values_is_compiled_for_when_they_are_there():
     ahead.give_to(t)
     t.train(iter([toy_model.batch()]), 1).result()
     assert int(t.train_state.step) == t.first_step + 1
+
+
+@pytest.mark.parametrize('error', [AttributeError, TypeError])
+def test_so_is_one_that_asks_shapes_for_what_they_lack(error):
+  def make():
+    raise error('no values here')
+
+  ahead = compile_ahead.CompileAhead(make, {})
+  ahead.begin()
+  ahead.give_to(None)
+
+
+@pytest.mark.parametrize(
+  ('backend', 'processes', 'asked'),
+  [('gpu', 1, 1), ('gpu', 2, 0), ('tpu', 2, 1), ('cpu', 2, 1)],
+)
+def test_processes_with_gpus_compile_later(
+  backend, processes, asked, monkeypatch
+):
+  # Compiled in a thread, their programs could wait for each other forever.
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  monkeypatch.setattr(jax, 'process_count', lambda: processes)
+  made = []
+  ahead = compile_ahead.CompileAhead(lambda: made.append(1), {})
+  ahead.begin()
+  assert len(made) == asked
+  ahead.give_to(None)  # What was made is no `BaseTrainer`: nothing is taken.
 
 
 def test_a_run_compiles_once_and_a_finished_one_not_at_all(

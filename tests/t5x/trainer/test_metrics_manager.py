@@ -1,10 +1,15 @@
 """JSONL files and the manager that times and writes metrics."""
 
+import concurrent.futures
 import json
+import threading
 import time
+import types
 
+import flax
 import numpy as np
 import pytest
+from clu import values as clu_values
 
 from t5x import metrics
 from t5x.trainer import metrics_manager
@@ -15,7 +20,7 @@ def lines(path):
 
 
 def test_each_write_is_a_line(tmp_path):
-  path = tmp_path / 'new' / 'metrics.jsonl'
+  path = tmp_path / 'new' / 'folder' / 'metrics.jsonl'
   writer = metrics_manager.JsonlWriter(str(path))
   writer.write_scalars(1, {'loss': np.float32(2.5), 'n': np.int64(3)})
   writer.write_scalars(2, {'loss': float('nan')})
@@ -94,12 +99,94 @@ def test_no_time_counts_twice():
   manager.close()
 
 
+def test_time_runs_from_the_timer_or_from_the_summary_before(monkeypatch):
+  clock = types.SimpleNamespace(now=100.0)
+  monkeypatch.setattr(
+    metrics_manager,
+    'time',
+    types.SimpleNamespace(perf_counter=lambda: clock.now),
+  )
+  manager = metrics_manager.MetricsManager('train')
+  took = []
+  for begin, end in ((107.0, 110.0), (None, 115.0), (120.0, 121.0)):
+    if begin is not None:
+      # What is waited for is over when the time begins.
+      waited = types.SimpleNamespace(
+        block_until_ready=lambda begin=begin: setattr(clock, 'now', begin)
+      )
+      manager.start_duration_timer(waited)
+    clock.now = end
+    part = {'seconds': metrics.Time()}
+    values = manager.write_metrics_summary(part, 1, 1).result()
+    took.append(values['seconds'].value)
+  assert took == [3, 5, 1]
+  manager.close()
+
+
 def test_several_parts_are_merged():
   manager = metrics_manager.MetricsManager('eval')
-  parts = [{'sum': metrics.Sum(1)}, {'sum': metrics.Sum(2)}]
+  parts = [{'sum': metrics.Sum(i)} for i in (1, 2, 4)]
   values = manager.write_metrics_summary(parts, 1, 2).result()
-  assert int(values['sum'].value) == 3
+  assert int(values['sum'].value) == 7
   manager.close()
+
+
+def _events(folder):
+  (path,) = (folder / 'train').glob('events.out.tfevents*')
+  return path.read_bytes()
+
+
+@flax.struct.dataclass
+class _Words(metrics.Sum):
+  """Has a text in place of a number."""
+
+  def compute_value(self):
+    return clu_values.Text('some words')
+
+
+def test_what_is_written_is_there_at_once(tmp_path):
+  # A run that is killed has lost nothing of what it has reported.
+  manager = metrics_manager.MetricsManager('train', str(tmp_path))
+  manager.write_metrics_summary({'summed': metrics.Sum(1)}, 1, 1).result()
+  assert b'summed' in _events(tmp_path)
+  manager.write_scalar('flushed', 1.5, 2)
+  manager.flush()
+  assert b'flushed' in _events(tmp_path)
+  manager.write_metrics_summary({'said': _Words(1)}, 3, 1).result()
+  assert b'some words' in _events(tmp_path)
+  manager.write_scalar('closed', 1.5, 4)
+  manager.close()
+  assert b'closed' in _events(tmp_path)
+  steps = [x['step'] for x in lines(tmp_path / 'train' / 'metrics.jsonl')]
+  assert steps == [1, 2, 4]  # A text alone makes no line.
+
+
+def test_a_manager_that_wrote_nothing_can_be_flushed_and_closed(tmp_path):
+  manager = metrics_manager.MetricsManager('train', str(tmp_path))
+  manager.flush()
+  manager.close()
+  assert not list(tmp_path.iterdir())
+
+
+def test_summaries_are_written_in_their_order_also_by_close(tmp_path):
+  second = threading.Event()
+
+  @flax.struct.dataclass
+  class Slow(metrics.Sum):
+    def compute_value(self):
+      second.wait(0.1)  # Would come, were there a thread for each.
+      return super().compute_value()
+
+  manager = metrics_manager.MetricsManager('train', str(tmp_path))
+  manager.write_scalar('loss', 0.5, 0)  # Makes the writer, which takes longer.
+  first = manager.write_metrics_summary({'x': Slow(1)}, 1, 1)
+  assert not metrics_manager.ArrayMapFuture(first, lambda: None).done()
+  last = manager.write_metrics_summary({'x': metrics.Sum(1)}, 2, 1)
+  last.add_done_callback(lambda _: second.set())
+  manager.close()
+  assert not concurrent.futures.wait([first, last], timeout=0).not_done
+  found = lines(tmp_path / 'train' / 'metrics.jsonl')
+  assert [line['step'] for line in found] == [0, 1, 2]
 
 
 def test_an_error_reaches_the_future():

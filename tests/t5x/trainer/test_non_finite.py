@@ -1,13 +1,16 @@
 """A step that is not finite changes nothing, is written down, ends a run."""
 
+import functools
 import json
+import types
 
 import jax
 import numpy as np
 import pytest
 
-from t5x import checkpoints, errors, trainer
+from t5x import checkpoints, errors, metrics, trainer
 from t5x.trainer import non_finite
+from t5x.trainer import step as step_lib
 from tests.t5x import small_run, toy_model
 
 
@@ -64,6 +67,7 @@ def test_the_examples_of_such_a_step_are_written(tmp_path):
   assert file.name == 'step_2.jsonl'
   rows = [json.loads(line) for line in file.read_text().splitlines()]
   assert [row['row'] for row in rows] == list(range(8))
+  assert [row['step'] for row in rows] == [2] * 8
   found = np.array([row['x'] for row in rows])
   np.testing.assert_array_equal(np.isnan(found), np.isnan(_bad()['x']))
   assert found[0] == pytest.approx(_bad()['x'][0])
@@ -87,6 +91,111 @@ def test_so_many_in_a_row_end_the_run_before_another_step_is_applied(
     t.train(iter(batches[: len(batches) - limit]), len(batches) - limit)
     for mine, other in zip(ended, _leaves(t.train_state.params), strict=True):
       np.testing.assert_array_equal(mine, other)
+
+
+def test_five_in_a_row_are_the_limit_by_default():
+  with _trainer() as t, pytest.raises(non_finite.NonFiniteError) as raised:
+    t.train(iter([_bad()] * 6), 6).result()
+  assert str(raised.value).startswith('Steps 1 to 5 ')
+
+
+_SKIPPED = {non_finite.SKIPPED: metrics.Sum(1)}
+
+
+def _guard(folder, limit=200, **vocabularies):
+  model = types.SimpleNamespace(**vocabularies)
+  return non_finite.NonFiniteGuard(model, str(folder), limit)
+
+
+def test_a_run_writes_a_hundred_such_batches_at_most(tmp_path):
+  # A host whose disk has nothing of the run yet makes the folders.
+  folder = tmp_path / 'new' / 'run'
+  guard = _guard(folder)
+  batch = {'x': jax.numpy.ones((2, 3))}
+  guard.after_step(1, _SKIPPED, batch)
+  for i in range(98):
+    (folder / 'non_finite' / f'other_{i}').touch()
+  guard.after_step(2, _SKIPPED, batch)
+  guard.after_step(3, _SKIPPED, batch)
+  (folder / 'non_finite' / 'of_another_process').touch()
+  guard.after_step(4, _SKIPPED, batch)
+  written = sorted(p.name for p in (folder / 'non_finite').glob('step*'))
+  assert written == ['step_1.jsonl', 'step_2.jsonl']
+
+
+def test_the_host_waits_only_where_the_next_step_may_end_the_run(tmp_path):
+  guard, waits = _guard(tmp_path, limit=3), []
+  for step in (1, 2):
+    waits.append(guard.waits)
+    guard.after_step(step, _SKIPPED, {'x': jax.numpy.ones((2, 3))})
+  assert [*waits, guard.waits] == [False, False, True]
+
+
+def test_a_step_that_tells_nothing_was_applied(tmp_path):
+  # Of somebody's trainer, which doesn't skip.
+  _guard(tmp_path).after_step(4, {}, {'x': jax.numpy.ones((2, 3))})
+  assert not list(tmp_path.iterdir())
+
+
+def test_tokens_are_written_as_text_where_there_is_a_vocabulary(
+  tmp_path, monkeypatch, plain_locale
+):
+  decoder = types.SimpleNamespace(decode=lambda ids: 'é' * len(ids))
+  guard = _guard(tmp_path, input_vocabulary=decoder, output_vocabulary=decoder)
+  monkeypatch.setattr(non_finite.jax, 'process_index', lambda: 3)
+  guard.after_step(
+    7, _SKIPPED, {'encoder_input_tokens': jax.numpy.ones((1, 2))}
+  )
+  file = tmp_path / 'non_finite' / 'step_7-process_3.jsonl'
+  assert json.loads(file.read_bytes()) == {
+    'step': 7,
+    'row': 0,
+    'encoder_input_tokens': [1, 1],
+    'encoder_input_text': 'éé',
+  }
+  assert 'éé' in file.read_text(encoding='utf-8')
+  # Without one, there are the tokens alone.
+  _guard(tmp_path).after_step(
+    8, _SKIPPED, {'decoder_target_tokens': jax.numpy.ones((1, 2))}
+  )
+  file = tmp_path / 'non_finite' / 'step_8-process_3.jsonl'
+  assert 'decoder_target_text' not in json.loads(file.read_bytes())
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _bent(value, w, slope):
+  """The value, with a slope beside its own."""
+  del w, slope
+  return value
+
+
+def _bent_forward(value, w, slope):
+  del slope
+  return value, w
+
+
+def _bent_backward(slope, w, cotangent):
+  return cotangent, jax.numpy.full_like(w, slope)
+
+
+_bent.defvjp(_bent_forward, _bent_backward)
+
+
+@pytest.mark.parametrize(('loss', 'slope'), [(np.nan, 0.0), (0.0, np.inf)])
+def test_neither_loss_nor_gradients_alone_make_a_step(loss, slope):
+  class Model(toy_model.ToyModel):
+    def loss_fn(self, params, batch, dropout_rng):
+      value, found = super().loss_fn(params, batch, dropout_rng)
+      return _bent(value + loss, params['w'], slope), found
+
+  model = Model()
+  state = toy_model.state(model)
+  new, found = step_lib.train_with_lr(
+    state, toy_model.batch(), 0.1, jax.random.key(0), model, None
+  )
+  assert int(found[non_finite.SKIPPED].total) == 1
+  assert int(new.step) == 1
+  np.testing.assert_array_equal(new.params['w'], state.params['w'])
 
 
 def test_a_limit_below_one_is_refused():

@@ -59,7 +59,8 @@ def test_gradients_and_metrics_are_those_of_the_whole_batch(microbatches):
   assert mutables is None
 
 
-def test_every_microbatch_draws_its_own_dropout():
+@pytest.mark.parametrize('microbatches', [None, 0, 1, 2, 4])
+def test_every_microbatch_draws_its_own_dropout(microbatches):
   seen = []
 
   class Model(toy_model.ToyModel):
@@ -68,13 +69,30 @@ def test_every_microbatch_draws_its_own_dropout():
       jax.debug.callback(lambda k: seen.append(tuple(k.tolist())), key)
       return super().loss_fn(params, batch, dropout_rng)
 
-  model = Model()
+  model, key = Model(), jax.random.key(0)
   batch = model.prepare_batch(toy_model.batch())
   step.accumulate_grads_microbatched(
-    model, toy_model.state(model), batch, jax.random.key(0), 4
+    model, toy_model.state(model), batch, key, microbatches
   )
   jax.effects_barrier()
-  assert len(seen) == len(set(seen)) == 4
+  assert len(seen) == len(set(seen)) == (microbatches or 1)
+  # A batch that isn't split draws with the key itself.
+  own = tuple(jax.random.key_data(key).tolist())
+  assert (own in seen) == (microbatches in (None, 0, 1))
+
+
+def test_gradients_of_half_precision_are_summed_in_float32():
+  model = toy_model.ToyModel()
+  state = toy_model.state(model)
+  half = {'w': state.params['w'].astype(jnp.bfloat16)}
+  grads, _, _ = step.accumulate_grads_microbatched(
+    model,
+    state.replace_params(half),
+    model.prepare_batch(toy_model.batch()),
+    None,
+    2,
+  )
+  assert grads['w'].dtype == jnp.float32
 
 
 def test_other_variables_go_from_microbatch_to_microbatch():

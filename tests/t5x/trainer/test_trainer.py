@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import threading
 import types
 
 import jax
@@ -11,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x import adafactor, errors, models, train_state, trainer
+from t5x import adafactor, errors, models, partitioning, train_state, trainer
 from t5x.examples.t5 import network
+from t5x.trainer import metrics_manager
+from t5x.trainer import step as step_lib
 from t5x.trainer import trainer as trainer_lib
 from tests import golden_data
 from tests.t5x import tiny_model, toy_model
@@ -117,6 +120,15 @@ def test_each_step_draws_its_own_dropout():
   assert len(set(losses)) == 3
 
 
+def test_keys_may_be_of_any_kind():
+  computer = step_lib.WeightMetricsComputer()
+  key = jax.random.key(1, impl='rbg')
+  model = toy_model.ToyModel(noise=1.0)
+  with make(model, data=1, rng=key, weight_metrics_computer=computer) as t:
+    found = numbers(t.train(batches(1), 1).result())
+  assert np.isfinite(found['loss']) and found['weight_rms/w'] > 0
+
+
 def test_the_state_is_donated():
   with make() as t:
     t.train(batches(1), 1).result()
@@ -178,11 +190,66 @@ def test_summaries_are_written_as_jsonl_and_events(tmp_path):
   assert compiled['timing/compilation_seconds'] > 0
   assert (first['step'], second['step']) == (2, 3)
   assert {'loss', 'grad_norm', 'learning_rate', 'rows'} <= set(first)
+  # Of the steps of each call, though one was still in flight.
+  assert (first['rows'], second['rows']) == (16, 8)
   assert 'rare' not in first
   (row,) = lines(tmp_path / 'training_eval' / 'task' / 'metrics.jsonl')
   assert row['step'] == 3 and row['rows'] == 16
   for part in ('train', 'training_eval/task'):
     assert list((tmp_path / part).glob('events.out.tfevents*'))
+
+
+def test_compiling_is_reported_apart_from_the_steps(tmp_path, monkeypatch):
+  clock = types.SimpleNamespace(now=1000.0)
+
+  def perf_counter():
+    clock.now += 0.5
+    return clock.now
+
+  watch = types.SimpleNamespace(perf_counter=perf_counter)
+  for module in (trainer_lib, metrics_manager):
+    monkeypatch.setattr(module, 'time', watch)
+  compile_step = partitioning.PjitPartitioner.compile
+
+  def takes_long(*args):
+    clock.now += 3000
+    return compile_step(*args)
+
+  monkeypatch.setattr(partitioning.PjitPartitioner, 'compile', takes_long)
+  with make(summary_dir=str(tmp_path), data=1) as t:
+    found = numbers(t.train(batches(1), 1, start_step=5).result())
+    assert 0 < found['timing/seconds'] < 40
+    clock.now += 50  # Somebody does something else.
+    both = iter([toy_model.batch(), toy_model.batch(rows=4)])
+    t.train(both, 2, start_step=6).result()
+    t.compile_eval({'task': toy_model.batch()})
+    clock.now += 50
+    by_task = t.eval({'task': batches(1)})
+    assert 0 < numbers(by_task['task'])['timing/seconds'] < 40
+    clock.now += 50
+    found = numbers(t.train(batches(1), 1, start_step=8).result())
+    assert 0 < found['timing/seconds'] < 40
+  key = 'timing/compilation_seconds'
+  rows = lines(tmp_path / 'train' / 'metrics.jsonl')
+  took = [(row['step'], int(row[key])) for row in rows if key in row]
+  assert took == [(5, 3000), (7, 3000)]
+
+
+def test_who_leaves_waits_for_the_last_step_and_ends_the_threads():
+  before, seen = set(threading.enumerate()), []
+
+  def threads():
+    return {x.name for x in threading.enumerate() if x not in before}
+
+  with make(data=1) as t:
+    t.step_callback = seen.append
+    t.train(batches(1), 1).result()
+    assert seen == [1]
+    t.train(batches(1), 1)
+    t.eval({'task': batches(1)})
+    assert threads() == {'metrics_train_0', 'metrics_training_eval_task_0'}
+  assert seen == [1, 2]
+  assert not threads()
 
 
 def test_a_mean_over_nothing_is_left_out_and_nan_is_not(tmp_path):
@@ -234,6 +301,18 @@ def test_batches_that_end_early_are_reported():
     t.train(batches(2), 3, start_step=7)
 
 
+def test_no_steps_are_refused():
+  with make() as t, pytest.raises(ValueError, match='num_steps > 0: 0'):
+    t.train(batches(1), 0)
+
+
+def test_a_trainer_has_both_steps():
+  with pytest.raises(
+    TypeError, match=r'_partitioned_eval_step\W+_partitioned_train_step'
+  ):
+    make(cls=trainer.BaseTrainer)
+
+
 def test_compiling_beforehand_is_all_the_compiling():
   with make() as t:
     t.compile_train(toy_model.batch())
@@ -254,6 +333,13 @@ def test_a_batch_that_mesh_and_microbatches_do_not_divide_is_refused():
     pytest.raises(errors.UserError, match=match),
   ):
     t.train(batches(1), 1)
+  with (
+    make(num_microbatches=2) as t,
+    pytest.raises(errors.UserError, match=match),
+  ):
+    t.lower_train(toy_model.batch())
+  with make(num_microbatches=2) as t:
+    assert 'stablehlo' in t.lower_train(toy_model.batch(rows=16)).as_text()
 
 
 def test_sharded_batches_are_taken_as_they_are():
@@ -276,6 +362,11 @@ def test_what_fails_in_the_background_is_raised(tmp_path):
     future = t.train(batches(1), 1)
     with pytest.raises(OSError, match='disk full'):
       future.result()
+    # Whoever didn't ask is told by the next call, and by the end.
+    with pytest.raises(OSError, match='disk full'):
+      t.train(batches(1), 1)
+    with pytest.raises(OSError, match='disk full'):
+      t.close()
     t._summary = None
 
 
