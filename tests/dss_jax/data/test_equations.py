@@ -69,11 +69,16 @@ def test_an_equation_has_this_value(text, value):
     '', '( )', '(3', '3)', '3 +', '3 4', '11,210 / 84', '(175, 5)', '5 / 0',
     '0 ** -1', '2 * x', '7x', '1e5', '2 ** 0.5', '2 ** 65', '9 ** 64 ** 9',
     '__import__("os")', 'and', '3 and', '٣', '(' * 5000 + '1' + ')' * 5000,
-    '1' * 1001, '+' * 1001 + '1', '(9 ** 64) ** 64',
+    '1' * 1001, '+' * 1001 + '1', '(9 ** 64) ** 64', '2 ** -65', '(3 4', '(3 (',
+    '3 * / 4',
   ],
 )  # fmt: skip
 def test_what_has_no_value_is_none(text):
   assert equations.evaluate(text) is None
+
+
+def test_a_text_may_have_a_thousand_characters():
+  assert equations.evaluate('1' * 1000) == int('1' * 1000)
 
 
 def test_64_parentheses_are_read_and_65_are_not():
@@ -120,5 +125,7 @@ def test_equal_values_are_the_same_answer():
   assert equations.same_value('12', '12.0')
   assert equations.same_value('( 3 + 9 )', '(24 / 2)')
   assert not equations.same_value('12', '13')
+  assert not equations.same_value('13', '12')
+  assert not equations.same_value('12', 'x')
   # Two texts without a value are not the same answer.
   assert not equations.same_value('x', 'x')

@@ -206,8 +206,10 @@ def test_options_that_do_not_fit_are_told(run, capsys, more, message):
 
 
 def test_a_dry_run_shows_json(run, capsys):
-  assert run(_said(_JSON), (500, ''), '--structured', '--dry-run') == (0, [])
+  more = ('--structured', '--class', 'no', '--class', 'né', '--dry-run')
+  assert run(_said(_JSON), (500, ''), *more) == (0, [])
   shown = capsys.readouterr().out
+  assert '"né"' in shown
   assert '{"rationale": "It melts.", "label": "no"}' in shown
   assert 'response_format  {"type": "json_schema"' in shown
 
