@@ -158,6 +158,7 @@ def test_what_comes_is_counted_and_kept(asked, monkeypatch):
     99, done=30, completions=30, prompt_tokens=270, completion_tokens=120
   )
   assert found.server.most_flying <= 4 and found.queue.reason == ''
+  assert found.queue.failure is found.queue.last_failure is None
   assert sorted(entry.index for entry in found.entries) == list(range(30))
   assert {(e.finish, e.thoughts) for e in found.entries} == {('stop', '')}
   assert [done for done, _ in found.states] == list(range(1, 31))
@@ -329,6 +330,16 @@ def test_a_second_interrupt_gives_up_what_is_in_flight(asked, is_first):
   found = asked(do, script)
   assert found.entries == [] and found.queue.counts.in_flight == 0
   assert found.queue.reason == 'interrupted'
+
+
+def test_an_interrupt_before_the_first_request_sends_none(asked):
+  async def do(queue):
+    queue.interrupt()
+    queue.interrupt()
+    await queue.run(_jobs(3), 2)
+
+  found = asked(do)
+  assert found.server.requests == 0 and found.queue.reason == 'interrupted'
 
 
 def test_a_mistake_in_a_row_ends_the_run_and_all_its_tasks(asked):

@@ -150,6 +150,14 @@ def test_no_other_error_leads_to_text(run, capsys, answer):
   assert not _FOLDER.exists()
 
 
+def test_who_asks_for_a_format_alone_gets_no_other(run, capsys):
+  option = ('--param', 'response_format={"type": "json_object"}')
+  code, bodies = run((400, _UNKNOWN), _said(_TEXT), *option)
+  assert (code, len(bodies)) == (2, 1)
+  told = capsys.readouterr().err
+  assert 'text format' not in told and '--param that asks for JSON' in told
+
+
 def test_a_run_that_has_json_never_goes_on_with_text(run, capsys):
   assert run(_said(_JSON), (500, ''), '--structured')[0] == 0
   code, bodies = run((400, _UNKNOWN), _said(_TEXT), '--structured', rows=6)

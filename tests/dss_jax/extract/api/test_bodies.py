@@ -60,6 +60,11 @@ def test_only_counts_are_kept_of_what_was_used():
   found = _completion(body={'usage': usage}).usage
   assert found == {f'n{number}': number for number in range(32)}
   assert _completion(body={'usage': [1]}).usage == {}
+  # Names and words have bounds.
+  assert _completion(body={'usage': {'n' * 99: 1}}).usage == {f'{"n" * 80}…': 1}
+  choice = {'text': 'a', 'finish_reason': 'n' * 99}
+  found = bodies.completion({'choices': [choice]}, False, _SECRETS)
+  assert found.finish == f'{"n" * 80}…'
 
 
 @pytest.mark.parametrize(
@@ -166,6 +171,7 @@ def test_a_quarter_of_an_hour_is_waited_for_and_no_longer(wait, kind):
     (b'{"error": {"detail": "d", "message": "m"}}', 'HTTP 400: m'),
     ('{"detail": ["é"]}'.encode(), 'HTTP 400: ["é"]'),
     (b'<p class="x">1 &lt; 2</p>', 'HTTP 400: 1 < 2'),
+    (b'<STYLE>\na{}\n</Style>No<!--\n-->', 'HTTP 400: No'),
     (b'x' * 30_000 + b' end', f'HTTP 400: {"x" * 300}…'),
   ],
 )
@@ -190,6 +196,8 @@ def test_a_redirect_is_told_without_what_may_be_a_secret():
     ({'error': 'No'}, Again, 'the server reports an error: No'),
     ({'error': {'code': 'busy'}}, Again, 'the server reports an error: busy'),
     ({'choices': [{'error': 'No'}]}, Again, 'the server reports an error: No'),
+    ({'error': {'code': 'x' * 99}}, Again, f'an error: {"x" * 80}…'),
+    ({'x' * 99: 1}, Again, f'found a body without one ({"x" * 60}…)'),
     ({'choices': 'x'}, Again, 'found a body without one (choices)'),
     ({'choices': ['x']}, Again, 'found a body without one (choices)'),
     ({'choices': []}, Again, 'found a body without one (choices)'),
@@ -220,6 +228,7 @@ def test_a_body_without_a_completion_says_why(body, kind, message):
     (b'event: error\ndata: {"error": "No"}', Again, 'reports an error: No'),
     (b'data: {"error": {"message": "No", "code": 401}}', Fatal, 'HTTP 401: No'),
     (b'"x"', Again, 'expected a JSON object, found another value: "x"'),
+    (b'[' + b'1' * 200 + b']', Again, f'another value: [{"1" * 99}…'),
   ],
 )
 def test_a_body_that_is_no_object_is_quoted(data, kind, message):
