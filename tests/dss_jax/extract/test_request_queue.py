@@ -27,9 +27,9 @@ def test_the_wait_is_what_the_server_asks_for_and_more(attempt, most):
     outcome = tenacity.Future(1)
     outcome.set_exception(failures.RetryableFailure('busy', wait))
     state.outcome = outcome
-    found = [request_queue._pause(state) - least for _ in range(1000)]
+    found = [request_queue._pause(state) - least for _ in range(3000)]
     assert 0 <= min(found) < 0.1 * most
-    assert 0.98 * most < max(found) <= most + 1e-9
+    assert 0.99 * most < max(found) <= most + 1e-9
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_a_request_takes_one_of_requests_and_its_tokens_in_parts():
     await limits.take(25)
     return [(limiter.max_rate, limiter.taken) for limiter in noting]
 
-  found = asyncio.run(take(1200, 60))
-  assert found == [(20, [1]), (10, [10, 10, 5])]
+  found = asyncio.run(take(90, 63))
+  assert found == [(1.5, [1]), (10.5, [10.5, 10.5, 4])]
   assert asyncio.run(take(None, None)) == []
 
 
