@@ -71,9 +71,13 @@ def test_every_part_of_a_key_in_a_text_is_found():
   few, part, more = KEY[:11], KEY[4:20], KEY[6:17]
   text = f'{few}~{part}~{more}~{part}{part}~{few}'
   assert hidden.clean(text) == f'{few}~[key]~{more}~[key][key]~{few}'
+  # A text does not go on from its end at its beginning.
+  assert hidden.clean(f'{part} {KEY[3]}') == f'[key] {KEY[3]}'
   # Where its pieces repeat themselves, too.
   hidden = secrets.Secrets('bcdefxxxxxxxhijkl')
   assert hidden.clean('xxxxxxxhijkl') == '[key]'
+  # As it stands in JSON, without its quotes.
+  assert secrets.Secrets('a"bcdefg').clean('x a\\"bcdefg y') == 'x [key] y'
   # A secret within another one does not save the rest of it.
   hidden = secrets.Secrets('bcdefghi', 'abcdefghij')
   assert hidden.clean('abcdefghij') == '[key]'

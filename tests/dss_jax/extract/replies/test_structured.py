@@ -135,7 +135,11 @@ def test_an_object_may_lack_one_part_and_holds_letters_as_they_are():
   assert _read('{"rationale": "", "label": "yes"}') == ('', 'yes')
   assert _read('{"rationale": "a", "label": ""}') == ('a', '')
   assert _OWN.written('é', 'ö') == '{"rationale": "é", "label": "ö"}'
+  assert structured.of('cqa').written('a', '(b) tin').endswith('"tin"}')
+  classes = structured.of(None, classes=('yes', 'no'))
+  assert classes.written('a', 'perhaps').endswith('"perhaps"}')
   assert _OWN.split(' a ') == thoughts.Reply('', 'a')
+  assert _OWN.split(' a ', opened=True) == thoughts.Reply('a', '')
 
 
 def test_a_number_without_quotes_is_its_digits():
