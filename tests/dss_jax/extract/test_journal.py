@@ -108,7 +108,7 @@ def test_the_bounds_of_numbers_are_numbers():
   for prompt in (0, 2**64 - 1):
     entry = _changed(prompt=prompt, index=0, sample=0)
     assert journal.parse(entry.line()) == entry
-  for prompt in (-1, 2**64):
+  for prompt in (-1, 2**64, 2**65):
     assert journal.parse(_changed(prompt=prompt).line()) is None
   usage = {'a': 0, 'b': 2**53, 'c': 2**53 + 1, 'd': -1, 'e': True, 'f': 1.5}
   found = journal.parse(_changed(usage=usage | {'g': 'x'}).line())

@@ -211,10 +211,19 @@ def test_what_may_pass_is_asked_again_so_often(asked):
   assert len(found.states) == 5
 
 
+def test_what_passed_at_last_is_remembered_as_an_error(asked):
+  answers = iter([(500, {'error': {'message': 'Busy'}}), _YES])
+  found = asked(lambda queue: queue.run(_jobs(1), 1), lambda _: next(answers))
+  counts = found.queue.counts
+  assert (counts.done, counts.retries, counts.failed) == (1, 1, 0)
+  assert counts.last_error == 'HTTP 500: Busy'
+
+
 def test_what_cannot_pass_is_asked_once(asked):
   found = asked(lambda queue: queue.run(_jobs(3), 1), lambda question: _NO)
   assert found.server.requests == found.queue.counts.failed == 3
   assert found.queue.last_failure is not None
+  assert found.queue.counts.last_error == 'HTTP 400: No such thing'
   assert found.queue.reason == ''
 
 
@@ -350,6 +359,8 @@ def test_a_mistake_in_a_row_ends_the_run_and_all_its_tasks(asked):
   async def do(queue):
     with pytest.raises(KeyError, match='of the rows'):
       await queue.run(jobs(), 3)
+    # Not even the one that was sent.
+    assert queue.counts.in_flight == 0
 
   assert asked(do).queue.reason == ''
 
