@@ -137,6 +137,19 @@ def test_gpt_neox_has_rules_of_its_own(dataset, completion, palm, gpt_neox):
   assert mine == completions.Parsed(*palm)
 
 
+def test_the_published_code_leaves_a_space_in_these_columns():
+  assert {
+    name: completions.rule(name).spaced for name in ('anli1', 'esnli')
+  } == {
+    'anli1': (),
+    'esnli': ('teacher_label',),
+  }
+  both = ('rationale', 'teacher_label')
+  assert {completions.rule(n).spaced for n in ('cqa', 'svamp', 'asdiv')} == {
+    both
+  }
+
+
 @given(
   st.sampled_from(completions.DATA_SETS),
   st.lists(st.sampled_from(PIECES) | st.text(max_size=5)).map(''.join),

@@ -52,6 +52,7 @@ def test_no_text_raises(text):
   ('text', 'value'),
   [
     ('12', 12), (' 12.0 ', 12), ('(3+9)', 12), ('.5 * 4', 2), ('7.', 7),
+    ('+2', 2), ('3 - +2', 1),
     ('2 + 3 * 4', 14), ('2 - 3 - 4', -5), ('16 / 4 / 2', 2), ('-2 * --3', -6),
     ('-2 ** 2', -4), ('2 ** 3 ** 2', 512),
     ('2 ** -1', fractions.Fraction(1, 2)),
@@ -107,6 +108,8 @@ def test_depth_counts_what_is_open_not_what_was(before, after):
 
   assert equations.evaluate(nested(most)) is not None
   assert equations.evaluate(nested(most + 1)) is None
+  # What was closed makes no room.
+  assert equations.evaluate(f'{nested(1)}+{nested(most + 1)}') is None
   one = equations.evaluate(nested(1))
   terms = equations.MAX_DEPTH + 10
   assert equations.evaluate('+'.join([nested(1)] * terms)) == one * terms

@@ -39,6 +39,16 @@ def _read(folder, inner, rows):
   return teacher_outputs.read(files, names, rows, _PLACE)
 
 
+def test_extractions_are_in_the_folder_that_the_environment_names(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setenv('DSS_TEACHERS', str(tmp_path))
+  assert str(teacher_outputs.folder('mine', 'cqa')) == f'{tmp_path}/mine/cqa'
+  monkeypatch.delenv('DSS_TEACHERS')
+  found = teacher_outputs.folder('mine', 'cqa')
+  assert str(found) == 'runs/teachers/mine/cqa'
+
+
 # Names before and after those with places of their own.
 @pytest.mark.parametrize('inner', ['anna', 'mine', 'zoe', 'llm'])
 @pytest.mark.parametrize('lengths', [(3,), (2, 1), (2,) * 11 + (1,)])

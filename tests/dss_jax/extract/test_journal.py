@@ -204,7 +204,8 @@ def test_a_failure_stands_until_there_is_a_completion(tmp_path):
 
 def test_samples_of_a_row_are_told_from_those_of_its_neighbors(tmp_path):
   path = tmp_path / 'journal.jsonl'
-  places = [(index, sample) for index in (6, 8, 9) for sample in (0, 1, 2)]
+  places = [(index, sample) for index in (6, 7, 9) for sample in (0, 1, 2)]
+  places.remove((7, 0))
   for error in ('', 'HTTP 400'):
     path.unlink(missing_ok=True)
     offsets = _write(
@@ -213,12 +214,16 @@ def test_samples_of_a_row_are_told_from_those_of_its_neighbors(tmp_path):
     index = _contents(path, samples=3).index
     of_row = index.failures if error else index.completions
     assert [of_row('train', i) for i in range(10)] == [
-      *([[]] * 6), offsets[:3], [], offsets[3:6], offsets[6:],
+      *([[]] * 6), offsets[:3], offsets[3:5], [], offsets[5:],
     ]  # fmt: skip
     done = {
       (i, s) for i in range(10) for s in range(3) if index.done('train', i, s)
     }
     assert done == (set() if error else set(places))
+  index = journal.Index({'train': 1}, 3)
+  for sample in (0, 1):
+    index.add(9 * sample, _changed(index=0, sample=sample))
+  assert index.count({'train': 1}) == 2
   # In any order, each is read from its own place.
   found = journal.read(path, offsets[::-1])
   assert [(e.index, e.sample) for e in found] == places[::-1]
@@ -242,7 +247,12 @@ def test_what_stands_before_an_entry_costs_it_nothing(tmp_path, line):
 
 def test_rows_of_other_tables_have_no_place(tmp_path):
   path = tmp_path / 'journal.jsonl'
-  outside = ({'index': 10}, {'sample': 2}, {'split': 'test', 'index': 0})
+  outside = (
+    {'index': 10},
+    {'sample': 2},
+    {'sample': 3},
+    {'split': 'test', 'index': 0},
+  )
   _write(path, [_changed(**changes) for changes in outside])
   index = _contents(path).index
   assert index.count({'train': 10}) == 0
@@ -358,7 +368,7 @@ def test_a_journal_is_a_file_for_others_to_read_and_is_closed(
   path, synced, begun = tmp_path / 'journal.jsonl', [], time.time()
   monkeypatch.setattr(os, 'fsync', lambda f: synced.append(os.fstat(f).st_size))
   with journal.Journal(path) as log:
-    offset = log.append(_changed(time=0.0))
+    offset = log.append(journal.Entry('train', 3, 'a', 0, 0, 'tiny', {}))
     log.sync()
   assert -0.001 < journal.read(path, [offset])[0].time - begun < 60
   # When it is asked for, and at the end.

@@ -64,6 +64,7 @@ def test_the_examples_in_the_docstrings_hold():
     'It swims. So the answer is yes. Q: Another?',
     'It swims. So the answer is yes.\n\n**Q:** So the answer is no.',
     '**A: It swims. So the answer is yes.**',
+    '*A: It swims. So the answer is yes.*',
     'It swims.\n*So the answer is:* yes.',
     'It swims. *So the answer is yes.*',
     'It swims. *So the answer is yes*.',
@@ -117,6 +118,7 @@ def test_marks_around_an_answer_are_no_part_of_it(text):
     ),
     # A long line is no title.
     (f'# {"x" * 98}\nSo the answer is x.', f'# {"x" * 98}', 'x'),
+    (f'# {"x" * 99}\nSo the answer is x.', f'# {"x" * 99}', 'x'),
   ],
 )
 def test_what_is_part_of_an_answer_stays(text, rationale, label):
@@ -146,6 +148,25 @@ def test_a_phrase_of_several_words_may_have_marks_at_its_colon(said):
 )
 def test_a_fence_is_removed_with_its_end(text, inner):
   assert answers.unfenced(text) == inner
+
+
+@pytest.mark.parametrize('text', ['yes it is', 'Yes it is'])
+def test_the_name_of_a_fences_language_is_no_part_of_a_text(text):
+  assert answers.unwrapped(f'```text\n{text}\n```') == text
+
+
+@pytest.mark.parametrize(
+  ('text', 'kept'),
+  [
+    ('It swims.\n---', 'It swims.'),
+    ('```\n### Why\nIt swims.', 'It swims.'),
+    ('```\nIt:\n```\ny\n```\nok.', 'It:\n```\ny\n```\nok.'),
+    ('### Why\n\nIt swims.\n\n---\n\n', 'It swims.'),
+    ('---', ''),
+  ],
+)
+def test_a_rationale_is_without_its_frame(text, kept):
+  assert answers.rationale(text) == kept
 
 
 def test_words_after_a_second_letter_are_no_option():
@@ -232,6 +253,8 @@ def test_replies_about_published_rows_are_read_alike(
     ('my sum (9 + 6).', '(9 + 6)'),
     ('the sum (9 + 6)3.', ''),
     ('9 + many).', ''),
+    ('many).', ''),
+    ('the sum (9 + 6) pens.', '(9 + 6)'),
   ],
 )
 @pytest.mark.parametrize('data_set', ['svamp', 'asdiv'])
