@@ -344,7 +344,6 @@ class Journal:
     Raises:
       UserError: another process writes in its folder.
     """
-    self._path = path
     folder = os.fspath(path.parent)
     with files.naming_path_in_errors(folder, name='DSS_TEACHERS'):
       path.parent.mkdir(parents=True, exist_ok=True)

@@ -114,7 +114,7 @@ def outcomes(
   contents: journal.JournalContents,
   prompt: prompts.Prompt,
   path: pathlib.Path,
-  keep_thoughts: bool = False,
+  keep_thoughts: bool,
 ) -> Iterator[Outcome]:
   """Yields the outcome of every row, in order.
 

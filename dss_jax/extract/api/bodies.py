@@ -282,7 +282,7 @@ def _no_completion(
 ) -> failures.Failure:
   """Returns the exception to raise for a JSON object without a choice."""
   words, code = _words(body, secrets)
-  if words and {'message', 'detail', 'msg'} & body.keys():
+  if words:
     status = body.get('code') or body.get('status')
     if isinstance(status, int) and 400 <= status < 600:
       return _failure(status, words, code)

@@ -90,9 +90,7 @@ def bare(text: str, tail: str = '') -> str:
     text: the label's line.
     tail: what the answer format has behind a label; removed once.
   """
-  text = _undangled(unwrapped(text))
-  if tail and text.endswith(tail):
-    text = text.removesuffix(tail).rstrip()
+  text = _undangled(unwrapped(text)).removesuffix(tail)
   text = _undangled(unwrapped(text))
   # Words or a sign may follow: `**yes**!`.
   return _MARKED.sub(r'\2', text)

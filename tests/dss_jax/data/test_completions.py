@@ -73,6 +73,8 @@ def test_the_examples_in_the_docstrings_hold():
     ('svamp', 'So. The answer is (2 - 1) + (3).', 'So.', '(2 - 1) + (3)'),
     ('svamp', 'So. The answer is (2 * 8) / 4.', 'So.', '(2 * 8)'),
     ('svamp', 'So. The answer is (9 + 6', 'So.', ''),
+    ('svamp', 'So. The answer is(9 + 6)', 'So.', '(9 + 6)'),
+    ('svamp', 'So. The answer is 9 + 6)', 'So.', ''),
     ('asdiv', 'So. The answer is (9 + 6).', 'So.', '(9 + 6)'),
     (
       'anli1',
@@ -112,6 +114,13 @@ _TWO = 'A man.\nAnswer: entailment\nAnswer: neutral\n\nPremise: x\nAnswer: no'
       ('The answer is far.', 'neutral'),
     ),
     ('anli1', f'{_THE} {_THE}', ('', ''), ('', '')),
+    # What is said twice counts no more than what is not said.
+    (
+      'anli1',
+      f'{_SO} {_SO} {_THE}',
+      ('', ''),
+      (f'{_SO} {_SO} Far.', 'neutral'),
+    ),
     ('anli1', f'Far.\n\nPremise: x {_THE}', ('', ''), ('', '')),
     ('esnli', _TWO, ('', ''), ('A man.', 'entailment')),
     ('esnli', 'A man.', ('A man.', ''), ('A man.', '')),
@@ -126,6 +135,19 @@ def test_gpt_neox_has_rules_of_its_own(dataset, completion, palm, gpt_neox):
     assert parsed == completions.Parsed(*expected)
   mine = completions.parse(dataset, completion, 'mine')
   assert mine == completions.Parsed(*palm)
+
+
+def test_the_published_code_leaves_a_space_in_these_columns():
+  assert {
+    name: completions.rule(name).spaced for name in ('anli1', 'esnli')
+  } == {
+    'anli1': (),
+    'esnli': ('teacher_label',),
+  }
+  both = ('rationale', 'teacher_label')
+  assert {completions.rule(n).spaced for n in ('cqa', 'svamp', 'asdiv')} == {
+    both
+  }
 
 
 @given(

@@ -52,6 +52,7 @@ def test_no_text_raises(text):
   ('text', 'value'),
   [
     ('12', 12), (' 12.0 ', 12), ('(3+9)', 12), ('.5 * 4', 2), ('7.', 7),
+    ('+2', 2), ('3 - +2', 1),
     ('2 + 3 * 4', 14), ('2 - 3 - 4', -5), ('16 / 4 / 2', 2), ('-2 * --3', -6),
     ('-2 ** 2', -4), ('2 ** 3 ** 2', 512),
     ('2 ** -1', fractions.Fraction(1, 2)),
@@ -69,11 +70,16 @@ def test_an_equation_has_this_value(text, value):
     '', '( )', '(3', '3)', '3 +', '3 4', '11,210 / 84', '(175, 5)', '5 / 0',
     '0 ** -1', '2 * x', '7x', '1e5', '2 ** 0.5', '2 ** 65', '9 ** 64 ** 9',
     '__import__("os")', 'and', '3 and', '٣', '(' * 5000 + '1' + ')' * 5000,
-    '1' * 1001, '+' * 1001 + '1', '(9 ** 64) ** 64',
+    '1' * 1001, '+' * 1001 + '1', '(9 ** 64) ** 64', '2 ** -65', '(3 4', '(3 (',
+    '3 * / 4',
   ],
 )  # fmt: skip
 def test_what_has_no_value_is_none(text):
   assert equations.evaluate(text) is None
+
+
+def test_a_text_may_have_a_thousand_characters():
+  assert equations.evaluate('1' * 1000) == int('1' * 1000)
 
 
 def test_64_parentheses_are_read_and_65_are_not():
@@ -102,6 +108,8 @@ def test_depth_counts_what_is_open_not_what_was(before, after):
 
   assert equations.evaluate(nested(most)) is not None
   assert equations.evaluate(nested(most + 1)) is None
+  # What was closed makes no room.
+  assert equations.evaluate(f'{nested(1)}+{nested(most + 1)}') is None
   one = equations.evaluate(nested(1))
   terms = equations.MAX_DEPTH + 10
   assert equations.evaluate('+'.join([nested(1)] * terms)) == one * terms
@@ -120,5 +128,7 @@ def test_equal_values_are_the_same_answer():
   assert equations.same_value('12', '12.0')
   assert equations.same_value('( 3 + 9 )', '(24 / 2)')
   assert not equations.same_value('12', '13')
+  assert not equations.same_value('13', '12')
+  assert not equations.same_value('12', 'x')
   # Two texts without a value are not the same answer.
   assert not equations.same_value('x', 'x')

@@ -150,6 +150,14 @@ def test_no_other_error_leads_to_text(run, capsys, answer):
   assert not _FOLDER.exists()
 
 
+def test_who_asks_for_a_format_alone_gets_no_other(run, capsys):
+  option = ('--param', 'response_format={"type": "json_object"}')
+  code, bodies = run((400, _UNKNOWN), _said(_TEXT), *option)
+  assert (code, len(bodies)) == (2, 1)
+  told = capsys.readouterr().err
+  assert 'text format' not in told and '--param that asks for JSON' in told
+
+
 def test_a_run_that_has_json_never_goes_on_with_text(run, capsys):
   assert run(_said(_JSON), (500, ''), '--structured')[0] == 0
   code, bodies = run((400, _UNKNOWN), _said(_TEXT), '--structured', rows=6)
@@ -206,8 +214,10 @@ def test_options_that_do_not_fit_are_told(run, capsys, more, message):
 
 
 def test_a_dry_run_shows_json(run, capsys):
-  assert run(_said(_JSON), (500, ''), '--structured', '--dry-run') == (0, [])
+  more = ('--structured', '--class', 'no', '--class', 'né', '--dry-run')
+  assert run(_said(_JSON), (500, ''), *more) == (0, [])
   shown = capsys.readouterr().out
+  assert '"né"' in shown
   assert '{"rationale": "It melts.", "label": "no"}' in shown
   assert 'response_format  {"type": "json_schema"' in shown
 

@@ -116,6 +116,15 @@ def test_retry_after_is_seconds_or_a_date():
   assert client.retry_after('soon') is None
   assert 60 < client.retry_after(email.utils.format_datetime(later)) <= 90
   assert client.retry_after('Wed, 21 Oct 2015 07:28:00 GMT') == 0.0
+  # Without a zone, it is that of Greenwich; else its own.
+  plain = email.utils.format_datetime(later.replace(tzinfo=None))
+  assert 60 < client.retry_after(plain) <= 90
+  zone = datetime.timezone(datetime.timedelta(hours=5))
+  zoned = email.utils.format_datetime(later.astimezone(zone))
+  assert 60 < client.retry_after(zoned) <= 90
+  assert client.retry_after('inf') == 1e9
+  endless = f'Wed, 21 Oct {10**20} 07:28:00 GMT'
+  assert client.retry_after(endless) is None
 
 
 def test_an_address_with_a_secret_is_refused_without_telling_it():
@@ -125,7 +134,13 @@ def test_an_address_with_a_secret_is_refused_without_telling_it():
     assert 'secret' not in str(found.value)
 
 
-@pytest.mark.parametrize('url', ['ftp://a/v1', 'http:///v1', 'https:', 'a/v1'])
+@pytest.mark.parametrize(
+  'url',
+  [
+    *('ftp://a/v1', 'http:///v1', 'https:', 'a/v1'),
+    *('http://a:0/v1', 'http://a:port/v1'),
+  ],
+)
 def test_what_is_no_address_is_refused(url):
   with pytest.raises(errors.DataError, match='expected an address such as'):
     addresses.check_url(url)
@@ -298,13 +313,43 @@ def test_the_system_is_asked_for_room_for_all_connections(serve):
   before = resource.getrlimit(resource.RLIMIT_NOFILE)
   try:
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
+    _ask(url, connections=4)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 200
     _ask(url, connections=400)
-    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] >= 400
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 464
+    most = before[1] - 64
     if before[1] != resource.RLIM_INFINITY:
-      with pytest.raises(errors.DataError, match='expected at most'):
-        _ask(url, connections=before[1] + 1)
+      with pytest.raises(errors.DataError, match=f'at most {most}, since'):
+        _ask(url, connections=most + 1)
+      client._allow_connections(most)
+      assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == before[1]
   finally:
     resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_all_connections_may_be_open_at_once():
+  """And the one that was just given back."""
+
+  async def limit():
+    async with client.Client(_service('http://a/v1', connections=151)) as found:
+      return found._session.connector.limit
+
+  assert asyncio.run(limit()) == 152
+
+
+@pytest.mark.parametrize('error', [OSError('odd'), ValueError('odd')])
+def test_whatever_the_connection_raises_is_a_failure(error):
+  def fail(*arguments, **options):
+    raise error
+
+  async def ask():
+    async with client.Client(_service('http://a/v1')) as connected:
+      connected._session.request = fail
+      await connected.ask([])
+
+  message = f'{type(error).__name__}: odd$'
+  with pytest.raises(failures.RetryableFailure, match=message):
+    asyncio.run(ask())
 
 
 # Proxies. They answer for hosts that do not exist.
@@ -353,6 +398,11 @@ def _proxy(address):
       {'all_proxy': 'p', 'no_proxy': '10.0.0.0/8, x/y'},
       'http://p',
     ),
+    (
+      'http://10.1.2.3/v1',
+      {'all_proxy': 'p', 'no_proxy': 'x/y, 10.9.9.9/8'},
+      '',
+    ),
     ('http://localhost:80/v1', {'all_proxy': 'p'}, ''),
     ('http://127.8.0.1/v1', {'all_proxy': 'p'}, ''),
     ('http://[::1]:80/v1', {'all_proxy': 'p'}, ''),
@@ -393,6 +443,15 @@ def test_a_proxy_is_asked_for_what_is_elsewhere(proxies, monkeypatch, tmp_path):
     assert not any(line.startswith(b'authorization') for line in lines)
 
 
+def test_a_proxy_that_wants_a_login_is_told_from_the_server(proxies):
+  with _replying(_http(407, b'')) as (address, _):
+    proxies(http_proxy=_proxy(address))
+    message = f'^the proxy {_proxy(address)} answered HTTP 407: X$'
+    with pytest.raises(failures.FatalFailure, match=message) as found:
+      _ask('http://a.example/v1')
+  assert found.value.status == 407
+
+
 def test_a_key_is_not_sent_to_a_proxy_in_clear(proxies, monkeypatch):
   monkeypatch.setenv('A_KEY', KEY)
   with _replying(_http(200, json.dumps(_SAID).encode())) as (address, heads):
@@ -405,7 +464,11 @@ def test_a_key_is_not_sent_to_a_proxy_in_clear(proxies, monkeypatch):
 
 @pytest.mark.parametrize(
   ('status', 'kind'),
-  [(407, failures.FatalFailure), (502, failures.RetryableFailure)],
+  [
+    (403, failures.FatalFailure),
+    (407, failures.FatalFailure),
+    (502, failures.RetryableFailure),
+  ],
 )
 def test_a_tunnel_is_opened_without_the_key(proxies, monkeypatch, status, kind):
   monkeypatch.setenv('A_KEY', KEY)
@@ -414,6 +477,7 @@ def test_a_tunnel_is_opened_without_the_key(proxies, monkeypatch, status, kind):
     with pytest.raises(kind, match=f'the proxy .* HTTP {status}') as found:
       _ask('https://a.example/v1')
   assert 'pw' not in str(found.value)
+  assert getattr(found.value, 'status', 407) == 407
   [head] = heads
   assert head.startswith(b'CONNECT a.example:443 HTTP/1.1\r\n')
   assert KEY.encode() not in head and b'\r\nAuthorization' not in head

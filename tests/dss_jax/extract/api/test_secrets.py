@@ -53,11 +53,45 @@ def test_no_part_of_a_key_is_left(key, around, data):
     assert not _tells(found.replace('[key]', '\0'), key), found
 
 
-@pytest.mark.parametrize(('begin', 'end'), [(0, 14), (3, 20), (5, 17), (9, 26)])
-def test_of_a_part_of_a_key_nothing_is_left_and_all_around_it(begin, end):
-  part = KEY[begin:end]
-  assert len(part) == end - begin >= secrets._MIN_PART
-  assert secrets.Secrets(KEY).clean(f'<{part}>') == '<[key]>'
+@pytest.mark.parametrize('key', [KEY, *(KEY[:n] for n in (12, 13, 17, 24))])
+@pytest.mark.parametrize('around', ['', '~', ' ', '0', 'z'])
+def test_of_a_part_of_a_key_nothing_is_left_and_all_around_it(key, around):
+  """Twelve characters tell it, eleven do not."""
+  hidden = secrets.Secrets(key)
+  for begin, end in itertools.combinations(range(len(key) + 1), 2):
+    if around in (*key[begin - 1 : begin], *key[end : end + 1]) and around:
+      continue
+    found = hidden.clean(f'{around}{key[begin:end]}{around}')
+    part = key[begin:end] if end - begin < 12 else '[key]'
+    assert found == f'{around}{part}{around}'
+
+
+def test_every_part_of_a_key_in_a_text_is_found():
+  hidden = secrets.Secrets(KEY)
+  few, part, more = KEY[:11], KEY[4:20], KEY[6:17]
+  text = f'{few}~{part}~{more}~{part}{part}~{few}'
+  assert hidden.clean(text) == f'{few}~[key]~{more}~[key][key]~{few}'
+  # A text does not go on from its end at its beginning.
+  assert hidden.clean(f'{part} {KEY[3]}') == f'[key] {KEY[3]}'
+  # Where its pieces repeat themselves, too.
+  hidden = secrets.Secrets('bcdefxxxxxxxhijkl')
+  assert hidden.clean('xxxxxxxhijkl') == '[key]'
+  # As it stands in JSON, without its quotes.
+  assert secrets.Secrets('a"bcdefg').clean('x a\\"bcdefg y') == 'x [key] y'
+  # A secret within another one does not save the rest of it.
+  hidden = secrets.Secrets('bcdefghi', 'abcdefghij')
+  assert hidden.clean('abcdefghij') == '[key]'
+
+
+@pytest.mark.parametrize(
+  'key', ['a\nb', 'a b', 'caf\xe9-1234', 'a\x7f', ' b\t c']
+)
+def test_a_key_that_no_header_can_hold_is_refused(monkeypatch, key):
+  monkeypatch.setenv('A_KEY', ' !key~ ')
+  assert secrets.read_key('A_KEY') == '!key~'
+  monkeypatch.setenv('A_KEY', key)
+  with pytest.raises(errors.DataError, match='A_KEY: expected a key of visib'):
+    secrets.read_key('A_KEY')
 
 
 @pytest.mark.parametrize('before', range(240, 310, 3))
@@ -192,7 +226,10 @@ def _service(url, **more):
     ('http://a.example/v1', True),
     ('http://10.0.0.7:8000/v1', True),
     ('https://a.example/v1', False),
+    ('http://teacher.example/v1', True),
     ('http://localhost:8000/v1', False),
+    ('http://api.localhost/v1', False),
+    ('http://0.0.0.0:8000/v1', False),
     ('http://127.0.0.1:8000/v1', False),
     ('http://[::1]:8000/v1', False),
   ],

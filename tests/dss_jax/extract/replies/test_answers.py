@@ -63,6 +63,15 @@ def test_the_examples_in_the_docstrings_hold():
     'It swims. So the\nanswer is yes.',
     'It swims. So the answer is yes. Q: Another?',
     'It swims. So the answer is yes.\n\n**Q:** So the answer is no.',
+    '**A: It swims. So the answer is yes.**',
+    '*A: It swims. So the answer is yes.*',
+    'It swims.\n*So the answer is:* yes.',
+    'It swims. *So the answer is yes.*',
+    'It swims. *So the answer is yes*.',
+    'It swims. _So the answer is yes._',
+    'It swims. So the answer is yes.\u2028More.',
+    '```\n### Why\nIt swims. So the answer is yes.',
+    f'# {"x" * 97}\nIt swims. So the answer is yes.',
   ],
 )
 def test_marks_around_an_answer_are_no_part_of_it(text):
@@ -91,12 +100,77 @@ def test_marks_around_an_answer_are_no_part_of_it(text):
     ('# So the answer is x', '', 'x'),
     ('It is.\n**So the answer is b**.', 'It is.', 'b'),
     ('It is.', '', ''),
+    ('It is. So the answer is \\((x)\\).', 'It is.', '(x)'),
+    ('It is. So the answer is (x)**.', 'It is.', '(x)'),
+    ('It is. So the answer is **', 'It is.', '**'),
+    ('It is. So the answer is _Yes_.', 'It is.', 'Yes'),
+    ('It is. So the answer is **a** and **b**.', 'It is.', 'a and **b**'),
+    ('It is. So the answer is : : : yes.', 'It is.', ': yes'),
+    # What a mark before the phrase opens may end far behind it.
+    ('It is. *So the answer is a long b* c.', 'It is.', 'a long b* c'),
+    ('It is. *So the answer is yes* so.', 'It is.', 'yes* so'),
+    ('It is. **So the answer is yes**!!', 'It is.', 'yes**!!'),
+    ('**So the answer is b', '', 'b'),
+    (
+      '```\nIt is:\n```\ny\n```\nok. So the answer is x.',
+      'It is:\n```\ny\n```\nok.',
+      'x',
+    ),
+    # A long line is no title.
+    (f'# {"x" * 98}\nSo the answer is x.', f'# {"x" * 98}', 'x'),
+    (f'# {"x" * 99}\nSo the answer is x.', f'# {"x" * 99}', 'x'),
   ],
 )
 def test_what_is_part_of_an_answer_stays(text, rationale, label):
   if rationale is None:
     rationale = text.partition(' So the')[0]
   assert _read(_OWN, text) == (rationale, label)
+
+
+@pytest.mark.parametrize(
+  'said', ['My answer:', 'My answer**:**', 'My\nanswer:']
+)
+def test_a_phrase_of_several_words_may_have_marks_at_its_colon(said):
+  own = prompts.Prompt(
+    '', 'Q: {input}', '{rationale} My answer: {label}', (), ()
+  )
+  assert _read(own, f'It swims. {said} yes') == ('It swims.', 'yes')
+  assert _read(own, 'It swims. My: yes') == ('', '')
+
+
+@pytest.mark.parametrize(
+  ('text', 'inner'),
+  [
+    *((text, text) for text in ('```', '```\n```', 'a\nb\n```', '```\nb\nc')),
+    ('```\na\n```', 'a'),
+    ('```py\na\nb\n```', 'a\nb'),
+  ],
+)
+def test_a_fence_is_removed_with_its_end(text, inner):
+  assert answers.unfenced(text) == inner
+
+
+@pytest.mark.parametrize('text', ['yes it is', 'Yes it is'])
+def test_the_name_of_a_fences_language_is_no_part_of_a_text(text):
+  assert answers.unwrapped(f'```text\n{text}\n```') == text
+
+
+@pytest.mark.parametrize(
+  ('text', 'kept'),
+  [
+    ('It swims.\n---', 'It swims.'),
+    ('```\n### Why\nIt swims.', 'It swims.'),
+    ('```\nIt:\n```\ny\n```\nok.', 'It:\n```\ny\n```\nok.'),
+    ('### Why\n\nIt swims.\n\n---\n\n', 'It swims.'),
+    ('---', ''),
+  ],
+)
+def test_a_rationale_is_without_its_frame(text, kept):
+  assert answers.rationale(text) == kept
+
+
+def test_words_after_a_second_letter_are_no_option():
+  assert answers.option('(a) cup or (c) mug') == 'cup or'
 
 
 def test_marks_that_exemplars_have_are_part_of_answers():
@@ -110,6 +184,8 @@ def test_marks_that_exemplars_have_are_part_of_answers():
   )
   text = 'It is. So the answer is `y`.'
   assert _read(own, text) == ('It is.', '`y`')
+  assert _read(own, f'{text}\nMore.') == ('It is.', '`y`')
+  assert _read(own, 'It is. So the answer is') == ('It is.', '')
 
 
 @pytest.mark.parametrize(
@@ -174,6 +250,11 @@ def test_replies_about_published_rows_are_read_alike(
     ('(9 + 6', ''),
     ('many.', ''),
     ('the sum (9 + 6).', '(9 + 6)'),
+    ('my sum (9 + 6).', '(9 + 6)'),
+    ('the sum (9 + 6)3.', ''),
+    ('9 + many).', ''),
+    ('many).', ''),
+    ('the sum (9 + 6) pens.', '(9 + 6)'),
   ],
 )
 @pytest.mark.parametrize('data_set', ['svamp', 'asdiv'])
@@ -181,6 +262,10 @@ def test_an_equation_is_read_whole_or_not_at_all(data_set, text, label):
   prompt = prompt_files.packaged(data_set)
   assert _read(prompt, f'So. The answer is {text}') == ('So.', label)
   assert not label or equations.evaluate(label) is not None
+
+
+def test_parentheses_of_letters_are_shown_as_they_are():
+  assert answers.equation('(a + b)') == '(a + b)'
 
 
 _numbers = st.integers(1, 99).map(str)

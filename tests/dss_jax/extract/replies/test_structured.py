@@ -60,6 +60,7 @@ def test_an_object_is_read(text):
     '{"rationale": "a", "label": ["yes"]}',
     '{"rationale": {"text": "a"}, "label": "yes"}',
     '{"rationale": "a", "label": NaN}',
+    '{"rationale": "a", "label": "yes", "more": NaN}',
     "{'rationale': 'a', 'label': 'yes'}",
     '{"rationale": "a", "label": __import__("os").getcwd()}',
     '{"rationale": "a", "label": "yes",}',
@@ -90,6 +91,8 @@ def test_a_template_that_opens_thoughts_does_not_hide_an_object():
     ('esnli', 'Contradiction', 'contradiction'),
     ('anli1', 'contradicts', ''),
     ('esnli', 'neutral.', 'neutral'),
+    ('esnli', '(b) neutral', ''),
+    ('anli1', '(b) neutral', ''),
   ],
 )
 def test_labels_are_those_of_the_data_set(data_set, said, label):
@@ -97,7 +100,50 @@ def test_labels_are_those_of_the_data_set(data_set, said, label):
   assert _read(text, structured.of(data_set)) == ('a', label)
 
 
+@pytest.mark.parametrize(
+  ('replies', 'label'),
+  [
+    (structured.Format(), 'The answer alone.'),
+    (
+      structured.of('cqa'),
+      'The words of the right choice, without its letter.',
+    ),
+    (structured.of('esnli'), 'The answer alone.'),
+    *((structured.of(d), None) for d in ('svamp', 'asdiv')),
+    (structured.of(None, by_value=True), None),
+  ],
+)
+def test_a_server_is_told_what_to_write(replies, label):
+  equation = 'The answer as an equation of numbers, + - * / and parentheses.'
+  field = {'type': 'string', 'description': label or equation}
+  if replies.classes:
+    field['enum'] = ['entailment', 'neutral', 'contradiction']
+  why = {'type': 'string', 'description': 'Why, in plain sentences.'}
+  schema = {
+    'type': 'object',
+    'properties': {'rationale': why, 'label': field},
+    'required': ['rationale', 'label'],
+    'additionalProperties': False,
+  }
+  assert replies.parameter() == {
+    'type': 'json_schema',
+    'json_schema': {'name': 'answer', 'strict': True, 'schema': schema},
+  }
+
+
+def test_an_object_may_lack_one_part_and_holds_letters_as_they_are():
+  assert _read('{"rationale": "", "label": "yes"}') == ('', 'yes')
+  assert _read('{"rationale": "a", "label": ""}') == ('a', '')
+  assert _OWN.written('é', 'ö') == '{"rationale": "é", "label": "ö"}'
+  assert structured.of('cqa').written('a', '(b) tin').endswith('"tin"}')
+  classes = structured.of(None, classes=('yes', 'no'))
+  assert classes.written('a', 'perhaps').endswith('"perhaps"}')
+  assert _OWN.split(' a ') == thoughts.Reply('', 'a')
+  assert _OWN.split(' a ', opened=True) == thoughts.Reply('a', '')
+
+
 def test_a_number_without_quotes_is_its_digits():
+  assert _read('{"rationale": "a", "label": 7}') == ('a', '7')
   text = '{"rationale": "a", "label": 2.50}'
   assert _read(text) == ('a', '2.50')
   assert _read(text, structured.of(None, True)) == ('a', '(2.50)')

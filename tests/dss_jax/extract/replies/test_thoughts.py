@@ -76,6 +76,53 @@ def test_only_the_final_channel_is_an_answer():
   assert 'So the answer is no?' in found.thoughts
 
 
+def test_the_last_of_several_final_channels_is_the_answer():
+  final = '<|channel|>final<|message|>'
+  found = thoughts.split(f'{final}a<|end|>{final}b<|end|>c')
+  assert found == thoughts.Reply(f'{final}a<|end|>', 'b')
+
+
+@pytest.mark.parametrize(
+  ('opening', 'closing'),
+  [
+    ('<think>', '</think>'),
+    ('<Seed:think>', '</ seed:think >'),
+    ('[THINK]', '[/think]'),
+    ('◁think▷', '◁/think▷'),
+    ('<|START_THINKING|>', '<|END_THINKING|>'),
+    ('<|begin_of_thought|>', '<|end_of_thought|>'),
+    ('<|think|>', '<|/think|>'),
+  ],
+)
+def test_a_tag_opens_or_closes_by_its_mark_and_is_known_by_its_name(
+  opening, closing
+):
+  assert thoughts.begins_inside(closing) is True
+  assert thoughts.begins_inside(f'a{closing}b{opening}') is True
+  assert thoughts.begins_inside(opening) is False
+  assert thoughts.begins_inside(f'{opening}a{closing}') is False
+  assert not thoughts.begins_inside('a')
+  # In a format with the one, neither is a tag of thoughts.
+  for own in (opening, closing):
+    assert not thoughts.has_tag(f'{opening} {closing}', own)
+  assert thoughts.has_tag(opening, '<reflection>')
+
+
+@pytest.mark.parametrize(
+  ('finish', 'is_cut', 'is_unfinished'),
+  [
+    *((word, False, False) for word in ('', 'stop', 'a', 'content', 'tool')),
+    *((word, True, True) for word in ('length', 'MAX_TOKENS')),
+    *((word, False, True) for word in ('content_filter', 'Content_Filter')),
+  ],
+)
+def test_the_servers_word_says_whether_a_reply_is_whole(
+  finish, is_cut, is_unfinished
+):
+  assert thoughts.is_cut(finish) is is_cut
+  assert thoughts.is_unfinished(finish) is is_unfinished
+
+
 def test_a_reply_that_begins_in_thoughts_has_no_answer_before_their_end():
   assert thoughts.split(_ANSWER, opened=True).answer == ''
   assert thoughts.split(f'The <think> tag</think>{_ANSWER}', opened=True) == (
