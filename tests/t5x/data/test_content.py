@@ -1,9 +1,12 @@
 """Digests tell rows and vocabularies that differ, and no others."""
 
 import dataclasses
+import hashlib
 import os
 import pathlib
+import zlib
 
+import numpy as np
 import pytest
 import seqio
 import tensorflow as tf
@@ -53,6 +56,7 @@ def test_files_are_told_by_their_names_and_bytes(register, tmp_path):
     data.content_digests(cfg).values() for cfg in (first, again, edited, split)
   )
   assert one == two
+  assert len(one) == 16
   assert len({one, three, four}) == 3
   # Neither when nor where they were written counts.
   os.utime(tmp_path / 'a' / 'rows-0.txt', (1, 1))
@@ -101,6 +105,97 @@ def test_of_many_files_less_of_each_is_read(
   )
   data.content_digests(register('content_h', _write(tmp_path / 'h', *'abc')))
   assert blocks == [each] * 3
+
+
+@pytest.mark.parametrize(
+  ('size', 'blocks', 'places'),
+  [
+    (10, 2, [0]),
+    (70_000, 2, [0, 65_536]),
+    (131_072, 2, [0, 65_536]),
+    # Larger, and sampled: the last block ends with the file.
+    (1_000_001, 2, [0, 934_465]),
+    (1_000_001, 4, [0, 311_488, 622_976, 934_465]),
+  ],
+)
+def test_a_file_is_told_by_its_size_and_its_blocks(
+  tmp_path, size, blocks, places
+):
+  # Up to its number of blocks it is not read as records, whatever its name.
+  few = size <= 131_072
+  path = tmp_path / ('rows.tfrecord' if few else 'rows.bin')
+  written = np.random.default_rng(0).bytes(size)
+  path.write_bytes(written)
+  read = b''.join(written[place : place + 65_536] for place in places)
+  found = list(content._file_parts(str(path), blocks))
+  assert found == [str(size).encode(), str(zlib.crc32(read)).encode()]
+
+
+def test_as_much_is_read_as_the_comment_says():
+  block = content._BLOCK_BYTES
+  assert content._BLOCKS_OF_TASK * block == 256 << 20
+  assert content._BLOCKS_OF_FILE * block == 64 << 20
+
+
+class _Elsewhere(seqio.FunctionDataSource):
+  """Rows whose files are said to be at some paths."""
+
+  def __init__(self, paths, rows=('a',)):
+    def read(split, shuffle_files, seed=None):
+      order = reversed(rows) if shuffle_files else rows
+      return tf.data.Dataset.from_tensor_slices({'x': np.array([*order])})
+
+    super().__init__(read, splits=['train', 'more'])
+    self._paths = paths
+
+  def list_shards(self, split):
+    return self._paths
+
+
+def _digest_elsewhere(*args):
+  task = seqio.Task(
+    'elsewhere', _Elsewhere(*args), preprocessors=[], output_features={}
+  )
+  cfg = dataclasses.replace(
+    small_run.data_config('train'), mixture_or_task_name=task
+  )
+  (found,) = data.content_digests(cfg).values()
+  return found
+
+
+def _digest_of(*parts):
+  whole = b''.join(part + b'\0' for part in parts)
+  return hashlib.sha256(whole).hexdigest()[:16]
+
+
+def test_remote_files_are_told_by_their_names_and_not_read(tmp_path):
+  remote = ['gs://bucket/a', 'gs://bucket/b']
+  assert _digest_elsewhere(remote) == _digest_of(*map(str.encode, remote))
+  # A local one beside them is read all the same.
+  local = tmp_path / 'c'
+  local.write_bytes(b'1')
+  crc = str(zlib.crc32(b'1')).encode()
+  expected = _digest_of(b'a', b'c', b'1', crc)
+  assert _digest_elsewhere(['gs://bucket/a', str(local)]) == expected
+  # What is no file is read by its rows.
+  expected = _digest_of(b'|S1 ()', b'a')
+  assert _digest_elsewhere([str(local), 'of a function']) == expected
+
+
+def test_rows_of_no_file_are_told_by_the_first_256():
+  def digest(*changed):
+    rows = np.arange(600, dtype=np.int32).reshape(300, 2)
+    for row, values in changed:
+      rows[row] = values
+    return _digest_elsewhere(['of a function'], [*rows])
+
+  one = digest()
+  assert digest((256, [7, 8])) == one
+  # Nor does their order of values, or one alone, go unseen.
+  assert len({one, digest((255, [7, 8])), digest((3, [7, 6]))}) == 3
+  rows = [np.array([1, 2], np.int32), np.array([3, 4], np.int32)]
+  parts = [part for row in rows for part in (b'int32 (2,)', row.tobytes())]
+  assert _digest_elsewhere(['none'], rows) == _digest_of(*parts)
 
 
 def test_every_record_of_a_large_file_counts(register, tmp_path, monkeypatch):

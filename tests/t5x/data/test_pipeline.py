@@ -1,6 +1,7 @@
 """Batches come seeded, in order, and go on where they stopped."""
 
 import dataclasses
+import functools
 import types
 
 import numpy as np
@@ -16,6 +17,9 @@ from t5x.data import pipeline
 _ROWS = {'train': 50, 'validation': 10}
 _VOCABULARY = seqio.ByteVocabulary()
 _NAME = 'toy_task_of_test_datasets'
+# The same, which counts the rows that it makes.
+_COUNTED = 'toy_task_that_counts'
+_read: list[bytes] = []
 
 
 def _source(split, shuffle_files, seed=None):
@@ -24,22 +28,40 @@ def _source(split, shuffle_files, seed=None):
   return tf.data.Dataset.from_tensor_slices({'inputs': rows, 'targets': rows})
 
 
+def _count(dataset):
+  def counted(text):
+    _read.append(text)
+    return text
+
+  def row(example):
+    text = tf.numpy_function(counted, [example['inputs']], tf.string)
+    return {**example, 'inputs': tf.ensure_shape(text, [])}
+
+  return dataset.map(row)
+
+
 @pytest.fixture(scope='module', autouse=True)
 def _toy_task():
   feature = seqio.Feature(_VOCABULARY, add_eos=True)
-  seqio.TaskRegistry.add(
-    _NAME,
-    source=seqio.FunctionDataSource(
-      _source, splits=list(_ROWS), num_input_examples=_ROWS
-    ),
-    preprocessors=[
-      seqio.preprocessors.tokenize,
-      seqio.preprocessors.append_eos_after_trim,
-    ],
-    output_features={'inputs': feature, 'targets': feature},
-  )
+  for name, first in (
+    (_NAME, []),
+    (_COUNTED, [seqio.CacheDatasetPlaceholder(), _count]),
+  ):
+    seqio.TaskRegistry.add(
+      name,
+      source=seqio.FunctionDataSource(
+        _source, splits=list(_ROWS), num_input_examples=_ROWS
+      ),
+      preprocessors=[
+        *first,
+        seqio.preprocessors.tokenize,
+        seqio.preprocessors.append_eos_after_trim,
+      ],
+      output_features={'inputs': feature, 'targets': feature},
+    )
   yield
   seqio.TaskRegistry.remove(_NAME)
+  seqio.TaskRegistry.remove(_COUNTED)
 
 
 def _config(**changes):
@@ -181,7 +203,9 @@ def test_hosts_with_files_of_their_own_have_the_batches_of_one(
 def test_a_host_does_not_read_another_hosts_files(in_files, of_two_hosts):
   config, folder = in_files
   for name in _files_read(of_two_hosts[1]):
-    (folder / f'{name[0]}-{name[1:]}.txt').write_text('never read')
+    # What is no file any more fails when it is read.
+    (folder / f'{name[0]}-{name[1:]}.txt').unlink()
+    (folder / f'{name[0]}-{name[1:]}.txt').mkdir()
   assert _rows_of_host(config, 0, 2) == of_two_hosts[0]
 
 
@@ -208,6 +232,45 @@ def test_the_task_in_the_fewest_files_counts(in_files):
     pipeline.data_parts(dataclasses.replace(in_files[0], batch_size=8)) == 2
   )
   assert pipeline.data_parts(_config()) == 1  # One file.
+  assert pipeline.data_parts(_config(split='none')) == 1
+  cached = dataclasses.replace(in_files[0], use_cached=True)
+  assert pipeline.data_parts(cached) == 1
+  # They are read in parts, but by one order if a task is in fewer files.
+  assert pipeline._seed_of_part(in_files[0], 5, 1, 2) != 5
+  assert pipeline._seed_of_part(in_files[0], 5, 1, 3) == 5
+
+
+def test_a_run_that_goes_on_draws_its_parts_as_before(in_files):
+  draw = functools.partial(pipeline._seed_of_part, in_files[0])
+  found = [draw(seed, part, 2) for seed in (1, 2**31 + 5) for part in (0, 1)]
+  assert found == [1835504127, 1189033389, 181218205, 2012068251]
+  assert draw(2**32 + 7, 1, 2) == draw(7, 1, 2) != draw(7, 0, 2)
+  assert draw(-1, 1, 2) == draw(2**32 - 1, 1, 2)
+  assert draw(7, 0, 1) == 7  # One part is the whole.
+
+
+def test_a_seed_that_nobody_gave_is_any_of_31_bits():
+  drawn = {pipeline.shared_seed(None) for _ in range(40)}
+  assert len(drawn) > 30
+  assert min(drawn) >= 0 and 2**24 < max(drawn) < 2**31
+  assert pipeline.shared_seed(None, 7) == 7
+  assert pipeline.shared_seed(3, 7) == 3
+
+
+def _with_steps(rows, **changes):
+  step = types.SimpleNamespace(rows=rows, parts=3)
+  provider = types.SimpleNamespace(step=step)
+  return _config(mixture_or_task_name=provider, **changes)
+
+
+def test_steps_have_the_rows_of_a_batch_and_parts_of_their_own():
+  assert pipeline.data_parts(_with_steps(4)) == 3
+  assert config_lib.step_layout(_config()) is None
+  for rows in (2, 8):
+    with pytest.raises(errors.UserError, match=f'has {rows} rows: expected'):
+      pipeline.get_dataset(
+        _with_steps(rows, data_shards=1), 0, 1, seqio.EncDecFeatureConverter
+      )
 
 
 def test_a_finite_dataset_ends_with_stop_iteration():
@@ -244,6 +307,42 @@ def test_measuring_the_loss_sees_each_row_once_and_fills_up_with_nothing():
   np.testing.assert_array_equal(weights.sum(1), [6] * 10 + [0] * 2)
 
 
+@pytest.mark.parametrize(('rows', 'batches'), [(3, 4), (5, 2)])
+def test_only_a_batch_that_is_not_full_is_filled_up(rows, batches):
+  found = pipeline.get_training_eval_datasets(
+    _config(split='validation', batch_size=rows),
+    0,
+    1,
+    eval_steps=100,
+    feature_converter_cls=seqio.EncDecFeatureConverter,
+  )
+  shapes = [b['decoder_target_tokens'].shape for b in found[_NAME]]
+  assert shapes == [(rows, 8)] * batches
+
+
+@pytest.mark.parametrize(('keeps', 'times'), [(True, 1), (False, 2)])
+def test_the_loss_of_each_task_of_a_mixture_is_measured(keeps, times):
+  mixture = seqio.Mixture('toy_both', [_NAME, _COUNTED], default_rate=1)
+  _read.clear()
+  found = pipeline.get_training_eval_datasets(
+    _config(
+      mixture_or_task_name=mixture, split='validation', use_memory_cache=keeps
+    ),
+    0,
+    1,
+    eval_steps=100,
+    feature_converter_cls=seqio.EncDecFeatureConverter,
+  )
+  assert list(found) == [_NAME, _COUNTED]
+  for dataset in found.values():
+    for _ in range(2):
+      batches = list(dataset.as_numpy_iterator())
+      weights = sum(b['decoder_loss_weights'].sum() for b in batches)
+      assert (len(batches), weights) == (3, 10 * 6)
+  # With use_memory_cache rows are made once, and else each time.
+  assert len(_read) == 10 * times
+
+
 def test_measuring_the_loss_stops_at_eval_steps():
   (dataset,) = pipeline.get_training_eval_datasets(
     _config(split='validation'), 0, 1, 2, seqio.EncDecFeatureConverter
@@ -261,6 +360,10 @@ def test_an_absent_split_is_refused_with_those_there_are():
     errors.UserError, match=r"has the split 'test'.*validation"
   ):
     _dataset(split='test')
+  with pytest.raises(errors.UserError, match="has the split 'test'"):
+    pipeline.get_training_eval_datasets(
+      _config(split='test'), 0, 1, 2, seqio.EncDecFeatureConverter
+    )
 
 
 def test_missing_lengths_are_refused():
@@ -273,38 +376,47 @@ def test_a_batch_that_the_hosts_do_not_divide_is_refused():
     pipeline.get_dataset(_config(), 0, 3, seqio.EncDecFeatureConverter)
 
 
-def test_options_of_grain_are_refused():
-  with pytest.raises(errors.UserError, match='num_workers'):
-    _config(num_workers=2)
+def test_options_reach_seqio_and_the_converter():
+  made = []
+
+  def converter(**options):
+    made.append(options)
+    return seqio.EncDecFeatureConverter(pack=False)
+
+  def first(**changes):
+    dataset = pipeline.get_dataset(_config(**changes), 0, 1, converter)
+    return next(dataset.as_numpy_iterator())['decoder_target_tokens']
+
+  rows = first(shuffle=False, pack=True, use_custom_packing_ops=True)
+  assert made == [{'pack': True, 'use_custom_packing_ops': True}]
+  assert [*map(_VOCABULARY.decode, rows.tolist())] == [
+    f'row {i}' for i in range(4)
+  ]
+  short = {'inputs': 3, 'targets': 4}
+  assert first(task_feature_lengths=short).shape == (4, 4)
 
 
-@dataclasses.dataclass
-class _Model:
-  input_vocabulary: seqio.Vocabulary
-  output_vocabulary: seqio.Vocabulary
-  module: types.SimpleNamespace | None = None
+def test_shards_of_get_dataset_inner_have_no_row_in_common():
+  def rows(index, seed=3, seed_of_config=1):
+    dataset = pipeline.get_dataset_inner(
+      _config(seed=seed_of_config),
+      seqio.ShardInfo(index, 2),
+      seqio.EncDecFeatureConverter,
+      seed,
+      num_epochs=1,
+    )
+    batches = [
+      b['decoder_target_tokens'].tolist() for b in dataset.as_numpy_iterator()
+    ]
+    assert [len(batch) for batch in batches] == [2] * 12
+    return [tuple(row) for batch in batches for row in batch]
+
+  assert not {*rows(0)} & {*rows(1)}
+  # Its seed counts, and the config's does not.
+  assert rows(0) == rows(0, seed_of_config=2) != rows(0, seed=4)
 
 
-def test_another_vocabulary_than_the_models_is_refused():
-  verify = config_lib.verify_matching_vocabs
-  verify(_config(), _Model(_VOCABULARY, _VOCABULARY))
-  other = seqio.ByteVocabulary(extra_ids=7)
-  with pytest.raises(errors.UserError, match='output vocabulary'):
-    verify(_config(), _Model(_VOCABULARY, other))
-
-
-def test_a_vocabulary_of_more_ids_than_the_network_has_rows_is_refused():
-  def model(rows):
-    config = types.SimpleNamespace(vocab_size=rows)
-    module = types.SimpleNamespace(config=config)
-    return _Model(_VOCABULARY, _VOCABULARY, module)
-
-  ids = _VOCABULARY.vocab_size
-  for rows in (ids, ids + 28, None):
-    config_lib.verify_matching_vocabs(_config(), model(rows))
-  with pytest.raises(
-    errors.UserError,
-    match=rf'has {ids} ids, and the network {ids - 1} rows.*Set'
-    rf' network\.T5Config\.vocab_size to {ids} or more',
-  ):
-    config_lib.verify_matching_vocabs(_config(), model(ids - 1))
+def test_the_shapes_of_a_batch_of_all_hosts():
+  found = pipeline.global_batch_shapes(_dataset().element_spec, 12)
+  assert found['decoder_loss_weights'].shape == (12, 8)
+  assert found['decoder_loss_weights'].dtype == np.int32

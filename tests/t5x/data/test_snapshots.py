@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-import threading
+import zlib
 
 import numpy as np
 import pytest
@@ -117,7 +117,9 @@ def test_without_a_snapshot_it_reads_again(straight, stopped):
 
 def test_a_snapshot_from_before_the_position_leads_there(straight, stopped):
   state = {'batches': stopped[0]['batches'] + 5}
-  _same(_take(_resumed(state, stopped[1], _Input()), 5), straight[35:])
+  source = _Input()
+  _same(_take(_resumed(state, stopped[1], source), 5), straight[35:])
+  assert source.made < 100
 
 
 def test_what_a_run_went_on_from_is_saved_again(straight, stopped):
@@ -191,11 +193,92 @@ def test_a_snapshot_that_is_of_no_use_is_passed_over(damage, straight, stopped):
 
 def test_a_snapshot_of_another_format_is_none():
   content = snapshots.Snapshot(1, 2, 3, '4.0', b'state', 5).to_bytes()
+  assert content == (
+    b'{"batches": 1, "format": 1, "next_batch": 2, "pipeline": 3, "state_bytes"'
+    b': 5, "state_crc": 2744374011, "tensorflow": "4.0"}\nstate'
+  )
   assert snapshots.Snapshot.from_bytes(content).to_bytes() == content
   header, _, state = content.partition(b'\n')
-  later = {**json.loads(header), 'format': snapshots._FORMAT + 1}
-  with pytest.raises(snapshots.UnusableError, match='another format'):
-    snapshots.Snapshot.from_bytes(json.dumps(later).encode() + b'\n' + state)
+  for changes, says in (
+    ({'format': 0}, 'another format'),
+    ({'format': 2}, 'another format'),
+    ({'state_crc': 1}, 'not those that were written'),
+    ({'state_crc': 2**32}, 'not those that were written'),
+    ({'batches': '1'}, 'batches is no number'),
+    ({'next_batch': 2.0}, 'next_batch is no number'),
+    ({'pipeline': True}, 'pipeline is no number'),
+    ({'state_bytes': None}, 'state_bytes is no number'),
+    ({'state_bytes': -1}, '-1 bytes'),
+    ({'state_bytes': 2**30 + 1}, '1073741825 bytes'),
+  ):
+    other = json.dumps({**json.loads(header), **changes}).encode()
+    with pytest.raises(snapshots.UnusableError, match=says):
+      snapshots.Snapshot.from_bytes(other + b'\n' + state)
+
+
+def test_a_snapshot_has_room_for_a_gib_and_4_kib_of_a_header():
+  def header(tensorflow):
+    return snapshots.Snapshot(1, 2, 3, tensorflow, b'', 2**30).to_bytes()
+
+  # Its last place is that of the end of the line.
+  room = 4095 - header('').index(b'\n')
+  snapshots.Snapshot.from_bytes(header('x' * room))
+  with pytest.raises(snapshots.UnusableError):
+    snapshots.Snapshot.from_bytes(header('x' * (room + 1)))
+
+
+def _counting():
+  return tf.data.Dataset.range(9).map(lambda i: {'i': i})
+
+
+def test_a_state_that_takes_too_much_is_not_kept(monkeypatch):
+  def kept():
+    found = []
+    next(snapshots.Pipeline(_counting, found.append, period=0.0))
+    return found
+
+  (snapshot,) = kept()
+  monkeypatch.setattr(snapshots, '_MAX_BYTES', snapshot.state_bytes)
+  assert kept() == [snapshot]
+  monkeypatch.setattr(snapshots, '_MAX_BYTES', snapshot.state_bytes - 1)
+  assert kept() == []
+
+
+class _Clock:
+  """Goes on by a step each time that it is asked."""
+
+  now, step = 100.0, 0.0
+
+  def monotonic(self):
+    self.now += self.step
+    return self.now - self.step
+
+
+def test_snapshots_take_a_fortieth_of_the_time_at_most(monkeypatch):
+  clock = _Clock()
+  monkeypatch.setattr(snapshots, 'time', clock)
+  kept = []
+  pipeline = snapshots.Pipeline(_counting, kept.append, period=10.0)
+  # Begun at 112 and done at 114, one is due 80 seconds later; then after 10.
+  for clock.now, clock.step, taken in (
+    (109, 0, 0),
+    (110, 2, 1),
+    (193, 0, 1),
+    (194, 0, 2),
+    (203, 0, 2),
+    (205, 0, 3),
+  ):
+    next(pipeline)
+    assert len(kept) == taken
+  assert [snapshot.batches for snapshot in kept] == [1, 3, 5]
+
+
+def test_a_position_behind_the_end_is_the_end():
+  pipeline = snapshots.Pipeline(_counting, print, period=1000.0)
+  assert pipeline.go_to(0, None) and pipeline.batches == 0
+  assert pipeline.go_to(12, None) and pipeline.batches == 9
+  with pytest.raises(StopIteration):
+    next(pipeline)
 
 
 class _Opener:
@@ -223,6 +306,13 @@ def _taken_at(batches, **options):
   return kept[batches]
 
 
+def _off(field, number):
+  """A snapshot of which one field is off by a number."""
+  snapshot = _taken_at(30)
+  changes = {field: getattr(snapshot, field) + number}
+  return dataclasses.replace(snapshot, **changes)
+
+
 def test_a_snapshot_that_fits_leads_to_its_position(straight):
   opener = _Opener()
   pipeline = snapshots.Pipeline(opener, print, period=1000.0)
@@ -243,6 +333,21 @@ def test_a_snapshot_that_fits_leads_to_its_position(straight):
       b'',
       r'TensorFlow 1\.0',
     ),
+    (
+      lambda: dataclasses.replace(_taken_at(30), tensorflow='9.0'),
+      b'',
+      r'TensorFlow 9\.0',
+    ),
+    *(
+      (lambda f=f, n=n, say=say: _off(f, n), b'', say)
+      for f, n, say in (
+        ('pipeline', 2**32, 'another pipeline'),
+        ('pipeline', -(2**32), 'another pipeline'),
+        ('next_batch', 2**32, 'another batch'),
+        ('state_bytes', 1, 'another size'),
+        ('state_bytes', -1, 'another size'),
+      )
+    ),
     # A Python function that gives other rows now has the same fingerprint.
     (lambda: _taken_at(30, ahead=False), b'!', 'another batch'),
   ],
@@ -255,6 +360,8 @@ def test_a_snapshot_that_does_not_fit_costs_reading_all_batches_again(
   with caplog.at_level('INFO', logger='absl'):
     assert not pipeline.go_to(30, taken())
   assert re.search(f'all of them read again, since .*{why}', caplog.text)
+  said = [r.levelname for r in caplog.records if 'going on' in r.message]
+  assert said == ['WARNING']
   assert pipeline.batches == 30
   assert opener.made >= 120
   _same(
@@ -282,6 +389,11 @@ def test_a_checksum_counts_names_types_shapes_and_values():
   assert snapshots.checksum({'x': numbers, 'y': texts}) == snapshots.checksum(
     {'y': texts.copy(), 'x': numbers.copy()}
   )
+  written = b'xint32(2,)' + numbers.tobytes()
+  assert snapshots.checksum({'x': numbers}) == zlib.crc32(written)
+  assert snapshots.checksum({'x': texts}) == zlib.crc32(
+    b"xobject(2,)[b'a', b'b']"
+  )
 
 
 def test_other_data_or_another_seed_has_another_fingerprint():
@@ -289,6 +401,12 @@ def test_other_data_or_another_seed_has_another_fingerprint():
   assert snapshots.fingerprint(_Input().dataset) == one
   assert snapshots.fingerprint(_Input(seed=2).dataset) != one
   assert snapshots.fingerprint(_Input(rows=39).dataset) != one
+  found = {
+    snapshots.fingerprint(tf.data.Dataset.from_tensors(np.array([n], kind)))
+    for kind in (np.uint32, np.float32)
+    for n in (0, 1)
+  }
+  assert len(found) == 4
 
 
 def test_another_function_of_the_rows_has_another_fingerprint():
@@ -309,10 +427,13 @@ def test_another_function_of_the_rows_has_another_fingerprint():
     assert snapshots.fingerprint(make(lambda i: i + 1)) in found
 
 
-def test_a_pipeline_with_a_state_in_python_is_read_again(straight):
+def test_a_pipeline_with_a_state_in_python_is_read_again(straight, caplog):
   source = _Input(stateful=True)
   iterator = _iterator(source)
-  _same(_take(iterator, 30), straight[:30])
+  with caplog.at_level('INFO', logger='absl'):
+    _same(_take(iterator, 30), straight[:30])
+  # It is tried once.
+  assert caplog.text.count('no snapshots of this pipeline') == 1
   assert iterator.get_snapshot() is None
   resumed = _resumed(iterator.get_state(), None, _Input(stateful=True))
   _same(_take(resumed, 10), straight[30:])
@@ -324,16 +445,6 @@ def test_an_iterator_goes_back_in_one_process(straight):
     _same(_take(iterator, 20), straight[:20])
     iterator.set_state({'batches': 15})
     _same(_take(iterator, 25), straight[15:])
-
-
-def test_a_replay_that_is_called_off_ends_at_once():
-  endless = tf.data.Dataset.range(1).repeat().map(lambda i: {'i': i})
-  iterator = iterator_lib.TrainIterator(endless, dict)
-  iterator.set_state({'batches': 10**12})
-  before = set(threading.enumerate())
-  reader = iterator_lib._ReadAhead(iterator._open, dict)
-  reader.close()
-  assert set(threading.enumerate()) <= before
 
 
 @given(st.binary(max_size=200))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import zlib
 
 import pytest
 import seqio
@@ -89,6 +90,10 @@ def test_files_are_checked_against_what_tfds_noted(files):
   assert sum(tfrecords.count_records(str(f)) for f in files) == _ROWS
   tfrecords.check_files([_config(), None])
 
+  # A task that reads no such file hides none.
+  mixed = seqio.Mixture('toy_mixed', [toy_task.NAME, _NAME], default_rate=1)
+  both = dataclasses.replace(_config(), mixture_or_task_name=mixed)
+  tfrecords.check_files([both])
   kept = [r.numpy() for r in tf.data.TFRecordDataset(str(files[1]))]
   with tf.io.TFRecordWriter(str(files[1])) as writer:
     for record in kept[:-1]:  # Cut at a record's end: it reads well.
@@ -96,10 +101,15 @@ def test_files_are_checked_against_what_tfds_noted(files):
   with _refused(rf'{files[1]}: expected {len(kept)} records.*found') as raised:
     tfrecords.check_files([_config()])
   assert raised.value.exit_code == 2
+  with _refused('records, as dataset_info'):
+    tfrecords.check_files([both])
 
   os.truncate(files[1], files[1].stat().st_size - 5)
   with _refused(rf'{files[1]}: record {len(kept) - 2} reaches beyond'):
     tfrecords.check_files([_config()])
+  # Also where reading it fails.
+  with _refused('reaches beyond'), tfrecords.naming_damage_in_errors([both]):
+    raise tf.errors.DataLossError(None, None, 'something')
 
   os.remove(files[1])
   with _refused(f'{files[1]}: missing'):
@@ -165,10 +175,59 @@ def test_a_run_does_not_start_on_such_files(files, tmp_path, monkeypatch):
 def test_a_description_that_says_nothing_is_named(files):
   info = files[0].parent / 'dataset_info.json'
   known = json.loads(info.read_text())
-  for text in ('{', '[]', json.dumps({**known, 'splits': []})):
+  (split,) = known['splits']
+  others = [
+    {'name': 'a', 'shardLengths': [7]},
+    split,
+    {'name': 'z', 'shardLengths': [7]},
+  ]
+  for splits in (others, others[::-1]):
+    info.write_text(json.dumps({**known, 'splits': splits}))
+    expected = tfrecords.count_records(str(files[0]))
+    assert tfrecords._expected_records(str(files[0])) == expected
+  none = {**known, 'splits': [{**split, 'shardLengths': []}]}
+  for text in (
+    *('{', '[]', '{}', json.dumps({**known, 'splits': []})),
+    json.dumps(none),
+  ):
     info.write_text(text)
     with _refused('dataset_info.json: does not say'):
       tfrecords._expected_records(str(files[0]))
+  info.unlink()
+  assert tfrecords._expected_records(str(files[0])) is None
+
+
+class _Elsewhere(seqio.TfdsDataSource):
+  """A data set in files that are remote, or no TFRecords."""
+
+  def list_shards(self, split):
+    return [
+      'gs://bucket/x-train.tfrecord-00000-of-00001',
+      '/none/x-train.array_record-00000-of-00001',
+    ]
+
+
+def test_remote_files_and_those_of_another_kind_are_left_alone():
+  task = seqio.Task(
+    'elsewhere',
+    _Elsewhere('toy_prepared:1.0.0', splits=['train']),
+    preprocessors=[],
+    output_features={},
+  )
+  tfrecords.check_files(
+    [dataclasses.replace(_config(), mixture_or_task_name=task)]
+  )
+
+
+def test_a_digest_is_of_the_checksums_and_lengths_of_records(tmp_path):
+  path = tmp_path / 'rows.tfrecord'
+  _write(path, [b'x', b'yyyy', b''])
+  written = path.read_bytes()
+  assert len(written) == 3 * 16 + 5
+  assert tfrecords.count_records(str(path)) == 3
+  # Of each: its checksum, and the next one's length with a checksum.
+  read = written[13:29] + written[33:49] + written[49:]
+  assert tfrecords.digest(str(path)) == zlib.crc32(read)
 
 
 def _write(path, records):
@@ -277,6 +336,9 @@ def test_files_of_seqios_cache_are_checked_and_told_apart(cache):
   _write(cache[1], [f'x {i}'.encode() for i in range(5)])
   tfrecords.check_files([cfg])
   assert content.content_digests(cfg) != before
+  _write(cache[1], [b'x'] * 6)
+  with _refused('expected 10 records in the files of train.*found 11'):
+    tfrecords.check_files([cfg])
   _write(cache[1], [b'x'])
   with _refused('expected 10 records in the files of train, as stats.*found 6'):
     tfrecords.check_files([cfg])
@@ -286,10 +348,46 @@ def test_files_of_seqios_cache_are_checked_and_told_apart(cache):
   info = cache[0].parent / 'info.train.json'
   info.write_text('{"num_shards": 0}')
   assert tfrecords.files_of(seqio.get_mixture_or_task('toy_cached'), cfg) == []
-  for text in ('[', '[]', '{"num_shards": 1e99}', '{"num_shards": -1}'):
+  for text in (
+    *('[', '[]', '{}', '[' * 10**5, '{"num_shards": 1e99}'),
+    *('{"num_shards": 1.0}', '{"num_shards": -1}', '{"num_shards": true}'),
+  ):
     info.write_text(text)
     with _refused("info.train.json: expected an object with the number 'num"):
       tfrecords.check_files([cfg])
   info.unlink()
   with _refused('info.train.json: missing'):
     tfrecords.check_files([cfg])
+  # Without the cache nothing is looked at, nor is there any file of it.
+  plain = dataclasses.replace(cfg, use_cached=False)
+  tfrecords.check_files([plain])
+  task = seqio.get_mixture_or_task('toy_cached')
+  (source,) = tfrecords.files_of(task, plain)
+  assert source.endswith('none.txt')
+
+
+def test_a_cache_in_one_file_is_checked(cache):
+  cfg = dataclasses.replace(
+    _config(), mixture_or_task_name='toy_cached', use_cached=True
+  )
+  folder = cache[0].parent
+  (folder / 'info.train.json').write_text('{"num_shards": 1}')
+  _write(folder / 'train.tfrecord-00000-of-00001', [b'x'] * 10)
+  tfrecords.check_files([cfg, cfg])
+  # The greatest number that counts as one.
+  for number, says in (
+    (2**53 - 1, f'expected {2**53 - 1} records'),
+    (2**53, "expected an object with the number 'examples'"),
+  ):
+    stats = folder / 'stats.train.json'
+    stats.write_text(json.dumps({'examples': number}))
+    with _refused(says):
+      tfrecords.check_files([cfg])
+
+
+def test_a_task_that_cannot_be_cached_is_read_from_its_source():
+  cfg = small_run.data_config('train')
+  task = seqio.get_mixture_or_task(toy_task.NAME)
+  cached = dataclasses.replace(cfg, use_cached=True)
+  assert tfrecords.files_of(task, cached) == tfrecords.files_of(task, cfg) != []
+  tfrecords.check_files([cached])

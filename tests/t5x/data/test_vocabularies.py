@@ -69,6 +69,26 @@ def test_one_id_for_two_pieces_is_refused():
     vocabularies.check_vocabulary(_OneId(), None, 'Ours')
 
 
+class _UnknownIsPadding(seqio.ByteVocabulary):
+  unk_id = 0
+
+
+class _JustBeyond(seqio.ByteVocabulary):
+  @property
+  def eos_id(self):
+    return self.vocab_size
+
+  unk_id = eos_id
+
+
+def test_an_id_counts_if_it_is_one_of_the_vocabulary():
+  with pytest.raises(errors.UserError, match='one id stands for two of them'):
+    vocabularies.check_vocabulary(_UnknownIsPadding(), None, 'Ours')
+  vocabularies.check_vocabulary(_JustBeyond(), None, 'Ours', needs_end=False)
+  with pytest.raises(errors.UserError, match=r'\(there is no end piece\)'):
+    vocabularies.check_vocabulary(_JustBeyond(), None, 'Ours')
+
+
 @pytest.mark.parametrize(
   'vocabulary',
   [

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t5x import decoding
+from t5x.decoding import cache as cache_lib
 from tests import golden_data
 from tests.t5x.decoding.decoders import (
   EOS,
@@ -126,6 +128,207 @@ def test_beam_search_waits_for_the_worst_of_its_results():
   assert sequences[0].tolist() == [padded([2, 3, 1], 6), padded([1], 6)]
   expected = [np.log(0.09) / (8 / 6) ** 0.6, np.log(0.9)]
   np.testing.assert_allclose(scores[0], expected, rtol=1e-5)
+
+
+def test_a_penalty_that_favors_short_sequences_ends_no_search_early():
+  rows = {0: {EOS: 0.4, 2: 0.6}, 2: {EOS: 0.385, 3: 0.615}, 3: {EOS: 1.0}}
+  sequences, scores = beam_search(
+    jnp.zeros((1, 6), jnp.int32),
+    {},
+    _table(4, rows),
+    EOS,
+    num_decodes=2,
+    alpha=-2.0,
+  )
+  # [2, 1], with -2.0, is there before [2, 3, 1], with -1.77 at its length.
+  assert sequences[0].tolist() == [padded([2, 3, 1], 6), padded([1], 6)]
+  expected = [np.log(0.6 * 0.615) * (8 / 6) ** 2, np.log(0.4)]
+  np.testing.assert_allclose(scores[0], expected, rtol=1e-5)
+
+
+def test_rows_settle_each_by_itself():
+  # Behind 8 a long one wins late, behind 9 two short ones settle it at once.
+  rows = {8: {EOS: 0.4, 2: 0.6}, 2: {EOS: 0.7, 3: 0.3}, 7: {EOS: 1.0}}
+  rows |= {i: {i + 1: 1.0} for i in range(3, 7)}
+  rows |= {9: {EOS: 0.5, 10: 0.5}, 10: {EOS: 1.0}}
+  prompts = jnp.array([[0, token, *[0] * 11] for token in (8, 9, 9)])
+  counted, calls = count_steps(_table(11, rows))
+
+  def found(inputs, **options):
+    calls.clear()
+    sequences, _ = beam_search(
+      inputs, {}, counted, EOS, num_decodes=2, **options
+    )
+    jax.effects_barrier()
+    return sequences.tolist(), len(calls)
+
+  late, steps = found(prompts[:1], alpha=2.0)
+  assert late[0][1] == padded([8, 2, 3, 4, 5, 6, 7, 1], 13)
+  early, fewer = found(prompts[1:], alpha=2.0)
+  assert early[0] == [padded([9, 1], 13), padded([9, 10, 1], 13)]
+  assert fewer < steps
+  for order in ([0, 1, 2], [1, 0, 2], [1, 2, 0]):
+    sequences, all_steps = found(prompts[jnp.array(order)], alpha=2.0)
+    assert sequences == [(late + early)[row] for row in order]
+    assert all_steps == steps
+
+
+def test_a_place_without_a_sequence_is_empty():
+  # From 0 it may end, from 3 never.
+  probs = np.zeros((4, 4))
+  probs[0, [EOS, 2]] = 0.5, 0.5
+  probs[2, 2], probs[3, 3], probs[1, 1] = 1.0, 1.0, 1.0
+  inputs = jnp.array([[0, 0, 0], [0, 3, 0], [0, 0, 0]])
+  for options, score in (({}, decoding.NEG_INF), ({'min_log_prob': -9.0}, -9)):
+    sequences, scores = beam_search(
+      inputs, {}, TableModel(probs), EOS, num_decodes=2, alpha=0.0, **options
+    )
+    for row in (0, 2):
+      assert sequences[row].tolist() == [[0, 0, 0], [1, 0, 0]]
+      np.testing.assert_allclose(scores[row], [score, np.log(0.5)], rtol=1e-6)
+    # None of the row ended: what is there is given.
+    assert sequences[1, 1].tolist() == [3, 3, 3]
+    assert scores[1, 1] == 0
+
+
+def test_the_results_may_be_longer_or_shorter_than_the_inputs():
+  model = HistoryModel()
+  inputs = jnp.array([[0, 2, 3, 0], [0, 4, 0, 0]])
+  for length in (3, 9):
+    padded_inputs = jnp.pad(inputs, ((0, 0), (0, 5)))[:, :length]
+    expected = beam_search(padded_inputs, model.cache, model, EOS)
+    found = beam_search(inputs, model.cache, model, EOS, max_decode_len=length)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+  found, _ = beam_search(inputs, model.cache, model, EOS, max_decode_step=0)
+  assert found[:, -1].tolist() == [[2, 3, 0, 0], [4, 0, 0, 0]]
+
+
+_DECODERS = pytest.mark.parametrize(
+  'decode', [beam_search, functools.partial(temperature_sample, topk=0)]
+)
+
+
+@_DECODERS
+def test_a_model_sees_what_was_decoded_so_far(decode):
+  model, seen = HistoryModel(), []
+
+  def watched(state):
+    assert state.sequences.shape == (6, 5)
+    last = jnp.take_along_axis(state.sequences, state.cur_index[:, None], 1)
+    jax.debug.callback(
+      lambda *x: seen.append(x), last, state.cur_token, state.cur_index
+    )
+    return model(state)
+
+  decode(
+    jnp.zeros((2, 5), jnp.int32), model.cache, watched, eos_id=-1, num_decodes=3
+  )
+  jax.effects_barrier()
+  assert len(seen) == 5
+  for last, token, index in seen:
+    np.testing.assert_array_equal(last, token)
+    assert len(set(index.tolist())) == 1
+
+
+@_DECODERS
+@pytest.mark.parametrize(
+  ('short', 'index', 'expected'),
+  [(True, None, {16, 20}), (False, None, {20}), (True, [1, 1], {20})],
+)
+def test_only_an_empty_cache_of_a_model_that_allows_it_begins_short(
+  decode, short, index, expected
+):
+  lengths = set()
+
+  def model(state):
+    lengths.add(state.cache['cached_key'].shape[-1])
+    return jnp.zeros((4, 3)), state.cache
+
+  decode(
+    jnp.zeros((2, 20), jnp.int32),
+    {'cached_key': jnp.zeros((2, 20))},
+    cache_lib.ShortCacheModel(model) if short else model,
+    eos_id=-1,
+    num_decodes=2,
+    initial_index=None if index is None else jnp.array(index),
+  )
+  assert lengths == expected
+
+
+@_DECODERS
+def test_caches_of_two_lengths_stay_as_they_are(decode):
+  lengths = set()
+
+  def model(state):
+    lengths.update(x.shape[-1] for x in state.cache.values())
+    return jnp.zeros((2, 3)), state.cache
+
+  cache = {'cached_key': jnp.zeros((1, 20)), 'cached_value': jnp.zeros((1, 24))}
+  decode(
+    jnp.zeros((1, 20), jnp.int32),
+    cache,
+    cache_lib.ShortCacheModel(model),
+    eos_id=-1,
+    num_decodes=2,
+  )
+  assert lengths == {20, 24}
+
+
+@_DECODERS
+def test_what_a_short_cache_held_is_there_behind_it(decode):
+  table = jnp.asarray(np.random.default_rng(0).normal(size=(97, 6)))
+
+  def model(state):
+    rows = jnp.arange(4)
+    kept = state.cache['cached_key']
+    kept = kept.at[rows, state.cur_index].set(state.cur_token[:, 0] + 1)
+    places = jnp.arange(1, kept.shape[1] + 1)
+    logits = table[jnp.sum(kept * places**2, axis=1) % 97]
+    return logits.at[:, 0].set(-jnp.inf), {'cached_key': kept}
+
+  # One row ends early, the other one in the whole cache.
+  inputs = jnp.array([[0] * 24, [*range(20), *[0] * 4]]) % 6
+  limit = 'max_decode_step' if decode is beam_search else 'max_decode_steps'
+  long, short = (
+    decode(
+      inputs,
+      {'cached_key': jnp.zeros((2, 24), jnp.int32)},
+      asked,
+      eos_id=-1,
+      num_decodes=2,
+      **{limit: 4},
+    )
+    for asked in (model, cache_lib.ShortCacheModel(model))
+  )
+  np.testing.assert_array_equal(short[0], long[0])
+  np.testing.assert_array_equal(short[1], long[1])
+  assert (np.asarray(long[0])[1, :, 19:23] > 0).all()
+
+
+@_DECODERS
+@pytest.mark.parametrize('offset', [0, 1])
+def test_a_counter_of_all_rows_stays_one(decode, offset):
+  shapes = set()
+
+  def model(state):
+    shapes.add(tuple(x.shape for x in state.cache.values()))
+    return jnp.zeros((6, 3)), state.cache
+
+  cache = {
+    'cached_state': jnp.zeros((7, 2)[1 - offset :]),
+    'embedder_index': jnp.zeros(()),
+    'of_layers': jnp.zeros((7,) * offset),
+  }
+  decode(
+    jnp.zeros((2, 4), jnp.int32),
+    cache,
+    model,
+    eos_id=-1,
+    num_decodes=3,
+    cache_offset=offset,
+  )
+  assert shapes == {((7, 6)[1 - offset :], (), (7,) * offset)}
 
 
 def test_an_end_inside_a_prompt_ends_no_beam():

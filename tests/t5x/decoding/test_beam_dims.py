@@ -28,10 +28,28 @@ def test_beams_follow_a_batch_at_an_offset():
   assert back.tolist() == added.tolist()
   with pytest.raises(ValueError, match='expected 3 x 3 rows in axis 1'):
     decoding.unflatten_beam_dim(flat, 3, 3, offset=1)
+  with pytest.raises(ValueError, match='expected 3 x 1 rows in axis 1'):
+    decoding.unflatten_beam_dim(flat, 3, 1, offset=1)
+
+
+def test_beams_follow_two_axes():
+  x = jnp.arange(30).reshape(2, 1, 3, 5)
+  added = decoding.add_beam_dim(x, 4, offset=2)
+  assert added.shape == (2, 1, 3, 4, 5)
+  flat = decoding.flatten_beam_dim(added, offset=2)
+  np.testing.assert_array_equal(flat, np.repeat(x, 4, axis=2))
+  assert flat.shape == (2, 1, 12, 5)
 
 
 def test_what_has_no_batch_stays():
   counter = jnp.int32(7)
+  assert decoding.add_beam_dim(counter, 3, offset=1) == 7
+  assert decoding.unflatten_beam_dim(counter, 2, 3, offset=1) == 7
+  one_each = jnp.array([4, 5])
+  assert decoding.flatten_beam_dim(one_each) is one_each
+  assert decoding.add_beam_dim(one_each, 3, offset=1) is one_each
+  taken = decoding.gather_beams(one_each, jnp.zeros((2, 1), int), 2, 1, 1)
+  assert taken is one_each
   assert decoding.add_beam_dim(counter, 3) == 7
   assert decoding.flatten_beam_dim(counter) == 7
   assert decoding.unflatten_beam_dim(counter, 2, 3) == 7
@@ -47,6 +65,8 @@ def test_beams_are_gathered_from_a_tree():
   assert found['b'].shape == (2, 3, 3)
   with pytest.raises(ValueError, match='expected indices of the shape'):
     decoding.gather_beams(tree, jnp.array([[1]]), 2, 2, 1)
+  with pytest.raises(ValueError, match='expected indices of the shape'):
+    decoding.gather_beams(tree, jnp.array([[1], [0], [0]]), 2, 2, 1)
 
 
 def test_the_best_beam_is_last():
@@ -56,13 +76,11 @@ def test_the_best_beam_is_last():
   assert found[0].tolist() == [[3, 2], [5, 4]]
 
 
-@pytest.mark.parametrize('offset', [0, 1])
+@pytest.mark.parametrize('offset', [0, 1, 2])
 def test_beams_are_gathered_from_a_cache(offset):
   keys = jnp.array([[10, 11], [20, 21]])
   cache = {
-    'cached_key': keys
-    if not offset
-    else keys[None] + jnp.zeros((3, 1, 1), int),
+    'cached_key': jnp.broadcast_to(keys, (3,) * offset + keys.shape),
     'cached_bias': jnp.ones((2, 2)),
     'cache_index': jnp.int32(4),
   }
@@ -70,9 +88,9 @@ def test_beams_are_gathered_from_a_cache(offset):
     {'layer': cache}, jnp.array([[1], [0]]), 2, 2, 1, offset=offset
   )['layer']
   expected = [[11], [20]]
-  assert found['cached_key'].tolist() == (
-    [expected] * 3 if offset else expected
-  )
+  for _ in range(offset):
+    expected = [expected] * 3
+  assert found['cached_key'].tolist() == expected
   assert found['cached_bias'] is cache['cached_bias']
   assert found['cache_index'] == 4
 

@@ -200,16 +200,16 @@ def test_an_end_inside_a_prompt_ends_no_row():
 
 
 def test_max_decode_steps_may_differ_by_row_and_has_a_hard_limit():
-  model = HistoryModel(rows=3)
+  model = HistoryModel(rows=4)
   sequences, _ = temperature_sample(
-    jnp.zeros((3, 8), jnp.int32),
+    jnp.zeros((4, 8), jnp.int32),
     model.cache,
     model,
     eos_id=-1,
-    max_decode_steps=jnp.array([1, 3, 7]),
+    max_decode_steps=jnp.array([0, 1, 3, 7]),
     max_decode_steps_hard_limit=5,
   )
-  assert np.sum(sequences[:, 0] != 0, axis=-1).tolist() == [1, 3, 5]
+  assert np.sum(sequences[:, 0] != 0, axis=-1).tolist() == [0, 1, 3, 5]
 
 
 def sampled_frequencies(probs, draws=4000, **kwargs):
@@ -232,6 +232,8 @@ def sampled_frequencies(probs, draws=4000, **kwargs):
   'kwargs, expected',
   [
     (dict(topk=0), PROBS),
+    # More than there are.
+    (dict(topk=9), PROBS),
     (dict(topk=2), [0, 3 / 7, 0, 4 / 7, 0]),
     # 0.4 + 0.3 is not enough, 0.4 + 0.3 + 0.15 is.
     (dict(topk=0, topp=0.75), [0, 0.3 / 0.85, 0, 0.4 / 0.85, 0.15 / 0.85]),
@@ -347,6 +349,7 @@ def test_decodes_come_by_ascending_log_probability():
     (dict(topp=0.5), 'at most one of topk and topp'),
     (dict(topk=-1), 'expected topk >= 0'),
     (dict(topk=0, topp=1.5), r'topp in \[0, 1\]'),
+    (dict(topk=0, topp=-0.5), r'topp in \[0, 1\]'),
     (dict(temperature=-1.0), 'temperature: expected at least 0'),
     (dict(num_decodes=0), 'num_decodes: expected at least 1'),
   ],

@@ -59,6 +59,8 @@ def test_a_models_own_predictions(ready, mode):
   found = _infer(ready, getattr(ready[0], mode))
   values = found if mode == 'predict_batch' else found[0]
   assert len(values) == 3 and len(values[0][1]) == 6
+  if values is not found:
+    assert isinstance(found[1]['scores'], list)
 
 
 def test_a_mode_is_a_method_of_the_model():
@@ -87,7 +89,7 @@ def test_a_mode_is_a_method_of_the_model():
 
 
 def test_options_of_a_step_are_no_key(ready):
-  def step(params, batch, scale=2.0):
+  def step(params, batch, scale=2.0, rng=None):
     return jnp.full((8,), scale) + 0 * params['table'][0]
 
   assert _infer(ready, step) == [(0, 2.0), (1, 2.0), (2, 2.0)]

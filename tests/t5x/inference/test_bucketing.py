@@ -52,6 +52,52 @@ def test_every_row_comes_once_and_unchanged(prefixes, count, monkeypatch):
       np.testing.assert_array_equal(mine, x)
 
 
+def test_a_prefix_is_cut_where_its_longest_vector_ends():
+  row = {
+    'x_a': np.pad(np.full(3, 7), (0, 17)),
+    'x_b': np.pad(np.full(9, 8), (0, 3)),
+    'x_one': np.int32(5),
+    'x_table': np.ones((2, 3), np.int32),
+  }
+  ((_, batch),) = bucketing.batches([(0, row)], 1, ['x_', 'absent'])
+  assert batch['x_a'].tolist() == [[7] * 3 + [0] * 13]
+  assert batch['x_b'].tolist() == [[8] * 9 + [0] * 7]
+  assert batch['x_one'].tolist() == [5]
+  assert batch['x_table'].shape == (1, 2, 3)
+
+
+def test_rows_of_padding_come_last_and_keep_some_of_it():
+  found = list(bucketing.batches(_rows([0, 1, 0]), 1, ['x'], 3))
+  assert [int(indices[0]) for indices, _ in found] == [1, 0, 2]
+  assert {batch['x_tokens'].shape for _, batch in found} == {(1, 8)}
+
+
+def test_all_batches_of_a_window_have_one_shape_by_default():
+  found = list(bucketing.batches(_rows([100, 10], room=512), 1, ['x']))
+  assert [batch['x_tokens'].shape for _, batch in found] == [(1, 104)] * 2
+
+
+@pytest.mark.parametrize(
+  ('lengths', 'most', 'expected'),
+  [
+    # 32 positions are more than a quarter of 104, 24 are not.
+    ([104, 72], 2, [104, 72]),
+    ([104, 80], 2, [104, 104]),
+    # Exactly a quarter is not more.
+    ([128, 96], 2, [128, 128]),
+    ([128, 88], 2, [128, 88]),
+    # The pair that costs least is joined first, however many it stands for.
+    ([400, 200, 200, 200, 104], 2, [400, 200, 200, 200, 200]),
+    ([400, 304, 304, 304, 160], 2, [400, 304, 304, 304, 304]),
+    ([400, 304, 304, 160, 56], 3, [400, 304, 304, 160, 160]),
+    ([400, 304, 304, 160, 56], 2, [400, 400, 400, 160, 160]),
+  ],
+)
+def test_what_costs_least_is_joined(lengths, most, expected):
+  found = bucketing.batches(_rows(lengths, room=512), 1, ['x'], most)
+  assert [batch['x_tokens'].shape[1] for _, batch in found] == expected
+
+
 def test_without_features_to_cut_rows_stay_in_order():
   found = bucketing.batches(_rows([3, 9, 1, 5, 7]), 2)
   assert [i.tolist() for i, _ in found] == [[0, 1], [2, 3], [4, -1]]

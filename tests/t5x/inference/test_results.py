@@ -38,6 +38,7 @@ def test_a_row_has_its_own_prediction_and_values(tmp_path):
   lines = _write(
     tmp_path / 'a', outputs, aux, mode='predict_with_aux', output_ids=True
   )
+  assert '"é 1"' in (tmp_path / 'a').read_text(encoding='utf-8')
   assert lines == [
     {
       'inputs': {'inputs_pretokenized': 'é 1', 'targets_pretokenized': '/w=='},
@@ -63,6 +64,35 @@ def test_several_decodes_of_a_row_are_a_list(tmp_path):
     [[101, 1], [102, 103, 1]],
   ]
   assert 'aux' not in lines[0]
+  lines = _write(tmp_path / 'a', np.array([[100], [0]]), output_ids=True)
+  assert [line['prediction_tokens'] for line in lines] == [[100], []]
+  assert 'prediction_tokens' not in _write(tmp_path / 'a', outputs)[0]
+
+
+class _Encoder(json.JSONEncoder):
+  def default(self, value):
+    return f'own {value}'
+
+
+def test_what_json_has_no_form_for_is_written_as_the_caller_says(tmp_path):
+  lines = _write(
+    tmp_path / 'a',
+    [0.5, 1.5],
+    {'x': [1j, 2j]},
+    mode='score',
+    json_encoder_cls=_Encoder,
+  )
+  assert [line['aux']['x'] for line in lines] == ['own 1j', 'own 2j']
+
+
+@pytest.mark.parametrize('mode', ['predict', 'predict_with_aux'])
+def test_tokens_without_a_vocabulary_are_refused(tmp_path, mode):
+  rows = tf.data.Dataset.from_tensor_slices(_ROWS)
+  path, outputs = str(tmp_path / 'a'), ([0.5, 1.5], {})
+  with pytest.raises(errors.UserError, match='needs a vocabulary'):
+    results.write_inferences_to_file(path, outputs, rows, mode)
+  results.write_inferences_to_file(path, outputs, rows, 'score')
+  assert len((tmp_path / 'a').read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize(
@@ -116,6 +146,13 @@ def test_options_that_cannot_be_are_refused(tmp_path, options, message):
 
 def test_no_tokens_are_no_text():
   assert results.decode(np.zeros(0, np.int32), seqio.ByteVocabulary()) == ''
+  assert results.decode([100], seqio.ByteVocabulary()) == 'a'
+
+
+def test_tensors_and_bytes_become_what_json_has():
+  assert results.plain(tf.ragged.constant([[1], [2, 3]])) == [[1], [2, 3]]
+  mixed = (1, b'a', {'x': np.float32(0.5)}, tf.constant(2), np.arange(2))
+  assert results.plain(mixed) == [1, 'a', {'x': 0.5}, 2, [0, 1]]
 
 
 def _chunk(folder, index, text):
@@ -153,6 +190,8 @@ def test_chunks_of_another_configuration_are_neither_used_nor_lost(tmp_path):
   folder = tmp_path / 'tmp'
   identity = {'step': 3, 'sizes': (1, 2)}
   results.open_tmp_dir(str(folder), identity, resume=True)
+  written = (folder / 'identity.json').read_text()
+  assert written == json.dumps({'step': 3, 'sizes': [1, 2]}, indent=2)
   _chunk(folder, 0, 'a')
   results.open_tmp_dir(str(folder), identity, resume=True)
   assert results.finished_chunks(str(folder), _NAME) == 1
@@ -163,6 +202,36 @@ def test_chunks_of_another_configuration_are_neither_used_nor_lost(tmp_path):
   results.open_tmp_dir(str(folder), identity | {'step': 4}, resume=False)
   assert results.finished_chunks(str(folder), _NAME) == 0
   results.open_tmp_dir(str(folder), identity | {'step': 4}, resume=True)
+
+
+@pytest.mark.parametrize(
+  ('count', 'more'), [(8, ''), (9, '; and 1 more'), (12, '; and 4 more')]
+)
+def test_of_many_differences_eight_are_listed(tmp_path, count, more):
+  there, now = (
+    {'n': {f'x{i}': s * i - s for i in range(count)}} for s in (3, 1)
+  )
+  folder = str(tmp_path / 'tmp')
+  results.open_tmp_dir(folder, there | {'same': 1, 'no': {}}, resume=True)
+  now |= {'same': 1, 'no': {}}
+  del now['n']['x1']  # It is 0 in both.
+  there['n'].pop('x1')
+  with pytest.raises(errors.UserError, match='another configuration') as raised:
+    results.open_tmp_dir(folder, now, resume=True)
+  listed = [
+    f'n/{name}: {there["n"][name]} there, {value} now'
+    for name, value in now['n'].items()
+  ]
+  listed = [*listed, 'n/x1: 0 there, None now']
+  shown = '; '.join(listed[:8])
+  assert f'({shown}{more})' in str(raised.value)
+
+
+def test_an_option_without_a_value_is_one(tmp_path):
+  folder = str(tmp_path / 'tmp')
+  results.open_tmp_dir(folder, {'a': {}, 'b': 1}, resume=True)
+  with pytest.raises(errors.UserError, match=r'\(a: \{\} there, None now\)'):
+    results.open_tmp_dir(folder, {'b': 1}, resume=True)
 
 
 def test_the_first_answers_end_an_inference(tmp_path):
@@ -181,8 +250,14 @@ def test_the_first_answers_end_an_inference(tmp_path):
     *('what is 0', f'  -> {cut}', 'what is 1', f'  -> {cut}'),
     f'answers: {path}',
   ]
+  assert len(results.first_answers(str(path)).split('\n')) == 2 * 3 + 1
+  row = {'inputs': {}, 'prediction': 'y' * 100}
+  path.write_text(json.dumps(row))
+  shown = results.first_answers(str(path)).split('\n')
+  assert shown[0] == '  -> ' + 'y' * 100
   path.write_text(json.dumps({'inputs': {'id': 3}, 'score': -1.5}))
   assert results.first_answers(str(path)).startswith('  -> -1.5\n')
   # Another form, of the user's own.
-  path.write_text('one\ntwo')
-  assert results.first_answers(str(path)) == f'answers: {path}'
+  for text in ('one\ntwo', '{}', '[1]', '{"score": 1, "inputs": "x"}'):
+    path.write_text(text)
+    assert results.first_answers(str(path)) == f'answers: {path}'

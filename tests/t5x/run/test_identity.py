@@ -73,6 +73,8 @@ def _refusals(folder, described):
 
 def test_a_run_of_the_same_data_and_model_goes_on(folder):
   identity.check(str(folder), _describe(), accept=False)
+  written = (folder / identity.FILE).read_text()
+  assert written == json.dumps(_describe(), indent=2)
 
 
 @pytest.mark.parametrize(
@@ -145,13 +147,51 @@ def test_a_parameter_more_or_less_is_a_difference(folder):
   ]
 
 
+@pytest.mark.parametrize(
+  ('count', 'more'), [(8, []), (9, ['and 1 more']), (12, ['and 4 more'])]
+)
+def test_eight_of_many_differences_are_listed(folder, count, more):
+  new = {f'x{i:02}': np.zeros(i, np.float32) for i in range(count)}
+  here = _describe(w=np.zeros((2, 3), np.float32), **new)
+  listed = [
+    f'model/x{i:02}: nothing there, float32[{i}] here' for i in range(8)
+  ]
+  assert _refusals(folder, here) == listed + more
+
+
+@pytest.mark.parametrize('text', ['{', '[]', '[' * 10**5])
+def test_a_file_that_names_no_experiment_is_refused(folder, text):
+  (folder / identity.FILE).write_text(text)
+  with pytest.raises(errors.UserError, match=r'run\.json: expected the JSON'):
+    identity.check(str(folder), _describe(), accept=True)
+
+
+def test_only_the_first_process_writes(folder, monkeypatch):
+  before = {path: path.read_bytes() for path in folder.glob('*.json')}
+  monkeypatch.setattr(identity.jax, 'process_index', lambda: 1)
+  identity.check(
+    str(folder), _describe(dataclasses.replace(_CONFIG, seed=9)), accept=True
+  )
+  evaluated = identity.Evaluated(str(folder))
+  evaluated.remember(1)
+  assert not evaluated.is_missing(1)
+  assert {path: path.read_bytes() for path in before} == before
+  assert not (folder / identity.EVALUATED_FILE).exists()
+
+
 @pytest.mark.parametrize('step', [0, 1])
 def test_a_run_that_was_never_evaluated_misses_its_first_step(folder, step):
   evaluated = identity.Evaluated(str(folder))
   assert evaluated.is_missing(step)
   evaluated.remember(step)
+  assert not evaluated.is_missing(step) and evaluated.is_missing(step + 1)
   assert not identity.Evaluated(str(folder)).is_missing(step)
   assert identity.Evaluated(str(folder)).is_missing(step + 1)
+
+
+def test_a_damaged_note_of_the_evaluation_counts_as_none(folder):
+  (folder / identity.EVALUATED_FILE).write_bytes(b'\x00\xff')
+  assert identity.Evaluated(str(folder)).is_missing(0)
 
 
 def test_a_new_run_misses_no_evaluation(tmp_path):
@@ -161,3 +201,9 @@ def test_a_new_run_misses_no_evaluation(tmp_path):
 def test_a_folder_without_a_checkpoint_has_no_seed_to_go_on_with(tmp_path):
   (tmp_path / identity.FILE).write_text('{"seed": 7}')
   assert identity.stored_seed(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(('seed', 'expected'), [(7, 7), ('7', None)])
+def test_a_run_goes_on_with_the_seed_that_it_stored(folder, seed, expected):
+  (folder / identity.FILE).write_text(json.dumps({'seed': seed}))
+  assert identity.stored_seed(str(folder)) == expected
