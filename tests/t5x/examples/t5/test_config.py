@@ -23,6 +23,7 @@ _DEFAULTS = {
   'relative_attention_num_buckets': 32,
   'relative_attention_max_distance': 128,
   'scan_layers': False,
+  'attention_kernel': 'xla',
   'remat_policy': 'none',
   'dropout_masks': 'row',
   'param_scan_axis': 0,
