@@ -133,11 +133,12 @@ def precompile(
     train_state_axes=initializer.train_state_axes,
     rng=jax.eval_shape(lambda: rng),
   )
-  return _compile(trainer, batch, model_dir)
+  return _compile(trainer, partitioner, batch, model_dir)
 
 
 def _compile(
   trainer: trainer_lib.BaseTrainer,
+  partitioner: partitioning.BasePartitioner,
   batch: Mapping[str, jax.ShapeDtypeStruct],
   model_dir: str,
 ) -> Mapping[str, float]:
@@ -151,7 +152,7 @@ def _compile(
   _write(os.path.join(model_dir, 'lowered_hlo.txt'), lowered.as_text())
   start = time.perf_counter()
   stages.begin('compiling')
-  compiled = lowered.compile()
+  compiled = partitioner.compile_lowered(lowered)
   stages.end()
   costs = {
     'lowering_seconds': lowering,

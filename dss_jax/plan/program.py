@@ -6,7 +6,8 @@ only shapes.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +31,8 @@ class Step:
 
   Attributes:
     lowered: to be compiled.
+    compile: does so, as a run does.
+    options: what the compiler is asked for then.
     parameter_bytes: of the parameters on one device.
     optimizer_bytes: of the optimizer's state on one device.
     batch_bytes: of the batch on one device.
@@ -38,6 +41,8 @@ class Step:
   """
 
   lowered: jax.stages.Lowered
+  compile: Callable[[], jax.stages.Compiled]
+  options: Mapping[str, bool | str]
   parameter_bytes: int
   optimizer_bytes: int
   batch_bytes: int
@@ -193,6 +198,8 @@ def lower(
   shards = partitioner.data_mesh_size
   return Step(
     lowered=lowered,
+    compile=functools.partial(partitioner.compile_lowered, lowered),
+    options=partitioner.compiler_options,
     parameter_bytes=parameters,
     optimizer_bytes=optimizer,
     batch_bytes=sum(

@@ -224,6 +224,7 @@ class Worker:
       str(getattr(libtpu, '__version__', '')),
       jax.__version__,
       _FORMAT,
+      json.dumps(step.options, sort_keys=True),
       step.lowered.as_text(),
     )
     return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
@@ -269,7 +270,7 @@ def compiled_costs(
   """
   start = time.perf_counter()
   try:
-    text, report = compiled_text(step.lowered.compile, dump)
+    text, report = compiled_text(step.compile, dump)
   except jax.errors.JaxRuntimeError as error:
     sizes = exhausted(str(error))
     if sizes is None:

@@ -55,6 +55,14 @@ def with_sharding_constraint(x: Any, axis_resources: Any) -> Any:
   return jax.lax.with_sharding_constraint(x, axis_resources)
 
 
+# What TPU's compiler is asked for. Unless it is told otherwise, it may gather a
+# layer's smaller parameters by an all-reduce, which moves twice as much and
+# which nothing overlaps; docs/plans.md says what that takes.
+TPU_OPTIONS = {'xla_tpu_prefer_async_allgather_to_allreduce': True}
+# How XLA says that it has no such option.
+_UNKNOWN_OPTION = 'No such compile option'
+
+
 class PjittedFnWithContext:
   """A jitted function that is traced and run with its mesh and rules set."""
 
@@ -91,6 +99,8 @@ class BasePartitioner:
     logical_axis_rules: table from logical names to mesh axes, in order of
       precedence; `default_rules` if None.
     devices: which devices to use (not in T5X); all of `backend` by default.
+    compiler_options: what XLA is asked for (not in T5X); by default
+      `TPU_OPTIONS` on TPUs, and nothing elsewhere.
 
   Raises:
     errors.UserError: if nothing gives the extent of the `model` axis, an option
@@ -112,6 +122,7 @@ class BasePartitioner:
     dcn_mesh_shape: mesh_lib.HardwareMesh | None = None,
     logical_axis_rules: rules.LogicalAxisRules | None = None,
     devices: Sequence[jax.Device] | None = None,
+    compiler_options: Mapping[str, bool | str] | None = None,
   ):
     shapes = (model_parallel_submesh, ici_mesh_shape, dcn_mesh_shape)
     if not num_partitions and all(shape is None for shape in shapes):
@@ -138,6 +149,7 @@ class BasePartitioner:
           f' {mesh_lib.MESH_AXES} or None.'
           + errors.did_you_mean(str(axis), mesh_lib.MESH_AXES)
         )
+    self._compiler_options = compiler_options
     self._backend = None if devices is not None else backend
     self._make_mesh = functools.partial(
       mesh_lib.default_mesh,
@@ -393,7 +405,33 @@ class BasePartitioner:
     Returns:
       A callable that takes arguments of these shapes and layouts only.
     """
-    return partitioned_fn.lower(*args).compile()
+    return self.compile_lowered(partitioned_fn.lower(*args))
+
+  @property
+  def compiler_options(self) -> dict[str, bool | str]:
+    """What XLA is asked for when it compiles for the mesh."""
+    if self._compiler_options is not None:
+      return dict(self._compiler_options)
+    is_tpu = self.mesh.devices.flat[0].platform == 'tpu'
+    return dict(TPU_OPTIONS) if is_tpu else {}
+
+  def compile_lowered(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compiles a lowered function as `compile` does.
+
+    Results do not depend on the options, so that a compiler which does not know
+    one of them compiles without any.
+    """
+    options = self.compiler_options
+    try:
+      return lowered.compile(compiler_options=options or None)
+    except jax.errors.JaxRuntimeError as error:
+      if not options or _UNKNOWN_OPTION not in str(error):
+        raise
+      logging.warning(
+        'This compiler does not know all of %s; compiling without them.',
+        ', '.join(options),
+      )
+    return lowered.compile()
 
 
 class BasePjitPartitioner(BasePartitioner):

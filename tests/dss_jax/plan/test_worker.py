@@ -30,6 +30,7 @@ def test_the_step_is_laid_out_as_the_candidate_says(step):
   # Two microbatches; a layer of the encoder and of the decoder in loops.
   assert text.count('stablehlo.while') >= 5
   assert len(step.coordinates) == 8
+  assert step.options == {}  # These devices are CPUs.
 
 
 def test_memory_of_the_state_is_that_of_one_device(step):

@@ -1,5 +1,7 @@
 """Meshes, rules, layouts, and functions run on a mesh."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from t5x import adafactor, errors, optimizers, partitioning, train_state
 from t5x.partitioning import mesh as mesh_lib
 from tests.t5x import tiny_model
+from tests.t5x.partitioning.test_host_shards import Device
 
 P = PartitionSpec
 
@@ -216,6 +219,45 @@ def test_logical_constraints_apply_inside():
   out = compiled(jnp.zeros((8, 4)))
   np.testing.assert_array_equal(out, np.ones((8, 4)))
   assert seen[0].shard_shape((8, 4)) == (2, 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip(Device):
+  """A device with a place."""
+
+  coords: tuple[int, ...] = (0, 0, 0)
+  core_on_chip: int = 0
+
+
+def test_only_tpus_compiler_is_asked_for_more_unless_it_is_said():
+  def options(platform, **more):
+    device = Chip(0, 0, platform=platform)
+    return partitioning.PjitPartitioner(
+      num_partitions=1, devices=[device], **more
+    ).compiler_options
+
+  wanted = {'xla_tpu_prefer_async_allgather_to_allreduce': True}
+  assert options('tpu') == wanted
+  assert options('cpu') == options('gpu') == {}
+  assert options('tpu', compiler_options={}) == {}
+  assert options('cpu', compiler_options={'a': True}) == {'a': True}
+
+
+def test_options_reach_the_compiler_and_unknown_ones_are_left_out(caplog):
+  def compiled(**options):
+    partitioner = partitioning.PjitPartitioner(
+      num_partitions=1, compiler_options=options
+    )
+    doubled = partitioner.partition(lambda x: 2 * x, (None,), None)
+    return partitioner.compile(doubled, jax.ShapeDtypeStruct((2,), np.float32))
+
+  assert compiled(xla_cpu_enable_fast_math=True)(jnp.ones(2)).tolist() == [2, 2]
+  with pytest.raises(jax.errors.JaxRuntimeError, match='not a valid bool'):
+    compiled(xla_cpu_enable_fast_math='maybe')
+  assert not caplog.records
+  with caplog.at_level('WARNING', 'absl'):
+    assert compiled(xla_no_such_thing=True)(jnp.ones(2)).tolist() == [2, 2]
+  assert 'does not know all of xla_no_such_thing' in caplog.text
 
 
 def test_a_constraint_without_a_mesh_does_nothing():
