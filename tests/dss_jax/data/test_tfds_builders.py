@@ -20,6 +20,13 @@ def prepare(data, data_set='cqa', teacher='palm'):
   return tfds_builders.prepared(data_set, config)
 
 
+def test_tfds_lists_the_data_sets_and_not_their_base():
+  names = tfds.list_builders(with_community_datasets=False)
+  found = [name for name in names if 'dss' in name or '_builder' in name]
+  sets = ('anli1', 'asdiv', 'cqa', 'custom', 'esnli', 'svamp')
+  assert found == [f'dss_{name}' for name in sets]
+
+
 def test_rows_are_stored_as_they_were_read(write_release, tfds_dir, no_network):
   folder = write_release()
   builder = prepare(folder)
