@@ -297,6 +297,20 @@ def test_temperature_may_differ_by_row():
   assert set(np.ravel(sequences[1]).tolist()) == set(range(5))
 
 
+def test_a_temperature_of_all_rows_may_be_an_array():
+  sequences, _ = temperature_sample(
+    jnp.zeros((2, 1), jnp.int32),
+    {},
+    TableModel([PROBS] * 5),
+    eos_id=-1,
+    decode_rng=jax.random.key(0),
+    num_decodes=3,
+    topk=0,
+    temperature=np.float32(0.0),
+  )
+  np.testing.assert_array_equal(sequences, np.full((2, 3, 1), 3))
+
+
 @pytest.mark.parametrize(
   ('rescale', 'greedy', 'exponent'), [(True, 1.0, 2.0), (False, 0.4, 1.0)]
 )

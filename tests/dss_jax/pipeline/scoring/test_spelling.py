@@ -20,6 +20,7 @@ def test_a_character_may_be_known_next_to_another():
   alphabet = spelling.Alphabet(vocabulary)
   assert alphabet.unknown('\u0301') == {'\u0301'}
   assert alphabet.unknown('caf' + 'e\u0301') == set()
+  assert alphabet.unknown('{ caf' + 'e\u0301') == {'{'}
   assert alphabet.unknown('{{a') == set()
   assert alphabet.unknown('{{{ \u0301') == {'{', '\u0301'}
 

@@ -40,8 +40,17 @@ def test_by_default_values_are_dropped_and_no_cache_is_used(method):
 
 
 def test_the_layers_have_what_the_config_says():
-  config = network.T5Config(8, dropout_rate=0.25, num_heads=2, head_dim=3)
+  config = network.T5Config(
+    *(8, jnp.bfloat16),
+    dropout_rate=0.25,
+    num_heads=2,
+    head_dim=3,
+    layer_norm_epsilon=0.5,
+    float32_attention_logits=True,
+  )
+  assert blocks.layer_norm(config) == layers.LayerNorm(0.5, jnp.bfloat16)
   attention = blocks._attention(config)
+  assert attention.float32_logits and attention.dtype == jnp.bfloat16
   assert (attention.num_heads, attention.head_dim) == (2, 3)
   assert attention.dropout_rate == 0.25
   assert blocks._mlp(config).intermediate_dropout_rate == 0.25
