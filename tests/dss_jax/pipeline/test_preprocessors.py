@@ -160,6 +160,17 @@ def test_blanks_are_spelled_as_the_published_code_does():
   assert second['rationale_targets'].tolist() == expected
 
 
+def test_a_blank_without_tokens_gets_that_of_a_space():
+  vocabulary = mixtures.sample_vocabulary()
+  features = {n: seqio.Feature(vocabulary) for n in ('inputs', 'targets')}
+  dataset = tf.data.Dataset.from_tensor_slices(
+    {'targets_pretokenized': [' ', 'a', ''], 'targets': [[7], [8], [9]]}
+  )
+  encoded = preprocessors.encode_blanks(dataset, features)
+  found = [row['targets'].tolist() for row in encoded.as_numpy_iterator()]
+  assert found == [preprocessors.blank_tokens(vocabulary), [8], [9]]
+
+
 def test_a_rationale_before_an_answer_that_was_read_stays_empty():
   row = {**ROWS[0], 'rationale': ''}
   columns = {name: [text] for name, text in row.items()}
