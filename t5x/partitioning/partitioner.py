@@ -418,8 +418,11 @@ class BasePartitioner:
   def compile_lowered(self, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     """Compiles a lowered function as `compile` does.
 
-    Results do not depend on the options, so that a compiler which does not know
-    one of them compiles without any.
+    Results do not depend on `TPU_OPTIONS`, so that a compiler which does not
+    know one of them compiles without any.
+
+    Raises:
+      errors.UserError: the compiler does not know an option that was given.
     """
     options = self.compiler_options
     try:
@@ -427,6 +430,12 @@ class BasePartitioner:
     except jax.errors.JaxRuntimeError as error:
       if not options or _UNKNOWN_OPTION not in str(error):
         raise
+      if self._compiler_options is not None:
+        raise errors.UserError(
+          f'{type(self).__name__}.compiler_options: expected options of this'
+          f" XLA's compiler, found {options} ({error}). Leave the unknown ones"
+          ' out.'
+        ) from error
       logging.warning(
         'This compiler does not know all of %s; compiling without them.',
         ', '.join(options),

@@ -1,21 +1,9 @@
 """Names of columns, and rows of the user's own with several kinds."""
 
-import json
-
 import pytest
 
 from dss_jax import errors
 from dss_jax.data import columns, own_rows
-
-
-@pytest.fixture
-def write(tmp_path):
-  def written(rows, name='rows.jsonl'):
-    path = tmp_path / name
-    path.write_text('\n'.join(map(json.dumps, rows)) + '\n')
-    return str(path)
-
-  return written
 
 
 def row(number, **changes):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pathlib
 import time
 
 import pyarrow
@@ -21,18 +20,6 @@ def row(number, **changes):
     'teacher_label': str(number + 1 + number % 2),
     **changes,
   }
-
-
-@pytest.fixture
-def write(tmp_path):
-  """Returns a function that writes JSON lines and returns their path."""
-
-  def write_rows(rows, name='rows.jsonl'):
-    path: pathlib.Path = tmp_path / name
-    path.write_text('\n'.join(map(json.dumps, rows)) + '\n')
-    return str(path)
-
-  return write_rows
 
 
 def test_splits_are_disjoint_and_complete_and_repeat(write):

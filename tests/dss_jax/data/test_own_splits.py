@@ -1,24 +1,10 @@
 """Tests of splits of own rows: which rows, what each needs, and its name."""
 
-import json
-
 import numpy as np
 import pytest
 
 from dss_jax import errors, sample
 from dss_jax.data import own_rows
-
-
-@pytest.fixture
-def write(tmp_path):
-  """Returns a function that writes JSON lines and returns their path."""
-
-  def written(rows, name='rows.jsonl'):
-    path = tmp_path / name
-    path.write_text('\n'.join(map(json.dumps, rows)) + '\n')
-    return str(path)
-
-  return written
 
 
 def _row(number, **changes):

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from t5x import adafactor, errors, optimizers, partitioning, train_state
 from t5x.partitioning import mesh as mesh_lib
+from t5x.partitioning import partitioner as partitioner_lib
 from tests.t5x import tiny_model
 from tests.t5x.partitioning.test_host_shards import Device
 
@@ -243,10 +244,12 @@ def test_only_tpus_compiler_is_asked_for_more_unless_it_is_said():
   assert options('cpu', compiler_options={'a': True}) == {'a': True}
 
 
-def test_options_reach_the_compiler_and_unknown_ones_are_left_out(caplog):
+def test_options_reach_the_compiler_which_has_to_know_what_is_given(
+  monkeypatch, caplog
+):
   def compiled(**options):
     partitioner = partitioning.PjitPartitioner(
-      num_partitions=1, compiler_options=options
+      num_partitions=1, compiler_options=options or None
     )
     doubled = partitioner.partition(lambda x: 2 * x, (None,), None)
     return partitioner.compile(doubled, jax.ShapeDtypeStruct((2,), np.float32))
@@ -254,10 +257,18 @@ def test_options_reach_the_compiler_and_unknown_ones_are_left_out(caplog):
   assert compiled(xla_cpu_enable_fast_math=True)(jnp.ones(2)).tolist() == [2, 2]
   with pytest.raises(jax.errors.JaxRuntimeError, match='not a valid bool'):
     compiled(xla_cpu_enable_fast_math='maybe')
+  with pytest.raises(errors.UserError, match="option: 'xla_no_such_thing'"):
+    compiled(xla_no_such_thing=True)
   assert not caplog.records
+  # What nobody asked for is left out: a CPU's compiler has no option of TPU's.
+  monkeypatch.setattr(
+    partitioning.PjitPartitioner,
+    'compiler_options',
+    partitioner_lib.TPU_OPTIONS,
+  )
   with caplog.at_level('WARNING', 'absl'):
-    assert compiled(xla_no_such_thing=True)(jnp.ones(2)).tolist() == [2, 2]
-  assert 'does not know all of xla_no_such_thing' in caplog.text
+    assert compiled()(jnp.ones(2)).tolist() == [2, 2]
+  assert 'does not know all of xla_tpu_prefer_async_allgather' in caplog.text
 
 
 def test_a_constraint_without_a_mesh_does_nothing():
