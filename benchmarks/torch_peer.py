@@ -45,18 +45,24 @@ def make_model(
 
 
 class Stepper:
-  """Takes optimizer steps; `best` enables what makes PyTorch fastest.
+  """Takes optimizer steps; `best` enables what makes PyTorch fast.
 
-  That is bfloat16 autocast, the fused optimizer and PyTorch's own attention,
-  and, on a GPU, `torch.compile`.
+  That is bfloat16 autocast, the fused optimizer and PyTorch's own attention;
+  `compiled` adds `torch.compile`, which takes minutes before the first step.
   """
 
-  def __init__(self, size: str, best: bool = False, device: str = 'cpu'):
-    """Draws the weights of a size; see the class for `best`."""
+  def __init__(
+    self,
+    size: str,
+    best: bool = False,
+    device: str = 'cpu',
+    compiled: bool = False,
+  ):
+    """Draws the weights of a size; see the class for the options."""
     self._device, self._best = device, best
     self._model = make_model(size, best).to(device).train()
     self._forward = self._model
-    if best and device != 'cpu':
+    if compiled:
       self._forward = torch.compile(self._model, dynamic=True)
     self._optimizer = torch.optim.AdamW(
       self._model.parameters(), lr=5e-5, fused=best

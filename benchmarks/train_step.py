@@ -69,7 +69,9 @@ def our_step(options: argparse.Namespace) -> Side:
   return Side(engine.stepper(trainer, batches, options.turn), peak_bytes)
 
 
-def pytorch_step(options: argparse.Namespace, best: bool) -> Side:
+def pytorch_step(
+  options: argparse.Namespace, best: bool, compiled: bool = False
+) -> Side:
   """Returns transformers."""
   from benchmarks import torch_peer
 
@@ -77,7 +79,7 @@ def pytorch_step(options: argparse.Namespace, best: bool) -> Side:
   each = options.pytorch_rows
   groups = [rows[i : i + each] for i in range(0, len(rows) - each + 1, each)]
   device = 'cpu' if jax.default_backend() == 'cpu' else 'cuda'
-  stepper = torch_peer.Stepper(options.size, best, device)
+  stepper = torch_peer.Stepper(options.size, best, device, compiled)
   upcoming = itertools.cycle(groups)
 
   def turn():
@@ -170,9 +172,9 @@ def main() -> None:
     '--sides',
     nargs='+',
     default=['ours', 'released'],
-    choices=['ours', 'released', 'best'],
-    help='released: PyTorch in float32; best: bfloat16, fused AdamW; on a GPU'
-    ' with torch.compile',
+    choices=['ours', 'released', 'best', 'compiled'],
+    help='released: PyTorch in float32; best: bfloat16, fused AdamW and'
+    " PyTorch's attention; compiled: that with torch.compile",
   )
   parser.add_argument('--json', help='append the raw times to this file')
   options = parser.parse_args()
@@ -180,6 +182,7 @@ def main() -> None:
     'ours': lambda: our_step(options),
     'released': lambda: pytorch_step(options, best=False),
     'best': lambda: pytorch_step(options, best=True),
+    'compiled': lambda: pytorch_step(options, best=True, compiled=True),
   }
   # Before the memory is full of weights.
   matrix_rate = engine.matrix_rate(options.dtype)

@@ -1,4 +1,7 @@
-"""Runs every test on eight virtual CPU devices, with TensorFlow on the CPU."""
+"""Runs tests on eight virtual CPU devices, with TensorFlow on the CPU.
+
+`-m gpu` alone leaves JAX the devices that it finds.
+"""
 
 import locale
 import os
@@ -6,7 +9,6 @@ import os
 import hypothesis
 import pytest
 
-os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = (
   os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
 )
@@ -32,11 +34,15 @@ _LONG = (
 
 
 def pytest_configure(config):
-  """Compiles the default suite's programs, which run for milliseconds, faster.
+  """Chooses the devices, before any test imports JAX.
+
+  Compiles the default suite's programs, which run for milliseconds, faster.
 
   The slow tests, the commands as processes (test_commands.py) and the paper's
   step (test_hf_parity.py) have them optimised, as users do.
   """
+  if config.getoption('markexpr') != 'gpu':
+    os.environ['JAX_PLATFORMS'] = 'cpu'
   if config.getoption('markexpr') == 'not slow':
     os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', 'true')
 

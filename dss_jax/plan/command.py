@@ -46,7 +46,7 @@ def _default_cache() -> str:
   '--limit',
   default=4,
   type=click.IntRange(0),
-  help='Maximum number of compilations; 0 for all that may fit.',
+  help='Maximum number of compilations; 0 for all that may be the best.',
 )
 @click.option(
   '--example_tokens',

@@ -18,6 +18,10 @@ REMATS = ('none', 'minimal', 'full')
 _SLACK = 1.15
 # A candidate is worth compiling if it promises to save this part of the time.
 _GAIN = 0.03
+# In a search without a limit, one that promises to take up to this much more
+# is compiled too: arithmetic, scaled by the best one's compiled time, has not
+# been seen to say more than that of a faster one (docs/plans.md).
+_DOUBT = 0.2
 
 
 class Compiled(TypedDict, total=False):
@@ -149,8 +153,8 @@ def search(
     choices: candidates to choose from.
     compile_step: returns the worker's result; may raise DataError for a
       candidate that can't be compiled.
-    limit: how many compilations at most; 0 for every candidate that arithmetic
-      lets through.
+    limit: how many compilations at most; 0 for every candidate that might be
+      the best, as far as arithmetic is to be trusted.
 
   Returns:
     What was compiled, the best first.
@@ -166,8 +170,10 @@ def search(
     promising = [min(counted, key=lambda o: o.size)]
   outcomes: list[Outcome] = []
   for each in promising:
-    is_enough = len(outcomes) >= limit or _is_hopeless(workload, each, outcomes)
-    if limit and is_enough:
+    most_time = 1 - _GAIN if limit else 1 + _DOUBT
+    if limit and len(outcomes) >= limit:
+      break
+    if _is_hopeless(workload, each, outcomes, most_time):
       break
     # One that needs less, as counted, may have been too large already.
     if any(o.result and not o.fits and each.size >= o.size for o in outcomes):
@@ -181,16 +187,19 @@ def search(
 
 
 def _is_hopeless(
-  workload: counting.Workload, each: Outcome, outcomes: Sequence[Outcome]
+  workload: counting.Workload,
+  each: Outcome,
+  outcomes: Sequence[Outcome],
+  most_time: float,
 ) -> bool:
-  """Whether a candidate promises no gain over the best that fits."""
+  """Whether a candidate promises more than a part of the best one's time."""
   best = min(outcomes, key=lambda o: o.rank, default=None)
   if best is None or not best.fits:
     return False
   seconds = best.rank[1]
   # Arithmetic is off by about the same factor for all.
   factor = seconds / _counted_time(workload, best)
-  return factor * _counted_time(workload, each) > seconds * (1 - _GAIN)
+  return factor * _counted_time(workload, each) > seconds * most_time
 
 
 def _counted_time(workload: counting.Workload, outcome: Outcome) -> float:

@@ -97,6 +97,19 @@ def _attend(query, key, value, bias, mask, dtype, float32_logits, kv_axes):
   return _attention(query, key, value, bias, mask, float32_logits, kv_axes)
 
 
+def _check_lengths(queries, keys):
+  """Raises a UserError where NVIDIA's kernel has no gradient.
+
+  To JAX, a mask is a bias.
+  """
+  if queries % 2 or keys % 2:
+    raise errors.UserError(
+      "T5Config.attention_kernel: 'cudnn' trains with biases and masks of even"
+      f' lengths, found {queries} queries and {keys} keys; set'
+      " TASK_FEATURE_LENGTHS to even ones, or attention_kernel = 'xla'."
+    )
+
+
 def _attend_in_one_kernel(
   query, key, value, bias, mask, dtype, implementation='cudnn'
 ):
@@ -110,6 +123,9 @@ def _attend_in_one_kernel(
     mask: as in `dot_product_attention`; None for none.
     dtype: type to compute in; logits and softmax are of float32.
     implementation: of `jax.nn.dot_product_attention`.
+
+  Raises:
+    UserError: there is no such GPU.
   """
   if implementation == 'cudnn' and jax.default_backend() != 'gpu':
     raise errors.UserError(
@@ -327,6 +343,9 @@ class MultiHeadDotProductAttention(nn.Module):
     if not deterministic and self.dropout_rate > 0.0:
       rng = self.make_rng('dropout')
       value = _drop_keys(value, rng, self.dropout_rate, kv_axes)
+    plain = bias is None and mask is None
+    if self.kernel == 'cudnn' and not plain and not deterministic:
+      _check_lengths(query.shape[1], key.shape[1])
     x = self._attend_grouped(query, key, value, bias, mask, kv_axes)
     x = self._constrain(x)
     return dense.DenseGeneral(

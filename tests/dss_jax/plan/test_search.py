@@ -78,6 +78,33 @@ def test_a_search_ends_where_arithmetic_promises_nothing_better():
   assert found[0].candidate == min(choices, key=WORK.seconds)
 
 
+def test_a_search_without_a_limit_ends_where_arithmetic_can_be_trusted():
+  seen = []
+  choices = search.candidates(WORK, 256)
+  # The compiler's programs take twice what arithmetic says.
+  compiler = _compiler(lambda c: True, lambda c: 2 * WORK.seconds(c), seen)
+  search.search(WORK, choices, compiler, limit=0)
+  best = min(map(WORK.seconds, choices))
+  expected = [c for c in choices if WORK.seconds(c) <= 1.2 * best]
+  assert 1 < len(expected) < len(choices)
+  assert set(seen) == set(expected)
+
+
+def test_a_search_without_a_limit_finds_what_arithmetic_ranks_lower():
+  choices = search.candidates(WORK, 256)
+  ranked = sorted(choices, key=WORK.seconds)
+  fast = next(
+    c for c in ranked if WORK.seconds(c) > 1.1 * WORK.seconds(ranked[0])
+  )
+
+  def seconds(candidate):
+    return WORK.seconds(candidate) * (0.5 if candidate == fast else 1.0)
+
+  compiler = _compiler(lambda c: True, seconds)
+  assert search.search(WORK, choices, compiler, limit=0)[0].candidate == fast
+  assert search.search(WORK, choices, compiler, limit=4)[0].candidate != fast
+
+
 def test_what_needs_more_than_what_was_too_large_is_not_compiled():
   seen = []
   choices = search.candidates(WORK, 256)

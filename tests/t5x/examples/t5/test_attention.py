@@ -122,8 +122,10 @@ def test_the_module_computes_float32_logits_where_asked():
   assert float(found[0, 0, 1]) == pytest.approx(0.5, abs=0.004)
 
 
-def values_and_gradients(attend, dtype=jnp.float32):
-  *arrays, mask = attention_inputs(q=6, k=8)
+def values_and_gradients(attend, dtype=jnp.float32, lengths=(6, 8), size=8):
+  q, k = lengths
+  *arrays, mask = attention_inputs(q=q, k=k, size=size)
+  arrays[0] /= np.sqrt(size)
   arrays = [jnp.asarray(x, dtype) for x in arrays]
   weights = random_array(*arrays[0].shape, seed=5)
 
@@ -154,15 +156,16 @@ def test_what_one_kernel_is_asked_for_is_the_same_attention():
     np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(jax.default_backend() != 'gpu', reason='needs a GPU')
-def test_one_kernel_of_a_gpu_gives_the_same_attention():
+@pytest.mark.parametrize('lengths', [(256, 256), (96, 256), (6, 8)])
+def test_one_kernel_of_a_gpu_gives_the_same_attention(lengths):
   kernel = functools.partial(
     attention._attend_in_one_kernel, dtype=jnp.bfloat16
   )
-  exact = values_and_gradients(our_attention)
-  for a, b in zip(
-    exact, values_and_gradients(kernel, jnp.bfloat16), strict=True
-  ):
+  exact = values_and_gradients(our_attention, lengths=lengths, size=64)
+  found = values_and_gradients(kernel, jnp.bfloat16, lengths, size=64)
+  for a, b in zip(exact, found, strict=True):
     assert np.linalg.norm(a - b) < 0.02 * np.linalg.norm(a)
 
 
@@ -176,6 +179,10 @@ def test_one_kernel_is_refused_where_it_cannot_run():
   if jax.default_backend() != 'gpu':
     with pytest.raises(errors.UserError, match=r"NVIDIA, found '.*cudnn"):
       layer.apply(variables, x, x, deterministic=True)
+  odd = jnp.ones((1, 3, 2))
+  for array in ('bias', 'mask'):
+    with pytest.raises(errors.UserError, match='found 2 queries and 3 keys'):
+      layer.apply(variables, x, odd, **{array: jnp.ones((1, 1, 2, 3))})
   with pytest.raises(errors.UserError, match="'float16', found 'float32'"):
     network.T5Config(vocab_size=8, attention_kernel='cudnn')
   with pytest.raises(errors.UserError, match=r"attention_kernel: .*'flash'"):
