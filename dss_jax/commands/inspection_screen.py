@@ -163,7 +163,8 @@ def _show_shapes(
     'inputs filled', 'targets filled', 'examples a row', '',
   )  # fmt: skip
   best = row_shapes.recommended([packed, *shapes])
-  for tried in (packed, *shapes):
+  others = (each for each in shapes if each.row_shape != packed.row_shape)
+  for tried in (packed, *others):
     marks = ['as given'] * (tried is packed) + ['best'] * (tried is best)
     result.add_row(
       *map(str, tried.row_shape),

@@ -32,7 +32,7 @@ def test_a_size_changes_values_and_files():
   assert macros['LEARNING_RATE'].value == 5e-5
   assert macros['LEARNING_RATE'].file == 'gin/sizes/finetune.gin'
   assert macros['LEARNING_RATE'].meaning == 'Its highest value.'
-  assert macros['PACKED_ROW'].value == {'inputs': 512, 'targets': 192}
+  assert macros['PACKED_ROW'].value == {'inputs': 256, 'targets': 96}
 
 
 def test_a_search_looks_at_names_and_meanings():
