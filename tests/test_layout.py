@@ -13,6 +13,7 @@ their own package imports, and the tests in the folder of the same name.
 
 import ast
 import dataclasses
+import functools
 import json
 import pathlib
 import subprocess
@@ -99,6 +100,9 @@ class Tree:
       for path in sorted((root / name).rglob('*.py'))
     }
     self.modules = {self.module_of(path): path for path in self.files}
+    # What every check asks for is read once.
+    self.imports = functools.cache(self._imports)
+    self.doors = functools.cache(self._doors)
 
   @staticmethod
   def module_of(path: str) -> str:
@@ -108,7 +112,7 @@ class Tree:
   def is_package(self, module: str) -> bool:
     return self.modules.get(module, '').endswith('__init__.py')
 
-  def imports(self, path: str) -> list[Import]:
+  def _imports(self, path: str) -> list[Import]:
     """Returns what a file has of our own modules, imported or as attributes.
 
     `from a import b` is a.b if that is a module, and `from a import b` followed
@@ -148,7 +152,7 @@ class Tree:
     folder = path.split('/')[: -node.level]
     return '.'.join([*folder, *filter(None, [node.module])])
 
-  def doors(self, package: str) -> tuple[str, ...]:
+  def _doors(self, package: str) -> tuple[str, ...]:
     """The names in `__all__` of a package."""
     path = self.files[self.modules[package]]
     for node in ast.parse(path.read_text(encoding='utf-8')).body:
@@ -255,9 +259,14 @@ def circles(tree: Tree) -> list[str]:
 CHECKS = (unknown_modules, upward_imports, inner_imports, circles)
 
 
+@pytest.fixture(scope='module')
+def house():
+  return Tree(_ROOT)
+
+
 @pytest.mark.parametrize('check', CHECKS, ids=lambda c: c.__name__)
-def test_the_layout_holds(check):
-  assert check(Tree(_ROOT)) == []
+def test_the_layout_holds(check, house):
+  assert check(house) == []
 
 
 def _written(root: pathlib.Path, files: dict[str, str]) -> Tree:

@@ -141,7 +141,10 @@ def test_eight_steps_of_the_published_code(name, pack, monkeypatch):
   )
   # One device compiles fastest; test_invariance.py has the others.
   partitioner = partitioning.PjitPartitioner(
-    num_partitions=1, devices=jax.devices()[:1]
+    num_partitions=1,
+    devices=jax.devices()[:1],
+    # As users compile, like the rest of this.
+    compiler_options={'xla_cpu_use_fusion_emitters': True},
   )
   run = trainer.Trainer(
     model=model,

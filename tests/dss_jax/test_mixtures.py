@@ -348,7 +348,8 @@ def predict_with(answers):
   return predict
 
 
-def evaluate(name, answers, log_dir=None):
+def evaluate(name, *answers, log_dir=None):
+  """What SeqIO makes of each of the answers, at step 3 and those behind it."""
   evaluator = seqio.Evaluator(
     name,
     seqio.EncDecFeatureConverter(pack=False),
@@ -357,16 +358,20 @@ def evaluate(name, answers, log_dir=None):
     logger_cls=[seqio.JSONLogger] if log_dir else [],
     log_dir=log_dir,
   )
-  metrics, _ = evaluator.evaluate(
-    compute_metrics=True, step=3, predict_fn=predict_with(answers)
-  )
-  result = metrics.result()
+  results = []
+  for step, given in enumerate(answers, start=3):
+    metrics, _ = evaluator.evaluate(
+      compute_metrics=True, step=step, predict_fn=predict_with(given)
+    )
+    results.append(
+      {
+        next(kind for kind in ('label', 'rationale', 'single') if kind in task)
+        + ('_test' if '_test' in task else '_validation'): values
+        for task, values in metrics.result().items()
+      }
+    )
   evaluator.close()
-  return {
-    next(kind for kind in ('label', 'rationale', 'single') if kind in task)
-    + ('_test' if '_test' in task else '_validation'): values
-    for task, values in result.items()
-  }
+  return results
 
 
 def test_seqio_evaluates_labels_and_rationales(folder, tmp_path):
@@ -382,7 +387,9 @@ def test_seqio_evaluates_labels_and_rationales(folder, tmp_path):
   said = {'explain: ' + row.input: row.rationale for row in rows}
   answers = {**labels, **said}.__getitem__
   (tmp_path / 'log').mkdir()
-  result = evaluate(name, answers, str(tmp_path / 'log'))
+  result, wrong = evaluate(
+    name, answers, lambda asked: 'pond', log_dir=str(tmp_path / 'log')
+  )
   assert set(result) == {
     'label_test', 'label_validation', 'rationale_test', 'rationale_validation'
   }  # fmt: skip
@@ -390,7 +397,6 @@ def test_seqio_evaluates_labels_and_rationales(folder, tmp_path):
   assert found['accuracy'] == found['accuracy_high'] == 100.0
   assert found['accuracy_low'] == pytest.approx(56.5518, abs=1e-4)
   assert result['rationale_test']['rouge_l'] == pytest.approx(100.0)
-  wrong = evaluate(name, lambda asked: 'pond')
   assert wrong['label_test']['accuracy'] == 20.0
   assert wrong['rationale_test']['rouge_l'] < 50.0
   (path,) = (tmp_path / 'log').glob('*label_test*-000003.jsonl')
@@ -404,9 +410,13 @@ def test_the_label_of_a_single_target_is_evaluated(folder):
   name = mixtures.eval_mixture(
     data_set='cqa', data=folder, method='single_task', vocabulary=VOCABULARY
   )
-  result = evaluate(name, lambda asked: 'Who knows. So the answer is pond')
+  result, without = evaluate(
+    name,
+    lambda asked: 'Who knows. So the answer is pond',
+    lambda asked: 'pond',
+  )
   assert result['single_test']['accuracy'] == 20.0
-  assert evaluate(name, lambda asked: 'pond')['single_test']['accuracy'] == 0.0
+  assert without['single_test']['accuracy'] == 0.0
 
 
 def test_equations_are_evaluated_by_value(write_release, tfds_dir):

@@ -41,14 +41,28 @@ def make_model(**kwargs):
   )
 
 
+def of_logits(**kwargs):
+  """A model whose batches bring what the network gives, which takes long."""
+  model = make_model(**kwargs)
+  model._compute_logits = lambda params, batch, rng: batch['logits']
+  return model
+
+
 @functools.cache
 def compiled(**kwargs):
   """Loss and metrics of a batch, compiled once for each kind of model."""
-  return jax.jit(make_model(**kwargs).eval_fn)
+  return jax.jit(of_logits(**kwargs).eval_fn)
 
 
 def evaluate(batch, **kwargs):
-  return compiled(**kwargs)(params(), batch)
+  """Loss and metrics of a batch with the inputs of `make_batch`."""
+  return compiled(**kwargs)({}, batch | {'logits': logits()})
+
+
+@functools.cache
+def with_network():
+  """Loss and metrics of a batch, all of it."""
+  return jax.jit(make_model().eval_fn)
 
 
 @functools.cache
@@ -83,13 +97,24 @@ def params():
 
 
 @functools.cache
+def logits_of():
+  return jax.jit(
+    lambda params, batch: make_model()._compute_logits(params, batch)
+  )
+
+
+@functools.cache
+def logits():
+  """What the network gives for the packed batch."""
+  return logits_of()(params(), make_batch())
+
+
+@functools.cache
 def log_probs():
   """Log probabilities and log-partition of the packed batch, in float64."""
-  batch = make_batch()
-  logits = jax.jit(make_model()._compute_logits)(params(), batch, None)
-  logits = np.asarray(logits, np.float64)
-  log_z = np.log(np.exp(logits).sum(-1))
-  return logits - log_z[..., None], log_z
+  of_tokens = np.asarray(logits(), np.float64)
+  log_z = np.log(np.exp(of_tokens).sum(-1))
+  return of_tokens - log_z[..., None], log_z
 
 
 def task_means(smoothing=0.0):
@@ -215,7 +240,7 @@ def test_rows_of_one_example_are_measured_alike():
     'decoder_loss_weights': jnp.array([[1, 1, 0], [1, 1, 1]]),
     'decoder_task_ids': jnp.array([[1, 1, 0], [2, 2, 2]]),
   }
-  found = values(evaluate(batch)[1])
+  found = values(with_network()(params(), batch)[1])
   assert found['non_padding_fraction/encoder'] == pytest.approx(5 / 8)
   assert found['non_padding_fraction/decoder'] == pytest.approx(5 / 6)
   assert found['timing/tokens_per_second'] == pytest.approx(5.0)
@@ -231,11 +256,15 @@ def only(task):
   }
 
 
+@functools.cache
+def gradients():
+  model = make_model(alpha=0.3)
+  return jax.jit(jax.value_and_grad(model.loss_fn, has_aux=True))
+
+
 @pytest.mark.parametrize(('task', 'weight'), [(1, 0.3), (2, 0.7)])
 def test_an_absent_task_has_no_loss_and_no_metrics(task, weight):
-  model = make_model(alpha=0.3)
-  loss_fn = jax.jit(jax.value_and_grad(model.loss_fn, has_aux=True))
-  (loss, metrics), grads = loss_fn(params(), only(task), None)
+  (loss, metrics), grads = gradients()(params(), only(task), None)
   np.testing.assert_allclose(loss, weight * task_means()[task - 1], rtol=1e-5)
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
   present, absent = ('label', 'rationale')[:: 1 if task == 1 else -1]
@@ -271,13 +300,6 @@ def test_single_task_methods_take_the_mean_of_all_tokens(method):
   np.testing.assert_allclose(values(metrics)['label_loss'], expected, rtol=1e-5)
 
 
-@functools.cache
-def logits_of():
-  return jax.jit(
-    lambda params, batch: make_model()._compute_logits(params, batch)
-  )
-
-
 @pytest.mark.parametrize('side', ['encoder', 'decoder'])
 def test_examples_of_one_row_see_nothing_of_each_other(side):
   batch = make_batch()
@@ -297,14 +319,14 @@ def test_examples_of_one_row_see_nothing_of_each_other(side):
 
 def test_labels_count_half_by_default():
   assert make_model().alpha == 0.5
-  loss, _ = evaluate(make_batch())
+  loss, _ = with_network()(params(), make_batch())
   np.testing.assert_allclose(loss, np.mean(task_means()), rtol=1e-5)
 
 
 def test_dropout_is_for_training_alone():
   batch = make_batch()
   loss_fn = jax.jit(make_model().loss_fn)
-  evaluated = evaluate(batch)[0]
+  evaluated = with_network()(params(), batch)[0]
   trained = [
     loss_fn(params(), batch, jax.random.key(seed))[0] for seed in (0, 1)
   ]
@@ -313,12 +335,12 @@ def test_dropout_is_for_training_alone():
 
 
 def test_prepared_weights_are_used_for_parts_of_a_batch():
-  model = make_model(alpha=0.3)
-  batch = model.prepare_batch(make_batch())
+  model = of_logits(alpha=0.3)
+  batch = model.prepare_batch(make_batch() | {'logits': logits()})
   loss_fn = jax.jit(model.loss_fn)
-  whole = loss_fn(params(), batch, None)[0]
+  whole = loss_fn({}, batch, None)[0]
   parts = [
-    loss_fn(params(), {k: v[i : i + 1] for k, v in batch.items()}, None)
+    loss_fn({}, {k: v[i : i + 1] for k, v in batch.items()}, None)
     for i in range(4)
   ]
   np.testing.assert_allclose(sum(loss for loss, _ in parts), whole, rtol=1e-5)

@@ -27,6 +27,11 @@ def temperature_sample(*args, **kwargs):
   return jax.jit(lambda: decoding.temperature_sample(*args, **kwargs))()
 
 
+def trace(decode, *args, **kwargs):
+  """Has a decoder call its model as when it is compiled, and no more."""
+  jax.eval_shape(lambda: decode(*args, **kwargs))
+
+
 class T5Decoder:
   """A golden T5 behind tokens_to_logits, in two ways.
 

@@ -20,6 +20,7 @@ from tests.t5x.decoding.decoders import (
   count_steps,
   padded,
   temperature_sample,
+  trace,
 )
 
 NAMES = ['t5x_1_1', 't5x_1_0']
@@ -154,21 +155,25 @@ def test_rows_settle_each_by_itself():
   prompts = jnp.array([[0, token, *[0] * 11] for token in (8, 9, 9)])
   counted, calls = count_steps(_table(11, rows))
 
-  def found(inputs, **options):
+  @jax.jit
+  def search(inputs):
+    return decoding.beam_search(
+      inputs, {}, counted, EOS, num_decodes=2, alpha=2.0
+    )[0]
+
+  def found(inputs):
     calls.clear()
-    sequences, _ = beam_search(
-      inputs, {}, counted, EOS, num_decodes=2, **options
-    )
+    sequences = search(inputs)
     jax.effects_barrier()
     return sequences.tolist(), len(calls)
 
-  late, steps = found(prompts[:1], alpha=2.0)
+  late, steps = found(prompts[:1])
   assert late[0][1] == padded([8, 2, 3, 4, 5, 6, 7, 1], 13)
-  early, fewer = found(prompts[1:], alpha=2.0)
+  early, fewer = found(prompts[1:])
   assert early[0] == [padded([9, 1], 13), padded([9, 10, 1], 13)]
   assert fewer < steps
   for order in ([0, 1, 2], [1, 0, 2], [1, 2, 0]):
-    sequences, all_steps = found(prompts[jnp.array(order)], alpha=2.0)
+    sequences, all_steps = found(prompts[jnp.array(order)])
     assert sequences == [(late + early)[row] for row in order]
     assert all_steps == steps
 
@@ -231,7 +236,17 @@ def test_a_model_sees_what_was_decoded_so_far(decode):
     assert len(set(index.tolist())) == 1
 
 
-@_DECODERS
+# What a model is called with is known when a decoder is traced.
+_TRACED = pytest.mark.parametrize(
+  'decode',
+  [
+    decoding.beam_search,
+    functools.partial(decoding.temperature_sample, topk=0),
+  ],
+)
+
+
+@_TRACED
 @pytest.mark.parametrize(
   ('short', 'index', 'expected'),
   [(True, None, {16, 20}), (False, None, {20}), (True, [1, 1], {20})],
@@ -245,7 +260,8 @@ def test_only_an_empty_cache_of_a_model_that_allows_it_begins_short(
     lengths.add(state.cache['cached_key'].shape[-1])
     return jnp.zeros((4, 3)), state.cache
 
-  decode(
+  trace(
+    decode,
     jnp.zeros((2, 20), jnp.int32),
     {'cached_key': jnp.zeros((2, 20))},
     cache_lib.ShortCacheModel(model) if short else model,
@@ -256,7 +272,7 @@ def test_only_an_empty_cache_of_a_model_that_allows_it_begins_short(
   assert lengths == expected
 
 
-@_DECODERS
+@_TRACED
 def test_caches_of_two_lengths_stay_as_they_are(decode):
   lengths = set()
 
@@ -265,7 +281,8 @@ def test_caches_of_two_lengths_stay_as_they_are(decode):
     return jnp.zeros((2, 3)), state.cache
 
   cache = {'cached_key': jnp.zeros((1, 20)), 'cached_value': jnp.zeros((1, 24))}
-  decode(
+  trace(
+    decode,
     jnp.zeros((1, 20), jnp.int32),
     cache,
     cache_lib.ShortCacheModel(model),
@@ -306,7 +323,7 @@ def test_what_a_short_cache_held_is_there_behind_it(decode):
   assert (np.asarray(long[0])[1, :, 19:23] > 0).all()
 
 
-@_DECODERS
+@_TRACED
 @pytest.mark.parametrize('offset', [0, 1])
 def test_a_counter_of_all_rows_stays_one(decode, offset):
   shapes = set()
@@ -320,7 +337,8 @@ def test_a_counter_of_all_rows_stays_one(decode, offset):
     'embedder_index': jnp.zeros(()),
     'of_layers': jnp.zeros((7,) * offset),
   }
-  decode(
+  trace(
+    decode,
     jnp.zeros((2, 4), jnp.int32),
     cache,
     model,

@@ -120,9 +120,8 @@ def test_an_overridden_cache_is_the_one_that_is_decoded_from():
 
   model = tiny_model.model(cls=Watched, decode_fn=decoding.temperature_sample)
   params = tiny_model.initial_variables(model)['params']
-  tokens, _ = model.predict_batch_with_aux(
-    params, tiny_model.batch(2), num_decodes=3
-  )
+  predict = functools.partial(model.predict_batch_with_aux, num_decodes=3)
+  tokens, _ = jax.jit(predict)(params, tiny_model.batch(2))
   assert np.asarray(tokens)[:, :3].tolist() == [[4, 5, 4]] * 2
   assert kinds[0] == (6, 1)
 
