@@ -121,6 +121,14 @@ class Model:
     logits = self.targets * self.vocab / partitions
     return _ACTIVATION * layers + 4 * traffic.LOGITS * logits
 
+  @property
+  def hidden_bytes(self) -> float:
+    """Bytes of the residual streams of a row, in all layers."""
+    encoder = self.inputs * self.encoder_layers
+    # The decoder has three blocks to the encoder's two.
+    decoder = 1.5 * self.targets * self.decoder_layers
+    return _ACTIVATION * self.embed * (encoder + decoder)
+
   def saved_bytes(self, remat: str, partitions: int) -> float:
     """Bytes on each chip that a row's forward pass keeps for the backward one.
 
@@ -167,6 +175,8 @@ class Candidate:
     lengths: L and T, where they are not those of the run.
     row_examples: how many examples a row holds on average, as far as that tells
       candidates apart.
+    gather: whether kernels that are split over 'data' are gathered before their
+      products.
   """
 
   partitions: int
@@ -177,6 +187,7 @@ class Candidate:
   scan: bool = True
   lengths: Sequence[int] | None = None
   row_examples: float = 1.0
+  gather: bool = False
 
   @property
   def examples(self) -> float:
@@ -201,6 +212,11 @@ class Candidate:
       ' @partitioning.standard_logical_axis_rules()',
       'partitioning.standard_logical_axis_rules.parameter_partitioning_dims ='
       f' {self.parameter_dims}',
+      *(
+        ['partitioning.standard_logical_axis_rules.gather_kernels = True']
+        if self.gather
+        else []
+      ),
       f'network.T5Config.scan_layers = {self.scan}',
     ]
     if self.lengths:
@@ -323,26 +339,50 @@ class Workload:
     compute = flops / chip.flops + traffic_bytes / chip.hbm_bandwidth
     if not chip.link_bandwidth:
       return compute
+    return (
+      compute
+      + self._parameter_seconds(candidate)
+      + self._sum_seconds(candidate)
+    )
+
+  def _parameter_seconds(self, candidate: Candidate) -> float:
+    """What a step waits for parameters of other chips, and for their sums."""
+    model, m = self.model, candidate.partitions
+    data = self.topology.count // m
     # Bytes of a bfloat16 parameter that are shared over 'data'.
     shared = _ACTIVATION / m * (data - 1) / data
-    if candidate.parameter_dims == 2:
-      # Gathered for both passes; gradients are summed once.
-      transfers = (2 * model.count + model.trained_count) * shared
+    # For both passes.
+    gathered = 2 * model.count * shared * (candidate.parameter_dims == 2)
+    sums = 2 * model.trained_count * shared
+    moving = 0.0
+    if candidate.gather:
+      transfers = traffic.GATHERS * gathered + sums
+    elif candidate.parameter_dims == 1:
+      transfers = sums
+    elif candidate.scan:
+      # Compiled programs wait for about as much as they transfer, and a chip
+      # gets its part of the sums.
+      transfers = gathered + sums / 2
     else:
-      transfers = 2 * model.trained_count * shared
+      transfers = traffic.OVERLAPPED * (gathered + sums / 2)
+      passed = traffic.MOVING * model.hidden_bytes * candidate.rows / data
+      moving = passed / self.topology.chip.hbm_bandwidth
     transfers *= candidate.microbatches
-    time = transfers / self._bandwidth(data)
-    if m > 1:
-      rows = candidate.rows / data
-      sums = 4 if candidate.remat == 'none' else 6
-      positions = (
-        model.inputs * model.encoder_layers * sums
-        + model.targets * model.decoder_layers * sums * 1.5
-      )
-      activations = rows * _ACTIVATION * model.embed * positions
-      time += 2 * activations * (m - 1) / m / self._bandwidth(m)
-    # Compiled programs wait for about as much as they transfer.
-    return compute + time
+    return transfers / self._bandwidth(data) + moving
+
+  def _sum_seconds(self, candidate: Candidate) -> float:
+    """What a step waits for sums of activations over 'model'."""
+    model, m = self.model, candidate.partitions
+    if m == 1:
+      return 0.0
+    sums = 4 if candidate.remat == 'none' else 6
+    positions = (
+      model.inputs * model.encoder_layers * sums
+      + model.targets * model.decoder_layers * sums * 1.5
+    )
+    rows = candidate.rows / (self.topology.count // m)
+    activations = rows * _ACTIVATION * model.embed * positions
+    return 2 * activations * (m - 1) / m / self._bandwidth(m)
 
   def _decode_seconds(self, candidate: Candidate) -> float:
     """Each token reads all parameters, gathered first if split over 'data'."""

@@ -92,7 +92,7 @@ def candidates(
   vocabulary and leaves each chip whole rows. In training, batches are halved
   into microbatches as long as a chip has a row in each, and layers are unrolled
   or in a loop. Parameters are split over 'data' only where there is such an
-  axis.
+  axis; in training, kernels are then gathered before their products or not.
 
   Args:
     workload: what is planned.
@@ -129,12 +129,17 @@ def candidates(
     scans = (True,) if workload.decode else (False, True)
     halvings = 1 if workload.decode else each.bit_length()
     microbatches = [2**i for i in range(halvings) if each % 2**i == 0]
+    # How many axes parameters are split over, and whether they are gathered.
+    layouts = [(1, False)]
+    if data > 1:
+      layouts += [(2, False)] if workload.decode else [(2, False), (2, True)]
     result += [
       counting.Candidate(
-        partitions, dims, remat, count, rows, scan, lengths, row_examples
+        *(partitions, dims, remat, count, rows, scan, lengths, row_examples),
+        gather,
       )
-      for dims, remat, count, scan in itertools.product(
-        (1, 2) if data > 1 else (1,), remats, microbatches, scans
+      for (dims, gather), remat, count, scan in itertools.product(
+        layouts, remats, microbatches, scans
       )
     ]
   return result

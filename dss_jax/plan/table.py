@@ -59,7 +59,9 @@ class Report:
     cells = (
       f'{candidate.rows:,} x {model.inputs}/{model.targets}',
       str(candidate.partitions),
-      'data, model' if candidate.parameter_dims == 2 else 'model',
+      ('model', 'data, model', 'gathered')[
+        candidate.parameter_dims - 1 + candidate.gather
+      ],
       'loop' if candidate.scan else 'unrolled',
       candidate.remat,
       str(candidate.microbatches),

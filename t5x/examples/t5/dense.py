@@ -21,6 +21,8 @@ from t5x.examples.t5 import lora as lora_lib
 
 Initializer = Callable[..., jax.Array]
 DType = jax.typing.DTypeLike
+# The axis 'embed' of a kernel while products use it.
+_GATHERED = 'gathered_embed'
 
 # The name of products with kernels for rematerialization policies, which don't
 # see the matrix products inside them.
@@ -111,6 +113,14 @@ def _as_tuple(x: Iterable[int] | int) -> tuple[int, ...]:
   return tuple(x) if isinstance(x, Iterable) else (x,)
 
 
+def _as_used(kernel: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+  """Lays a kernel out as its products use it, where a rule says how."""
+  if _GATHERED not in {name for name, _ in partitioning.get_axis_rules()}:
+    return kernel
+  used = tuple(_GATHERED if axis == 'embed' else axis for axis in axes)
+  return partitioning.with_sharding_constraint(kernel, used)
+
+
 class DenseGeneral(nn.Module):
   """Linear map of the axes `axis` to the axes `features`, without a bias.
 
@@ -176,9 +186,10 @@ class DenseGeneral(nn.Module):
       ),
       self.param_dtype,
       axes=self.kernel_axes or None,
-    ).reshape(matrix)
+    )
+    kernel = _as_used(kernel.astype(self.dtype), self.kernel_axes)
+    kernel = kernel.reshape(matrix)
     x = inputs.astype(self.dtype).reshape(kept + (fan_in,))
-    kernel = kernel.astype(self.dtype)
     multiply = float32_product if self.float32_output else product
     y = multiply(x, kernel)
     if self.lora is not None and self.name in self.lora.kernels:
