@@ -37,6 +37,8 @@ def test_candidates_leave_whole_rows_and_divide_what_is_split():
   assert {c.microbatches for c in found if c.partitions == 4} == {1, 2, 4, 8}
   assert {c.remat for c in found} == set(search.REMATS)
   assert {c.scan for c in found} == {False, True}
+  layouts = {(c.parameter_dims, c.gather) for c in found}
+  assert layouts == {(1, False), (2, False), (2, True)}
   assert len(set(found)) == len(found)
 
 
@@ -175,6 +177,10 @@ def test_decoding_holds_a_cache_and_no_optimizer():
   assert kinds['optimizer'] == kinds['gradients'] == 0
   # 4 rows a chip; keys and values; bfloat16; 12 layers of 768; 512 + 256.
   assert kinds['activations'] == 4 * 2 * 2 * 12 * 768 * (512 + 256)
+
+
+def test_decoding_gathers_no_kernels_first():
+  assert not any(c.gather for c in search.candidates(DECODING, 64))
 
 
 def test_decoding_keeps_parameters_where_they_fit_and_gathers_none():

@@ -49,6 +49,26 @@ FAILS = search.Outcome(
 REPORT = table.Report(counting.Workload(BASE, POD), example_tokens=128)
 
 
+def test_what_parameters_are_split_over_is_said():
+  for (dims, gather), said in (
+    ((1, False), 'model'),
+    ((2, False), 'data, model'),
+    ((2, True), 'gathered'),
+  ):
+    candidate = counting.Candidate(
+      1, dims, 'none', 1, 256, gather=gather, scan=False
+    )
+    row = dict(
+      zip(
+        table.HEADER,
+        REPORT.row(search.Outcome(candidate, None, COUNTED)),
+        strict=True,
+      )
+    )
+    assert row['parameters'] == said
+    assert row['layers'] == 'unrolled'
+
+
 def test_utilization_is_of_model_flops_at_the_peak_of_all_chips():
   used = REPORT.utilization(256, 0.5)
   assert used == pytest.approx(

@@ -52,6 +52,22 @@ def test_additional_rules_come_last():
   assert rules[-1] == ('expert', 'data')
 
 
+def test_kernels_are_gathered_where_they_are_split_over_data():
+  for dims in ({}, {'activation_partitioning_dims': 2}):
+    parameters = 2 if dims else 1
+    with pytest.raises(errors.UserError, match=f'found {parameters} and'):
+      partitioning.standard_logical_axis_rules(
+        parameter_partitioning_dims=parameters, gather_kernels=True, **dims
+      )
+  plain = partitioning.standard_logical_axis_rules(1, 2)
+  gathering = partitioning.standard_logical_axis_rules(
+    1, 2, [('more', None)], gather_kernels=True
+  )
+  added = [('gathered_embed', None), ('more', None)]
+  assert sorted(set(gathering) - set(plain)) == added
+  assert gathering[-1] == ('more', None)
+
+
 def test_partitioning_dims_are_one_or_two():
   with pytest.raises(errors.UserError, match='expected 1 or 2, found 3'):
     partitioning.standard_logical_axis_rules(parameter_partitioning_dims=3)

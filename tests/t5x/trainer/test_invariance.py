@@ -12,16 +12,17 @@ from t5x.trainer import step
 from tests.t5x import tiny_model
 
 ROWS = 16
-# (data, model) extents, parameter_partitioning_dims, microbatches.
+# (data, model) extents, parameter_partitioning_dims or 'gathered', microbatches.
 QUICK = [
   ((1, 1), 1, 2),
   ((4, 2), 1, 1),
+  ((4, 2), 'gathered', 1),
   ((2, 4), 2, 4),
 ]
 ALL = [
   (mesh, dims, microbatches)
   for mesh in ((1, 1), (8, 1), (4, 2), (2, 4))
-  for dims in (1, 2)
+  for dims in (1, 2, 'gathered')
   for microbatches in (1, 2, 4)
   if ROWS % (mesh[0] * microbatches) == 0
   and (mesh, dims, microbatches) not in QUICK
@@ -29,11 +30,14 @@ ALL = [
 
 
 def make_partitioner(mesh, dims):
+  gathers = dims == 'gathered'
   return partitioning.PjitPartitioner(
     num_partitions=mesh[1],
     devices=jax.devices()[: mesh[0] * mesh[1]],
     logical_axis_rules=partitioning.standard_logical_axis_rules(
-      activation_partitioning_dims=dims, parameter_partitioning_dims=dims
+      activation_partitioning_dims=1 if gathers else dims,
+      parameter_partitioning_dims=2 if gathers else dims,
+      gather_kernels=gathers,
     ),
   )
 

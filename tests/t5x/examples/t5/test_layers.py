@@ -2,12 +2,14 @@
 
 import functools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t5x import partitioning
 from t5x.examples.t5 import dense, layers
 
 
@@ -301,6 +303,24 @@ def test_dense_contracts_the_last_axes_only():
     layers.DenseGeneral(6, axis=(1,)).init(jax.random.key(0), x)
   with pytest.raises(ValueError, match='move the contracted axes to the end'):
     layers.DenseGeneral(6, axis=(-1, -2)).init(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize('gathers', [False, True])
+def test_a_kernel_is_gathered_before_its_products_if_a_rule_says_so(gathers):
+  layer = layers.DenseGeneral(6, kernel_axes=('embed', 'mlp'))
+  x = jnp.ones((8, 3, 4))
+  params = layer.init(jax.random.key(0), x)
+  partitioner = partitioning.PjitPartitioner(
+    num_partitions=2,
+    logical_axis_rules=partitioning.standard_logical_axis_rules(
+      parameter_partitioning_dims=2, gather_kernels=gathers
+    ),
+  )
+  partitioned = partitioner.partition(layer.apply, (None, None), None)
+  program = partitioned.lower({'params': params['params']}, x).as_text()
+  # Split over 'model' alone.
+  layout = r'sharding_constraint %\d+ <@mesh, \[\{\}, \{"model"\}\]>'
+  assert len(re.findall(layout, program)) == gathers
 
 
 def test_tables_are_drawn_by_the_length_of_their_rows():
