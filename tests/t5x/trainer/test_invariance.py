@@ -12,7 +12,8 @@ from t5x.trainer import step
 from tests.t5x import tiny_model
 
 ROWS = 16
-# (data, model) extents, parameter_partitioning_dims or 'gathered', microbatches.
+# (data, model) extents, parameter_partitioning_dims or 'gathered',
+# microbatches.
 QUICK = [
   ((1, 1), 1, 2),
   ((4, 2), 1, 1),
