@@ -34,7 +34,7 @@ def expected(
     DataError: the compiler says nothing about cycles.
   """
   start = time.perf_counter()
-  text = step.compile().as_text()
+  text = step.compile().as_text() or ''
   found = costs.Estimator(
     hlo.parse(text),
     topology,

@@ -103,7 +103,9 @@ def lines(
     {**peaks, **exact},
     key=lambda label: (label == 'all', -peaks.get(label, Part()).seconds),
   )
-  rows = [_HEADER if expected is None else (*_HEADER, *_EXPECTED)]
+  rows: list[tuple[str, ...]] = [
+    _HEADER if expected is None else (*_HEADER, *_EXPECTED)
+  ]
   for label in labels:
     part, other = peaks.get(label, Part()), exact.get(label, Part())
     if max(part.seconds, other.seconds) >= 0.0005 * seconds:
