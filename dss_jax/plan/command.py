@@ -5,12 +5,16 @@ dss plan --gin_file=gin/dss_cqa.gin --gin_file=gin/sizes/xxl.gin \
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dss_jax import neutral
 from dss_jax.errors import DataError
+
+if TYPE_CHECKING:
+  from dss_jax.plan import child, counting
 
 
 def _default_cache() -> str:
@@ -71,6 +75,12 @@ def _default_cache() -> str:
   help="Says where the best one's time goes, by part of the network; of a TPU.",
 )
 @click.option(
+  '--exact',
+  is_flag=True,
+  help="Also says what TPU's compiler itself expects of the best one, which it"
+  ' does along with the code: several times as long a compilation.',
+)
+@click.option(
   '--write',
   type=click.Path(dir_okay=False),
   help="Writes the best one's gin lines to a file.",
@@ -88,6 +98,7 @@ def plan(
   cache: str | None,
   data: bool,
   why: bool,
+  exact: bool,
   write: str | None,
 ) -> None:
   """Finds how a run fits a TPU topology, without one.
@@ -101,11 +112,12 @@ def plan(
   from t5x.cli import stages
 
   chips = hardware.parse(topology)
-  if why and not chips.is_tpu:
-    raise DataError(
-      f'--why: {topology} is a GPU, for which a plan is counted and not'
-      ' compiled, so that no program says where its time goes. Leave it out.'
-    )
+  for name, is_asked in (('--why', why), ('--exact', exact)):
+    if is_asked and not chips.is_tpu:
+      raise DataError(
+        f'{name}: {topology} is a GPU, for which a plan is counted and not'
+        ' compiled, so that no program says where its time goes. Leave it out.'
+      )
   if data and decode:
     raise DataError('--data: decoding packs no rows. Leave out one of both.')
   if write:
@@ -146,7 +158,11 @@ def plan(
       outcomes = search.search(workload, choices, compile_step, limit)
     else:
       outcomes = search.count_only(workload, choices)
-  neutral.say(table.Report(workload, example_tokens, why).text(outcomes))
+    expected, problem = None, None
+    if exact and outcomes[0].fits:
+      expected, problem = _expected(worker, outcomes[0].candidate, decode)
+  report = table.Report(workload, example_tokens, why, expected)
+  neutral.say(report.text(outcomes))
   if write and outcomes[0].fits:
     with (
       files.naming_path_in_errors(write, name='--write'),
@@ -156,6 +172,23 @@ def plan(
     neutral.say(f'\nWritten to {write}.')
   elif write:
     neutral.say(f'\nNothing is known to fit: {write} is not written.')
+  if problem is not None:
+    raise problem
+
+
+def _expected(
+  worker: 'child.Child', best: 'counting.Candidate', decode: bool
+) -> tuple[Mapping[str, Any] | None, DataError | None]:
+  """Returns what the compiler expects of a candidate, or why it can't say.
+
+  The plan that was found before is worth a report either way.
+  """
+  neutral.say(f'Compiling {best} to its code …', err=True)
+  try:
+    found = worker.call('plan', candidate=vars(best), decode=decode, exact=True)
+  except DataError as error:
+    return None, error
+  return found, None
 
 
 def _check_place(path: str) -> None:

@@ -9,17 +9,17 @@ An instruction takes the longer of its matrix FLOPs at the chip's peak and its
 traffic at the memory's peak; a transfer takes its bytes at the published rate
 of the links that its group of chips can use. So the time is that of a chip that
 always runs at its peaks. None of this was measured on one.
+
+Given a clock, an instruction takes the cycles that TPU's compiler expects of
+it, if the program says so (`hlo.Instruction.cycles`).
 """
 
 import collections
 import dataclasses
-import math
 import re
 from collections.abc import Sequence
 
-import numpy as np
-
-from dss_jax.plan import hardware, hlo
+from dss_jax.plan import groups, hardware, hlo
 from dss_jax.plan import parts as parts_lib
 
 COLLECTIVES = (
@@ -142,6 +142,8 @@ class Estimator:
     topology: the chips.
     coordinates: where the chip of each partition is.
     unknown_trips: the number of trips of a loop whose end depends on data.
+    clock: cycles per second, to take the compiler's estimates where it has
+      written some; 0 for a chip at its peaks throughout.
   """
 
   def __init__(
@@ -150,11 +152,13 @@ class Estimator:
     topology: hardware.Topology,
     coordinates: Sequence[Sequence[int]],
     unknown_trips: int = 1,
+    clock: float = 0.0,
   ):
     self._module = module
     self._topology = topology
     self._coordinates = coordinates
     self._unknown_trips = unknown_trips
+    self._clock = clock
     self._costs: dict[str, Costs] = {}
     self._roles = {name: _role(c) for name, c in module.computations.items()}
     self._started = {
@@ -263,7 +267,7 @@ class Estimator:
     )
     if kind == 'collective-permute':
       return self._permute(instruction, inputs)
-    ids = first_group(instruction.attributes, len(self._coordinates))
+    ids = groups.first_group(instruction.attributes, len(self._coordinates))
     places = [self._coordinates[i] for i in ids]
     n = max(len(places), 1)
     whole = inputs
@@ -313,9 +317,13 @@ class Estimator:
     replay.costs.hbm_bytes += size
     chip = self._topology.chip
     products = flops / chip.flops
-    seconds = max(products, size / chip.hbm_bandwidth)
-    part = parts_lib.name(self._maker(replay.computation, instruction))
-    replay.spend(part, parts_lib.Part(seconds, products, size))
+    part = parts_lib.Part(
+      max(products, size / chip.hbm_bandwidth), products, size
+    )
+    if self._clock and instruction.cycles is not None:
+      part.seconds = part.estimated = instruction.cycles / self._clock
+    maker = self._maker(replay.computation, instruction)
+    replay.spend(parts_lib.name(maker), part)
     replay.wait(name)
 
   def _maker(
@@ -440,58 +448,3 @@ def _moved(instruction: hlo.Instruction) -> int:
   sizes = [shape.bytes for shape in instruction.shapes if shape.dims]
   # copy-start is (destination, source, …), slice-start ((source), result, …).
   return min(sizes[:2], default=0)
-
-
-def first_group(attributes: str, partitions: int) -> list[int]:
-  """Returns the members of the first group of a collective's `replica_groups`.
-
-  `{{0,2},{1,3}}` is [0, 2]; `[2,2]<=[2,2]T(1,0)`, which numbers a transposed
-  array, is [0, 2] as well; so is `mesh['a'=2,'b'=2] {'a'}`, the chips along a
-  mesh axis. Without groups, all partitions form one.
-
-  Args:
-    attributes: of the instruction.
-    partitions: their number.
-  """
-  text = attributes.partition('replica_groups=')[2]
-  lists = re.match(r'\{\{([\d,]*)\}', text)
-  if lists:
-    return [int(i) for i in lists.group(1).split(',') if i]
-  iota = re.match(r'\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', text)
-  if iota:
-    shape, dims, order = (
-      [int(i) for i in (part or '').split(',') if i] for part in iota.groups()
-    )
-    return _numbered(dims, order)[: shape[-1]]
-  named = re.match(r'mesh\[([^\]]*)\]\s*\{([^}]*)\}', text)
-  if named:
-    return _axis_group(*named.groups())
-  return list(range(partitions))
-
-
-def _axis_group(mesh: str, axes: str) -> list[int]:
-  """The first group along mesh axes, or along parts of axes.
-
-  `'a':(2)3` is a part of the axis 'a': if that has 12 places, they are numbered
-  as an array [2, 3, 2], of which the part is the middle.
-  """
-  extents = {n: int(e) for n, e in re.findall(r"'([^']+)'=(\d+)", mesh)}
-  parts = {
-    name: (int(before or 1), int(size or extents[name]))
-    for name, before, size in re.findall(r"'([^']+)'(?::\((\d+)\)(\d+))?", axes)
-  }
-  dims: list[int] = []
-  chosen, others = [], []
-  for name, extent in extents.items():
-    before, size = parts.get(name, (extent, 1))
-    chosen.append(len(dims) + 1)
-    others += [len(dims), len(dims) + 2]
-    dims += [before, size, extent // (before * size)]
-  members = math.prod(dims[axis] for axis in chosen)
-  return _numbered(dims, [*others, *chosen])[:members]
-
-
-def _numbered(dims: Sequence[int], order: Sequence[int]) -> list[int]:
-  """Numbers of an array's elements, in the order of its transposed axes."""
-  array = np.arange(math.prod(dims)).reshape(dims)
-  return array.transpose(order or None).ravel().tolist()

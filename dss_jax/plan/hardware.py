@@ -23,6 +23,7 @@ class Chip:
       don't use links.
     rank: dimensions of the torus.
     wraps_at: an extent that is a multiple of this closes to a ring.
+    clock: cycles per second, in which TPU's compiler estimates.
   """
 
   name: str
@@ -32,17 +33,30 @@ class Chip:
   link_bandwidth: float = 0.0
   rank: int = 0
   wraps_at: int = 0
+  clock: float = 0.0
 
 
 # Google Cloud's pages on each generation; the links' published rates (400, 800
-# and 800 Gbit/s per link and direction) are taken at 90%.
+# and 800 Gbit/s per link and direction) are taken at 90%. The clocks are peaks
+# divided by the FLOPs of a cycle. Of a product [4096, 4096] libtpu 0.0.52
+# expects 126,900 a cycle on v5e, 252,200 on v5p and 455,700 on v6e; no less,
+# and possible with matrix units of 128 x 128 or 256 x 256, are 2**17, 2**18 and
+# 2**19. v4 has as many units as v5p, and a published clock.
 TPUS = {
   chip.name: chip
   for chip in (
-    Chip('v4', 32 * GIB, 275e12, 1228e9, 45e9, rank=3, wraps_at=4),
-    Chip('v5e', 16 * GIB, 197e12, 819e9, 45e9, rank=2, wraps_at=16),
-    Chip('v5p', 95 * GIB, 459e12, 2765e9, 90e9, rank=3, wraps_at=4),
-    Chip('v6e', 32 * GIB, 918e12, 1640e9, 90e9, rank=2, wraps_at=16),
+    Chip(
+      'v4', 32 * GIB, 275e12, 1228e9, 45e9, rank=3, wraps_at=4, clock=1.05e9
+    ),
+    Chip(
+      'v5e', 16 * GIB, 197e12, 819e9, 45e9, rank=2, wraps_at=16, clock=1.5e9
+    ),
+    Chip(
+      'v5p', 95 * GIB, 459e12, 2765e9, 90e9, rank=3, wraps_at=4, clock=1.75e9
+    ),
+    Chip(
+      'v6e', 32 * GIB, 918e12, 1640e9, 90e9, rank=2, wraps_at=16, clock=1.75e9
+    ),
   )
 }
 GPUS = {

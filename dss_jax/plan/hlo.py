@@ -79,6 +79,12 @@ class Instruction:
     return _group(rf'\b{attribute}=%?([\w.\-]+)', self.attributes)
 
   @property
+  def cycles(self) -> int | None:
+    """What TPU's compiler expects it to take; None before it wrote code."""
+    found = re.search(r'"estimated_cycles":"(\d+)"', self.attributes)
+    return int(found.group(1)) if found else None
+
+  @property
   def bytes(self) -> int:
     """Size of the result."""
     return sum(shape.bytes for shape in self.shapes)

@@ -1,7 +1,8 @@
 """Report of a plan: a table of candidates, and the best one."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dss_jax.plan import counting, hardware, parts, search
 
@@ -23,11 +24,14 @@ class Report:
     example_tokens: tokens of an example, of both sides, which tell how many
       examples a row holds in training; in decoding it holds one.
     why: whether to say where the best one's time goes.
+    expected: the best one's costs by the compiler's own estimates, if they were
+      asked for.
   """
 
   workload: counting.Workload
   example_tokens: int
   why: bool = False
+  expected: Mapping[str, Any] | None = None
 
   def of(self, candidate: counting.Candidate) -> 'Report':
     """Returns a report on a candidate's lengths of rows."""
@@ -161,6 +165,7 @@ class Report:
     return [
       f"Best: {_number(seconds)} s per step at the chips' peaks (MFU"
       f' {used:.0%}).',
+      *self._expected(best.candidate),
       f'Between chips: {kinds or "next to nothing"}.',
       *([loops] if result['unknown_loops'] else []),
       '',
@@ -170,8 +175,22 @@ class Report:
       best.candidate.gin(self.workload.decode).rstrip(),
     ]
 
+  def _expected(self, best: counting.Candidate) -> list[str]:
+    if self.expected is None:
+      return []
+    seconds = self.expected['seconds']
+    used = self.of(best).utilization(best.rows, seconds)
+    every = [parts.Part(**each) for each in self.expected['parts'].values()]
+    stated = parts.total(every).estimated / seconds
+    return [
+      f"By the compiler's own estimates: {_number(seconds)} s per step (MFU"
+      f' {used:.0%}), of which it states {stated:.0%}; the rest, above all'
+      ' waiting for transfers and copies, is at the peaks.'
+    ]
+
   def _why(self, result: search.Compiled) -> list[str]:
-    cells = parts.lines(result['parts'], result['seconds'])
+    expected = self.expected and self.expected['parts']
+    cells = parts.lines(result['parts'], result['seconds'], expected)
     return [layout(cells, left=1), '']
 
 

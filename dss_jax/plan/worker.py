@@ -6,7 +6,8 @@ JSON to standard output; whatever libraries print goes to standard error.
 
 Most of a compilation is code generation, which no plan needs. Before that, XLA
 writes the program with its schedule and memory to a folder. As soon as it is
-there it is read, and the process ends together with the compiler.
+there it is read, and the process ends together with the compiler. Only what the
+compiler itself expects of a step (`cycles.py`) comes with the code.
 """
 
 import os
@@ -41,10 +42,12 @@ from dss_jax import mixtures, run_config
 from dss_jax.commands import inspection
 from dss_jax.errors import DataError
 from dss_jax.pipeline import row_shapes
-from dss_jax.plan import costs, counting, hardware, hlo, program
+from dss_jax.plan import costs, counting, cycles, hardware, hlo, program
 
-# To be changed along with what is read from a compiled program.
+# To be changed along with what is read from a compiled program, and from one
+# with its code.
 _FORMAT = 'parts'
+_EXACT_FORMAT = 'cycles'
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 
 
@@ -184,38 +187,47 @@ class Worker:
     return math.ceil(rows / self._topology.count) * self._topology.count
 
   def plan(
-    self, candidate: Mapping[str, Any], decode: bool = False
+    self,
+    candidate: Mapping[str, Any],
+    decode: bool = False,
+    exact: bool = False,
   ) -> Mapping[str, Any]:
     """Compiles a step and returns its costs.
 
     Args:
       candidate: fields of a `counting.Candidate`.
       decode: whether to compile decoding instead of a training step.
+      exact: whether to wait for the code, for what the compiler expects.
     """
     chosen = counting.Candidate(**candidate)
     chips = devices(self._topology)
     with run_config.configured(*self._config, chosen.gin(decode)) as bound:
       step = program.lower(bound, chips, chosen.rows, decode)
       targets = run_config.macro('TASK_FEATURE_LENGTHS')['targets']
-    key = self._key(step)
+    key = self._key(step, exact)
     cached = self._look_up(key)
     if cached is not None:
       return cached
     self.is_spent = True
+    if exact:
+      found = cycles.expected(step, self._topology, targets)
+    else:
+      found = compiled_costs(step, self._topology, targets, self._dump)
     result = {
       'key': key,
       'topology': self._topology.name,
       'candidate': dict(candidate),
       'decode': decode,
+      'exact': exact,
       'parameters': step.parameter_bytes,
       'optimizer': step.optimizer_bytes,
       'batch': step.batch_bytes,
-      **compiled_costs(step, self._topology, targets, self._dump),
+      **found,
     }
     self._keep(result)
     return result
 
-  def _key(self, step: program.Step) -> str:
+  def _key(self, step: program.Step, exact: bool = False) -> str:
     """Digest of what the result depends on: program, chips and compilers."""
     import libtpu
 
@@ -223,7 +235,7 @@ class Worker:
       self._topology.name,
       str(getattr(libtpu, '__version__', '')),
       jax.__version__,
-      _FORMAT,
+      _EXACT_FORMAT if exact else _FORMAT,
       json.dumps(step.options, sort_keys=True),
       step.lowered.as_text(),
     )

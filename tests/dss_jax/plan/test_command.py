@@ -8,8 +8,10 @@ import sys
 import pytest
 from click import testing
 
+from dss_jax.errors import DataError
 from dss_jax.plan import child, command, worker
 from t5x import train
+from tests.dss_jax.plan import test_table
 from tests.t5x import entry_points
 
 RUN = ['--gin_file=gin/dss_cqa.gin', '--topology=gpu:l4']
@@ -97,9 +99,37 @@ def test_the_place_of_a_plan_is_looked_at_before_any_work(plan, tmp_path):
   assert 'is not written' in done.output or (tmp_path / 'plan.gin').exists()
 
 
-def test_what_only_a_program_tells_is_refused_without_one(plan):
-  done = plan(*RUN, '--why')
-  assert '--why: gpu:l4 is a GPU' in str(done.exception)
+@pytest.mark.parametrize('option', ['--why', '--exact'])
+def test_what_only_a_program_tells_is_refused_without_one(plan, option):
+  done = plan(*RUN, option)
+  assert f'{option}: gpu:l4 is a GPU' in str(done.exception)
+
+
+class _WithoutCode(_SameProcess):
+  """One whose compiler gets as far as a schedule: libtpu isn't here."""
+
+  def call(self, name, **arguments):
+    if name != 'plan':
+      return super().call(name, **arguments)
+    if arguments.get('exact'):
+      raise DataError('No code.')
+    return test_table.FITS.result
+
+
+def test_a_plan_that_was_found_is_reported_where_no_code_follows(
+  plan, monkeypatch, tmp_path
+):
+  monkeypatch.setattr(child, 'Child', _WithoutCode)
+  path = tmp_path / 'plan.gin'
+  done = plan(
+    '--gin_file=gin/dss_cqa.gin',
+    '--topology=v5e:2x2',
+    '--exact',
+    f'--write={path}',
+  )
+  assert str(done.exception) == 'No code.'
+  assert 'Best:' in done.output
+  assert 'num_partitions' in path.read_text()
 
 
 def test_a_misspelled_macro_is_named(plan):
@@ -127,6 +157,8 @@ def test_the_command_plans_as_a_user_calls_it(tmp_path):
       '--gin.LABELS_PER_STEP=None',
       '--topology=v5e:2x2',
       '--limit=1',
+      '--exact',
+      '--why',
       f'--cache={tmp_path / "plan.jsonl"}',
       f'--write={path}',
     ],
@@ -136,4 +168,6 @@ def test_the_command_plans_as_a_user_calls_it(tmp_path):
   )
   assert done.returncode == 0, done.stderr
   assert 'Best:' in done.stdout
+  assert "By the compiler's own estimates:" in done.stdout
+  assert 'compiler ms' in done.stdout
   assert 'num_partitions' in path.read_text()

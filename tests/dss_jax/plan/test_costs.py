@@ -13,9 +13,11 @@ HBM = TOPOLOGY.chip.hbm_bandwidth
 LINK = TOPOLOGY.chip.link_bandwidth
 
 
-def _estimate(text: str, unknown_trips: int = 1) -> costs.Costs:
+def _estimate(
+  text: str, unknown_trips: int = 1, clock: float = 0.0
+) -> costs.Costs:
   return costs.Estimator(
-    hlo.parse(text), TOPOLOGY, PLACES, unknown_trips
+    hlo.parse(text), TOPOLOGY, PLACES, unknown_trips, clock
   ).estimate()
 
 
@@ -160,25 +162,6 @@ def test_a_loop_without_a_known_end_counts_as_told():
   assert often.flops == 5 * once.flops
 
 
-@pytest.mark.parametrize(
-  ('groups', 'expected'),
-  [
-    ('replica_groups={{0,2},{1,3}}', [0, 2]),
-    ('replica_groups=[2,2]<=[4], x', [0, 1]),
-    ('replica_groups=[2,2]<=[2,2]T(1,0)', [0, 2]),
-    ("replica_groups=mesh['a'=2,'b'=2] {'b'}", [0, 1]),
-    ("replica_groups=mesh['a'=2,'b'=2] {'a'}", [0, 2]),
-    ("replica_groups=mesh['a'=2,'b'=2] {'a','b'}", [0, 1, 2, 3]),
-    ("replica_groups=mesh['a'=4] {'a':(1)2}", [0, 2]),
-    ("replica_groups=mesh['a'=4] {'a':(2)2}", [0, 1]),
-    ('replica_groups={}', [0, 1, 2, 3]),
-    ('', [0, 1, 2, 3]),
-  ],
-)
-def test_the_first_group_is_read_in_every_notation(groups, expected):
-  assert costs.first_group(groups, 4) == expected
-
-
 def _operation(line: str, *operands: str) -> costs.Costs:
   lines = [
     f'  %o{i} = {shape} parameter({i})' for i, shape in enumerate(operands)
@@ -283,3 +266,25 @@ def test_a_fusion_belongs_to_the_part_of_its_product():
   assert found.parts['decoder feed-forward'].products == pytest.approx(
     found.flops / TOPOLOGY.chip.flops
   )
+
+
+def test_with_a_clock_an_instruction_takes_the_cycles_that_are_expected_of_it():
+  stated = (
+    'calls=%product, backend_config={"window_config":{"kernel":[],'
+    '"estimated_cycles":"300"}}'
+  )
+  text = program_text.LOOP.replace('calls=%product', stated)
+  assert stated in text
+  # The product runs three times; the peaks don't care for what is stated.
+  peaks, found = _estimate(text), _estimate(text, clock=1e9)
+  assert peaks == _estimate(program_text.LOOP)
+  assert sum(part.estimated for part in peaks.parts.values()) == 0
+  assert sum(part.estimated for part in found.parts.values()) == pytest.approx(
+    3 * 300e-9
+  )
+  assert found.seconds == pytest.approx(
+    peaks.seconds + 3 * (300e-9 - PRODUCT), rel=1e-9
+  )
+  total = sum(part.seconds for part in found.parts.values())
+  assert total == pytest.approx(found.seconds, rel=1e-9)
+  assert (found.flops, found.hbm_bytes) == (peaks.flops, peaks.hbm_bytes)

@@ -57,3 +57,19 @@ def test_the_account_adds_up_and_leaves_out_what_is_next_to_nothing():
     'HBM GB': '2.00',
   }
   assert rows[-1][1] == '10.00'
+
+
+def test_the_account_has_what_the_compiler_expects_beside_the_peaks():
+  found = {'mlp': {'seconds': 0.006}, 'wait': {'seconds': 0.004}}
+  expected = {
+    'mlp': {'seconds': 0.010, 'estimated': 0.009},
+    'new': {'seconds': 0.002, 'estimated': 0.002},
+  }
+  head, *rows = parts.lines(found, 0.01, expected)
+  assert head[-2:] == ('compiler ms', 'stated')
+  assert [(row[0], row[1], *row[-2:]) for row in rows] == [
+    ('mlp', '6.00', '10.00', '90%'),
+    ('wait', '4.00', '', ''),
+    ('new', '0.00', '2.00', '100%'),
+    ('all', '10.00', '12.00', '92%'),
+  ]

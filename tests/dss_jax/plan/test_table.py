@@ -119,6 +119,19 @@ def test_the_report_says_where_the_time_goes_if_asked():
   assert 'where the time goes' not in REPORT.text([FITS])
 
 
+def test_the_report_says_what_the_compiler_itself_expects_if_asked():
+  expected = {
+    'seconds': 1.0,
+    'parts': {'logits and loss': {'seconds': 1.0, 'estimated': 0.75}},
+  }
+  report = table.Report(REPORT.workload, 128, True, expected)
+  text = report.text([FITS])
+  used = report.utilization(256, 1.0)
+  assert f'1 s per step (MFU {used:.0%}), of which it states 75%' in text
+  assert '7.00      1000.00     75%' in text
+  assert 'own estimates' not in REPORT.text([FITS])
+
+
 def test_where_nothing_fits_the_report_says_by_how_much():
   text = REPORT.text([FAILS])
   assert 'needs 20.00 GiB per chip, 4.25 GiB more than the 15.75 GiB' in text

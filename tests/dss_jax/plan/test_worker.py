@@ -2,8 +2,10 @@
 
 import io
 import json
+import sys
 import threading
 import time
+import types
 
 import jax
 import pytest
@@ -201,6 +203,16 @@ def test_results_are_kept_and_found_again_behind_a_torn_line(tmp_path):
   assert again._look_up('abc') == {'key': 'abc', 'fits': True}
   assert again._look_up('def') == {'key': 'def', 'fits': False}
   assert again._look_up('torn') is None
+
+
+def test_what_is_kept_of_a_program_is_not_taken_for_what_its_code_tells(
+  step, monkeypatch
+):
+  # Its version is a part of the key.
+  monkeypatch.setitem(sys.modules, 'libtpu', types.ModuleType('libtpu'))
+  one = worker.Worker(FILES, [], 'v5e:2x2')
+  assert one._key(step) == one._key(step, exact=False)
+  assert one._key(step) != one._key(step, exact=True)
 
 
 def test_requests_are_answered_one_by_one_and_errors_are_answers():
