@@ -9,10 +9,10 @@ The numbers are fitted to programs that TPU's compiler made of T5 1.1 base for
 v5e:2x2, with rows of 256/96: unrolled layers with 'none' (256 rows), and loops
 with 'none' and 'minimal' (128 rows). The other lines follow from what these
 policies compute and keep; the last three numbers are fitted to unrolled layers
-of small and base for v5e:2x2 and of large for v5e:4x4. A loop over layers whose
-attention's weights fill most of a chip's fast memory (64 rows a chip) took a
-quarter longer than these numbers say; unrolled layers didn't. docs/plans.md
-compares other sizes and chips with them.
+of small and base for v5e:2x2 and of base and large for v5e:4x4. A loop over
+layers whose attention's weights fill most of a chip's fast memory (64 rows a
+chip) took a quarter longer than these numbers say; unrolled layers didn't.
+docs/plans.md compares other sizes and chips with them.
 
 Axes: L encoder length, T decoder length, D embedding, H heads, F mlp.
 """
@@ -48,7 +48,7 @@ LOGITS = 2.6
 # What unrolled layers whose parameters are split over 'data' take besides,
 # where the compiler moves parts of kernels while it multiplies: passes over
 # the residual stream, and the part of the transfers that is waited for.
-MOVING = 16.0
+MOVING = 18.0
 OVERLAPPED = 0.2
 # The part of the gathers that is waited for, where kernels are gathered first.
-GATHERS = 0.3
+GATHERS = 0.1
