@@ -169,7 +169,7 @@ class Estimator:
     if name not in self._costs:
       replay = _Replay(self._module.computations[name])
       for instruction in replay.computation.instructions.values():
-        if instruction.opcode not in _FREE:
+        if instruction.opcode not in _FREE or hlo.declared_costs(instruction):
           self._step(replay, instruction)
       self._costs[name] = replay.finish()
     return self._costs[name]
@@ -307,8 +307,10 @@ class Estimator:
       if collectives and _channel(collectives) not in self._started:
         # The compiler put the whole transfer into a fusion, with its products.
         self._send(replay, name, inner, collectives)
-    flops = self._flops(replay.computation, instruction)
-    size = self._traffic(replay.computation, instruction)
+    flops, size = self._declared(replay.computation, instruction) or (
+      self._flops(replay.computation, instruction),
+      self._traffic(replay.computation, instruction),
+    )
     replay.costs.flops += flops
     replay.costs.hbm_bytes += size
     chip = self._topology.chip
@@ -317,6 +319,22 @@ class Estimator:
     part = parts_lib.name(self._maker(replay.computation, instruction))
     replay.spend(part, parts_lib.Part(seconds, products, size))
     replay.wait(name)
+
+  def _declared(
+    self, computation: hlo.Computation, instruction: hlo.Instruction
+  ) -> tuple[int, int] | None:
+    """FLOPs and traffic of a kernel that says what it costs.
+
+    It knows no memory spaces: what is not in main memory is no traffic.
+    """
+    declared = hlo.declared_costs(instruction)
+    if declared is None:
+      return None
+    flops, size = declared
+    operands = [computation.instructions[n] for n in instruction.operands]
+    for each in (*operands, instruction):
+      size -= sum(shape.bytes for shape in each.shapes if shape.space)
+    return flops, max(0, size)
 
   def _maker(
     self, computation: hlo.Computation, instruction: hlo.Instruction

@@ -388,6 +388,21 @@ def matmul_flops(computation: Computation, instruction: Instruction) -> int:
   return _convolution_flops(attributes, left, right, out)
 
 
+def declared_costs(instruction: Instruction) -> tuple[int, int] | None:
+  """Returns what a kernel of Pallas says of itself: FLOPs and bytes moved.
+
+  Args:
+    instruction: any; None for those that say nothing.
+  """
+  if instruction.opcode != 'custom-call':
+    return None
+  text = instruction.attributes.partition('"cost_estimate":{')[2]
+  numbers = dict(re.findall(r'"(\w+)":"(\d+)"', text.partition('}')[0]))
+  if not {'flops', 'bytes_accessed'} <= numbers.keys():
+    return None
+  return int(numbers['flops']), int(numbers['bytes_accessed'])
+
+
 def _convolution_flops(
   attributes: str, left: Sequence[int], right: Sequence[int], out: Sequence[int]
 ) -> int:
