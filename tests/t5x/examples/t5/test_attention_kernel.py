@@ -80,8 +80,8 @@ def ours(mask, float32_logits, query, key, value, diagonals=None):
 
 # Rows, queries, keys, heads, their size, queries of a block.
 WHOLE = 2, 256, 256, 1, 8, 128
-PADDED = 3, 21, 21, 4, 64, 8
-CROSS = 2, 13, 20, 3, 8, 16
+PADDED = 3, 21, 21, 2, 128, 8
+CROSS = 2, 13, 20, 2, 8, 16
 
 
 @pytest.mark.parametrize(
