@@ -29,8 +29,7 @@ COLLECTIVES = (
 # Instructions that do nothing at run time, or that are costed with their users.
 _FREE = frozenset((
   'parameter', 'constant', 'get-tuple-element', 'tuple', 'bitcast', 'after-all',
-  'partition-id', 'replica-id', 'opt-barrier', 'add-dependency', 'custom-call',
-  'iota',
+  'partition-id', 'replica-id', 'opt-barrier', 'add-dependency', 'iota',
 ))  # fmt: skip
 
 
@@ -169,7 +168,7 @@ class Estimator:
     if name not in self._costs:
       replay = _Replay(self._module.computations[name])
       for instruction in replay.computation.instructions.values():
-        if instruction.opcode not in _FREE or hlo.declared_costs(instruction):
+        if instruction.opcode not in _FREE:
           self._step(replay, instruction)
       self._costs[name] = replay.finish()
     return self._costs[name]
@@ -307,34 +306,19 @@ class Estimator:
       if collectives and _channel(collectives) not in self._started:
         # The compiler put the whole transfer into a fusion, with its products.
         self._send(replay, name, inner, collectives)
-    flops, size = self._declared(replay.computation, instruction) or (
-      self._flops(replay.computation, instruction),
-      self._traffic(replay.computation, instruction),
+    computation = replay.computation
+    flops, size = hlo.kernel_costs(computation, instruction) or (
+      self._flops(computation, instruction),
+      self._traffic(computation, instruction),
     )
     replay.costs.flops += flops
     replay.costs.hbm_bytes += size
     chip = self._topology.chip
     products = flops / chip.flops
     seconds = max(products, size / chip.hbm_bandwidth)
-    part = parts_lib.name(self._maker(replay.computation, instruction))
+    part = parts_lib.name(self._maker(computation, instruction))
     replay.spend(part, parts_lib.Part(seconds, products, size))
     replay.wait(name)
-
-  def _declared(
-    self, computation: hlo.Computation, instruction: hlo.Instruction
-  ) -> tuple[int, int] | None:
-    """FLOPs and traffic of a kernel that says what it costs.
-
-    It knows no memory spaces: what is not in main memory is no traffic.
-    """
-    declared = hlo.declared_costs(instruction)
-    if declared is None:
-      return None
-    flops, size = declared
-    operands = [computation.instructions[n] for n in instruction.operands]
-    for each in (*operands, instruction):
-      size -= sum(shape.bytes for shape in each.shapes if shape.space)
-    return flops, max(0, size)
 
   def _maker(
     self, computation: hlo.Computation, instruction: hlo.Instruction
