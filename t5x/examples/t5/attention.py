@@ -320,6 +320,11 @@ class MultiHeadDotProductAttention(nn.Module):
       key = self._constrain(self.key(inputs_kv, deterministic))
       value = self._constrain(self.value(inputs_kv, deterministic))
     if decode:
+      if isinstance(mask, masks.SegmentMask):
+        raise ValueError(
+          'attention: expected the mask itself with decode=True, found its'
+          ' segments, which are for whole sequences.'
+        )
       initialized = self.has_variable('cache', 'cached_key')
       cached = self._extend_cache(key, value)
       # The result of the call that makes the cache is unused.

@@ -353,7 +353,8 @@ def _backward(options: tiles.Options, *operands_and_results):
   query, key, _, diagonals, *_ = operands
   tiling = _tiling(query, key, options)
   arrays, blocks = _inputs(tiling, operands)
-  names = [n for n in ('query', 'key', 'value', 'window') if n in arrays]
+  results = 'query', 'key', 'value', 'window'
+  names: list[str] = [name for name in results if name in arrays]
   outputs = {n: arrays[n] for n in names}, {n: blocks[n] for n in names}
   for name, x in (('attended', attended), ('cotangent', cotangent)):
     arrays[name] = _of_queries(tiling, x)

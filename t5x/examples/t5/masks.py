@@ -59,7 +59,7 @@ class SegmentMask:
     )
     visible &= (self.key > 0)[:, None, None]
     if self.causal:
-      visible &= jnp.tri(*visible.shape[-2:], dtype=jnp.bool_)
+      visible &= jnp.tri(*visible.shape[-2:]) > 0
     return visible
 
 
