@@ -154,7 +154,9 @@ def main() -> None:
   parser.add_argument('--rng', default='threefry2x32')
   parser.add_argument('--scan', action='store_true')
   parser.add_argument('--remat', default='none')
-  parser.add_argument('--attention', default='xla', choices=['xla', 'cudnn'])
+  parser.add_argument(
+    '--attention', default='xla', choices=['xla', 'cudnn', 'pallas']
+  )
   parser.add_argument('--steps', type=int, default=9, help='turns of a side')
   parser.add_argument(
     '--turn',

@@ -29,8 +29,7 @@ COLLECTIVES = (
 # Instructions that do nothing at run time, or that are costed with their users.
 _FREE = frozenset((
   'parameter', 'constant', 'get-tuple-element', 'tuple', 'bitcast', 'after-all',
-  'partition-id', 'replica-id', 'opt-barrier', 'add-dependency', 'custom-call',
-  'iota',
+  'partition-id', 'replica-id', 'opt-barrier', 'add-dependency', 'iota',
 ))  # fmt: skip
 
 
@@ -311,8 +310,11 @@ class Estimator:
       if collectives and _channel(collectives) not in self._started:
         # The compiler put the whole transfer into a fusion, with its products.
         self._send(replay, name, inner, collectives)
-    flops = self._flops(replay.computation, instruction)
-    size = self._traffic(replay.computation, instruction)
+    computation = replay.computation
+    flops, size = hlo.kernel_costs(computation, instruction) or (
+      self._flops(computation, instruction),
+      self._traffic(computation, instruction),
+    )
     replay.costs.flops += flops
     replay.costs.hbm_bytes += size
     chip = self._topology.chip
@@ -322,7 +324,7 @@ class Estimator:
     )
     if self._clock and instruction.cycles is not None:
       part.seconds = part.estimated = instruction.cycles / self._clock
-    maker = self._maker(replay.computation, instruction)
+    maker = self._maker(computation, instruction)
     replay.spend(parts_lib.name(maker), part)
     replay.wait(name)
 

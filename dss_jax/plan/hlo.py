@@ -394,6 +394,29 @@ def matmul_flops(computation: Computation, instruction: Instruction) -> int:
   return _convolution_flops(attributes, left, right, out)
 
 
+def kernel_costs(
+  computation: Computation, instruction: Instruction
+) -> tuple[int, int] | None:
+  """Returns FLOPs and traffic of a custom call, as far as it says them.
+
+  A kernel of Pallas does, without regard to memory spaces: what is not in main
+  memory is no traffic. What says nothing is a mark, and costs nothing.
+
+  Args:
+    computation: the one with the instruction and its operands.
+    instruction: any; None for those that are no custom calls.
+  """
+  if instruction.opcode != 'custom-call':
+    return None
+  text = instruction.attributes.partition('"cost_estimate":{')[2]
+  said = dict(re.findall(r'"(\w+)":"(\d+)"', text.partition('}')[0]))
+  size = int(said.get('bytes_accessed', 0))
+  operands = [computation.instructions[name] for name in instruction.operands]
+  for each in (*operands, instruction):
+    size -= sum(shape.bytes for shape in each.shapes if shape.space)
+  return int(said.get('flops', 0)), max(0, size)
+
+
 def _convolution_flops(
   attributes: str, left: Sequence[int], right: Sequence[int], out: Sequence[int]
 ) -> int:

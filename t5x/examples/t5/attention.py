@@ -15,7 +15,7 @@ from jax import ad_checkpoint, lax
 from jaxtyping import Array, Float
 
 from t5x import errors
-from t5x.examples.t5 import dense, masks
+from t5x.examples.t5 import attention_kernel, dense, masks
 from t5x.examples.t5 import lora as lora_lib
 
 # Added to the logits of masked pairs. A query that may see nothing gets equal
@@ -260,7 +260,8 @@ class MultiHeadDotProductAttention(nn.Module):
     kernel_init: initializer of the projections; the query's is divided by
       sqrt(K).
     float32_logits: see `dot_product_attention`.
-    kernel: 'xla' or 'cudnn'; see `T5Config.attention_kernel`.
+    kernel: 'xla', 'cudnn' or 'pallas'; see `T5Config.attention_kernel`. The
+      last computes what comes with a `masks.SegmentMask`, and 'xla' the rest.
     joined_kernels: whether kernels are matrices, [D, H * K] and [H * K, D], or
       keep an axis each, [D, H, K] and [H, K, D].
     param_dtype: type of the kernels.
@@ -302,8 +303,8 @@ class MultiHeadDotProductAttention(nn.Module):
     self,
     inputs_q: Float[Array, 'B Q D'],
     inputs_kv: Float[Array, 'B2 L D'],
-    mask: Array | None = None,
-    bias: Float[Array, '#B #H #Q L'] | None = None,
+    mask: Array | masks.SegmentMask | None = None,
+    bias: Float[Array, '#B #H #Q L'] | Float[Array, 'H _'] | None = None,
     *,
     decode: bool = False,
     deterministic: bool = False,
@@ -315,8 +316,10 @@ class MultiHeadDotProductAttention(nn.Module):
       inputs_kv: where keys and values come from. Its batch may be a divisor
         of B: each row then serves B / B2 successive rows of queries (the
         decodes of one input).
-      mask: broadcastable to [B, H, Q, L]; 0 or False hides a pair.
-      bias: added to the attention logits.
+      mask: broadcastable to [B, H, Q, L]; 0 or False hides a pair. Or, for
+        the kernel 'pallas' and without `decode`, a `masks.SegmentMask`.
+      bias: added to the attention logits; with a `masks.SegmentMask` it is
+        that of `RelativePositionBiases.diagonals`.
       decode: uses the cache; masks what is not written yet.
       deterministic: True turns dropout off.
 
@@ -333,6 +336,11 @@ class MultiHeadDotProductAttention(nn.Module):
       key = self._constrain(self.key(inputs_kv, deterministic))
       value = self._constrain(self.value(inputs_kv, deterministic))
     if decode:
+      if isinstance(mask, masks.SegmentMask):
+        raise ValueError(
+          'attention: expected the mask itself with decode=True, found its'
+          ' segments, which are for whole sequences.'
+        )
       initialized = self.has_variable('cache', 'cached_key')
       cached = self._extend_cache(key, value)
       # The result of the call that makes the cache is unused.
@@ -346,7 +354,10 @@ class MultiHeadDotProductAttention(nn.Module):
     plain = bias is None and mask is None
     if self.kernel == 'cudnn' and not plain and not deterministic:
       _check_lengths(query.shape[1], key.shape[1])
-    x = self._attend_grouped(query, key, value, bias, mask, kv_axes)
+    if isinstance(mask, masks.SegmentMask):
+      x = self._attend_segments(query, key, value, bias, mask)
+    else:
+      x = self._attend_grouped(query, key, value, bias, mask, kv_axes)
     x = self._constrain(x)
     return dense.DenseGeneral(
       inputs_q.shape[-1],
@@ -362,6 +373,15 @@ class MultiHeadDotProductAttention(nn.Module):
   def _constrain(self, x):
     return partitioning.with_sharding_constraint(
       x, ('batch', 'length', 'heads', 'kv')
+    )
+
+  def _attend_segments(self, query, key, value, diagonals, mask):
+    if self.is_initializing():
+      # Parameters don't depend on it, and are made on any machine.
+      return query
+    query, key, value = (x.astype(self.dtype) for x in (query, key, value))
+    return attention_kernel.attend(
+      query, key, value, diagonals, mask, self.float32_logits
     )
 
   def _attend_grouped(self, query, key, value, bias, mask, kv_axes):

@@ -10,9 +10,11 @@ from flax.linen import partitioning
 from jaxtyping import Array, Float, Int
 
 from t5x.examples.t5 import dropout as dropout_lib
-from t5x.examples.t5 import layers
+from t5x.examples.t5 import layers, masks
 from t5x.examples.t5.config import T5Config
 
+# Of self-attention: [1, H, L, L], or [H, _] beside a `masks.SegmentMask`.
+Bias = Float[Array, '...']
 # How many positions of a cache are written, and its length.
 CachePosition = tuple[jax.Array, int]
 
@@ -87,12 +89,31 @@ def constrain(x: jax.Array) -> jax.Array:
   return partitioning.with_sharding_constraint(x, ('batch', 'length', 'embed'))
 
 
+def encoder_position_bias(
+  relative_embedding: nn.Module,
+  length: int,
+  mask: Array | masks.SegmentMask | None,
+) -> Bias:
+  """Returns the relative biases of self-attention, as its kernel takes them.
+
+  Args:
+    relative_embedding: a `layers.RelativePositionBiases`.
+    length: L.
+    mask: of self-attention; a `masks.SegmentMask` has the numbers of the biases
+      beside it, and not the biases.
+  """
+  if isinstance(mask, masks.SegmentMask):
+    return relative_embedding.diagonals(length, length, True)
+  return relative_embedding(length, length, True)
+
+
 def decoder_position_bias(
   relative_embedding: nn.Module,
   length: int,
   cache: CachePosition | None,
   max_decode_length: int | None = None,
-) -> Float[Array, '1 H T _']:
+  mask: Array | masks.SegmentMask | None = None,
+) -> Bias:
   """Returns the relative biases of self-attention for the next positions.
 
   With a cache, they are those of the next positions to all of the cache.
@@ -102,10 +123,13 @@ def decoder_position_bias(
     length: T, the number of positions.
     cache: None if there is no cache, or if it is about to be made.
     max_decode_length: the length that the cache should have; None for any.
+    mask: see `encoder_position_bias`; without a cache.
 
   Raises:
     ValueError: if max_decode_length is not the length of the cache.
   """
+  if isinstance(mask, masks.SegmentMask):
+    return relative_embedding.diagonals(length, length, False)
   if cache is None:
     return relative_embedding(length, length, False)
   position, capacity = cache
@@ -144,25 +168,26 @@ class EncoderLayer(nn.Module):
   def __call__(
     self,
     inputs: Float[Array, 'B L D'],
-    encoder_mask: Array | None = None,
+    encoder_mask: Array | masks.SegmentMask | None = None,
     deterministic: bool = False,
-    position_bias: Float[Array, '1 H L L'] | None = None,
+    position_bias: Bias | None = None,
     dropout_groups: Int[Array, '#B L'] | None = None,
   ) -> Float[Array, 'B L D']:
     """Applies the layer.
 
     Args:
       inputs: the residual stream.
-      encoder_mask: [B, 1, L, L].
+      encoder_mask: [B, 1, L, L], or its numbers for a kernel.
       deterministic: True turns dropout off.
-      position_bias: the result of `relative_embedding` for this length, which
-        a stack computes once for all layers; None computes it here, with the
-        layer's own biases where it has some.
+      position_bias: the result of `encoder_position_bias`, which a stack
+        computes once for all layers; None computes it here, with the layer's
+        own biases where it has some.
       dropout_groups: the result of the function of that name.
     """
     if position_bias is None:
-      length = inputs.shape[-2]
-      position_bias = _biases_of(self)(length, length, True)
+      position_bias = encoder_position_bias(
+        _biases_of(self), inputs.shape[-2], encoder_mask
+      )
     inputs = constrain(inputs)
     x = self.pre_attention_layer_norm(inputs)
     x = self.attention(
@@ -196,12 +221,12 @@ class DecoderLayer(nn.Module):
     self,
     inputs: Float[Array, 'B T D'],
     encoded: Float[Array, 'B2 L D'],
-    decoder_mask: Array | None = None,
-    encoder_decoder_mask: Array | None = None,
+    decoder_mask: Array | masks.SegmentMask | None = None,
+    encoder_decoder_mask: Array | masks.SegmentMask | None = None,
     deterministic: bool = False,
     decode: bool = False,
     max_decode_length: int | None = None,
-    position_bias: Float[Array, '1 H T _'] | None = None,
+    position_bias: Bias | None = None,
     dropout_groups: Int[Array, '#B T'] | None = None,
   ) -> Float[Array, 'B T D']:
     """Applies the layer.
@@ -210,8 +235,8 @@ class DecoderLayer(nn.Module):
       inputs: the residual stream.
       encoded: outputs of the encoder; B2 may divide B (see
         `layers.MultiHeadDotProductAttention`).
-      decoder_mask: [B, 1, T, T].
-      encoder_decoder_mask: [B, 1, T, L].
+      decoder_mask: [B, 1, T, T], or its numbers for a kernel.
+      encoder_decoder_mask: [B, 1, T, L], or its numbers for a kernel.
       deterministic: True turns dropout off.
       decode: reads and writes the cache.
       max_decode_length: see `decoder_position_bias`.
@@ -229,6 +254,7 @@ class DecoderLayer(nn.Module):
         inputs.shape[-2],
         self.self_attention.cache_position() if decode else None,
         max_decode_length,
+        decoder_mask,
       )
     inputs = constrain(inputs)
     x = self.pre_self_attention_layer_norm(inputs)

@@ -50,8 +50,9 @@ class T5Config:
       Softmax, norms and loss are always in float32.
     attention_kernel: what computes attention over whole sequences: 'xla', or
       'cudnn', NVIDIA's kernel, which keeps no weights in memory and needs a GPU
-      of theirs and a `dtype` of two bytes. Decoding's steps always use 'xla'.
-      Not in T5X's config.
+      of theirs and a `dtype` of two bytes, or 'pallas', a kernel of this
+      project for TPUs, which keeps no biases and masks there either. Decoding's
+      steps always use 'xla'. Not in T5X's config.
     layer_norm_epsilon: what every norm adds to the mean square. Not in T5X's
       config, like the next two, whose defaults are T5X's constants.
     relative_attention_num_buckets: buckets of relative positions.
@@ -118,7 +119,7 @@ class T5Config:
     for name, known in (
       ('remat_policy', REMAT_POLICIES),
       ('dropout_masks', dropout_lib.MASKS),
-      ('attention_kernel', ('xla', 'cudnn')),
+      ('attention_kernel', ('xla', 'cudnn', 'pallas')),
       # Norms have no more axes.
       ('param_scan_axis', (0, 1)),
     ):

@@ -6,9 +6,61 @@ Axes: B batch, Q query length, L key length, T decoder length.
 import functools
 
 import jax.numpy as jnp
+from flax import struct
 from flax.linen import make_attention_mask, make_causal_mask
 from jax.typing import DTypeLike
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
+
+
+@struct.dataclass
+class SegmentMask:
+  """The numbers of a mask: pairs of one segment are visible, padding is not.
+
+  Attributes:
+    query: segment of each query, from 1; 0 is padding.
+    key: the same of each key.
+    causal: whether a query sees no key after it.
+  """
+
+  query: Int[Array, 'B Q']
+  key: Int[Array, 'B L']
+  causal: bool = struct.field(pytree_node=False, default=False)
+
+  @classmethod
+  def of(
+    cls,
+    queries: Int[Array, 'B Q'],
+    keys: Int[Array, 'B L'],
+    query_segment_ids: Int[Array, 'B Q'] | None = None,
+    key_segment_ids: Int[Array, 'B L'] | None = None,
+    causal: bool = False,
+  ) -> 'SegmentMask':
+    """Returns the mask of tokens, of which 0 is padding.
+
+    Args:
+      queries: tokens of the queries.
+      keys: tokens of the keys.
+      query_segment_ids: segments of packed rows, from 0; None if rows are not
+        packed.
+      key_segment_ids: the same of the keys.
+      causal: see the class.
+    """
+    pairs = (queries, query_segment_ids), (keys, key_segment_ids)
+    query, key = (
+      jnp.where(tokens > 0, 1 if ids is None else 1 + ids, 0)
+      for tokens, ids in pairs
+    )
+    return cls(query, key, causal)
+
+  def dense(self) -> Bool[Array, 'B 1 Q L']:
+    """Returns the mask itself."""
+    visible = make_attention_mask(
+      self.query, self.key, jnp.equal, dtype=jnp.bool_
+    )
+    visible &= (self.key > 0)[:, None, None]
+    if self.causal:
+      visible &= jnp.tri(*visible.shape[-2:]) > 0
+    return visible
 
 
 def combine_masks(

@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax.linen import partitioning
 from jaxtyping import Array, Float, Int
 
-from t5x.examples.t5 import blocks, layers, stack
+from t5x.examples.t5 import blocks, layers, masks, stack
 from t5x.examples.t5.blocks import DecoderLayer, EncoderLayer
 from t5x.examples.t5.config import T5Config
 
@@ -35,11 +35,11 @@ class Encoder(nn.Module):
   def __call__(
     self,
     encoder_input_tokens: Int[Array, 'B L'],
-    encoder_mask: Array | None = None,
+    encoder_mask: Array | masks.SegmentMask | None = None,
     deterministic: bool = False,
     segment_ids: Int[Array, 'B L'] | None = None,
   ) -> Float[Array, 'B L D']:
-    """Encodes tokens; `encoder_mask` is [B, 1, L, L]."""
+    """Encodes tokens; `encoder_mask` is [B, 1, L, L], or its numbers."""
     groups = blocks.dropout_groups(
       self.config, encoder_input_tokens, segment_ids
     )
@@ -48,7 +48,9 @@ class Encoder(nn.Module):
     x = blocks.constrain(self.dropout(x, deterministic, groups=groups))
     position_bias = None
     if not self.config.relative_bias_per_layer:
-      position_bias = self.relpos_bias(length, length, True)
+      position_bias = blocks.encoder_position_bias(
+        self.relpos_bias, length, encoder_mask
+      )
     layers = getattr(self, stack.name(self.config, 'encoder'))
     x = stack.run(layers, x, encoder_mask, deterministic, position_bias, groups)
     x = self.encoder_norm(x)
@@ -89,8 +91,8 @@ class Decoder(nn.Module):
     encoded: Float[Array, 'B2 L D'],
     decoder_input_tokens: Int[Array, 'B T'],
     decoder_positions: Int[Array, 'B T'] | None = None,
-    decoder_mask: Array | None = None,
-    encoder_decoder_mask: Array | None = None,
+    decoder_mask: Array | masks.SegmentMask | None = None,
+    encoder_decoder_mask: Array | masks.SegmentMask | None = None,
     deterministic: bool = False,
     decode: bool = False,
     max_decode_length: int | None = None,
@@ -111,6 +113,7 @@ class Decoder(nn.Module):
         decoder_input_tokens.shape[-1],
         self._cache_position() if decode else None,
         max_decode_length,
+        decoder_mask,
       )
     y = stack.run(
       getattr(self, self._layers_name),
@@ -205,18 +208,49 @@ class Transformer(nn.Module):
     enable_dropout: bool = True,
   ) -> Float[Array, 'B L D']:
     """Encodes tokens (0 is padding), within the segments of packed rows."""
-    real = encoder_input_tokens > 0
-    mask = layers.make_attention_mask(real, real, dtype=jnp.bool_)
-    if encoder_segment_ids is not None:
-      mask &= layers.make_attention_mask(
-        encoder_segment_ids, encoder_segment_ids, jnp.equal, dtype=jnp.bool_
-      )
     return self.encoder(
       encoder_input_tokens,
-      mask,
+      self._encoder_mask(encoder_input_tokens, encoder_segment_ids),
       deterministic=not enable_dropout,
       segment_ids=encoder_segment_ids,
     )
+
+  def _encoder_mask(self, tokens, segment_ids):
+    if self.config.attention_kernel == 'pallas':
+      return masks.SegmentMask.of(tokens, tokens, segment_ids, segment_ids)
+    real = tokens > 0
+    mask = layers.make_attention_mask(real, real, dtype=jnp.bool_)
+    if segment_ids is not None:
+      mask &= layers.make_attention_mask(
+        segment_ids, segment_ids, jnp.equal, dtype=jnp.bool_
+      )
+    return mask
+
+  def _decoder_masks(self, encoder, decoder):
+    """Returns masks of self- and cross attention, for whole sequences.
+
+    Args:
+      encoder: tokens and segment ids.
+      decoder: target tokens and segment ids.
+    """
+    if self.config.attention_kernel == 'pallas':
+      tokens, segments = zip(decoder, encoder, strict=True)
+      return (
+        masks.SegmentMask.of(*decoder[:1] * 2, *decoder[1:] * 2, causal=True),
+        masks.SegmentMask.of(*tokens, *segments),
+      )
+    decoder_mask = layers.make_decoder_mask(
+      decoder[0], jnp.bool_, decoder_segment_ids=decoder[1]
+    )
+    cross_mask = layers.make_attention_mask(
+      decoder[0] > 0, encoder[0] > 0, dtype=jnp.bool_
+    )
+    if encoder[1] is not None:
+      assert decoder[1] is not None  # Packed batches have both.
+      cross_mask &= layers.make_attention_mask(
+        decoder[1], encoder[1], jnp.equal, dtype=jnp.bool_
+      )
+    return decoder_mask, cross_mask
 
   def cache_encoded(self, encoded: Float[Array, 'B L D']) -> None:
     """Projects the keys and values of all cross attentions, for decoding.
@@ -281,23 +315,13 @@ class Transformer(nn.Module):
         ' found segment ids of packed rows; decode unpacked rows.'
       )
     # Masks: while decoding, the cache masks the decoder's own positions.
-    encoder_real = encoder_input_tokens > 0
     if decode:
       decoder_mask = None
-      cross_mask = encoder_real[:, None, None, :]
+      cross_mask = (encoder_input_tokens > 0)[:, None, None, :]
     else:
-      decoder_mask = layers.make_decoder_mask(
-        decoder_target_tokens,
-        jnp.bool_,
-        decoder_segment_ids=decoder_segment_ids,
-      )
-      cross_mask = layers.make_attention_mask(
-        decoder_target_tokens > 0, encoder_real, dtype=jnp.bool_
-      )
-    if encoder_segment_ids is not None:
-      assert decoder_segment_ids is not None  # Packed batches have both.
-      cross_mask &= layers.make_attention_mask(
-        decoder_segment_ids, encoder_segment_ids, jnp.equal, dtype=jnp.bool_
+      decoder_mask, cross_mask = self._decoder_masks(
+        (encoder_input_tokens, encoder_segment_ids),
+        (decoder_target_tokens, decoder_segment_ids),
       )
     return self.decoder(
       encoded,

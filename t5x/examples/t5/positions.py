@@ -117,6 +117,26 @@ class RelativePositionBiases(nn.Module):
       bidirectional: see `relative_position_bucket`.
       offset: position of the first query; may be traced (a decoding step).
     """
+    values = self.diagonals(qlen, klen, bidirectional, offset)
+    return _diagonals_to_matrix(values, qlen, klen)[None]
+
+  def diagonals(
+    self,
+    qlen: int,
+    klen: int,
+    bidirectional: bool = True,
+    offset: int | jax.Array = 0,
+  ) -> Float[Array, 'H _']:
+    """Returns the numbers that the biases consist of, [H, Q + L - 1].
+
+    The bias of query i to key j is number j - i + Q - 1.
+
+    Args:
+      qlen: Q.
+      klen: L.
+      bidirectional: see `relative_position_bucket`.
+      offset: position of the first query; may be traced (a decoding step).
+    """
     # There are only qlen + klen - 1 different distances.
     distances = jnp.arange(qlen + klen - 1) - (offset + qlen - 1)
     buckets = relative_position_bucket(
@@ -125,5 +145,4 @@ class RelativePositionBiases(nn.Module):
     chosen = buckets == jnp.arange(self.num_buckets)[:, None]
     # An exact selection; a matrix product would round on some devices.
     table = self.rel_embedding[:, :, None]
-    values = jnp.sum(jnp.where(chosen, table, 0.0), axis=1).astype(self.dtype)
-    return _diagonals_to_matrix(values, qlen, klen)[None]
+    return jnp.sum(jnp.where(chosen, table, 0.0), axis=1).astype(self.dtype)

@@ -254,6 +254,30 @@ def test_parts_and_waiting_are_all_of_the_time():
   assert products == pytest.approx(found.flops / TOPOLOGY.chip.flops, rel=1e-9)
 
 
+KERNEL = """HloModule kernel
+
+ENTRY %main (a: bf16[64,256], b: bf16[64,256]) -> bf16[64,256] {
+  %a = bf16[64,256]{1,0} parameter(0)
+  %b = bf16[64,256]{1,0:S(1)} parameter(1)
+  %lists = bf16[64,256]{1,0} custom-call(%a), custom_call_target="ConcatBitcast", backend_config={"aliasing_operands":{"lists":[]}}
+  ROOT %kernel = bf16[64,256]{1,0} custom-call(%lists, %b), custom_call_target="tpu_custom_call", metadata={op_name="jit(step)/encoder/attention/pallas_call"}, backend_config={"custom_call_config":{"body":"TUz==","cost_estimate":{"bytes_accessed":"131072","flops":"4000000","remote_bytes_transferred":"0","transcendentals":"7"},"needs_layout_passes":true},"used_scoped_memory_configs":[]}
+}
+"""  # noqa: E501
+
+
+def test_a_kernel_costs_what_it_says_of_itself():
+  found = _estimate(KERNEL)
+  assert found.flops == 4_000_000
+  # It says 131,072 bytes, of which an operand is not in main memory.
+  assert found.hbm_bytes == 131_072 - 64 * 256 * 2
+  products = found.flops / TOPOLOGY.chip.flops
+  part = found.parts['encoder self-attention']
+  assert part.products == pytest.approx(products)
+  assert part.seconds == found.seconds == max(products, found.hbm_bytes / HBM)
+  # One that says nothing is free.
+  assert _estimate(KERNEL.replace('cost_estimate', 'other')).seconds == 0
+
+
 def test_a_fusion_belongs_to_the_part_of_its_product():
   name = 'metadata={op_name="jit(step)/transpose(jvp(T))/decoder/mlp/wo/dot"}'
   text = program_text.CARRIED.replace('MIDDLE', '%carry')
