@@ -1,4 +1,4 @@
-"""Groups of rows, computed in turn where memory that is new costs time."""
+"""Groups of rows, computed in turn where memory is slow: on a CPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +15,9 @@ _GROUP = 16
 def in_groups(fn: Callable[[jax.Array], Any], tokens: Int[Array, 'B L']) -> Any:
   """Returns `fn(tokens)`, computed for a few rows at a time on a CPU.
 
-  XLA's memory is new to each run on a CPU, and a page's first use costs more
-  than many an operation on it; rows in turn use the same pages. Elsewhere, on
-  several devices and with few rows, `fn` gets all rows at once.
+  What a few rows leave between two operations stays in a processor's caches,
+  and the next rows use its memory again. Elsewhere, on several devices and with
+  few rows, `fn` gets all rows at once.
 
   Args:
     fn: rows [R, L] to a tree of arrays [R, …], each row by itself.

@@ -233,7 +233,7 @@ class EncoderDecoderModel(base.BaseTransformerModel):
     """
 
     def encode(inputs):
-      encoded: Any = self.module.apply(
+      encoded = self.module.apply(
         {'params': params},
         inputs,
         enable_dropout=False,
