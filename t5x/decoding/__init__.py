@@ -9,6 +9,7 @@ from t5x.decoding.beam_dims import (
 from t5x.decoding.cache import (
   DecodingState, ShortCacheModel, cache_map, flat_batch_beam_expand,
 )
+from t5x.decoding.groups import in_groups
 from t5x.decoding.sampling import (
   MIN_TEMPERATURE, LogitCallbackFn, SamplingLoopState, StateCallbackFn,
   temperature_sample,
@@ -19,6 +20,6 @@ __all__ = (
   'SamplingLoopState', 'ShortCacheModel', 'StateCallbackFn', 'add_beam_dim',
   'beam_search', 'brevity_penalty', 'cache_gather_beams', 'cache_map',
   'flat_batch_beam_expand', 'flatten_beam_dim', 'gather_beams',
-  'gather_topk_beams', 'temperature_sample', 'top_k_two_stage',
+  'gather_topk_beams', 'in_groups', 'temperature_sample', 'top_k_two_stage',
   'unflatten_beam_dim',
 )

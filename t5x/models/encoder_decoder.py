@@ -221,6 +221,39 @@ class EncoderDecoderModel(base.BaseTransformerModel):
       for hook in hooks
     )
 
+  def _encode(
+    self, params: base.Params, inputs: Int[Array, 'B L'], projects: bool
+  ) -> tuple[jax.Array, Mapping[str, Any]]:
+    """Returns the encoder's outputs, and what cross attention takes of them.
+
+    Args:
+      params: the parameters.
+      inputs: the encoder's tokens.
+      projects: whether the network projects keys and values beforehand.
+    """
+
+    def encode(inputs):
+      encoded = self.module.apply(
+        {'params': params},
+        inputs,
+        enable_dropout=False,
+        method=self.module.encode,
+      )
+      if not projects:
+        return encoded, {}
+      _, made = self.module.apply(
+        {'params': params},
+        encoded,
+        method=self.module.cache_encoded,
+        mutable=['encoded_cache'],
+      )
+      return encoded, made
+
+    # Stacked layers have the rows in the second axis of what they made.
+    if projects and not getattr(self.module, 'scan_layers', False):
+      return decoding.in_groups(encode, inputs)
+    return encode(inputs)
+
   def _start_decoding(
     self,
     params: base.Params,
@@ -239,15 +272,14 @@ class EncoderDecoderModel(base.BaseTransformerModel):
       (fn, cache): `fn` takes a `decoding.DecodingState` and returns logits
       [B * num_decodes, V] and the next cache; `cache` has B rows.
     """
-    variables: dict[str, Any] = {'params': params}
-    encoded: Any = self.module.apply(
-      variables, inputs, enable_dropout=False, method=self.module.encode
-    )
-    cache = self._compute_kv_cache(params, encoded, inputs, decoder_inputs)
-    cache_encoded = getattr(self.module, 'cache_encoded', None)
-    if cache_encoded is None or self._overrides(
+    own_step = self._overrides(
       '_compute_logits_from_slice', '_compute_kv_cache'
-    ):
+    )
+    cache_encoded = getattr(self.module, 'cache_encoded', None)
+    projects = cache_encoded is not None and not own_step
+    encoded, made = self._encode(params, inputs, projects)
+    cache = self._compute_kv_cache(params, encoded, inputs, decoder_inputs)
+    if not projects:
       step = functools.partial(
         self._compute_logits_from_slice,
         params=params,
@@ -257,10 +289,7 @@ class EncoderDecoderModel(base.BaseTransformerModel):
       )
       return step, cache
 
-    _, made = self.module.apply(
-      variables, encoded, method=cache_encoded, mutable=['encoded_cache']
-    )
-    variables |= made
+    variables = {'params': params, **made}
 
     def tokens_to_logits(state: decoding.DecodingState):
       ids = state.cur_token
