@@ -144,6 +144,7 @@ GIN_PACKAGES = {
   'dss_jax.gin.sizes': 'gin/sizes',
   'dss_jax.gin.sizes.flan_t5': 'gin/sizes/flan_t5',
   'dss_jax.gin.sizes.t5_1_0': 'gin/sizes/t5_1_0',
+  'dss_jax.gin.slices': 'gin/slices',
 }
 
 setuptools.setup(
