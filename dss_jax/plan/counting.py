@@ -359,7 +359,7 @@ class Workload:
       transfers = traffic.GATHERS * gathered + sums
     elif candidate.parameter_dims == 1:
       transfers = sums
-    elif candidate.scan:
+    elif candidate.scan or self.topology.chip.rank > 2:
       # Compiled programs wait for about as much as they transfer, and a chip
       # gets its part of the sums.
       transfers = gathered + sums / 2

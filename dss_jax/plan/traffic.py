@@ -46,8 +46,9 @@ PASSES = {
 # Over the logits in float32, [T, V].
 LOGITS = 2.6
 # What unrolled layers whose parameters are split over 'data' take besides,
-# where the compiler moves parts of kernels while it multiplies: passes over
-# the residual stream, and the part of the transfers that is waited for.
+# where the compiler moves parts of kernels while it multiplies, which it does
+# on chips that are wired in two directions: passes over the residual stream,
+# and the part of the transfers that is waited for.
 MOVING = 18.0
 OVERLAPPED = 0.2
 # The part of the gathers that is waited for, where kernels are gathered first.

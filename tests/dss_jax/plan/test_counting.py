@@ -175,6 +175,22 @@ COMPILED = [
     ],
   ),
   (
+    (MIDDLE, 256, 256, 96, 'v5p:2x2x1'),
+    [
+      (False, 'none', 'gathered', 0.0513, 8.61),
+      (False, 'none', 1, 0.0519, 10.88),
+      (False, 'none', 2, 0.0529, 8.94),
+    ],
+  ),
+  (
+    (BIG, 128, 256, 96, 'v5p:2x2x1'),
+    [
+      (False, 'none', 'gathered', 0.0921, 13.27),
+      (False, 'none', 1, 0.0939, 18.97),
+      (False, 'none', 2, 0.0979, 14.34),
+    ],
+  ),
+  (
     (MIDDLE, 1024, 256, 96, 'v5e:4x4'),
     [
       (False, 'none', 'gathered', 0.1049, 8.17),
@@ -224,12 +240,15 @@ def test_arithmetic_agrees_with_the_compiler_and_ranks_as_it_does(
     counted.append(work.seconds(candidate))
     # The loop over layers that fill a chip's fast memory takes longer still.
     close = 0.25 if scan and rows > 128 else 0.05
-    if embed == 512 and dims != 2:
+    if chips.startswith('v5p'):
+      # What lies between products is slower than is counted, for all alike.
+      close = 0.17
+    elif embed == 512 and dims != 2:
       # More of small's arrays stay in the chip's fast memory than is counted.
       close = 0.12
     assert counted[-1] == pytest.approx(seconds, rel=close)
     memory = sum(work.memory(candidate).values()) / 2**30
-    assert memory < 16 * 1.15
+    assert memory < work.topology.chip.hbm_bytes / 2**30 * 1.15
     assert memory == pytest.approx(gib, rel=0.4)
   first = compiled[counted.index(min(counted))]
   assert first[3] <= 1.05 * min(seconds for *_, seconds, _ in compiled)
