@@ -1,8 +1,8 @@
 """The experiments use nothing of `t5x` that upstream T5X doesn't have.
 
 `tests/golden/t5x_names.txt` lists T5X's public names, and `t5x_interface.txt`
-their arguments. The commands of `dss` and `gin/engine` use our engine, and are
-left out.
+their arguments. The commands of `dss`, `gin/engine` and `gin/slices` use our
+engine, and are left out.
 """
 
 import ast
@@ -31,8 +31,8 @@ _CODE = sorted(
 _GIN = sorted(
   path
   for path in (_ROOT / 'gin').rglob('*.gin')
-  # The paper's recipe has options of our engine.
-  if path.parent.name not in ('engine', 'paper')
+  # The paper's recipe and the layouts have options of our engine.
+  if path.parent.name not in ('engine', 'paper', 'slices')
 )
 # What a gin file imports as `__main__`.
 _PROGRAMS = {
