@@ -46,8 +46,8 @@ from dss_jax.plan import costs, counting, cycles, hardware, hlo, program
 
 # To be changed along with what is read from a compiled program, and from one
 # with its code.
-_FORMAT = 'parts'
-_EXACT_FORMAT = 'cycles'
+_FORMAT = 'kernels'
+_EXACT_FORMAT = 'kernels, cycles'
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
 
 

@@ -1,4 +1,4 @@
-"""Groups of rows, computed in turn where memory is slow: on a CPU."""
+"""Groups of rows, computed in turn where that is faster: on a CPU."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,17 +7,16 @@ import jax
 from jax import lax
 from jaxtyping import Array, Int
 
-# Rows of a group: enough for matrix products to be as fast as with all rows,
-# and few enough for what they leave to stay in a processor's cache.
+# Rows of a group: enough for matrix products to be as fast as with all rows.
+# docs/performance.md has what groups gain, and what of it is explained.
 _GROUP = 16
 
 
 def in_groups(fn: Callable[[jax.Array], Any], tokens: Int[Array, 'B L']) -> Any:
   """Returns `fn(tokens)`, computed for a few rows at a time on a CPU.
 
-  What a few rows leave between two operations stays in a processor's caches,
-  and the next rows use its memory again. Elsewhere, on several devices and with
-  few rows, `fn` gets all rows at once.
+  A group uses the memory of the one before it again. Elsewhere, on several
+  devices and with few rows, `fn` gets all rows at once.
 
   Args:
     fn: rows [R, L] to a tree of arrays [R, …], each row by itself.

@@ -130,20 +130,25 @@ def test_the_numbers_of_a_mask_are_the_mask():
   )
 
 
+def tiny_network(kernel, **options):
+  return network.Transformer(
+    network.T5Config(
+      vocab_size=16,
+      emb_dim=8,
+      num_heads=2,
+      num_encoder_layers=1,
+      num_decoder_layers=1,
+      head_dim=4,
+      mlp_dim=8,
+      attention_kernel=kernel,
+      **options,
+    )
+  )
+
+
 def loss_and_gradients(kernel, **options):
   """Of a tiny network, on two rows of data and two partitions of heads."""
-  config = network.T5Config(
-    vocab_size=16,
-    emb_dim=8,
-    num_heads=2,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    head_dim=4,
-    mlp_dim=8,
-    attention_kernel=kernel,
-    **options,
-  )
-  module = network.Transformer(config)
+  module = tiny_network(kernel, **options)
   tokens = 1 + random_array(2, 2, 8, seed=1).astype(jnp.int32) ** 2
   inputs, targets = tokens.at[:, :, 6:].set(0)
   ids = [segments(2, 8, n) for n in (2, 3)]
@@ -210,17 +215,7 @@ def test_decoding_is_that_of_the_other_kernels(interpreted):
   tokens = jnp.array([[5, 6, 7, 0]])
   steps = []
   for kernel in ('xla', 'pallas'):
-    config = network.T5Config(
-      vocab_size=16,
-      emb_dim=8,
-      num_heads=2,
-      num_encoder_layers=1,
-      num_decoder_layers=1,
-      head_dim=4,
-      mlp_dim=8,
-      attention_kernel=kernel,
-    )
-    module = network.Transformer(config)
+    module = tiny_network(kernel)
     apply = functools.partial(module.apply, enable_dropout=False)
     variables = module.init(
       jax.random.key(0), tokens, tokens, tokens, decode=True
